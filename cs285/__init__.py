@@ -1,0 +1,1 @@
+"""Exploration and offline reinforcement learning in Pointmass gridworlds."""

@@ -1,0 +1,47 @@
+"""How an agent turns the distribution it states into one action."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cs285.infrastructure import pytorch_util as ptu
+
+
+class Actor(Protocol):
+    """An agent that states its behaviour as a distribution and owns a generator."""
+
+    generator: torch.Generator
+
+    def action_probabilities(
+        self, observations: torch.Tensor, epsilon: torch.Tensor
+    ) -> torch.Tensor: ...
+
+
+def private_generator() -> torch.Generator:
+    """Make a generator of an agent's own, seeded by PyTorch's global one at this moment."""
+    generator = torch.Generator()
+    generator.manual_seed(int(torch.randint(2**62, ())))
+    return generator
+
+
+@torch.no_grad()
+def sample_action(agent: Actor, observation: np.ndarray, epsilon: float) -> int:
+    """Draw one action for one observation `(*observation_shape)` from the agent's distribution."""
+    observations = ptu.from_numpy(np.asarray(observation, dtype=np.float32))[None]
+    probabilities = agent.action_probabilities(observations, torch.tensor(epsilon))[0]
+    return int(torch.multinomial(probabilities.cpu(), 1, generator=agent.generator))
+
+
+def epsilon_greedy(action_values: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """Return the epsilon-greedy distribution of action values, both `(batch, num_actions)`.
+
+    The greedy action has probability `1 - epsilon + epsilon / num_actions`, the others
+    `epsilon / num_actions` (Sutton and Barto 2018, section 5.4).
+    """
+    num_actions = action_values.shape[-1]
+    greedy = functional.one_hot(action_values.argmax(-1), num_actions).to(action_values.dtype)
+    return (1.0 - epsilon) * greedy + epsilon / num_actions

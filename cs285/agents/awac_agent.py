@@ -1,0 +1,163 @@
+"""Advantage weighted actor-critic (Nair 2020, eqs. 4 and 10) for discrete actions.
+
+    y           = r + discount (1 - d) sum_a' pi(a'|s') Qt(s', a')
+    critic loss = mean (Q(s, a) - y)^2
+    A(s, a)     = Q(s, a) - sum_a' pi(a'|s) Q(s, a')                     (no gradient)
+    actor loss  = -mean( log pi(a|s) min(exp(A(s, a) / temperature), MAX_WEIGHT) )
+
+The expectations over pi are exact sums, not samples. The agent acts with its actor, never with the
+argmax of Q. `temperature` is lambda of the formula; some papers write its inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import Categorical
+from torch.nn import functional
+
+from cs285.agents.acting import sample_action
+from cs285.agents.dqn_agent import DQNAgent, MakeOptimizer
+from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
+from cs285.networks.mlp_policy import MLPPolicy
+
+MAX_WEIGHT = 100.0
+"""Cap on exp(A / temperature), as in the IQL authors' code: keeps one transition from overflowing
+the loss while advantages are still noise, and is met by few once they are not."""
+
+
+class AWACAgent(DQNAgent):
+    """Weighted behaviour cloning on the advantages of a critic.
+
+    Args:
+        observation_shape: Shape of one observation.
+        num_actions: Number of actions.
+        make_actor: `(observation_shape, num_actions) -> policy`.
+        make_actor_optimizer: Parameters to optimiser.
+        temperature: Lambda above, positive: small is greedy, large clones the data.
+        **kwargs: Those of `DQNAgent`.
+    """
+
+    stackable = True
+
+    temperature: torch.Tensor
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        make_actor: Callable[[tuple[int, ...], int], MLPPolicy],
+        make_actor_optimizer: MakeOptimizer,
+        temperature: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_shape, num_actions, **kwargs)
+        self.register_buffer("temperature", hyperparameter(temperature))
+        self.actor = make_actor(observation_shape, num_actions)
+        self.actor_optimizer = make_actor_optimizer(self.actor.parameters())
+
+    # Acting
+
+    def action_probabilities(
+        self, observations: torch.Tensor, epsilon: torch.Tensor
+    ) -> torch.Tensor:
+        """Return `(batch, num_actions)`: the actor while exploring, its mode at `epsilon` 0."""
+        probabilities = self.actor(observations).probs
+        mode = functional.one_hot(probabilities.argmax(-1), probabilities.shape[-1])
+        return torch.where(epsilon > 0, probabilities, mode.to(probabilities.dtype))
+
+    def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
+        """Choose an action for one observation: the actor's mode, or its sample if exploring."""
+        return sample_action(self, observation, epsilon)
+
+    # Losses
+
+    def compute_critic_loss(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
+        """Return the temporal-difference loss under the actor; see `DQNAgent`."""
+        with torch.no_grad():
+            next_probabilities = self.actor(next_obs).probs
+            next_values = (next_probabilities * self.target_critic(next_obs)).sum(-1)
+            target_values = reward + self.discount * (~done) * next_values
+
+        qa_values = self.critic(obs)
+        q_values = qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        assert q_values.shape == target_values.shape == reward.shape == done.shape
+        loss = functional.mse_loss(q_values, target_values)
+
+        metrics = {"q_values": q_values.mean(), "target_values": target_values.mean()}
+        return loss, metrics, {"qa_values": qa_values, "q_values": q_values}
+
+    @torch.no_grad()
+    def compute_advantage(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        action_dist: Categorical | None = None,
+    ) -> torch.Tensor:
+        """Return A(s, a) `(batch,)`, under `action_dist` or else the actor's distribution."""
+        if action_dist is None:
+            action_dist = self.actor(observations)
+        qa_values = self.critic(observations)
+        q_values = qa_values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        values = (action_dist.probs * qa_values).sum(-1)
+        assert q_values.shape == values.shape == actions.shape
+        return q_values - values
+
+    def compute_actor_loss(
+        self, observations: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, Metrics]:
+        """Return the weighted cloning loss and what to log."""
+        action_dist = self.actor(observations)
+        advantages = self.compute_advantage(observations, actions, action_dist)
+        weights = torch.exp(advantages / self.temperature).clamp(max=MAX_WEIGHT)
+        log_probabilities = action_dist.log_prob(actions)
+        assert log_probabilities.shape == weights.shape == actions.shape
+        return -(log_probabilities * weights).mean(), {"actor_weight": weights.mean()}
+
+    # Objectives
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """First the critic, then the actor on its new advantages."""
+        return (self.critic_objective, self.actor_objective)
+
+    @property
+    def actor_objective(self) -> Objective:
+        """What trains the actor."""
+        return Objective(
+            loss_tag="actor_loss",
+            grad_norm_tag="actor_grad_norm",
+            loss=self.compute_actor_loss,
+            inputs=("observations", "actions"),
+            network=self.actor,
+            optimizer=self.actor_optimizer,
+            clip_grad_norm=self.clip_grad_norm,
+        )
+
+    def update_actor(self, observations: torch.Tensor, actions: torch.Tensor) -> dict[str, Any]:
+        """Take one gradient step on the actor."""
+        return self.actor_objective.minimise(observations, actions)
+
+    def update(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        rewards: torch.Tensor,
+        next_observations: torch.Tensor,
+        dones: torch.Tensor,
+        step: int,
+    ) -> dict[str, Any]:
+        """Learn from a batch: one step of every objective, target copies when due."""
+        batch = Batch(observations, actions, rewards, next_observations, dones)
+        return train_step(self, batch, step)

@@ -1,0 +1,191 @@
+"""Implicit Q-learning (Kostrikov 2021, eqs. 5 to 7) for discrete actions.
+
+    v loss      = mean |tau - 1{u < 0}| u^2            with u = Q(s, a) - V(s)   (no gradient in Q)
+    q loss      = mean (Q(s, a) - y)^2                 with y = r + discount (1 - d) Vt(s')
+    A(s, a)     = Q(s, a) - V(s)                       (no gradient)
+    actor loss  = -mean( log pi(a|s) min(exp(A(s, a) / temperature), MAX_WEIGHT) )
+
+With tau above 1/2 the expectile V leans towards the better actions of the data, so Q improves
+on the data's policy and no action outside the data is ever queried. `temperature` is lambda of
+the formula, the inverse of the paper's beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributions import Categorical
+from torch.nn import functional
+
+from cs285.agents.awac_agent import AWACAgent
+from cs285.agents.dqn_agent import MakeOptimizer
+from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
+
+
+class IQLAgent(AWACAgent):
+    """AWAC's actor on the advantages of an expectile critic.
+
+    Args:
+        observation_shape: Shape of one observation.
+        num_actions: Number of actions.
+        make_value_critic: `(observation_shape) -> V`, called twice; V returns `(batch,)`.
+        make_value_critic_optimizer: Parameters to optimiser.
+        expectile: Tau above, in (0, 1).
+        **kwargs: Those of `AWACAgent`.
+    """
+
+    stackable = True
+
+    expectile: torch.Tensor
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        make_value_critic: Callable[[tuple[int, ...]], nn.Module],
+        make_value_critic_optimizer: MakeOptimizer,
+        expectile: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_shape, num_actions, **kwargs)
+        self.register_buffer("expectile", hyperparameter(expectile))
+        self.value_critic = make_value_critic(observation_shape)
+        self.value_critic_optimizer = make_value_critic_optimizer(self.value_critic.parameters())
+        self.target_value_critic = make_value_critic(observation_shape)
+        self.update_target_value_critic()
+
+    # Losses
+
+    def compute_critic_loss(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
+        """Return the regression of Q on the target value of the next state; see `DQNAgent`."""
+        with torch.no_grad():
+            target_values = reward + self.discount * (~done) * self.target_value_critic(next_obs)
+
+        qa_values = self.critic(obs)
+        q_values = qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        assert q_values.shape == target_values.shape == reward.shape == done.shape
+        loss = functional.mse_loss(q_values, target_values)
+
+        metrics = {"q_values": q_values.mean(), "target_values": target_values.mean()}
+        return loss, metrics, {"qa_values": qa_values, "q_values": q_values}
+
+    @staticmethod
+    def iql_expectile_loss(
+        expectile: float | torch.Tensor, vs: torch.Tensor, target_qs: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean expectile loss of values `(batch,)` against targets `(batch,)`."""
+        assert vs.shape == target_qs.shape
+        errors = target_qs - vs
+        weights = torch.where(errors < 0, 1.0 - expectile, expectile)
+        return (weights * errors.square()).mean()
+
+    def compute_value_loss(
+        self, observations: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, Metrics]:
+        """Return the expectile regression of V on Q(s, a) and what to log."""
+        with torch.no_grad():
+            q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        vs = self.value_critic(observations)
+        assert vs.shape == q_values.shape == actions.shape
+        loss = self.iql_expectile_loss(self.expectile, vs, q_values)
+        return loss, {"vs": vs.mean(), "vs_adv": (vs - q_values).mean()}
+
+    @torch.no_grad()
+    def compute_advantage(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        action_dist: Categorical | None = None,
+    ) -> torch.Tensor:
+        """Return A(s, a) = Q(s, a) - V(s) `(batch,)`; the actor plays no part in it."""
+        del action_dist
+        q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        values = self.value_critic(observations)
+        assert q_values.shape == values.shape == actions.shape
+        return q_values - values
+
+    # Objectives
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Q on the lagging V, V on the new Q, then the actor on both."""
+        return (self.critic_objective, self.value_objective, self.actor_objective)
+
+    @property
+    def critic_objective(self) -> Objective:
+        """What trains Q."""
+        return Objective(
+            loss_tag="q_loss",
+            grad_norm_tag="q_grad_norm",
+            loss=self.compute_critic_loss,
+            inputs=Batch._fields,
+            network=self.critic,
+            optimizer=self.critic_optimizer,
+            lr_scheduler=self.lr_scheduler,
+            clip_grad_norm=self.clip_grad_norm,
+        )
+
+    @property
+    def value_objective(self) -> Objective:
+        """What trains V."""
+        return Objective(
+            loss_tag="v_loss",
+            grad_norm_tag="v_grad_norm",
+            loss=self.compute_value_loss,
+            inputs=("observations", "actions"),
+            network=self.value_critic,
+            optimizer=self.value_critic_optimizer,
+            clip_grad_norm=self.clip_grad_norm,
+        )
+
+    @property
+    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """Q and V, each with its lagging copy."""
+        return (
+            (self.critic, self.target_critic),
+            (self.value_critic, self.target_value_critic),
+        )
+
+    def update_q(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        rewards: torch.Tensor,
+        next_observations: torch.Tensor,
+        dones: torch.Tensor,
+    ) -> dict[str, Any]:
+        """Take one gradient step on Q."""
+        return self.critic_objective.minimise(
+            observations, actions, rewards, next_observations, dones
+        )
+
+    def update_v(self, observations: torch.Tensor, actions: torch.Tensor) -> dict[str, Any]:
+        """Take one gradient step on V."""
+        return self.value_objective.minimise(observations, actions)
+
+    def update_target_value_critic(self) -> None:
+        """Copy V to the target V."""
+        self.target_value_critic.load_state_dict(self.value_critic.state_dict())
+
+    def update(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        rewards: torch.Tensor,
+        next_observations: torch.Tensor,
+        dones: torch.Tensor,
+        step: int,
+    ) -> dict[str, Any]:
+        """Learn from a batch: one step of every objective, target copies when due."""
+        batch = Batch(observations, actions, rewards, next_observations, dones)
+        return train_step(self, batch, step)

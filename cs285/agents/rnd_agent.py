@@ -1,0 +1,187 @@
+"""Random network distillation (Burda 2019, section 2.2): explore where a predictor is still wrong.
+
+    e(s')     = || f(s') - f*(s') ||^2            f* frozen and random, f trained to match it
+    bonus     = (e(s') - m) / sigma               m, sigma: running mean and deviation of e
+    r_explore = r + rnd_weight * bonus            then DQN on r_explore
+    rnd loss  = mean e(s')
+
+The loop passes `r` multiplied by zero unless told to use the reward, so that exploration is pure.
+The running statistics are exponential averages over batches (rate `STATISTICS_RATE`): the
+error shrinks by orders of magnitude while the predictor learns, and an average over all of the
+past would press every later bonus to nearly the same value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cs285.agents.dqn_agent import DQNAgent, MakeOptimizer
+from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
+from cs285.infrastructure import pytorch_util as ptu
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STATISTICS_RATE = 0.05
+"""Weight of the newest batch in the running mean and variance: a memory of about 20 batches."""
+
+
+class RNDAgent(DQNAgent):
+    """DQN on a novelty bonus.
+
+    Args:
+        observation_shape: Shape of one observation.
+        num_actions: Number of actions.
+        make_rnd_network: `(observation_shape) -> f`, outputs `(batch, features)`.
+        make_rnd_network_optimizer: Parameters to optimiser.
+        make_target_rnd_network: `(observation_shape) -> f*`, outputs `(batch, features)`.
+        rnd_weight: Factor of the normalised bonus.
+        **kwargs: Those of `DQNAgent`.
+    """
+
+    stackable = True
+
+    rnd_weight: torch.Tensor
+    error_mean: torch.Tensor
+    error_variance: torch.Tensor
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        make_rnd_network: Callable[[tuple[int, ...]], nn.Module],
+        make_rnd_network_optimizer: MakeOptimizer,
+        make_target_rnd_network: Callable[[tuple[int, ...]], nn.Module],
+        rnd_weight: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_shape, num_actions, **kwargs)
+        self.register_buffer("rnd_weight", hyperparameter(rnd_weight))
+        self.register_buffer("error_mean", hyperparameter(0.0))
+        self.register_buffer("error_variance", hyperparameter(-1.0))  # negative: none seen yet
+        self.rnd_net = make_rnd_network(observation_shape)
+        self.rnd_optimizer = make_rnd_network_optimizer(self.rnd_net.parameters())
+        self.rnd_target_net = make_target_rnd_network(observation_shape)
+        for parameter in self.rnd_target_net.parameters():
+            # Far from the predictor's own initial weights, so that the first errors are large.
+            nn.init.normal_(parameter)
+            parameter.requires_grad_(False)  # noqa: FBT003 - PyTorch's positional flag
+
+    # Bonus
+
+    def compute_errors(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the squared prediction error `(batch,)` of observations `(batch, ...)`."""
+        differences = self.rnd_net(observations) - self.rnd_target_net(observations)
+        return differences.square().sum(-1)
+
+    def track_statistics(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the running mean and variance of the error after this batch."""
+        errors = self.compute_errors(batch.next_observations)
+        variance, mean = torch.var_mean(errors, correction=0)
+        rate = torch.where(self.error_variance < 0, 1.0, STATISTICS_RATE)
+        return {
+            "error_mean": torch.lerp(self.error_mean, mean, rate),
+            "error_variance": torch.lerp(self.error_variance, variance, rate),
+        }
+
+    @torch.no_grad()
+    def compute_bonus(self, next_observations: torch.Tensor) -> torch.Tensor:
+        """Return the normalised error `(batch,)` of the states that were entered."""
+        errors = self.compute_errors(next_observations)
+        return (errors - self.error_mean) / (self.error_variance.clamp(min=0).sqrt() + 1e-8)
+
+    # Losses
+
+    def compute_exploration_loss(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
+        """Return DQN's loss on the reward plus the weighted bonus."""
+        bonus = self.compute_bonus(next_obs)
+        assert bonus.shape == reward.shape
+        reward = reward + self.rnd_weight * bonus
+        return self.compute_critic_loss(obs, action, reward, next_obs, done)
+
+    def compute_rnd_loss(self, obs: torch.Tensor) -> tuple[torch.Tensor, Metrics]:
+        """Return the mean squared error of the predictor, summed over features."""
+        return self.compute_errors(obs).mean(), {}
+
+    # Objectives
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """First the exploration critic on the present errors, then the predictor."""
+        return (self.critic_objective, self.rnd_objective)
+
+    @property
+    def critic_objective(self) -> Objective:
+        """What trains the exploration critic."""
+        return Objective(
+            loss_tag="critic_loss",
+            grad_norm_tag="grad_norm",
+            loss=self.compute_exploration_loss,
+            inputs=Batch._fields,
+            network=self.critic,
+            optimizer=self.critic_optimizer,
+            lr_scheduler=self.lr_scheduler,
+            clip_grad_norm=self.clip_grad_norm,
+        )
+
+    @property
+    def rnd_objective(self) -> Objective:
+        """What trains the predictor."""
+        return Objective(
+            loss_tag="rnd_loss",
+            grad_norm_tag="rnd_grad_norm",
+            loss=self.compute_rnd_loss,
+            inputs=("next_observations",),
+            network=self.rnd_net,
+            optimizer=self.rnd_optimizer,
+            clip_grad_norm=self.clip_grad_norm,
+        )
+
+    def update_rnd(self, obs: torch.Tensor) -> dict[str, Any]:
+        """Take one gradient step on the predictor."""
+        return self.rnd_objective.minimise(obs)
+
+    def update(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        rewards: torch.Tensor,
+        next_observations: torch.Tensor,
+        dones: torch.Tensor,
+        step: int,
+    ) -> dict[str, Any]:
+        """Learn from a batch: one step of every objective, target copies when due."""
+        batch = Batch(observations, actions, rewards, next_observations, dones)
+        return train_step(self, batch, step)
+
+    # Pictures
+
+    def num_aux_plots(self) -> int:
+        """One: the map of the prediction error."""
+        return 1
+
+    @torch.no_grad()
+    def plot_aux(self, axes: list[Axes]) -> None:
+        """Draw the prediction error over observations in the unit square on `axes[0]`.
+
+        Row 0 is on top: observation[0] runs down, observation[1] to the right.
+        """
+        centres = (np.arange(100) + 0.5) / 100
+        rows, columns = np.meshgrid(centres, centres, indexing="ij")
+        grid = ptu.from_numpy(np.stack([rows.ravel(), columns.ravel()], axis=-1))
+        errors = ptu.to_numpy(self.compute_errors(grid)).reshape(rows.shape)
+        image = axes[0].imshow(errors, norm="log", extent=(0.0, 1.0, 1.0, 0.0), origin="upper")
+        axes[0].set_title("RND prediction error")
+        axes[0].figure.colorbar(image, ax=axes[0], fraction=0.046, pad=0.04)

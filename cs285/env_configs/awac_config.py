@@ -1,0 +1,55 @@
+"""Advantage weighted actor-critic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import gymnasium as gym
+from pydantic import Field
+
+from cs285.env_configs.base_config import CriticConfig, LearningRate, Positive, Size, adam
+
+
+class ActorConfig(CriticConfig):
+    """What agents with an actor share."""
+
+    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {"temperature"}
+
+    temperature: Positive = 0.1
+    """Lambda in exp(A / lambda). Advantages here are fractions of one step's reward, so 0.1 tells
+    good actions from bad. Public files say 10.0, which is the inverse convention of the IQL paper:
+    in this formula it makes every weight about 1 and the actor a plain clone of the data."""
+    actor_hidden_size: Size = 128
+    """Width of the actor's hidden layers."""
+    actor_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    """Number of the actor's hidden layers."""
+    actor_learning_rate: LearningRate = 3e-4
+    """Adam's step size for the actor."""
+
+    def actor_arguments(self) -> dict[str, Any]:
+        """Return what `AWACAgent` and its children take, beyond the shapes."""
+        from cs285.networks.mlp_policy import MLPPolicy
+
+        def make_actor(observation_shape: tuple[int, ...], num_actions: int) -> MLPPolicy:
+            return MLPPolicy(
+                observation_shape, num_actions, self.actor_num_layers, self.actor_hidden_size
+            )
+
+        return {
+            "make_actor": make_actor,
+            "make_actor_optimizer": adam(self.actor_learning_rate),
+            "temperature": self.temperature,
+            **self.critic_arguments(),
+        }
+
+
+class AWACConfig(ActorConfig):
+    """A critic and an actor."""
+
+    base_config: Literal["awac"]
+
+    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+        """Build an `AWACAgent`."""
+        from cs285.agents.awac_agent import AWACAgent
+
+        return AWACAgent(observation_space.shape, action_space.n, **self.actor_arguments())

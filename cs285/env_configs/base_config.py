@@ -1,0 +1,148 @@
+"""What every experiment can set, whatever its algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, ClassVar, Literal
+
+import gymnasium as gym
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import nn
+
+from cs285.envs.mazes import get_maze
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import check_name
+
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+Size = Annotated[int, Field(ge=1, le=65_536)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+STAGES = ("explore", "offline", "finetune")
+
+
+class BaseConfig(BaseModel):
+    """One run: the values of its YAML file over the defaults below."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+    per_run: ClassVar[frozenset[str]] = frozenset(
+        {"env_name", "exp_name", "dataset_name", "dataset_seed", "seed", "epsilon", "discount"}
+    )
+    """Keys in which the runs of one training program may differ."""
+
+    base_config: str
+    """The algorithm."""
+    env_name: str
+    """Id of a Pointmass environment."""
+    exp_name: str
+    """Part of the run folder's name; the YAML file's name by default."""
+    dataset_name: str
+    """The dataset that exploration writes and that the other two stages read: a plain name, stored
+    as `{dataset_name}_seed{seed}.npz`. Exploration calls it like its experiment by default, the
+    others read what `pointmass_..._rnd.yaml` explored."""
+    dataset_seed: Annotated[int, Field(ge=0)] | None = None
+    """Read the dataset of this seed instead of the run's own."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Decides the initial weights, the noise, the exploration and the batches."""
+
+    total_steps: Steps = 10_000
+    """Environment steps of exploration (`run_hw5_explore.py`)."""
+    training_steps: Steps = 100_000
+    """Gradient steps of offline training (`run_hw5_offline.py`)."""
+    offline_steps: Steps = 50_000
+    """Gradient steps before going online (`run_hw5_finetune.py`)."""
+    online_steps: Steps = 50_000
+    """Environment steps, each with one gradient step, after that (`run_hw5_finetune.py`)."""
+
+    batch_size: Size = 128
+    """Transitions in a batch, drawn with replacement."""
+    discount: Fraction = 0.95
+    """Discount of future rewards; sees about 20 steps ahead."""
+    epsilon: Fraction = 0.3
+    """Chance of a random action while collecting data; evaluation is always greedy."""
+    learning_starts: Annotated[int, Field(ge=1)] = 500
+    """Exploration acts at random and does not learn until it has seen this many steps."""
+
+    @field_validator("env_name")
+    @classmethod
+    def _known_environment(cls, value: str) -> str:
+        get_maze(value)  # raises ValueError with the known names
+        return value
+
+    @field_validator("exp_name", "dataset_name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        try:
+            check_name(value, "name")
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @property
+    def program_key(self) -> tuple[Any, ...]:
+        """Equal for two runs exactly if they can train as one program."""
+        values = self.model_dump(exclude=set(self.per_run))
+        return (type(self), *sorted(values.items()))
+
+    @property
+    def reward_weight(self) -> float:
+        """Factor of the environment's reward while exploring."""
+        return 1.0
+
+    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+        """Build the agent; its weights come from PyTorch's global generator."""
+        raise NotImplementedError
+
+
+class CriticConfig(BaseConfig):
+    """What all agents with a critic share."""
+
+    hidden_size: Size = 64
+    """Width of the critic's hidden layers."""
+    num_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    """Number of the critic's hidden layers."""
+    learning_rate: LearningRate = 1e-3
+    """Adam's step size for critics."""
+    target_update_period: Steps = 300
+    """Updates between two copies of a network to its target network."""
+    use_double_q: bool = True
+    """Let the online critic choose the action that the target critic values: less overestimation."""
+    clip_grad_norm: Positive | None = None
+    """Bound on the norm of each network's gradient; none by default."""
+
+    def critic_arguments(self) -> dict[str, Any]:
+        """Return what `DQNAgent` and its children take, beyond the shapes."""
+        from cs285.networks.critics import StateActionCritic
+
+        def make_critic(observation_shape: tuple[int, ...], num_actions: int) -> nn.Module:
+            return StateActionCritic(
+                observation_shape, num_actions, self.num_layers, self.hidden_size
+            )
+
+        return {
+            "make_critic": make_critic,
+            "make_optimizer": adam(self.learning_rate),
+            "make_lr_schedule": constant_schedule,
+            "discount": self.discount,
+            "target_update_period": self.target_update_period,
+            "use_double_q": self.use_double_q,
+            "clip_grad_norm": self.clip_grad_norm,
+        }
+
+
+def adam(learning_rate: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Adam]:
+    """Return a maker of Adam optimisers with one step size."""
+    return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)
+
+
+def constant_schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """Keep the step size as it is."""
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+Literal_ = Literal

@@ -1,0 +1,36 @@
+"""Conservative Q-learning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import gymnasium as gym
+from pydantic import Field
+
+from cs285.env_configs.base_config import CriticConfig, Positive
+
+
+class CQLConfig(CriticConfig):
+    """DQN and how conservative it is."""
+
+    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {"cql_alpha", "cql_temperature"}
+
+    base_config: Literal["cql"]
+
+    cql_alpha: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the conservative term. At 0 this is DQN; values sink as it grows. One unit of
+    reward a step makes 0.1 enough to order the actions and too little to bend the values."""
+    cql_temperature: Positive = 1.0
+    """Temperature of the soft maximum."""
+
+    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+        """Build a `CQLAgent`."""
+        from cs285.agents.cql_agent import CQLAgent
+
+        return CQLAgent(
+            observation_space.shape,
+            action_space.n,
+            cql_alpha=self.cql_alpha,
+            cql_temperature=self.cql_temperature,
+            **self.critic_arguments(),
+        )

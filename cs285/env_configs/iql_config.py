@@ -1,0 +1,41 @@
+"""Implicit Q-learning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import gymnasium as gym
+from pydantic import Field
+from torch import nn
+
+from cs285.env_configs.awac_config import ActorConfig
+from cs285.env_configs.base_config import adam
+
+
+class IQLConfig(ActorConfig):
+    """A critic, an actor and a state-value critic."""
+
+    per_run: ClassVar[frozenset[str]] = ActorConfig.per_run | {"expectile"}
+
+    base_config: Literal["iql"]
+
+    expectile: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Tau: 0.5 values the policy of the data, towards 1 the best actions in it. Data of an
+    explorer is mostly poor actions, hence high."""
+
+    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+        """Build an `IQLAgent`."""
+        from cs285.agents.iql_agent import IQLAgent
+        from cs285.networks.critics import ValueCritic
+
+        def make_value_critic(observation_shape: tuple[int, ...]) -> nn.Module:
+            return ValueCritic(observation_shape, self.num_layers, self.hidden_size)
+
+        return IQLAgent(
+            observation_space.shape,
+            action_space.n,
+            make_value_critic=make_value_critic,
+            make_value_critic_optimizer=adam(self.learning_rate),
+            expectile=self.expectile,
+            **self.actor_arguments(),
+        )

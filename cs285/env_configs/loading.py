@@ -1,0 +1,166 @@
+"""YAML in, validated configs out; every fault is one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from cs285.env_configs.awac_config import AWACConfig
+from cs285.env_configs.base_config import STAGES, BaseConfig
+from cs285.env_configs.cql_config import CQLConfig
+from cs285.env_configs.dqn_config import DQNConfig
+from cs285.env_configs.iql_config import IQLConfig
+from cs285.env_configs.random_config import RandomConfig
+from cs285.env_configs.rnd_config import RNDConfig
+from cs285.infrastructure.errors import UserError
+
+CONFIGS: dict[str, type[BaseConfig]] = {
+    "random": RandomConfig,
+    "rnd": RNDConfig,
+    "dqn": DQNConfig,
+    "cql": CQLConfig,
+    "awac": AWACConfig,
+    "iql": IQLConfig,
+}
+"""What `base_config` may name."""
+
+STEP_KEYS = {
+    "explore": {"total_steps", "learning_starts"},
+    "offline": {"training_steps"},
+    "finetune": {"offline_steps", "online_steps"},
+}
+"""Keys that only one stage reads."""
+
+MAX_BYTES = 1_000_000
+"""A config of this size is not a config."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads `3e-4` as a number and refuses a key that is given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if isinstance(key, Hashable) and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_config(path: Path, stage: str, overrides: Mapping[str, Any] | None = None) -> BaseConfig:
+    """Read one YAML file as the config of one run.
+
+    Args:
+        path: The file.
+        stage: `explore`, `offline` or `finetune`: which script asks.
+        overrides: Values that go over those of the file, such as the seed of the command line.
+
+    Raises:
+        UserError: If the file cannot be read, is not YAML, or does not validate.
+    """
+    values = read_yaml(path)
+    return make_config(values | dict(overrides or {}), path, stage)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a config")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file{_similar_file(path)}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text, so not a YAML file") from None
+    try:
+        values = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: {_yaml_problem(error)}") from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{path}: is not a usable YAML file: {error}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path}: must hold `key: value` lines, such as `base_config: cql`")
+    return values
+
+
+def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
+    """Validate the values of one run; `path` is named in errors and gives the default name."""
+    assert stage in STAGES
+    config_class = _config_class(values.get("base_config"), path)
+    for other, keys in STEP_KEYS.items():
+        for key in sorted(keys & values.keys() - STEP_KEYS[stage]):
+            raise UserError(
+                f"{path}: `{key}` is for run_hw5_{other}.py; run_hw5_{stage}.py reads "
+                + " and ".join(f"`{name}`" for name in sorted(STEP_KEYS[stage]))
+            )
+    try:
+        return config_class(**(_default_names(values, path, stage) | values))
+    except ValidationError as error:
+        problems = [_problem(detail, config_class) for detail in error.errors()]
+        raise UserError(f"{path}: " + "; ".join(problems)) from None
+
+
+def _config_class(name: object, path: Path) -> type[BaseConfig]:
+    known = ", ".join(CONFIGS)
+    if name is None:
+        raise UserError(f"{path}: `base_config` is missing; it names the algorithm: {known}")
+    if not isinstance(name, str) or name not in CONFIGS:
+        raise UserError(
+            f"{path}: unknown `base_config` {name!r}{_suggestion(str(name), CONFIGS)}; "
+            f"the algorithms are {known}"
+        )
+    return CONFIGS[name]
+
+
+def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[str, str]:
+    environment = str(values.get("env_name", "")).removeprefix("Pointmass").removesuffix("-v0")
+    explored = path.stem if stage == "explore" else f"pointmass_{environment.lower()}_rnd"
+    return {"exp_name": path.stem, "dataset_name": explored}
+
+
+def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
+    key = ".".join(map(str, detail["loc"]))
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key `{key}`{_suggestion(key, config_class.model_fields)}"
+        case "missing":
+            return f"`{key}` is missing"
+        case "value_error":
+            return f"`{key}`: {detail['ctx']['error']}"
+    expected = detail["msg"].replace("Input should be", "must be")
+    return f"`{key}` {expected}, not {detail['input']!r}"
+
+
+def _suggestion(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _similar_file(path: Path) -> str:
+    names = {entry.name: entry for entry in path.parent.glob("*.yaml")}
+    return _suggestion(path.name, names)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        return f"{line}{error.problem or error.context}; only plain YAML values are read"
+    return f"is not YAML: {error}"

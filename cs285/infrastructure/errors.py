@@ -1,0 +1,8 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Something that the user can mend: says what was wrong, where, and what would be right.
+
+    Scripts print its message without a traceback and exit with status 2.
+    """

@@ -1,0 +1,121 @@
+"""Files and folders that are written whole or not at all."""
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from cs285.infrastructure.errors import UserError
+
+# File systems allow 255 bytes; a prefix, a timestamp or a seed still has to fit beside the name.
+MAX_NAME_BYTES = 200
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it can be part of a file name, wherever the file is to stand.
+
+    Args:
+        name: The name to check.
+        what: What it names, for the message, e.g. `"dataset_name"`.
+
+    Raises:
+        UserError: The name is empty, over-long, starts with a dot, or holds path separators or
+            characters that don't print.
+    """
+    if not name.strip():
+        reason = "is empty"
+    elif not name.isprintable():
+        reason = "contains characters that cannot be printed"
+    elif "/" in name or "\\" in name:
+        reason = "contains a path separator"
+    elif name.startswith("."):
+        reason = "starts with a dot"
+    elif len(name.encode()) > MAX_NAME_BYTES:
+        reason = f"is longer than {MAX_NAME_BYTES} bytes"
+    else:
+        return name
+    raise UserError(f"{what} {name[:80]!r} {reason}; it must be a plain name like 'easy_rnd'.")
+
+
+def prepare_folder(path: Path) -> Path:
+    """Create the folder with its parents if need be, and make sure that files can be written there.
+
+    Raises:
+        UserError: It cannot be created or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # Permission bits tell neither of read-only disks nor of full ones; a file that opens does.
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to the folder {path}: {_reason(error)}; choose a writable folder."
+        ) from error
+    return path
+
+
+def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
+    """Create the folder `{prefix}_{name}_{timestamp}`, which no other run has or will get.
+
+    A name that is taken gets the suffix -2, -3, ...; `mkdir` decides, so processes that start in
+    the same second cannot share a folder.
+
+    Raises:
+        UserError: `name` is no plain name, or the folder cannot be created or written to.
+    """
+    check_name(name, "run name")
+    prepare_folder(data_dir)
+    first = f"{prefix}_{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    folder, number = data_dir / first, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = data_dir / f"{first}-{number}"
+        except OSError as error:
+            raise UserError(f"Cannot create the run folder {folder}: {_reason(error)}.") from error
+        else:
+            return folder
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it to `path` in one step.
+
+    Whoever opens `path` finds the old contents or the new, never a part of them.
+
+    Raises:
+        UserError: The file cannot be written: the folder is missing or unwritable, the disk full.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {_reason(error)}.") from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, on systems that can open folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,188 @@
+"""What a run leaves behind: scalars, pictures, its dataset, its agent and a summary."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cs285.envs.mazes import get_maze
+from cs285.envs.planner import normalised_score, plan
+from cs285.infrastructure import figures
+from cs285.infrastructure.files import make_run_folder, write_atomically
+from cs285.infrastructure.logger import RunLogger, git_revision, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cs285.infrastructure.rollouts import Evaluation
+
+FINAL_EVALUATIONS = 3
+"""The final return is the mean of this many last evaluations: one alone is noisy."""
+DRAWN_TRAJECTORIES = 5
+"""Evaluation episodes in a picture: more of them hide each other."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Who a run is."""
+
+    stage: str
+    """`explore`, `offline` or `finetune`."""
+    algorithm: str
+    env_id: str
+    exp_name: str
+    seed: int
+    settings: dict[str, Any]
+    """The resolved config as plain values, saved with everything the run writes."""
+
+    @property
+    def name(self) -> str:
+        """Tell this run apart from others of its stage."""
+        return f"{self.exp_name}_sd{self.seed}"
+
+
+@dataclass
+class RunRecorder:
+    """Writes into one run folder, which nobody else has.
+
+    Args:
+        info: Who the run is.
+        data_dir: Where run folders are made.
+        total_steps: Steps that the run will take.
+        online_start: The first step of online fine-tuning, or None.
+
+    Raises:
+        UserError: If the folder cannot be made.
+    """
+
+    info: RunInfo
+    data_dir: Path
+    total_steps: int
+    online_start: int | None = None
+
+    steps: list[int] = field(default_factory=list)
+    """The step of every evaluation."""
+    returns: list[float] = field(default_factory=list)
+    """The mean return of every evaluation."""
+    wall_time: float = 0.0
+    """Seconds spent before this process took the run over."""
+
+    def __post_init__(self) -> None:
+        folder = make_run_folder(self.data_dir, f"hw5_{self.info.stage}", self.info.name)
+        self.folder = folder
+        self.logger = RunLogger(folder)
+        self.logger.write_config(self.info.settings)
+        self.maze = get_maze(self.info.env_id)
+        self.started = datetime.now(UTC)
+        self._clock = time.perf_counter()
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Log scalars."""
+        self.logger.log_scalars(values, step)
+
+    def evaluation(self, evaluation: Evaluation, step: int) -> None:
+        """Log what an evaluation showed."""
+        returns, lengths = evaluation.returns, evaluation.lengths
+        self.steps.append(step)
+        self.returns.append(float(returns.mean()))
+        values = {
+            "eval_return": returns.mean(),
+            "eval_ep_len": lengths.mean(),
+            "eval/normalised_score": normalised_score(self.info.env_id, returns).mean(),
+        }
+        for name, numbers in (("return", returns), ("ep_len", lengths)):
+            values[f"eval/{name}_std"] = numbers.std()
+            values[f"eval/{name}_max"] = numbers.max()
+            values[f"eval/{name}_min"] = numbers.min()
+        self.scalars(values, step)
+
+    # Pictures
+
+    def exploration_picture(
+        self, observations: np.ndarray, agent: object, step: int, png: Path | None = None
+    ) -> None:
+        """Draw the visited states `(N, 2)` beside what the agent draws of itself."""
+        title = f"{self.info.name}, step {step:,}"
+        figure = figures.exploration_figure(self.maze, observations, agent, title)
+        if png is not None:
+            figures.save_png(figure, png)
+        self.logger.log_figure(figure, "exploration_trajectories_eval", step)
+
+    def trajectories_picture(
+        self, evaluation: Evaluation, step: int, png: Path | None = None
+    ) -> None:
+        """Draw some episodes of an evaluation."""
+        figure = figures.trajectories_figure(
+            self.maze,
+            evaluation.paths[:DRAWN_TRAJECTORIES],
+            evaluation.returns[:DRAWN_TRAJECTORIES].tolist(),
+            title=f"{self.info.name}, step {step:,}",
+            online_start=self.online_start,
+        )
+        if png is not None:
+            figures.save_png(figure, png)
+        self.logger.log_figure(figure, "trajectories_eval", step)
+
+    def learning_curve_picture(self) -> None:
+        """Draw all evaluations between the random and the best policy."""
+        planned = plan(self.info.env_id)
+        figure = figures.learning_curve_figure(
+            self.steps,
+            self.returns,
+            planned.optimal_return,
+            planned.random_return,
+            title=self.info.name,
+            online_start=self.online_start,
+        )
+        figures.save_png(figure, self.folder / "learning_curve.png")
+        self.logger.log_figure(figure, "learning_curve", self.total_steps)
+
+    # The end
+
+    def agent(self, agent: Any) -> None:
+        """Save the weights as `agent.pt`, which loads with `weights_only=True`."""
+        if isinstance(agent, torch.nn.Module):
+            state = agent.state_dict()
+            write_atomically(self.folder / "agent.pt", lambda file: torch.save(state, file))
+
+    def summary(self, status: str, extra: Mapping[str, Any]) -> None:
+        """Write `summary.json`."""
+        planned = plan(self.info.env_id)
+        final = float(np.mean(self.returns[-FINAL_EVALUATIONS:])) if self.returns else None
+        score = None if final is None else float(normalised_score(self.info.env_id, final))
+        self.logger.write_summary(
+            {
+                "script": self.info.stage,
+                "exp_name": self.info.exp_name,
+                "env_name": self.info.env_id,
+                "algorithm": self.info.algorithm,
+                "seed": self.info.seed,
+                "status": status,
+                "final_return": final,
+                "best_return": max(self.returns, default=None),
+                "normalised_score": score,
+                "optimal_return": planned.optimal_return,
+                "random_return": planned.random_return,
+                "wall_time_s": self.wall_time + time.perf_counter() - self._clock,
+                "total_steps": self.total_steps,
+                **extra,
+                "versions": versions(),
+                "git_revision": git_revision(),
+                "started": self.started.isoformat(timespec="seconds"),
+            }
+        )
+
+    def close(self) -> None:
+        """Close the event file."""
+        self.logger.close()
+
+
+def mean_of_latest(recorders: Sequence[RunRecorder]) -> float:
+    """Return the mean over runs of the latest evaluation return."""
+    return float(np.mean([recorder.returns[-1] for recorder in recorders]))

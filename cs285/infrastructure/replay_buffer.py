@@ -1,0 +1,101 @@
+"""Replay buffers of several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cs285.infrastructure.objective import Batch
+from cs285.infrastructure import pytorch_util as ptu
+
+
+class ReplayBuffer:
+    """One ring buffer per run, all of one capacity, resident on the device.
+
+    A full ring overwrites its oldest transition. Runs may hold different numbers of transitions.
+
+    Args:
+        num_runs: Number of rings, S.
+        capacity: Transitions that each ring can hold.
+        observation_shape: Shape of one observation.
+    """
+
+    def __init__(self, num_runs: int, capacity: int, observation_shape: tuple[int, ...]) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, not {capacity}")
+        shape = (num_runs, capacity)
+        self.capacity = capacity
+        self.storage = Batch(
+            observations=torch.zeros((*shape, *observation_shape), device=ptu.device),
+            actions=torch.zeros(shape, dtype=torch.int64, device=ptu.device),
+            rewards=torch.zeros(shape, device=ptu.device),
+            next_observations=torch.zeros((*shape, *observation_shape), device=ptu.device),
+            dones=torch.zeros(shape, dtype=torch.bool, device=ptu.device),
+        )
+        self.inserted = np.zeros(num_runs, dtype=np.int64)
+        """Transitions that each ring was ever given `(S,)`."""
+        self.truncated = np.zeros(shape, dtype=np.bool_)
+        """Where a time limit cut an episode `(S, capacity)`; no part of a batch."""
+        self._rows = np.arange(num_runs)
+        self._runs = torch.arange(num_runs, device=ptu.device)
+        self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))  # views of `storage`
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Transitions that each ring holds `(S,)`."""
+        return np.minimum(self.inserted, self.capacity)
+
+    def insert(
+        self,
+        observations: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        next_observations: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+    ) -> None:
+        """Append one transition to every ring; each argument is `(S, ...)`.
+
+        Only `terminated` becomes `dones` of a batch: after a timeout the future goes on.
+        """
+        positions = torch.from_numpy(self.inserted % self.capacity).to(ptu.device)
+        transitions = (observations, actions, rewards, next_observations, terminated)
+        for field, values in zip(self.storage, transitions, strict=True):
+            field[self._runs, positions] = torch.as_tensor(
+                values, dtype=field.dtype, device=field.device
+            )
+        self.truncated[self._rows, self.inserted % self.capacity] = truncated
+        self.inserted += 1
+
+    def fill(self, run: int, transitions: Sequence[np.ndarray]) -> None:
+        """Put N transitions, five arrays `(N, ...)` in the order of `Batch`, into an empty ring.
+
+        Raises:
+            ValueError: If the ring is not empty or cannot hold all of them.
+        """
+        count = len(transitions[0])
+        if self.inserted[run] or count > self.capacity:
+            raise ValueError(
+                f"ring {run} of capacity {self.capacity} holds {self.inserted[run]} transitions "
+                f"and cannot take {count} more"
+            )
+        for field, values in zip(self.storage, transitions, strict=True):
+            field[run, :count] = torch.as_tensor(values, dtype=field.dtype)
+        self.inserted[run] = count
+
+    def sample(self, uniforms: np.ndarray) -> Batch:
+        """Look up transitions at uniform numbers in [0, 1): `(S, batch)` to fields `(S, batch, ...)`.
+
+        Drawing numbers rather than indices lets a run draw far ahead while its ring still grows.
+        """
+        rows = (uniforms * self.sizes[:, None]).astype(np.int64)
+        rows += np.arange(len(rows))[:, None] * self.capacity
+        index = torch.from_numpy(rows).to(ptu.device)
+        return Batch(*(field[index] for field in self._flat))
+
+    def contents(self, run: int) -> Batch:
+        """Return what one ring holds, fields `(size, ...)`, in the order of storage."""
+        size = int(self.sizes[run])
+        return Batch(*(field[run, :size] for field in self.storage))

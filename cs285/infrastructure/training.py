@@ -1,0 +1,294 @@
+"""The one training loop: S runs of one algorithm in lock-step, through the phases of a script.
+
+Exploration is online steps only; offline training is gradient steps on a loaded dataset only;
+fine-tuning is offline steps, then online steps that append to that dataset.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cs285.envs.dynamics import MOVES
+from cs285.envs.pointmass import PointmassEnv
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.datasets import (
+    Dataset,
+    data_statistics,
+    dataset_path,
+    make_manifest,
+    save_dataset,
+)
+from cs285.infrastructure.ensemble import make_learner
+from cs285.infrastructure.files import prepare_folder
+from cs285.infrastructure.objective import Batch
+from cs285.infrastructure.random_streams import UniformStreams, derive_seed
+from cs285.infrastructure.recording import RunInfo, RunRecorder, mean_of_latest
+from cs285.infrastructure.replay_buffer import ReplayBuffer
+from cs285.infrastructure.rollouts import Evaluation, LockstepEnvs, evaluate
+
+if TYPE_CHECKING:
+    from cs285.env_configs import BaseConfig
+
+OBSERVATION_SHAPE = (2,)
+DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
+"""Arrays of a dataset in the order of `Batch`."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training."""
+
+    name: str
+    steps: int
+    interacts: bool
+    """Every step takes an environment step first, and its transition joins the buffer."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a training program, for all of its runs."""
+
+    data_dir: Path
+    dataset_dir: Path
+    picture_dir: Path
+    eval_interval: int
+    visualize_interval: int
+    log_interval: int
+    num_eval_trajectories: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run to train."""
+
+    config: BaseConfig
+    info: RunInfo
+    dataset: Dataset | None = None
+    """The data it starts from."""
+
+
+def make_agent(config: BaseConfig) -> Any:
+    """Build the agent of a run; its initial weights depend on the run's seed alone."""
+    env = PointmassEnv(config.env_name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        agent = config.make_agent(env.observation_space, env.action_space)
+    return agent.to(ptu.device) if isinstance(agent, torch.nn.Module) else agent
+
+
+class Trainer:
+    """S runs that can train as one program: their configs have equal `program_key`.
+
+    Args:
+        runs: The runs.
+        phases: What happens, in order, to all of them.
+        options: Intervals and folders.
+
+    Raises:
+        UserError: If a run folder cannot be made.
+    """
+
+    def __init__(self, runs: Sequence[Run], phases: Sequence[Phase], options: Options) -> None:
+        self.runs = list(runs)
+        self.phases = list(phases)
+        self.options = options
+        self.step = 0
+        self.metrics: dict[str, torch.Tensor] = {}
+        """What the last update returned, each `(S,)`."""
+
+        configs = [run.config for run in self.runs]
+        self.env_ids = [config.env_name for config in configs]
+        self.seeds = [config.seed for config in configs]
+        self.epsilon = np.array([config.epsilon for config in configs])
+        self.explores = runs[0].info.stage == "explore"
+        self.warm_up = configs[0].learning_starts if self.explores else 0
+        self.reward_weight = torch.tensor(
+            [[config.reward_weight if self.explores else 1.0] for config in configs],
+            device=ptu.device,
+        )
+
+        _seed_global_generators(self.seeds[0])
+        self.learner = make_learner([make_agent(config) for config in configs])
+        self.buffer = self._make_buffer()
+        self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
+        self.chance = UniformStreams(self._derive_seeds("exploration"), width=1)
+        self.batches = UniformStreams(self._derive_seeds("batches"), width=configs[0].batch_size)
+        self.episode_returns = np.zeros(len(runs))
+        self.episode_lengths = np.zeros(len(runs), dtype=np.int64)
+        self.recorders = [
+            RunRecorder(run.info, options.data_dir, self.total_steps, self._online_start())
+            for run in self.runs
+        ]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def _online_start(self) -> int | None:
+        """Return the step after which a run that began offline goes online, if it does."""
+        offline = 0
+        for phase in self.phases:
+            if phase.interacts:
+                return offline or None
+            offline += phase.steps
+        return None
+
+    def _derive_seeds(self, purpose: str) -> list[int]:
+        return [derive_seed(seed, purpose) for seed in self.seeds]
+
+    def _make_buffer(self) -> ReplayBuffer:
+        """Make room for every transition that is there and every one that will come."""
+        online = sum(phase.steps for phase in self.phases if phase.interacts)
+        offline = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
+        buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE)
+        for index, run in enumerate(self.runs):
+            if run.dataset is not None:
+                arrays = run.dataset.arrays()
+                buffer.fill(index, [arrays[name] for name in DATASET_FIELDS])
+        return buffer
+
+    # The loop
+
+    def train(self) -> None:
+        """Go through all phases and leave everything on disk."""
+        title = self.runs[0].info.name if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        with ExitStack() as stack:
+            for recorder in self.recorders:
+                stack.callback(recorder.close)
+            bar = stack.enter_context(tqdm(total=self.total_steps, desc=title, mininterval=1.0))
+            for index, phase in enumerate(self.phases):
+                self._record({"phase": index}, self.step + 1)
+                for remaining in reversed(range(phase.steps)):
+                    self.step += 1
+                    self._train_step(phase)
+                    bar.update()
+                    evaluates = self._due(self.options.eval_interval, remaining)
+                    draws = self._due(self.options.visualize_interval, remaining)
+                    if evaluates or draws:
+                        evaluations = self._evaluate(index)
+                        bar.set_postfix_str(f"eval_return {mean_of_latest(self.recorders):.1f}")
+                    if draws:
+                        self._draw(evaluations)
+            self._finish()
+
+    def _due(self, interval: int, remaining: int) -> bool:
+        """Tell whether this step is one of an interval, or the last of its phase."""
+        return self.step % interval == 0 or remaining == 0
+
+    def _train_step(self, phase: Phase) -> None:
+        if phase.interacts:
+            self._interact()
+        if self.step > self.warm_up:
+            self.metrics = self.learner.update(self._sample(), self.step)
+        if self.step % self.options.log_interval == 0:
+            self._log_metrics(phase)
+
+    def _sample(self) -> Batch:
+        batch = self.buffer.sample(self.batches.next())
+        return batch._replace(rewards=batch.rewards * self.reward_weight)
+
+    def _interact(self) -> None:
+        """Take one environment step in every run and store its transition."""
+        observations = self.envs.observations.copy()
+        chance = self.chance.next()
+        if self.step <= self.warm_up:
+            actions = (chance[:, 0] * len(MOVES)).astype(np.int64)
+        else:
+            actions = self.learner.act(observations[:, None], self.epsilon, chance)[:, 0]
+        steps = self.envs.step(actions)
+        self.buffer.insert(observations, actions, *steps)
+        self.episode_returns += steps.rewards
+        self.episode_lengths += 1
+        for index in np.flatnonzero(steps.terminated | steps.truncated):
+            values = {
+                "train_return": self.episode_returns[index],
+                "train_ep_len": self.episode_lengths[index],
+            }
+            self.recorders[index].scalars(values, self.step)
+            self.episode_returns[index] = self.episode_lengths[index] = 0
+
+    # What it shows
+
+    def _record(self, values: dict[str, float], step: int) -> None:
+        for recorder in self.recorders:
+            recorder.scalars(values, step)
+
+    def _log_metrics(self, phase: Phase) -> None:
+        if not self.metrics:
+            return
+        # One transfer for all metrics of all runs.
+        rows = torch.stack(list(self.metrics.values())).T.tolist()
+        for recorder, row, epsilon in zip(self.recorders, rows, self.epsilon, strict=True):
+            values = dict(zip(self.metrics, row, strict=True))
+            recorder.scalars(values | ({"epsilon": epsilon} if phase.interacts else {}), self.step)
+
+    def _evaluate(self, phase_index: int) -> list[Evaluation]:
+        episodes = self.options.num_eval_trajectories
+        evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, self.step)
+        for index, recorder in enumerate(self.recorders):
+            recorder.evaluation(evaluations[index], self.step)
+            if self.explores:
+                recorder.scalars(self._data_statistics(index), self.step)
+        self._record({"phase": phase_index}, self.step)
+        return evaluations
+
+    def _draw(self, evaluations: Sequence[Evaluation]) -> None:
+        self.learner.sync_agents()
+        last = self.step == self.total_steps
+        for index, recorder in enumerate(self.recorders):
+            if self.explores:
+                name = f"{self.runs[index].config.dataset_name}_seed{self.seeds[index]}.png"
+                png = prepare_folder(self.options.picture_dir) / name if last else None
+                observations = ptu.to_numpy(self.buffer.contents(index).observations)
+                agent = self.learner.agents[index]
+                recorder.exploration_picture(observations, agent, self.step, png)
+            else:
+                png = recorder.folder / "trajectories.png" if last else None
+                recorder.trajectories_picture(evaluations[index], self.step, png)
+
+    def _data_statistics(self, index: int) -> dict[str, float]:
+        """Tell what a run has collected so far."""
+        held = self.buffer.contents(index)
+        arrays = [ptu.to_numpy(x) for x in (held.observations, held.next_observations, held.dones)]
+        return data_statistics(self.env_ids[index], *arrays)
+
+    def _finish(self) -> None:
+        self.learner.sync_agents()
+        for index, recorder in enumerate(self.recorders):
+            extra: dict[str, Any] = {}
+            if self.explores:
+                self._save_dataset(index)
+                extra = self._data_statistics(index)
+            else:
+                recorder.learning_curve_picture()
+            recorder.agent(self.learner.agents[index])
+            recorder.summary("finished", extra)
+
+    def _save_dataset(self, index: int) -> None:
+        run = self.runs[index]
+        arrays = {
+            name: ptu.to_numpy(values)
+            for name, values in zip(DATASET_FIELDS, self.buffer.contents(index), strict=True)
+        }
+        arrays["truncated"] = self.buffer.truncated[index, : len(arrays["actions"])]
+        manifest = make_manifest(run.info.env_id, run.info.settings, run.info.seed, arrays)
+        folder = prepare_folder(self.options.dataset_dir)
+        path = dataset_path(folder, run.config.dataset_name, run.info.seed)
+        save_dataset(path, Dataset(**arrays, manifest=manifest))
+
+
+def _seed_global_generators(seed: int) -> None:
+    """Make agents that draw from the global generators reproducible, too."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that such agents draw from
+    torch.manual_seed(seed)

@@ -1,0 +1,50 @@
+"""Value networks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from cs285.infrastructure import pytorch_util as ptu
+
+
+class StateActionCritic(nn.Module):
+    """Q(s, .): observations `(batch, *observation_shape)` to action values `(batch, num_actions)`."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        num_layers: int,
+        hidden_size: int,
+    ) -> None:
+        super().__init__()
+        self.net = ptu.build_mlp(
+            math.prod(observation_shape), num_actions, n_layers=num_layers, size=hidden_size
+        )
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = self.net(observations)
+        return values
+
+
+class ValueCritic(nn.Module):
+    """V(s): observations `(batch, *observation_shape)` to values `(batch,)`.
+
+    The trailing axis is dropped here, at the source: `(batch, 1)` against `(batch,)` would
+    broadcast to `(batch, batch)` in a loss, and nothing would complain.
+    """
+
+    def __init__(
+        self, observation_shape: tuple[int, ...], num_layers: int, hidden_size: int
+    ) -> None:
+        super().__init__()
+        self.net = ptu.build_mlp(
+            math.prod(observation_shape), 1, n_layers=num_layers, size=hidden_size
+        )
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = self.net(observations)
+        return values.squeeze(-1)

@@ -1,0 +1,31 @@
+"""Stochastic policy over discrete actions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Categorical
+
+from cs285.infrastructure import pytorch_util as ptu
+
+
+class MLPPolicy(nn.Module):
+    """pi(. | s): observations `(batch, *observation_shape)` to a Categorical of `(batch,)` actions."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        num_layers: int,
+        hidden_size: int,
+    ) -> None:
+        super().__init__()
+        self.logits_net = ptu.build_mlp(
+            math.prod(observation_shape), num_actions, n_layers=num_layers, size=hidden_size
+        )
+
+    def forward(self, observations: torch.Tensor) -> Categorical:
+        # Validation reads values back into Python, which a batch of stacked runs cannot do.
+        return Categorical(logits=self.logits_net(observations), validate_args=False)

@@ -1,0 +1,211 @@
+"""What the three scripts share: flags in, runs out, programs trained one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cs285.env_configs import BaseConfig, load_config
+from cs285.env_configs.loading import STEP_KEYS
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import prepare_folder
+from cs285.infrastructure.recording import RunInfo
+from cs285.infrastructure.training import Options, Phase, Run, Trainer
+
+Phases = Callable[[BaseConfig], Sequence[Phase]]
+
+VISUALIZE_INTERVAL = {"explore": 2_500, "offline": 25_000, "finetune": 25_000}
+"""Four pictures a run: each takes about 100 kB of the 15 MB that a hand-in may have."""
+
+
+def main(stage: str, description: str, phases: Phases) -> NoReturn:
+    """Run one of the three scripts and exit: 0 when all went well, 2 on bad input.
+
+    Args:
+        stage: `explore`, `offline` or `finetune`.
+        description: What `--help` says.
+        phases: What a run of this script goes through, given its config.
+    """
+    arguments = make_parser(stage, description).parse_args()
+    try:
+        train(stage, arguments, phases)
+    except UserError as error:
+        sys.exit(_complain(error))
+    sys.exit(0)
+
+
+def _complain(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
+    """Make the parser of one script."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("-cfg", "--config_file", type=Path, nargs="+", required=True, help="YAML file(s)")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=_at_least(0), help="seed of the run; 1 if no file says more")
+    seeds.add_argument(
+        "--seeds", type=_at_least(0), nargs="+", help="train every file with each of these seeds"
+    )
+    add("--dataset_dir", type=Path, default=Path("datasets"), help="where datasets lie")
+    add("--data_dir", type=Path, default=Path("data"), help="where run folders go")
+    add(
+        "--visualization_dir",
+        type=Path,
+        default=Path("exploration_visualization"),
+        help="where pictures of explored datasets go",
+    )
+    positive = _at_least(1)
+    add("--eval_interval", "-ei", type=positive, default=2_500, help="steps between evaluations")
+    add(
+        "--visualize_interval",
+        "-vi",
+        type=positive,
+        default=VISUALIZE_INTERVAL[stage],
+        help="steps between pictures",
+    )
+    add(
+        "--num_eval_trajectories",
+        "-neval",
+        type=positive,
+        default=20,
+        help="episodes of an evaluation",
+    )
+    add("--log_interval", type=positive, default=1_000, help="steps between logged metrics")
+    add(
+        "--use_reward",
+        action="store_true",
+        help="let RND add the environment's reward to its bonus",
+    )
+    add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
+    add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
+    add("--which_gpu", "-gpu_id", type=_at_least(0), default=0, help="index of the GPU")
+    return parser
+
+
+def _at_least(bound: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (value := int(text)) < bound:
+            raise argparse.ArgumentTypeError(f"must be at least {bound}, not {value}")
+        return value
+
+    number.__name__ = "whole number"  # argparse names the type in its errors
+    return number
+
+
+def _fraction(text: str) -> float:
+    if not 0 < (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {value}")
+    return value
+
+
+def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
+    """Validate everything, then train; nothing is written if anything is wrong.
+
+    Raises:
+        UserError: If a config, a dataset or a folder is not usable.
+    """
+    ptu.init_gpu(use_gpu=not arguments.no_gpu, gpu_id=arguments.which_gpu)
+    configs = read_configs(stage, arguments)
+    runs = [make_run(stage, config, arguments.dataset_dir) for config in configs]
+    options = Options(
+        data_dir=prepare_folder(arguments.data_dir),
+        dataset_dir=arguments.dataset_dir,
+        picture_dir=arguments.visualization_dir,
+        eval_interval=arguments.eval_interval,
+        visualize_interval=arguments.visualize_interval,
+        log_interval=arguments.log_interval,
+        num_eval_trajectories=arguments.num_eval_trajectories,
+    )
+    if stage == "explore":
+        prepare_folder(options.dataset_dir)
+        prepare_folder(options.picture_dir)
+    for program in group(runs):
+        Trainer(program, phases(program[0].config), options).train()
+
+
+def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
+    """Read every config file with every seed.
+
+    Raises:
+        UserError: If one is not usable, or two would be the same run.
+    """
+    seeds = arguments.seeds or [arguments.seed]
+    configs = []
+    for path in arguments.config_file:
+        for seed in seeds:
+            overrides: dict[str, Any] = {} if seed is None else {"seed": seed}
+            if arguments.use_reward:
+                overrides["use_reward"] = True
+            config = load_config(path, stage, overrides)
+            configs.append(_shorten(config, stage, arguments.steps_fraction))
+    names = [(config.exp_name, config.seed) for config in configs]
+    for name, seed in names:
+        if names.count((name, seed)) > 1:
+            raise UserError(
+                f"experiment {name!r} with seed {seed} is asked for twice; "
+                "give every config file its own `exp_name` and every seed once"
+            )
+    return configs
+
+
+def _shorten(config: BaseConfig, stage: str, fraction: float) -> BaseConfig:
+    keys = STEP_KEYS[stage]
+    return config.model_copy(
+        update={key: max(1, round(getattr(config, key) * fraction)) for key in keys}
+    )
+
+
+def make_run(stage: str, config: BaseConfig, dataset_dir: Path) -> Run:
+    """Bring a config together with the dataset it starts from, if its stage wants one.
+
+    Raises:
+        UserError: If that dataset is missing or not usable.
+    """
+    other_keys = set().union(*STEP_KEYS.values()) - STEP_KEYS[stage]
+    info = RunInfo(
+        stage=stage,
+        algorithm=config.base_config,
+        env_id=config.env_name,
+        exp_name=config.exp_name,
+        seed=config.seed,
+        settings=config.model_dump(exclude=other_keys),
+    )
+    dataset = None if stage == "explore" else read_dataset(config, dataset_dir)
+    return Run(config, info, dataset)
+
+
+def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
+    """Load the dataset of a config.
+
+    Raises:
+        UserError: If it is missing, with the command that makes it, or not usable.
+    """
+    name = config.dataset_name
+    seed = config.seed if config.dataset_seed is None else config.dataset_seed
+    path = find_dataset(dataset_dir, name, seed)
+    if path is None:
+        raise UserError(
+            f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}; make "
+            f"it with `python cs285/scripts/run_hw5_explore.py -cfg experiments/exploration/"
+            f"{name}.yaml --dataset_dir {dataset_dir} --seed {seed}`, or name another with "
+            "`dataset_name` or `dataset_seed`"
+        )
+    return load_dataset(path, config.env_name)
+
+
+def group(runs: Sequence[Run]) -> list[list[Run]]:
+    """Put runs that can train as one program together, in the order in which they were given."""
+    programs: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        programs.setdefault(run.config.program_key, []).append(run)
+    return list(programs.values())

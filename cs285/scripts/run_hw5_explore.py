@@ -1,0 +1,17 @@
+"""Collect a dataset: let an agent explore for `total_steps` and save every transition.
+
+python cs285/scripts/run_hw5_explore.py -cfg experiments/exploration/pointmass_easy_rnd.yaml
+"""
+
+from cs285.env_configs import BaseConfig
+from cs285.infrastructure.training import Phase
+from cs285.scripts import cli
+
+
+def phases(config: BaseConfig) -> list[Phase]:
+    """Environment steps only; the agent learns from what it collects."""
+    return [Phase("exploration", config.total_steps, interacts=True)]
+
+
+if __name__ == "__main__":
+    cli.main("explore", "Collect datasets by exploration.", phases)

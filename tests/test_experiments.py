@@ -1,0 +1,140 @@
+"""The experiment files: the ones that the assignment names, each saying what its name says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cs285.env_configs.base_config import BaseConfig
+from cs285.env_configs.loading import CONFIGS, load_config, make_config, read_yaml
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "experiments").glob("*/*.yaml"))
+STAGES = {"exploration": "explore", "offline": "offline", "finetune": "finetune"}
+ENVIRONMENTS = {"easy": "Easy", "medium": "Medium", "hard": "Hard", "veryhard": "VeryHard"}
+SIZES = (1000, 5000, 10000, 20000)
+
+# The commands of the assignment and of a solution's write-up, without the `python cs285/scripts/`
+# that they start with and the flags that name no file.
+COMMANDS = """
+run_hw5_explore.py -cfg experiments/exploration/pointmass_easy_random.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_medium_random.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_hard_random.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_easy_rnd.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_medium_rnd.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_hard_rnd.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_easy_cql.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_alpha0.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_alpha10.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_alpha1.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_easy_dqn.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_dqn.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_easy_awac.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_awac.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_easy_iql.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_iql.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_medium_rnd_1000.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_medium_rnd_5000.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_medium_rnd_10000.yaml
+run_hw5_explore.py -cfg experiments/exploration/pointmass_medium_rnd_20000.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_rnd1000.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_rnd5000.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_rnd10000.yaml
+run_hw5_offline.py -cfg experiments/offline/pointmass_medium_cql_rnd20000.yaml
+run_hw5_finetune.py -cfg experiments/finetune/pointmass_hard_cql_finetune.yaml
+"""
+
+PLAN = {
+    "exploration": {
+        *(f"{maze}_{agent}" for maze in ENVIRONMENTS for agent in ("random", "rnd")),
+        *(f"{maze}_rnd_{size}" for maze in ("medium", "hard") for size in SIZES),
+    },
+    "offline": {
+        *(
+            f"{maze}_{agent}"
+            for maze in ("easy", "medium", "hard")
+            for agent in ("dqn", "cql", "awac", "iql")
+        ),
+        *(f"medium_cql_alpha{alpha}" for alpha in ("0", "0.1", "0.5", "1", "2", "5", "10")),
+        *(f"{maze}_cql_rnd{size}" for maze in ("medium", "hard") for size in SIZES),
+    },
+    "finetune": {f"hard_{agent}_finetune" for agent in ("dqn", "cql", "awac", "iql")},
+}
+
+
+def load(file: Path) -> BaseConfig:
+    return load_config(file, STAGES[file.parent.name])
+
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def test_every_command_of_the_assignment_has_its_files() -> None:
+    commands = re.findall(r"(\S+) -cfg (\S+)", COMMANDS)
+    paths = [path for script, config in commands for path in (f"cs285/scripts/{script}", config)]
+    assert len(commands) == 26
+    assert [path for path in paths if not (ROOT / path).is_file()] == []
+
+
+def test_files_are_those_of_the_plan() -> None:
+    found = {
+        folder: {
+            file.stem.removeprefix("pointmass_") for file in FILES if file.parent.name == folder
+        }
+        for folder in STAGES
+    }
+    assert found == PLAN
+
+
+@each_file
+def test_environment_and_algorithm_are_those_of_the_name(file: Path) -> None:
+    config = load(file)
+    _, maze, algorithm, *_ = file.stem.split("_")
+    assert config.exp_name == file.stem
+    assert config.env_name == f"Pointmass{ENVIRONMENTS[maze]}-v0"
+    assert config.base_config == algorithm
+
+
+@each_file
+def test_dataset_and_varied_value_are_those_of_the_name(file: Path) -> None:
+    config = load(file)
+    *start, variation = file.stem.split("_")
+    explored = f"pointmass_{start[1]}_rnd"
+    alpha = re.fullmatch(r"alpha(.+)", variation)
+    if file.parent.name == "exploration":
+        assert config.dataset_name == file.stem
+        assert config.total_steps == (int(variation) if variation.isdigit() else 10_000)
+    elif size := re.fullmatch(r"rnd(\d+)", variation):
+        assert config.dataset_name == f"{explored}_{size[1]}"
+        assert (ROOT / f"experiments/exploration/{config.dataset_name}.yaml").is_file()
+    else:
+        assert config.dataset_name == explored
+    if config.base_config == "cql":
+        assert config.model_dump()["cql_alpha"] == (float(alpha[1]) if alpha else 0.1)
+
+
+@each_file
+def test_no_file_repeats_a_default(file: Path) -> None:
+    values = read_yaml(file)
+    for key in values.keys() - {"base_config", "env_name"}:
+        shorter = {other: value for other, value in values.items() if other != key}
+        assert make_config(shorter, file, STAGES[file.parent.name]) != load(file), key
+
+
+def test_readme_states_every_key_with_its_default() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Settings")[2]
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \| (.+?) \| .+ \|$", table, flags=re.MULTILINE)
+    everyone = ", ".join(CONFIGS)
+    named = {"all": everyone, "all but random": everyone.removeprefix("random, ")}
+    stated = set()
+    for keys, algorithms, defaults in rows:
+        for key, default in zip(keys.split(", "), defaults.split(", "), strict=True):
+            stated.add(key.strip("`"))
+            for algorithm in named.get(algorithms, algorithms).split(", "):
+                field = CONFIGS[algorithm].model_fields[key.strip("`")]
+                if re.fullmatch("`[^`]+`", default):  # the others are told in words
+                    assert yaml.safe_load(default.strip("`")) == field.default, key
+    known = {key for config in CONFIGS.values() for key in config.model_fields}
+    assert stated == known - {"base_config", "env_name"}

@@ -1,0 +1,176 @@
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.results import format_results, read_summaries
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_run(data_dir: Path, **changes: object) -> Path:
+    """Makes a run folder with a summary such as the scripts write."""
+    summary: dict[str, object] = {
+        "script": "offline",
+        "exp_name": "pointmass_medium_cql",
+        "env_name": "PointmassMedium-v0",
+        "algorithm": "cql",
+        "seed": 1,
+        "status": "finished",
+        "final_return": -23.0,
+        "best_return": -22.0,
+        "normalised_score": 0.95,
+        "optimal_return": -21.04,
+        "random_return": -140.0,
+        "wall_time_s": 75.4,
+        "total_steps": 100_000,
+        "versions": {"torch": "2"},
+        "git_revision": None,
+        "started": "2026-02-01T10:00:00+00:00",
+    } | changes
+    name = f"hw5_{summary['script']}_{summary['exp_name']}_sd{summary['seed']}"
+    folder = data_dir / f"{name}_{len(list(data_dir.glob('*')))}"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def table(data_dir: Path) -> list[list[str]]:
+    """The lines of the table, split at gaps of two spaces or more."""
+    text = format_results(read_summaries(data_dir)[0])
+    return [[cell for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+
+
+def cell(data_dir: Path, heading: str) -> str:
+    """What stands under a heading in a table of one line."""
+    _title, headings, line = table(data_dir)
+    return line[[text.strip() for text in headings].index(heading)].strip()
+
+
+def test_table_shows_return_beside_optimum(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert format_results(read_summaries(tmp_path)[0]) == (
+        "Offline learning\n"
+        "  environment         algorithm  experiment            seeds   steps  final return"
+        "  optimum  score     time\n"
+        "  PointmassMedium-v0  cql        pointmass_medium_cql  1      100000         -23.0"
+        "    -21.0   0.95  0:01:15"
+    )
+
+
+def test_seeds_share_a_line_with_mean_and_deviation(tmp_path: Path) -> None:
+    for seed, final_return in ((3, -24.0), (1, -20.0), (2, -22.0)):
+        write_run(tmp_path, seed=seed, final_return=final_return)
+    assert cell(tmp_path, "seeds") == "1 2 3"
+    assert cell(tmp_path, "final return") == "-22.0 +- 2.0"
+
+
+def test_rounding_leaves_no_negative_zero(tmp_path: Path) -> None:
+    write_run(tmp_path, normalised_score=-0.001)
+    assert cell(tmp_path, "score") == "0.00"
+
+
+def test_mean_over_seeds_needs_all_of_them(tmp_path: Path) -> None:
+    write_run(tmp_path, seed=1, final_return=None)
+    write_run(tmp_path, seed=2, final_return=-20.0)
+    write_run(tmp_path, exp_name="other")
+    assert [line[5].strip() for line in table(tmp_path)[2:]] == ["-23.0", "-"]
+
+
+def test_last_of_repeated_runs_counts(tmp_path: Path) -> None:
+    write_run(tmp_path, final_return=-22.0, started="2026-02-01T13:00:00+00:00")
+    write_run(tmp_path, final_return=-30.0, started="2026-02-01T13:30:00+01:00")
+    assert cell(tmp_path, "final return") == "-22.0"
+
+
+def test_runs_of_different_length_stay_apart(tmp_path: Path) -> None:
+    write_run(tmp_path, total_steps=100_000)
+    write_run(tmp_path, total_steps=10_000)
+    assert [line[4].strip() for line in table(tmp_path)[2:]] == ["10000", "100000"]
+
+
+def test_exploration_shows_coverage_and_goals(tmp_path: Path) -> None:
+    no_returns = {"final_return": None, "normalised_score": None}
+    found = {"coverage": 0.876, "goals_reached": 4}
+    write_run(tmp_path, script="explore", algorithm="rnd", **no_returns, **found)
+    assert cell(tmp_path, "coverage") == "88 %"
+    assert cell(tmp_path, "goals") == "4"
+    assert "final return" not in format_results(read_summaries(tmp_path)[0])
+
+
+def test_stages_and_experiments_stand_in_reading_order(tmp_path: Path) -> None:
+    write_run(tmp_path, script="finetune", exp_name="tuned")
+    for alpha in ("10", "2", "0.5"):
+        write_run(tmp_path, exp_name=f"alpha{alpha}")
+    write_run(tmp_path, exp_name="baseline", algorithm="dqn")
+    write_run(tmp_path, exp_name="strange", env_name="CartPole-v1")
+    write_run(tmp_path, exp_name="easy", env_name="PointmassEasy-v0", algorithm="iql")
+    lines = table(tmp_path)
+    experiments = [line[2].strip() for line in lines if len(line) > 1]
+    assert lines[0] == ["Offline learning"]
+    assert experiments == [
+        *("experiment", "easy", "baseline", "alpha0.5", "alpha2", "alpha10", "strange"),
+        *("experiment", "tuned"),
+    ]
+
+
+def test_since_leaves_out_earlier_runs(tmp_path: Path) -> None:
+    write_run(tmp_path, exp_name="old", started="2026-02-01T09:59:59+00:00")
+    write_run(tmp_path, exp_name="new", started="2026-02-01T10:00:00.5+00:00")
+    abandoned = tmp_path / "hw5_offline_abandoned_sd1"
+    abandoned.mkdir()
+    since = datetime(2026, 2, 1, 10, tzinfo=UTC)
+    os.utime(abandoned, (since.timestamp() - 1, since.timestamp() - 1))
+    summaries, problems = read_summaries(tmp_path, since)
+    assert [summary.exp_name for summary in summaries] == ["new"]
+    assert problems == []
+
+
+def test_broken_summaries_are_listed_and_the_rest_shown(tmp_path: Path) -> None:
+    write_run(tmp_path, exp_name="sound")
+    (tmp_path / "hw5_offline_gone_sd1").mkdir()
+    (write_run(tmp_path, exp_name="cut") / "summary.json").write_text('{"script": "off')
+    write_run(tmp_path, exp_name="odd", seed="one")
+    write_run(tmp_path, exp_name="stopped", status="running")
+    (tmp_path / "hw5_note.txt").write_text("not a run")
+    summaries, problems = read_summaries(tmp_path)
+    assert [summary.exp_name for summary in summaries] == ["sound"]
+    assert len(problems) == 4
+    cut, gone, odd, stopped = problems
+    assert "cut" in cut
+    assert "unsound" in cut
+    assert "gone_sd1: no summary.json" in gone
+    assert "seed:" in odd
+    assert "status:" in stopped
+
+
+def test_missing_folder_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--data_dir"):
+        read_summaries(tmp_path / "nowhere")
+
+
+def show_results(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "cs285/scripts/show_results.py"), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_script_prints_table_and_problems(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "hw5_explore_gone_sd1").mkdir()
+    done = show_results("--data_dir", str(tmp_path), "--since", "2026-02-01T10:00:00Z")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Offline learning\n")
+    assert "Runs without a result:\n  " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--data_dir", "no/such"), ("--since", "yesterday")])
+def test_script_answers_bad_arguments_with_status_2(arguments: tuple[str, str]) -> None:
+    done = show_results(*arguments)
+    assert done.returncode == 2
+    assert arguments[1] in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# Sourced by run_hw5.sh and run_tests.sh, which stand in the repository's root:
+# `set_up_environment FILE` makes or reuses .venv and installs the pins of FILE and this package.
+
+readonly VENV_PYTHON=.venv/bin/python
+
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 2
+}
+
+new_enough() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+# Prints the interpreter that .venv is made with: $PYTHON, or the first one found that will do.
+find_python() {
+  local candidate candidates=(python3 python3.13 python3.12 python3.11)
+  [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
+    if new_enough "$candidate"; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 or newer is needed, and ${PYTHON:-python3} is not (or does not run)." \
+    "Name one that is: PYTHON=/path/to/python3.11 $0"
+}
+
+make_venv() {
+  local python
+  python=$(find_python)
+  echo "Making .venv with $("$python" --version)"
+  if ! "$python" -m venv --clear .venv; then
+    rm -rf .venv
+    fail "$python could not make .venv (on Debian and Ubuntu: apt install python3-venv)."
+  fi
+}
+
+set_up_environment() {
+  local requirements=$1 stamp=.venv/installed_$1 wanted
+  if [[ ${SKIP_INSTALL:-0} == 1 ]]; then
+    [[ -x $VENV_PYTHON ]] || fail "SKIP_INSTALL=1 reuses .venv, and there is none yet: run once without it."
+    return
+  fi
+  [[ -x $VENV_PYTHON ]] || make_venv
+  new_enough "$VENV_PYTHON" || fail "The Python in .venv is older than 3.11: remove .venv and run again."
+  # What was installed stands in full in the stamp; the path belongs to it, as an editable install points there.
+  wanted=$(pwd -P && cat requirements.txt "$requirements" pyproject.toml)
+  [[ -f $stamp && $wanted == "$(<"$stamp")" ]] && return
+  echo "Installing $requirements into .venv (the first time takes a few minutes)"
+  "$VENV_PYTHON" -m pip --version >/dev/null 2>&1 || "$VENV_PYTHON" -m ensurepip
+  "$VENV_PYTHON" -m pip install --disable-pip-version-check -r "$requirements"
+  "$VENV_PYTHON" -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+  printf '%s\n' "$wanted" >"$stamp"
+}
