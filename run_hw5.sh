@@ -53,11 +53,11 @@ trap 'exit 129' HUP
 trap 'echo "Stopped." >&2; exit 130' INT
 trap 'exit 143' TERM
 
-# A second's wait; twice a minute it shows the last line of every running program.
+# A second's wait; once a minute it shows the last line of every running program.
 pause() {
   local slot
   sleep 1
-  ((SECONDS % 30 == 0)) || return 0
+  ((SECONDS % 60 == 0)) || return 0
   for ((slot = 0; slot < jobs; slot++)); do
     [[ -z ${pids[slot]:-} ]] || printf '  %-22s %s\n' "${names[slot]}" \
       "$(tail -c 400 "$logs/${names[slot]}.log" | tr '\r' '\n' | sed '/^ *$/d' | tail -n 1 | cut -c 1-120)"

@@ -1,0 +1,62 @@
+"""What the whole suite shares: a cache folder of its own, one thread, small agents and batches."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cs285.env_configs.loading import make_config
+from cs285.infrastructure import training
+from cs285.infrastructure.objective import Batch
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # Workers inherit the variable, so all of them share one cache, which ends with the session.
+    _cache = tempfile.TemporaryDirectory(prefix="cs285-tests-")
+    os.environ["XDG_CACHE_HOME"] = _cache.name
+
+torch.set_num_threads(1)  # xdist already gives every core a process
+
+SMALL_NETWORKS = {
+    "dqn": {"hidden_size": 8},
+    "cql": {"hidden_size": 8},
+    "awac": {"hidden_size": 8, "actor_hidden_size": 8},
+    "iql": {"hidden_size": 8, "actor_hidden_size": 8},
+    "rnd": {"hidden_size": 8, "rnd_hidden_size": 8},
+    "random": {},
+}
+
+
+@pytest.fixture
+def make_agent():
+    """Builds an agent from its config: `make_agent("cql", cql_alpha=1.0)`."""
+
+    def make(algorithm, **values):
+        values = {
+            "base_config": algorithm,
+            "env_name": "PointmassEasy-v0",
+            **SMALL_NETWORKS[algorithm],
+            **values,
+        }
+        return training.make_agent(make_config(values, Path("test.yaml"), "offline"))
+
+    return make
+
+
+@pytest.fixture
+def make_batch():
+    """Draws a batch with fields `(*shape, ...)`: `make_batch(7)`, `make_batch(3, 16, seed=1)`."""
+
+    def make(*shape, seed=0):
+        rng = np.random.default_rng(seed)
+        return Batch(
+            observations=torch.tensor(rng.random((*shape, 2)), dtype=torch.float32),
+            actions=torch.tensor(rng.integers(0, 5, shape)),
+            rewards=torch.tensor(-rng.random(shape), dtype=torch.float32),
+            next_observations=torch.tensor(rng.random((*shape, 2)), dtype=torch.float32),
+            dones=torch.tensor(rng.random(shape) < 0.3),
+        )
+
+    return make
