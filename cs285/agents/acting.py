@@ -18,7 +18,9 @@ class Actor(Protocol):
 
     def action_probabilities(
         self, observations: torch.Tensor, epsilon: torch.Tensor
-    ) -> torch.Tensor: ...
+    ) -> torch.Tensor:
+        """Return pi(. | s) `(batch, num_actions)` for observations `(batch, ...)`."""
+        ...
 
 
 def private_generator() -> torch.Generator:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.distributions import Categorical
 from torch.nn import functional
 
@@ -66,7 +65,7 @@ class AWACAgent(DQNAgent):
         self, observations: torch.Tensor, epsilon: torch.Tensor
     ) -> torch.Tensor:
         """Return `(batch, num_actions)`: the actor while exploring, its mode at `epsilon` 0."""
-        probabilities = self.actor(observations).probs
+        probabilities: torch.Tensor = self.actor(observations).probs
         mode = functional.one_hot(probabilities.argmax(-1), probabilities.shape[-1])
         return torch.where(epsilon > 0, probabilities, mode.to(probabilities.dtype))
 
@@ -111,8 +110,9 @@ class AWACAgent(DQNAgent):
         qa_values = self.critic(observations)
         q_values = qa_values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         values = (action_dist.probs * qa_values).sum(-1)
-        assert q_values.shape == values.shape == actions.shape
-        return q_values - values
+        advantages: torch.Tensor = q_values - values
+        assert advantages.shape == q_values.shape == values.shape == actions.shape
+        return advantages
 
     def compute_actor_loss(
         self, observations: torch.Tensor, actions: torch.Tensor

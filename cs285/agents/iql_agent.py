@@ -111,8 +111,9 @@ class IQLAgent(AWACAgent):
         del action_dist
         q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         values = self.value_critic(observations)
-        assert q_values.shape == values.shape == actions.shape
-        return q_values - values
+        advantages: torch.Tensor = q_values - values
+        assert advantages.shape == q_values.shape == values.shape == actions.shape
+        return advantages
 
     # Objectives
 

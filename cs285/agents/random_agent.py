@@ -42,7 +42,7 @@ class RandomAgent(nn.Module):
         """Draw an action for one observation."""
         return sample_action(self, observation, epsilon)
 
-    # Objectives: none
+    # Objectives
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

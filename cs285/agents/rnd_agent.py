@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from cs285.agents.dqn_agent import DQNAgent, MakeOptimizer
-from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ class RNDAgent(DQNAgent):
 
     def compute_errors(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the squared prediction error `(batch,)` of observations `(batch, ...)`."""
-        differences = self.rnd_net(observations) - self.rnd_target_net(observations)
+        differences: torch.Tensor = self.rnd_net(observations) - self.rnd_target_net(observations)
         return differences.square().sum(-1)
 
     def track_statistics(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import gymnasium as gym
 from pydantic import Field
 
 from cs285.env_configs.base_config import CriticConfig, LearningRate, Positive, Size, adam
@@ -48,8 +47,8 @@ class AWACConfig(ActorConfig):
 
     base_config: Literal["awac"]
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `AWACAgent`."""
         from cs285.agents.awac_agent import AWACAgent
 
-        return AWACAgent(observation_space.shape, action_space.n, **self.actor_arguments())
+        return AWACAgent(observation_shape, num_actions, **self.actor_arguments())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-import gymnasium as gym
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
@@ -19,8 +18,6 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-
-STAGES = ("explore", "offline", "finetune")
 
 
 class BaseConfig(BaseModel):
@@ -94,7 +91,7 @@ class BaseConfig(BaseModel):
         """Factor of the environment's reward while exploring."""
         return 1.0
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build the agent; its weights come from PyTorch's global generator."""
         raise NotImplementedError
 
@@ -111,7 +108,7 @@ class CriticConfig(BaseConfig):
     target_update_period: Steps = 300
     """Updates between two copies of a network to its target network."""
     use_double_q: bool = True
-    """Let the online critic choose the action that the target critic values: less overestimation."""
+    """Let the online critic choose the action that the target critic values: less bias."""
     clip_grad_norm: Positive | None = None
     """Bound on the norm of each network's gradient; none by default."""
 
@@ -143,6 +140,3 @@ def adam(learning_rate: float) -> Callable[[Iterable[nn.Parameter]], torch.optim
 def constant_schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
     """Keep the step size as it is."""
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-Literal_ = Literal

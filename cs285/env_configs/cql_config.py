@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import gymnasium as gym
 from pydantic import Field
 
 from cs285.env_configs.base_config import CriticConfig, Positive
@@ -23,13 +22,13 @@ class CQLConfig(CriticConfig):
     cql_temperature: Positive = 1.0
     """Temperature of the soft maximum."""
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `CQLAgent`."""
         from cs285.agents.cql_agent import CQLAgent
 
         return CQLAgent(
-            observation_space.shape,
-            action_space.n,
+            observation_shape,
+            num_actions,
             cql_alpha=self.cql_alpha,
             cql_temperature=self.cql_temperature,
             **self.critic_arguments(),

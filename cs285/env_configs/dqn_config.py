@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import gymnasium as gym
-
 from cs285.env_configs.base_config import CriticConfig
 
 
@@ -14,8 +12,8 @@ class DQNConfig(CriticConfig):
 
     base_config: Literal["dqn"]
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `DQNAgent`."""
         from cs285.agents.dqn_agent import DQNAgent
 
-        return DQNAgent(observation_space.shape, action_space.n, **self.critic_arguments())
+        return DQNAgent(observation_shape, num_actions, **self.critic_arguments())

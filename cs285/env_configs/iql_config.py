@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import gymnasium as gym
 from pydantic import Field
 from torch import nn
 
@@ -23,7 +22,7 @@ class IQLConfig(ActorConfig):
     """Tau: 0.5 values the policy of the data, towards 1 the best actions in it. Data of an
     explorer is mostly poor actions, hence high."""
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `IQLAgent`."""
         from cs285.agents.iql_agent import IQLAgent
         from cs285.networks.critics import ValueCritic
@@ -32,8 +31,8 @@ class IQLConfig(ActorConfig):
             return ValueCritic(observation_shape, self.num_layers, self.hidden_size)
 
         return IQLAgent(
-            observation_space.shape,
-            action_space.n,
+            observation_shape,
+            num_actions,
             make_value_critic=make_value_critic,
             make_value_critic_optimizer=adam(self.learning_rate),
             expectile=self.expectile,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cs285.env_configs.awac_config import AWACConfig
-from cs285.env_configs.base_config import STAGES, BaseConfig
+from cs285.env_configs.base_config import BaseConfig
 from cs285.env_configs.cql_config import CQLConfig
 from cs285.env_configs.dqn_config import DQNConfig
 from cs285.env_configs.iql_config import IQLConfig
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that reads `3e-4` as a number and refuses a key that is given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if isinstance(key, Hashable) and keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
@@ -102,7 +102,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
     """Validate the values of one run; `path` is named in errors and gives the default name."""
-    assert stage in STAGES
     config_class = _config_class(values.get("base_config"), path)
     for other, keys in STEP_KEYS.items():
         for key in sorted(keys & values.keys() - STEP_KEYS[stage]):

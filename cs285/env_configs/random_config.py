@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import gymnasium as gym
-
 from cs285.env_configs.base_config import BaseConfig
 
 
@@ -14,8 +12,8 @@ class RandomConfig(BaseConfig):
 
     base_config: Literal["random"]
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `RandomAgent`."""
         from cs285.agents.random_agent import RandomAgent
 
-        return RandomAgent(observation_space.shape, action_space.n)
+        return RandomAgent(observation_shape, num_actions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-import gymnasium as gym
 from pydantic import Field
 from torch import nn
 
@@ -37,7 +36,7 @@ class RNDConfig(CriticConfig):
         """Pure exploration ignores the environment's reward."""
         return 1.0 if self.use_reward else 0.0
 
-    def make_agent(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `RNDAgent`."""
         from cs285.agents.rnd_agent import RNDAgent
         from cs285.infrastructure.pytorch_util import build_mlp
@@ -51,8 +50,8 @@ class RNDConfig(CriticConfig):
             )
 
         return RNDAgent(
-            observation_space.shape,
-            action_space.n,
+            observation_shape,
+            num_actions,
             make_rnd_network=make_network,
             make_rnd_network_optimizer=adam(self.rnd_learning_rate),
             make_target_rnd_network=make_network,

@@ -1,0 +1,1 @@
+"""Training, data, logging: what the scripts are made of."""

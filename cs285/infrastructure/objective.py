@@ -67,13 +67,19 @@ class Learner(Protocol):
 
     target_update_period: int
 
-    def get_buffer(self, target: str) -> torch.Tensor: ...
+    def get_buffer(self, target: str) -> torch.Tensor:
+        """Look a buffer up by name."""
+        ...
 
     @property
-    def objectives(self) -> tuple[Objective, ...]: ...
+    def objectives(self) -> tuple[Objective, ...]:
+        """What it minimises, in order."""
+        ...
 
     @property
-    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]: ...
+    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """Networks, each with its lagging copy."""
+        ...
 
 
 def train_step(agent: Learner, batch: Batch, step: int) -> Metrics:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cs285.infrastructure.objective import Batch
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.objective import Batch
 
 
 class ReplayBuffer:
@@ -86,7 +86,7 @@ class ReplayBuffer:
         self.inserted[run] = count
 
     def sample(self, uniforms: np.ndarray) -> Batch:
-        """Look up transitions at uniform numbers in [0, 1): `(S, batch)` to fields `(S, batch, ...)`.
+        """Look up transitions at uniform numbers `(S, batch)` in [0, 1).
 
         Drawing numbers rather than indices lets a run draw far ahead while its ring still grows.
         """

@@ -32,6 +32,7 @@ class LockstepEnvs:
     """
 
     def __init__(self, env_ids: Sequence[str], seeds: Sequence[int]) -> None:
+        lane_seeds = np.asarray(seeds)
         names = np.asarray(env_ids)
         self._groups = [
             (lanes, PointmassVectorEnv(str(name), len(lanes), AutoresetMode.SAME_STEP))
@@ -41,7 +42,7 @@ class LockstepEnvs:
         self.observations = np.empty((len(names), 2), dtype=np.float32)
         """What each lane observes now `(L, 2)`."""
         for lanes, env in self._groups:
-            self.observations[lanes] = env.reset(seed=[int(seeds[lane]) for lane in lanes])[0]
+            self.observations[lanes] = env.reset(seed=lane_seeds[lanes].tolist())[0]
 
     @property
     def max_episode_steps(self) -> int:

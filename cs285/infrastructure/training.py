@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from cs285.envs.dynamics import MOVES
-from cs285.envs.pointmass import PointmassEnv
+from cs285.infrastructure import compiling
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.datasets import (
     Dataset,
@@ -64,6 +64,8 @@ class Options:
     visualize_interval: int
     log_interval: int
     num_eval_trajectories: int
+    compile: str = "auto"
+    """One of `compiling.CHOICES`."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,9 @@ class Run:
 
 def make_agent(config: BaseConfig) -> Any:
     """Build the agent of a run; its initial weights depend on the run's seed alone."""
-    env = PointmassEnv(config.env_name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        agent = config.make_agent(env.observation_space, env.action_space)
+        agent = config.make_agent(OBSERVATION_SHAPE, len(MOVES))
     return agent.to(ptu.device) if isinstance(agent, torch.nn.Module) else agent
 
 
@@ -117,7 +118,9 @@ class Trainer:
         )
 
         _seed_global_generators(self.seeds[0])
-        self.learner = make_learner([make_agent(config) for config in configs])
+        agents = [make_agent(config) for config in configs]
+        compiles = compiling.pays(options.compile, self.total_steps)
+        self.learner = make_learner(agents, compiles=compiles)
         self.buffer = self._make_buffer()
         self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
         self.chance = UniformStreams(self._derive_seeds("exploration"), width=1)

@@ -11,7 +11,7 @@ from cs285.infrastructure import pytorch_util as ptu
 
 
 class StateActionCritic(nn.Module):
-    """Q(s, .): observations `(batch, *observation_shape)` to action values `(batch, num_actions)`."""
+    """Q(s, .): observations `(batch, *observation_shape)` to `(batch, num_actions)`."""
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class StateActionCritic(nn.Module):
         )
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the value of every action."""
         values: torch.Tensor = self.net(observations)
         return values
 
@@ -46,5 +47,6 @@ class ValueCritic(nn.Module):
         )
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the value of every state."""
         values: torch.Tensor = self.net(observations)
         return values.squeeze(-1)

@@ -12,7 +12,7 @@ from cs285.infrastructure import pytorch_util as ptu
 
 
 class MLPPolicy(nn.Module):
-    """pi(. | s): observations `(batch, *observation_shape)` to a Categorical of `(batch,)` actions."""
+    """pi(. | s): observations `(batch, *observation_shape)` to distributions `(batch,)`."""
 
     def __init__(
         self,
@@ -27,5 +27,6 @@ class MLPPolicy(nn.Module):
         )
 
     def forward(self, observations: torch.Tensor) -> Categorical:
+        """Return the distribution over actions at every observation."""
         # Validation reads values back into Python, which a batch of stacked runs cannot do.
         return Categorical(logits=self.logits_net(observations), validate_args=False)

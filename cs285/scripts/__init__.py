@@ -1,0 +1,1 @@
+"""The scripts of the homework and the tools around it."""

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from cs285.env_configs import BaseConfig, load_config
 from cs285.env_configs.loading import STEP_KEYS
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.compiling import CHOICES
 from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder
@@ -86,6 +87,12 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         action="store_true",
         help="let RND add the environment's reward to its bonus",
     )
+    add(
+        "--compile",
+        choices=CHOICES,
+        default="auto",
+        help="compile updates: auto does where that takes less time than it saves",
+    )
     add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
     add("--which_gpu", "-gpu_id", type=_at_least(0), default=0, help="index of the GPU")
@@ -125,6 +132,7 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
         visualize_interval=arguments.visualize_interval,
         log_interval=arguments.log_interval,
         num_eval_trajectories=arguments.num_eval_trajectories,
+        compile=arguments.compile,
     )
     if stage == "explore":
         prepare_folder(options.dataset_dir)
