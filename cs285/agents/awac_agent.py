@@ -19,9 +19,9 @@ import torch
 from torch.distributions import Categorical
 from torch.nn import functional
 
-from cs285.agents.acting import sample_action
-from cs285.agents.dqn_agent import DQNAgent, MakeOptimizer
-from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
+from cs285.agents.acting import private_generator, sample_action
+from cs285.agents.dqn_agent import DQNAgent
+from cs285.infrastructure.objective import MakeOptimizer, Metrics, Objective, hyperparameter
 from cs285.networks.mlp_policy import MLPPolicy
 
 MAX_WEIGHT = 100.0
@@ -56,6 +56,7 @@ class AWACAgent(DQNAgent):
     ) -> None:
         super().__init__(observation_shape, num_actions, **kwargs)
         self.register_buffer("temperature", hyperparameter(temperature))
+        self.generator = private_generator()
         self.actor = make_actor(observation_shape, num_actions)
         self.actor_optimizer = make_actor_optimizer(self.actor.parameters())
 
@@ -92,7 +93,7 @@ class AWACAgent(DQNAgent):
         qa_values = self.critic(obs)
         q_values = qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         assert q_values.shape == target_values.shape == reward.shape == done.shape
-        loss = functional.mse_loss(q_values, target_values)
+        loss = self.critic_loss(q_values, target_values)
 
         metrics = {"q_values": q_values.mean(), "target_values": target_values.mean()}
         return loss, metrics, {"qa_values": qa_values, "q_values": q_values}
@@ -129,7 +130,7 @@ class AWACAgent(DQNAgent):
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """First the critic, then the actor on its new advantages."""
+        """As in `update`."""
         return (self.critic_objective, self.actor_objective)
 
     @property
@@ -145,9 +146,9 @@ class AWACAgent(DQNAgent):
             clip_grad_norm=self.clip_grad_norm,
         )
 
-    def update_actor(self, observations: torch.Tensor, actions: torch.Tensor) -> dict[str, Any]:
-        """Take one gradient step on the actor."""
-        return self.actor_objective.minimise(observations, actions)
+    def update_actor(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Take one gradient step on the actor and return its loss."""
+        return self.actor_objective.minimise(observations, actions)["actor_loss"]
 
     def update(
         self,
@@ -158,6 +159,9 @@ class AWACAgent(DQNAgent):
         dones: torch.Tensor,
         step: int,
     ) -> dict[str, Any]:
-        """Learn from a batch: one step of every objective, target copies when due."""
-        batch = Batch(observations, actions, rewards, next_observations, dones)
-        return train_step(self, batch, step)
+        """Take one step on a batch: first the critic, then the actor on its new advantages."""
+        metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
+        metrics["actor_loss"] = self.update_actor(observations, actions)
+        if step % self.target_update_period == 0:
+            self.update_target_critic()
+        return metrics

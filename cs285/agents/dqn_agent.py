@@ -10,19 +10,22 @@ on, so its last state still has a future.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from cs285.agents.acting import epsilon_greedy, private_generator, sample_action
-from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
-
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+from cs285.infrastructure.objective import (
+    Batch,
+    MakeOptimizer,
+    MakeSchedule,
+    Metrics,
+    Objective,
+    hyperparameter,
+)
 
 
 class DQNAgent(nn.Module):
@@ -62,6 +65,7 @@ class DQNAgent(nn.Module):
         self.target_update_period = target_update_period
         self.use_double_q = use_double_q
         self.clip_grad_norm = clip_grad_norm
+        self.critic_loss = nn.MSELoss()
         self.register_buffer("discount", hyperparameter(discount))
         self.generator = private_generator()
 
@@ -108,7 +112,7 @@ class DQNAgent(nn.Module):
         qa_values = self.critic(obs)
         q_values = qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         assert q_values.shape == target_values.shape == reward.shape == done.shape
-        loss = functional.mse_loss(q_values, target_values)
+        loss = self.critic_loss(q_values, target_values)
 
         metrics = {"q_values": q_values.mean(), "target_values": target_values.mean()}
         return loss, metrics, {"qa_values": qa_values, "q_values": q_values}
@@ -163,6 +167,8 @@ class DQNAgent(nn.Module):
         dones: torch.Tensor,
         step: int,
     ) -> dict[str, Any]:
-        """Learn from a batch: one step of every objective, target copies when due."""
-        batch = Batch(observations, actions, rewards, next_observations, dones)
-        return train_step(self, batch, step)
+        """Take one step on a batch; copy to the target network when `step` says so."""
+        metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
+        if step % self.target_update_period == 0:
+            self.update_target_critic()
+        return metrics

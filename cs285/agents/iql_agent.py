@@ -18,11 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributions import Categorical
-from torch.nn import functional
 
 from cs285.agents.awac_agent import AWACAgent
-from cs285.agents.dqn_agent import MakeOptimizer
-from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
+from cs285.infrastructure.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
 
 
 class IQLAgent(AWACAgent):
@@ -74,7 +72,7 @@ class IQLAgent(AWACAgent):
         qa_values = self.critic(obs)
         q_values = qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         assert q_values.shape == target_values.shape == reward.shape == done.shape
-        loss = functional.mse_loss(q_values, target_values)
+        loss = self.critic_loss(q_values, target_values)
 
         metrics = {"q_values": q_values.mean(), "target_values": target_values.mean()}
         return loss, metrics, {"qa_values": qa_values, "q_values": q_values}
@@ -119,7 +117,7 @@ class IQLAgent(AWACAgent):
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """Q on the lagging V, V on the new Q, then the actor on both."""
+        """As in `update`."""
         return (self.critic_objective, self.value_objective, self.actor_objective)
 
     @property
@@ -187,6 +185,11 @@ class IQLAgent(AWACAgent):
         dones: torch.Tensor,
         step: int,
     ) -> dict[str, Any]:
-        """Learn from a batch: one step of every objective, target copies when due."""
-        batch = Batch(observations, actions, rewards, next_observations, dones)
-        return train_step(self, batch, step)
+        """Take one step on a batch: Q on the lagging V, V on the new Q, the actor on both."""
+        metrics = self.update_q(observations, actions, rewards, next_observations, dones)
+        metrics |= self.update_v(observations, actions)
+        metrics["actor_loss"] = self.update_actor(observations, actions)
+        if step % self.target_update_period == 0:
+            self.update_target_critic()
+            self.update_target_value_critic()
+        return metrics

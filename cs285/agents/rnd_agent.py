@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from cs285.agents.dqn_agent import DQNAgent, MakeOptimizer
+from cs285.agents.dqn_agent import DQNAgent
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.objective import Batch, Metrics, Objective, hyperparameter, train_step
+from cs285.infrastructure.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STATISTICS_RATE = 0.05
-"""Weight of the newest batch in the running mean and variance: a memory of about 20 batches."""
+STATISTICS_RATE = 0.3
+"""Weight of the newest batch in the running mean and variance: a memory of a few batches."""
 
 
 class RNDAgent(DQNAgent):
@@ -79,6 +79,7 @@ class RNDAgent(DQNAgent):
         differences: torch.Tensor = self.rnd_net(observations) - self.rnd_target_net(observations)
         return differences.square().sum(-1)
 
+    @torch.no_grad()
     def track_statistics(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the running mean and variance of the error after this batch."""
         errors = self.compute_errors(batch.next_observations)
@@ -95,6 +96,12 @@ class RNDAgent(DQNAgent):
         errors = self.compute_errors(next_observations)
         return (errors - self.error_mean) / (self.error_variance.clamp(min=0).sqrt() + 1e-8)
 
+    def add_bonus(self, rewards: torch.Tensor, next_observations: torch.Tensor) -> torch.Tensor:
+        """Return what exploration is rewarded with `(batch,)`."""
+        bonus = self.compute_bonus(next_observations)
+        assert bonus.shape == rewards.shape
+        return rewards + self.rnd_weight * bonus
+
     # Losses
 
     def compute_exploration_loss(
@@ -106,9 +113,7 @@ class RNDAgent(DQNAgent):
         done: torch.Tensor,
     ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
         """Return DQN's loss on the reward plus the weighted bonus."""
-        bonus = self.compute_bonus(next_obs)
-        assert bonus.shape == reward.shape
-        reward = reward + self.rnd_weight * bonus
+        reward = self.add_bonus(reward, next_obs)
         return self.compute_critic_loss(obs, action, reward, next_obs, done)
 
     def compute_rnd_loss(self, obs: torch.Tensor) -> tuple[torch.Tensor, Metrics]:
@@ -119,11 +124,11 @@ class RNDAgent(DQNAgent):
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """First the exploration critic on the present errors, then the predictor."""
-        return (self.critic_objective, self.rnd_objective)
+        """As in `update`."""
+        return (self.exploration_objective, self.rnd_objective)
 
     @property
-    def critic_objective(self) -> Objective:
+    def exploration_objective(self) -> Objective:
         """What trains the exploration critic."""
         return Objective(
             loss_tag="critic_loss",
@@ -149,9 +154,9 @@ class RNDAgent(DQNAgent):
             clip_grad_norm=self.clip_grad_norm,
         )
 
-    def update_rnd(self, obs: torch.Tensor) -> dict[str, Any]:
-        """Take one gradient step on the predictor."""
-        return self.rnd_objective.minimise(obs)
+    def update_rnd(self, obs: torch.Tensor) -> torch.Tensor:
+        """Take one gradient step on the predictor and return its loss."""
+        return self.rnd_objective.minimise(obs)["rnd_loss"]
 
     def update(
         self,
@@ -162,9 +167,16 @@ class RNDAgent(DQNAgent):
         dones: torch.Tensor,
         step: int,
     ) -> dict[str, Any]:
-        """Learn from a batch: one step of every objective, target copies when due."""
+        """Take one step on a batch: the critic on the present bonus, then the predictor."""
         batch = Batch(observations, actions, rewards, next_observations, dones)
-        return train_step(self, batch, step)
+        for name, value in self.track_statistics(batch).items():
+            self.get_buffer(name).copy_(value)
+        rewards = self.add_bonus(rewards, next_observations)
+        metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
+        metrics["rnd_loss"] = self.update_rnd(next_observations)
+        if step % self.target_update_period == 0:
+            self.update_target_critic()
+        return metrics
 
     # Pictures
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,29 @@ STEP_KEYS = {
 }
 """Keys that only one stage reads."""
 
-MAX_BYTES = 1_000_000
-"""A config of this size is not a config."""
+MAX_BYTES = 100_000
+"""A file beyond this size is not a config."""
+MAX_PROBLEMS = 5
+"""So many faults of a file are told at once."""
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = 80
+_shortened.maxlevel = 2
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that reads `3e-4` as a number and refuses a key that is given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, Hashable) and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", node.start_mark
-                )
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {_shown(key)} is given twice", key_node.start_mark
+                    )
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -80,9 +90,11 @@ def load_config(path: Path, stage: str, overrides: Mapping[str, Any] | None = No
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML file."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a config")
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file{_similar_file(path)}") from None
     except OSError as error:
@@ -93,8 +105,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.YAMLError as error:
         raise UserError(f"{path}: {_yaml_problem(error)}") from None
-    except (RecursionError, ValueError) as error:
-        raise UserError(f"{path}: is not a usable YAML file: {error}") from None
+    except Exception as error:
+        # PyYAML raises errors of many kinds on such values.
+        raise UserError(
+            f"{path}: has a value that contradicts its tag or is nested too deeply: {error!r}"
+        ) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path}: must hold `key: value` lines, such as `base_config: cql`")
     return values
@@ -112,7 +127,9 @@ def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
     try:
         return config_class(**(_default_names(values, path, stage) | values))
     except ValidationError as error:
-        problems = [_problem(detail, config_class) for detail in error.errors()]
+        problems = [_problem(detail, config_class) for detail in error.errors()[:MAX_PROBLEMS]]
+        if (more := error.error_count() - MAX_PROBLEMS) > 0:
+            problems.append(f"and {more} more")
         raise UserError(f"{path}: " + "; ".join(problems)) from None
 
 
@@ -121,21 +138,23 @@ def _config_class(name: object, path: Path) -> type[BaseConfig]:
     if name is None:
         raise UserError(f"{path}: `base_config` is missing; it names the algorithm: {known}")
     if not isinstance(name, str) or name not in CONFIGS:
+        suggestion = _suggestion(name, CONFIGS) if isinstance(name, str) else ""
         raise UserError(
-            f"{path}: unknown `base_config` {name!r}{_suggestion(str(name), CONFIGS)}; "
-            f"the algorithms are {known}"
+            f"{path}: unknown `base_config` {_shown(name)}{suggestion}; the algorithms are {known}"
         )
     return CONFIGS[name]
 
 
 def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[str, str]:
-    environment = str(values.get("env_name", "")).removeprefix("Pointmass").removesuffix("-v0")
-    explored = path.stem if stage == "explore" else f"pointmass_{environment.lower()}_rnd"
+    explored = path.stem
+    if stage != "explore" and isinstance(environment := values.get("env_name"), str):
+        maze = environment.removeprefix("Pointmass").removesuffix("-v0")
+        explored = f"pointmass_{maze.lower()}_rnd"
     return {"exp_name": path.stem, "dataset_name": explored}
 
 
 def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
-    key = ".".join(map(str, detail["loc"]))
+    key = " ".join(".".join(map(str, detail["loc"])).split())
     match detail["type"]:
         case "extra_forbidden":
             return f"unknown key `{key}`{_suggestion(key, config_class.model_fields)}"
@@ -144,7 +163,15 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
         case "value_error":
             return f"`{key}`: {detail['ctx']['error']}"
     expected = detail["msg"].replace("Input should be", "must be")
-    return f"`{key}` {expected}, not {detail['input']!r}"
+    return f"`{key}` {expected}, not {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    """Show any value in a few words: aliases nest lists of billions of items in a line of YAML."""
+    try:
+        return _shortened.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _suggestion(name: str, known: Mapping[str, Any]) -> str:
@@ -161,5 +188,6 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        return f"{line}{error.problem or error.context}; only plain YAML values are read"
-    return f"is not YAML: {error}"
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        return f"{line}{problem}; only plain YAML values are read"
+    return "is not YAML: " + " ".join(str(error).split())

@@ -14,7 +14,10 @@ from cs285.env_configs.base_config import CriticConfig, LearningRate, Size, adam
 class RNDConfig(CriticConfig):
     """An exploration critic and the two networks of its bonus."""
 
-    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {"rnd_weight", "use_reward"}
+    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {
+        "rnd_weight",
+        "use_reward",
+    }
 
     base_config: Literal["rnd"]
 

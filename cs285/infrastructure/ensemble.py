@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.compiling import compile_graph
-from cs285.infrastructure.objective import Batch, Objective, running_statistics
+from cs285.infrastructure.compiling import compile_graph, trace
+from cs285.infrastructure.objective import Batch, Objective
 
 Tensors = dict[str, torch.Tensor]
 
@@ -146,8 +145,8 @@ class Ensemble:
         self._metric_names: list[str] = []
         self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._losses = [_Method(self.template, t.objective.loss) for t in self.trainees]
-        self._tracker = _Method(
-            self.template, lambda *batch: running_statistics(self.template, Batch(*batch))
+        self._statistics = _Method(
+            self.template, lambda *b: self.template.track_statistics(Batch(*b))
         )
         self._policy = _Method(self.template, self.template.action_probabilities)
 
@@ -205,7 +204,7 @@ class Ensemble:
 
     @torch.no_grad()
     def update(self, batch: Batch, step: int) -> Tensors:
-        """See `Learner.update`; one step as in `train_step`, for all runs."""
+        """See `Learner.update`; what the agents' own `update` does, for all runs."""
         update = self._trace("update", self._update, batch, compiles=self.compiles)
         metrics = dict(zip(self._metric_names, update(*self._tensors, *batch), strict=True))
         for trainee in self.trainees:
@@ -217,8 +216,10 @@ class Ensemble:
 
     def _update(self, *batch: torch.Tensor) -> list[torch.Tensor]:
         """Change the state in place and return the metrics in the order of their names."""
-        for name, value in vmap(self._tracker.on)(self.state, *batch).items():
-            self.buffers[name].copy_(value)
+        # Only an agent that normalises by a running statistic has one to track.
+        if hasattr(self.template, "track_statistics"):
+            for name, value in vmap(self._statistics.on)(self.state, *batch).items():
+                self.buffers[name].copy_(value)
         metrics: Tensors = {}
         fields = Batch(*batch)
         for trainee, method in zip(self.trainees, self._losses, strict=True):
@@ -286,7 +287,7 @@ class Ensemble:
                 return function(*tensors[count:])
 
         # Tracing runs the function once, in place: on copies.
-        graph = make_fx(on_tensors)(*(tensor.clone() for tensor in (*real, *inputs)))
+        graph = trace(on_tensors, [tensor.clone() for tensor in (*real, *inputs)])
         return compile_graph(graph) if compiles else graph
 
     @contextmanager

@@ -1,19 +1,21 @@
 """What an agent trains: an ordered tuple of objectives, each a loss and the network it moves.
 
-An agent states its losses once, as pure functions of a batch of one run. `train_step` below walks
-them for one agent; the ensemble walks the same ones for many runs at once.
+An agent states its losses once, as pure functions of a batch of one run. Its own `update` minimises
+them one after the other; the ensemble minimises the same ones for many runs at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 Metrics = dict[str, torch.Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
 class Batch(NamedTuple):
@@ -59,57 +61,8 @@ class Objective:
         self.optimizer.step()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
-        return {self.loss_tag: loss.detach(), self.grad_norm_tag: norm, **metrics}
-
-
-class Learner(Protocol):
-    """What `train_step` asks of an agent."""
-
-    target_update_period: int
-
-    def get_buffer(self, target: str) -> torch.Tensor:
-        """Look a buffer up by name."""
-        ...
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """What it minimises, in order."""
-        ...
-
-    @property
-    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Networks, each with its lagging copy."""
-        ...
-
-
-def train_step(agent: Learner, batch: Batch, step: int) -> Metrics:
-    """Minimise every objective of `agent` once, in order, and refresh its target networks.
-
-    Args:
-        agent: States `objectives` and `target_networks`, pairs of (network, its lagging copy).
-        batch: Transitions of one run.
-        step: Counts calls; target networks are copied when it is a multiple of the agent's period.
-    """
-    for name, value in running_statistics(agent, batch).items():
-        agent.get_buffer(name).copy_(value)
-    metrics: Metrics = {}
-    for objective in agent.objectives:
-        metrics |= objective.minimise(*(getattr(batch, name) for name in objective.inputs))
-    if step % agent.target_update_period == 0:
-        for network, target in agent.target_networks:
-            target.load_state_dict(network.state_dict())
-    return metrics
-
-
-@torch.no_grad()
-def running_statistics(agent: Any, batch: Batch) -> dict[str, torch.Tensor]:
-    """Compute the new values of the buffers in which `agent` tracks its data.
-
-    Only an agent that normalises by a running statistic has such a method, `track_statistics`.
-    """
-    track: Callable[[Batch], dict[str, torch.Tensor]] | None
-    track = getattr(agent, "track_statistics", None)
-    return {} if track is None else track(batch)
+        metrics = {self.loss_tag: loss, self.grad_norm_tag: norm, **metrics}
+        return {tag: torch.as_tensor(value).detach() for tag, value in metrics.items()}
 
 
 def hyperparameter(value: float) -> torch.Tensor:

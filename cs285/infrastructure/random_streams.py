@@ -12,8 +12,8 @@ PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
 
 def derive_seed(seed: int, purpose: str, *parts: int) -> int:
     """Derive a 32-bit seed from a run's seed for one purpose, and possibly one step."""
-    entropy = (seed, PURPOSES.index(purpose), *parts)
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose), *parts))
+    return int(sequence.generate_state(1)[0])
 
 
 class UniformStreams:

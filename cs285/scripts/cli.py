@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -151,19 +152,28 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
     configs = []
     for path in arguments.config_file:
         for seed in seeds:
-            overrides: dict[str, Any] = {} if seed is None else {"seed": seed}
+            config = load_config(path, stage, {} if seed is None else {"seed": seed})
             if arguments.use_reward:
-                overrides["use_reward"] = True
-            config = load_config(path, stage, overrides)
+                config = _with_reward(config, path)
             configs.append(_shorten(config, stage, arguments.steps_fraction))
-    names = [(config.exp_name, config.seed) for config in configs]
-    for name, seed in names:
-        if names.count((name, seed)) > 1:
-            raise UserError(
-                f"experiment {name!r} with seed {seed} is asked for twice; "
-                "give every config file its own `exp_name` and every seed once"
-            )
+    # Explored datasets are files of their own, beside the run folders.
+    for key in ("exp_name", "dataset_name") if stage == "explore" else ("exp_name",):
+        names = [(getattr(config, key), config.seed) for config in configs]
+        for name, seed in names:
+            if names.count((name, seed)) > 1:
+                raise UserError(
+                    f"`{key}` {name!r} with seed {seed} is asked for twice; "
+                    f"give every config file its own `{key}` and every seed once"
+                )
     return configs
+
+
+def _with_reward(config: BaseConfig, path: Path) -> BaseConfig:
+    if "use_reward" not in type(config).model_fields:
+        raise UserError(
+            f"--use_reward is for `base_config: rnd`, but {path} says `{config.base_config}`"
+        )
+    return config.model_copy(update={"use_reward": True})
 
 
 def _shorten(config: BaseConfig, stage: str, fraction: float) -> BaseConfig:
@@ -202,10 +212,14 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
     seed = config.seed if config.dataset_seed is None else config.dataset_seed
     path = find_dataset(dataset_dir, name, seed)
     if path is None:
+        script, explored = (
+            "cs285/scripts/run_hw5_explore.py",
+            f"experiments/exploration/{name}.yaml",
+        )
+        flags = ["-cfg", explored, "--dataset_dir", str(dataset_dir), "--seed", str(seed)]
         raise UserError(
             f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}; make "
-            f"it with `python cs285/scripts/run_hw5_explore.py -cfg experiments/exploration/"
-            f"{name}.yaml --dataset_dir {dataset_dir} --seed {seed}`, or name another with "
+            f"it with `{shlex.join(['python', script, *flags])}`, or name another with "
             "`dataset_name` or `dataset_seed`"
         )
     return load_dataset(path, config.env_name)

@@ -1,0 +1,390 @@
+"""Configs: what a YAML file may say, and what someone who says something else is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cs285.env_configs.base_config import BaseConfig
+from cs285.env_configs.loading import CONFIGS, MAX_BYTES, load_config
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.logger import RunLogger
+from cs285.scripts import cli
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+STAGES = {"exploration": "explore", "offline": "offline", "finetune": "finetune"}
+FILES = sorted(EXPERIMENTS.glob("*/*.yaml"))
+ALGORITHMS = ["random", "rnd", "dqn", "cql", "awac", "iql"]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Writes text or bytes to a file and reads it as a config: `load("base_config: cql")`."""
+
+    def load(content, stage="offline", name="run.yaml"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load_config(path, stage)
+
+    return load
+
+
+@pytest.fixture
+def complaint(load, tmp_path):
+    """Tells what is said about a file: one line, short, that begins with the file's path."""
+
+    def complaint(content, stage="offline"):
+        with pytest.raises(UserError) as caught:
+            load(content, stage)
+        message = str(caught.value)
+        path = str(tmp_path / "run.yaml")
+        assert message.startswith(path)
+        assert "\n" not in message
+        assert len(message) - len(path) < 800
+        return message
+
+    return complaint
+
+
+def text(algorithm="dqn", *lines):
+    return "\n".join([f"base_config: {algorithm}", "env_name: PointmassEasy-v0", *lines])
+
+
+# What a file may say
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_and_an_environment_are_enough(load, algorithm):
+    config = load(text(algorithm))
+    assert config.base_config == algorithm
+    assert (config.seed, config.batch_size, config.discount) == (1, 128, 0.95)
+
+
+def test_there_is_a_config_for_every_algorithm():
+    assert list(CONFIGS) == ALGORITHMS
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("3e-4", 3e-4), ("3E-4", 3e-4), ("3.0e-4", 3e-4), (".3e-3", 3e-4), ("1e-1", 0.1), ("1", 1.0)],
+)
+def test_numbers_are_read_as_people_write_them(load, written, meant):
+    assert load(text("dqn", f"learning_rate: {written}")).learning_rate == meant
+
+
+@pytest.mark.parametrize("name", ["e4", "1e4a", "3e-4x"])
+def test_names_that_resemble_numbers_stay_names(load, name):
+    assert load(text("dqn", f"exp_name: {name}")).exp_name == name
+
+
+@pytest.mark.parametrize("stage", ["explore", "offline", "finetune"])
+def test_experiments_are_called_like_their_files(load, stage):
+    config = load(text("rnd"), stage, "my_run.yaml")
+    assert config.exp_name == "my_run"
+    assert config.dataset_name == ("my_run" if stage == "explore" else "pointmass_easy_rnd")
+
+
+def test_the_seed_of_the_command_line_goes_over_that_of_the_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(text("dqn", "seed: 4"))
+    assert load_config(path, "offline").seed == 4
+    assert load_config(path, "offline", {"seed": 7}).seed == 7
+
+
+CHANGED = [
+    *("exp_name: größe", "dataset_name: '7'", "dataset_seed: 0", "seed: 4294967295"),
+    *("offline_steps: 3", "online_steps: 4", "batch_size: 5", "discount: 1", "epsilon: 0"),
+    *("hidden_size: 7", "num_layers: 1", "learning_rate: 1e-7", "target_update_period: 9"),
+    *("use_double_q: false", "clip_grad_norm: 12345678.9", "temperature: 1e-3", "expectile: 0.7"),
+    *("actor_hidden_size: 3", "actor_num_layers: 3", "actor_learning_rate: 2.5e-4"),
+]
+
+
+@pytest.mark.parametrize("file", [*FILES, None], ids=lambda file: file.stem if file else "changed")
+def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, monkeypatch, file):
+    if file is None:
+        file = tmp_path / "finetune" / "changed.yaml"
+        file.parent.mkdir()
+        file.write_text(text("iql", *CHANGED))
+    stage = STAGES[file.parent.name]
+    config = load_config(file, stage, {"seed": 5})
+    monkeypatch.setattr(cli, "read_dataset", lambda config, folder: None)
+    with RunLogger(tmp_path) as logger:
+        logger.write_config(cli.make_run(stage, config, tmp_path).info.settings)
+    assert load_config(tmp_path / "config.yaml", stage) == config
+
+
+# Keys and values that are not what they should be
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "line", "suggestion"),
+    [
+        ("cql", "cql_alhpa: 1.0", "cql_alpha"),
+        ("iql", "expectil: 0.9", "expectile"),
+        ("dqn", "batchsize: 128", "batch_size"),
+        ("rnd", "rnd_wieght: 1.0", "rnd_weight"),
+    ],
+)
+def test_a_misspelt_key_gets_a_suggestion(complaint, algorithm, line, suggestion):
+    message = complaint(text(algorithm, line))
+    assert f"unknown key `{line.split(':')[0]}`; did you mean `{suggestion}`?" in message
+
+
+def test_a_key_of_another_algorithm_is_unknown(complaint):
+    assert "unknown key `cql_alpha`" in complaint(text("dqn", "cql_alpha: 1.0"))
+
+
+def test_many_unknown_keys_are_summed_up(complaint):
+    message = complaint(text("dqn", *(f"thing{k}: 1" for k in range(1000))))
+    assert message.endswith("; and 995 more")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("base_config: cqll", "unknown `base_config` 'cqll'; did you mean `cql`?"),
+        ("base_config: [cql]", "unknown `base_config` ['cql']"),
+        ("base_config: 3", "unknown `base_config` 3"),
+        ("base_config:", "`base_config` is missing"),
+        ("seed: 1", "`base_config` is missing"),
+    ],
+)
+def test_an_unknown_algorithm_is_told_the_known_ones(complaint, line, told):
+    message = complaint(line)
+    assert told in message
+    assert "random, rnd, dqn, cql, awac, iql" in message
+
+
+def test_an_unknown_environment_gets_a_suggestion(complaint):
+    message = complaint("base_config: cql\nenv_name: PointmasEasy-v0")
+    assert "did you mean PointmassEasy-v0?" in message
+    assert "PointmassVeryHard-v0" in message
+
+
+def test_a_missing_environment_is_named(complaint):
+    assert "`env_name` is missing" in complaint("base_config: cql")
+
+
+BAD_VALUES = {
+    "dqn": [
+        *("seed: -1", "seed: 4294967296", "seed: 1.0", "seed: true", "seed: one", "seed:"),
+        *("dataset_seed: -1", "exp_name: 5", "exp_name:", "dataset_name: []"),
+        *("batch_size: 0", "batch_size: -128", "batch_size: 128.0", "batch_size: 1000000000"),
+        *("training_steps: 0", "training_steps: -5", "training_steps: 1e5", "training_steps: many"),
+        *("discount: -0.1", "discount: 1.1", "discount: high", "discount: .nan"),
+        *("epsilon: -0.1", "epsilon: 1.5", "epsilon: true"),
+        *("hidden_size: 0", "hidden_size: -64", "num_layers: 0", "num_layers: 1000"),
+        *("learning_rate: 0", "learning_rate: -1e-3", "learning_rate: 2", "learning_rate: '1e-3'"),
+        *("target_update_period: 0", "use_double_q: 1", "use_double_q: 'yes'"),
+        *("clip_grad_norm: 0", "clip_grad_norm: -1", "clip_grad_norm: .inf", "env_name: 3"),
+    ],
+    "cql": ["cql_alpha: -1", "cql_alpha: .nan", "cql_alpha:", "cql_temperature: 0"],
+    "awac": ["temperature: 0", "temperature: -1", "actor_hidden_size: 0", "actor_num_layers: 0"],
+    "iql": ["expectile: 0", "expectile: 1", "expectile: -0.5", "actor_learning_rate: 0"],
+    "rnd": ["rnd_weight: -1", "rnd_dim: 0", "rnd_hidden_size: -400", "rnd_num_layers: 0"],
+}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "line"), [(name, line) for name, lines in BAD_VALUES.items() for line in lines]
+)
+def test_values_of_a_wrong_type_or_out_of_range_are_named(complaint, algorithm, line):
+    assert f"`{line.split(':')[0]}` must be " in complaint(
+        f"base_config: {algorithm}\n{line}"
+        if line.startswith("env_name")
+        else text(algorithm, line)
+    )
+
+
+@pytest.mark.parametrize("key", ["exp_name", "dataset_name"])
+@pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/b", r"a\\b", ".hidden", "", " "])
+def test_names_with_a_path_are_refused(complaint, key, name):
+    message = complaint(text("dqn", f'{key}: "{name}"'))
+    assert f"`{key}`" in message
+    assert "must be a plain name" in message
+
+
+STEP_KEYS = {
+    "explore": ["total_steps", "learning_starts"],
+    "offline": ["training_steps"],
+    "finetune": ["offline_steps", "online_steps"],
+}
+
+
+@pytest.mark.parametrize("stage", STEP_KEYS)
+@pytest.mark.parametrize("owner", STEP_KEYS)
+def test_steps_of_another_stage_are_an_error_that_names_its_script(load, complaint, stage, owner):
+    for key in STEP_KEYS[owner]:
+        if stage == owner:
+            assert load(text("dqn", f"{key}: 7"), stage).model_dump()[key] == 7
+        else:
+            message = complaint(text("dqn", f"{key}: 7"), stage)
+            assert f"`{key}` is for run_hw5_{owner}.py" in message
+            assert all(f"`{right}`" in message for right in STEP_KEYS[stage])
+
+
+# Files that are not configs
+
+
+def test_a_missing_file_gets_a_suggestion():
+    with pytest.raises(UserError, match=r"no such config file; did you mean `pointmass_easy_cql"):
+        load_config(EXPERIMENTS / "offline" / "pointmas_easy_cql.yaml", "offline")
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no such config file"):
+        load_config(tmp_path / "missing" / "run.yaml", "offline")
+
+
+def test_a_folder_is_not_a_config(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_config(tmp_path, "offline")
+
+
+@pytest.mark.parametrize("content", ["", "# nothing", "- a\n- b", "just words", "3", "1: 2", "---"])
+def test_a_file_that_holds_no_keys_is_refused(complaint, content):
+    assert "must hold `key: value` lines" in complaint(content)
+
+
+def test_a_file_that_is_not_text_is_refused(complaint):
+    assert "is not UTF-8" in complaint(text().encode() + b"\nexp_name: \xff\xfe")
+    assert "not allowed" in complaint(text("dqn", "exp_name: a\x00"))
+
+
+@pytest.mark.parametrize("content", ["a: [1", "a: 'b", "a: b: c", "\tseed: 1", "a: *x"])
+def test_broken_yaml_is_told_with_its_line(complaint, content):
+    assert re.search(r": line [34]: \w", complaint(text("dqn", content + "\n")))
+
+
+def test_two_documents_in_one_file_are_refused(complaint):
+    assert "line 3: expected a single document" in complaint(text("dqn", "---", "seed: 1"))
+
+
+@pytest.mark.parametrize("second", ["seed: 2", "seed: 1", "'seed': 1"])
+def test_a_key_that_is_given_twice_is_an_error(complaint, second):
+    message = complaint(text("dqn", "seed: 1", "batch_size: 4", second))
+    assert "line 5: key 'seed' is given twice" in message
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:pathlib.Path.touch",
+        "!!python/object/new:os.mkdir",
+        "!!python/object/apply:os.mkdir",
+        "!!python/name:os.mkdir",
+        "!!python/object:os.mkdir",
+    ],
+)
+def test_python_objects_are_refused_and_nothing_is_run(complaint, tmp_path, tag):
+    canary = tmp_path / "canary"
+    message = complaint(text("dqn", f"exp_name: {tag} ['{canary}']"))
+    assert "only plain YAML values are read" in message
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!int ''", "!!timestamp x", "!!map x", "!!float x"])
+def test_a_value_that_contradicts_its_tag_is_refused(complaint, value):
+    assert "contradicts its tag" in complaint(text("dqn", f"seed: {value}"))
+
+
+def test_an_endless_file_is_not_read_to_its_end(complaint):
+    message = complaint(text("dqn", "# " + "x" * 10 * MAX_BYTES))
+    assert "larger than" in message
+
+
+@pytest.mark.parametrize("content", ["[" * 5000, "{a: " * 5000, "- " * 5000, "? " * 5000])
+def test_deep_nesting_is_refused(complaint, content):
+    assert "nested too deeply" in complaint(content)
+
+
+def bomb(levels=12):
+    """Nine aliases a level: the text is short, what it stands for has 9^12 items."""
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels + 1):
+        aliases = ", ".join([f"*l{level - 1}"] * 9)
+        lines.append(f"l{level}: &l{level} [{aliases}]")
+    return lines, f"*l{levels}"
+
+
+@pytest.mark.parametrize("key", ["seed", "exp_name", "dataset_name", "clip_grad_norm"])
+def test_aliases_do_not_blow_up_in_a_value(complaint, key):
+    lines, name = bomb()
+    complaint(text("dqn", f"a: [{', '.join(['1'] * 9)}]", *lines, f"{key}: {name}"))
+
+
+@pytest.mark.parametrize("key", ["base_config", "env_name"])
+def test_aliases_do_not_blow_up_in_a_name(complaint, key):
+    lines, name = bomb()
+    others = {"base_config": "dqn", "env_name": "PointmassEasy-v0", key: name}
+    complaint("\n".join([*lines, *(f"{key}: {value}" for key, value in others.items())]))
+
+
+def test_numbers_of_thousands_of_digits_are_refused(complaint):
+    assert "`seed` must be less than" in complaint(text("dqn", "seed: 0x" + "f" * 9000))
+    assert "digits" in complaint(text("dqn", "seed: " + "9" * 9000))
+
+
+# Anything at all
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["PointmassEasy-v0", *ALGORITHMS, "../x"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = {key for config in CONFIGS.values() for key in config.model_fields}
+REQUIRED = {"base_config": st.sampled_from(ALGORITHMS), "env_name": st.just("PointmassEasy-v0")}
+OPTIONAL = st.dictionaries(st.sampled_from(sorted(KEYS - REQUIRED.keys())), VALUES, max_size=4)
+MAPPINGS = st.tuples(st.fixed_dictionaries(REQUIRED), OPTIONAL).map(lambda two: two[0] | two[1])
+SYMBOLS = list("[]{}?:,-&*!|>'\"%@`#\n \t")
+WORDS = [
+    "!!int ",
+    "!!bool ",
+    "!!set ",
+    "!!timestamp ",
+    "&a ",
+    "*a ",
+    "<<: ",
+    "seed",
+    "0x_",
+    "---\n",
+]
+FRAGMENTS = st.lists(st.sampled_from(SYMBOLS + WORDS), max_size=12).map("".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    content=st.one_of(
+        st.binary(max_size=60),
+        st.text(max_size=60).map(str.encode),
+        FRAGMENTS.map(str.encode),
+        FRAGMENTS.map(lambda fragment: f"{text()}\nseed: {fragment}".encode()),
+        (VALUES | MAPPINGS).map(lambda value: yaml.safe_dump(value).encode()),
+    ),
+    stage=st.sampled_from(["explore", "offline", "finetune"]),
+)
+@example(content=f"{text()}\nseed: 1:{'1:' * 400}1.5".encode(), stage="offline")
+@example(content=f'{text()}\n"a\\nb": 1'.encode(), stage="offline")
+def test_whatever_a_file_holds_it_is_a_config_or_one_clear_line(tmp_path_factory, content, stage):
+    path = tmp_path_factory.getbasetemp() / "anything.yaml"
+    path.write_bytes(content)
+    try:
+        config = load_config(path, stage)
+    except UserError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert isinstance(config, BaseConfig)
+    assert "\n" not in message

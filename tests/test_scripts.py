@@ -1,0 +1,309 @@
+"""The three scripts refuse bad input: exit status 2, one clear sentence, nothing written."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_training import EASY, PHASES, random_walk
+
+from cs285.infrastructure.datasets import save_dataset
+from cs285.scripts import cli
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["-neval", "1", "--compile", "off", "-ngpu"]
+SETTINGS = {
+    "explore": "total_steps: 40\nlearning_starts: 20",
+    "offline": "training_steps: 2",
+    "finetune": "offline_steps: 2\nonline_steps: 2",
+}
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A working folder with a config `run.yaml` for every stage, below `explore/` and so on."""
+    monkeypatch.chdir(tmp_path)
+    for stage, steps in SETTINGS.items():
+        write_config(Path(stage, "run.yaml"), steps, "dqn" if stage != "explore" else "random")
+    return tmp_path
+
+
+def write_config(path, lines="", algorithm="dqn"):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"base_config: {algorithm}\nenv_name: {EASY}\n{lines}\n")
+    return path
+
+
+@pytest.fixture
+def call(desk, monkeypatch, capsys):
+    """Calls a script in this process; returns its exit status and what it said on stderr."""
+
+    def call(stage, *flags):
+        command = [f"run_hw5_{stage}.py", *map(str, flags)]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(stage, "", PHASES[stage])
+        return stopped.value.code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def complaint(call, desk):
+    """Calls a script that must refuse its input; returns the one sentence that it says."""
+
+    def complaint(stage, *flags):
+        before = sorted(desk.rglob("*"))
+        status, said = call(stage, *flags)
+        assert status == 2
+        assert "Traceback" not in said
+        assert sorted(desk.rglob("*")) == before
+        usage, error = re.fullmatch(r"((?:usage: .*\n(?: .*\n)*)?)(.*error: .*)\n", said).groups()
+        assert bool(usage) == (not error.startswith("error: "))  # argparse explains the flags, too
+        return error
+
+    return complaint
+
+
+def save_data(name="pointmass_easy_rnd", size=5):
+    """Writes a dataset that the configs of the other two stages read."""
+    Path("datasets").mkdir(exist_ok=True)
+    path = Path("datasets", f"{name}_seed1.npz")
+    save_dataset(path, random_walk(size, seed=1))
+    return path
+
+
+every_stage = pytest.mark.parametrize("stage", PHASES)
+reading_stage = pytest.mark.parametrize("stage", ["offline", "finetune"])
+
+# Flags
+
+
+@every_stage
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--seed", "-1"],
+        ["--seed", "1.5"],
+        ["--seed", "one"],
+        ["--seed", "1" * 5000],
+        ["--seed", "1", "--seeds", "2"],
+        ["--seeds"],
+        ["-ei", "0"],
+        ["-vi", "-3"],
+        ["-neval", "0"],
+        ["--log_interval", "0"],
+        ["--steps_fraction", "0"],
+        ["--steps_fraction", "2"],
+        ["--steps_fraction", "nan"],
+        ["--compile", "maybe"],
+        ["-gpu_id", "-1"],
+        ["--evaluation_interval", "3"],
+        ["-ngpu", "stray"],
+    ],
+    ids="_".join,
+)
+def test_bad_flags_are_refused(complaint, stage, flags):
+    error = complaint(stage, "-cfg", f"{stage}/run.yaml", *flags)
+    assert any(word in error for word in (flags[0], flags[-1]))
+
+
+def test_a_config_file_is_required(complaint):
+    assert "-cfg" in complaint("explore")
+
+
+def test_seeds_beyond_32_bits_are_refused(complaint):
+    assert "`seed` must be less than" in complaint(
+        "explore", "-cfg", "explore/run.yaml", "--seed", 2**32
+    )
+
+
+def test_flags_of_the_assignment_are_known():
+    common = "--seed 4 --log_interval 5 --use_reward --dataset_dir d"
+    short = f"{common} -cfg a -ei 1 -vi 2 -neval 3 -ngpu -gpu_id 0"
+    long = (
+        f"{common} --config_file a --eval_interval 1 --visualize_interval 2 "
+        "--num_eval_trajectories 3 --no_gpu --which_gpu 0"
+    )
+    parser = cli.make_parser("explore", "")
+    arguments = parser.parse_args(short.split())
+    assert arguments == parser.parse_args(long.split())
+    assert (arguments.eval_interval, arguments.which_gpu, arguments.use_reward) == (1, 0, True)
+
+
+def test_metrics_are_logged_every_1000_steps_by_default():
+    assert cli.make_parser("offline", "").parse_args(["-cfg", "a"]).log_interval == 1000
+
+
+@every_stage
+@pytest.mark.parametrize("algorithm", ["random", "dqn"])
+def test_use_reward_is_refused_where_it_would_do_nothing(complaint, stage, algorithm):
+    config = write_config(Path("other.yaml"), algorithm=algorithm)
+    error = complaint(stage, "-cfg", config, "--use_reward")
+    assert "--use_reward is for `base_config: rnd`" in error
+
+
+# Configs
+
+
+@every_stage
+def test_a_missing_config_is_refused(complaint, stage):
+    error = complaint(stage, "-cfg", f"{stage}/runs.yaml")
+    assert "no such config file; did you mean `run.yaml`?" in error
+
+
+@every_stage
+def test_an_unreadable_config_is_refused(complaint, stage):
+    assert "explore: cannot be read" in complaint(stage, "-cfg", "explore")
+
+
+@every_stage
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("hiden_size: 64", "unknown key `hiden_size`; did you mean `hidden_size`?"),
+        ("batch_size: -5", "`batch_size` must be"),
+        ("batch_size: many", "`batch_size` must be"),
+        ("base_config: dqm", "key 'base_config' is given twice"),
+        ("exp_name: !!python/object/apply:os.mkdir [canary]", "only plain YAML values"),
+        ("dataset_name: ../secret", "must be a plain name"),
+        ("exp_name: a/b", "must be a plain name"),
+        ("]", "line 3"),
+    ],
+)
+def test_bad_configs_are_refused(complaint, stage, line, told):
+    config = write_config(Path("bad.yaml"), line)
+    assert told in complaint(stage, "-cfg", f"{stage}/run.yaml", config)
+
+
+def test_a_config_of_another_stage_is_refused(complaint):
+    assert "is for run_hw5_offline.py" in complaint("explore", "-cfg", "offline/run.yaml")
+
+
+# Runs that are asked for twice
+
+
+@every_stage
+@pytest.mark.parametrize(
+    "flags", [["run.yaml", "run.yaml"], ["run.yaml", "--seeds", "1", "2", "1"]], ids="_".join
+)
+def test_the_same_run_is_not_trained_twice(complaint, stage, flags):
+    located = [f"{stage}/{flag}" if flag.endswith("yaml") else flag for flag in flags]
+    assert "`exp_name` 'run' with seed 1 is asked for twice" in complaint(stage, "-cfg", *located)
+
+
+def test_two_explorations_do_not_write_one_dataset(complaint):
+    configs = [write_config(Path(name), "dataset_name: same") for name in ("a.yaml", "b.yaml")]
+    assert "`dataset_name` 'same'" in complaint("explore", "-cfg", *configs)
+
+
+# Datasets
+
+
+@reading_stage
+def test_a_missing_dataset_names_the_command_that_makes_it(complaint, stage):
+    error = complaint(stage, "-cfg", f"{stage}/run.yaml", "--seed", 4, "--dataset_dir", "my data")
+    assert "there is no dataset pointmass_easy_rnd_seed4.npz in my data" in error
+    assert shlex.split(error.split("`")[1]) == [
+        *("python", "cs285/scripts/run_hw5_explore.py"),
+        *("-cfg", "experiments/exploration/pointmass_easy_rnd.yaml"),
+        *("--dataset_dir", "my data", "--seed", "4"),
+    ]
+
+
+@reading_stage
+def test_a_dataset_of_another_environment_is_refused(complaint, stage):
+    save_data().rename("datasets/pointmass_hard_rnd_seed1.npz")
+    config = write_config(Path("hard.yaml"))
+    config.write_text(config.read_text().replace("Easy", "Hard"))
+    error = complaint(stage, "-cfg", config)
+    assert "collected in 'PointmassEasy-v0', not in 'PointmassHard-v0'" in error
+
+
+@reading_stage
+@pytest.mark.parametrize("kept", [0, 10, 600, -1])
+def test_a_truncated_dataset_is_refused_and_left_alone(complaint, stage, kept):
+    path = save_data()
+    content = path.read_bytes()[:kept]
+    path.write_bytes(content)
+    assert "damaged, cut short" in complaint(stage, "-cfg", f"{stage}/run.yaml")
+    assert path.read_bytes() == content
+
+
+@reading_stage
+def test_an_empty_dataset_is_refused(complaint, stage):
+    path = save_data()
+    with np.load(path) as arrays:
+        empty = {k: arrays[k][:0] if arrays[k].shape else arrays[k] for k in arrays}
+    np.savez(path, **empty)
+    assert "holds no transitions" in complaint(stage, "-cfg", f"{stage}/run.yaml")
+
+
+def test_one_missing_dataset_of_several_stops_all_runs(complaint):
+    save_data()
+    error = complaint("offline", "-cfg", "offline/run.yaml", "--seeds", 1, 2)
+    assert "pointmass_easy_rnd_seed2.npz" in error
+
+
+# Folders
+
+
+@pytest.mark.parametrize("flag", ["--data_dir", "--dataset_dir", "--visualization_dir"])
+@pytest.mark.parametrize("below", ["", "/deeper"])
+def test_an_unwritable_folder_is_refused(call, desk, flag, below):
+    Path("taken").write_text("a file")
+    status, said = call("explore", "-cfg", "explore/run.yaml", flag, f"taken{below}")
+    assert status == 2
+    assert re.fullmatch(r"error: Cannot write to the folder taken.*\n", said)
+    assert Path("taken").read_text() == "a file"
+    configs = {desk / stage / "run.yaml" for stage in PHASES}
+    assert {path for path in desk.rglob("*") if path.is_file()} == configs | {desk / "taken"}
+
+
+def test_a_folder_of_the_kernel_is_refused(complaint):
+    assert "Cannot write" in complaint("explore", "-cfg", "explore/run.yaml", "--data_dir", "/proc")
+
+
+# As processes
+
+
+def run(command, folder):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_process_ends_with_status_2_and_a_sentence(desk):
+    script = ROOT / "cs285" / "scripts" / "run_hw5_finetune.py"
+    done = run([sys.executable, script, "-cfg", "missing.yaml"], desk)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: missing.yaml: no such config file\n"
+
+
+def test_the_command_that_an_error_names_makes_the_missing_dataset(call, desk):
+    """In a folder that looks like the repository, but with an exploration of few steps."""
+    (desk / "cs285").symlink_to(ROOT / "cs285")
+    explored = desk / "experiments" / "exploration" / "pointmass_easy_rnd.yaml"
+    explored.parent.mkdir(parents=True)
+    write_config(explored, "total_steps: 20", algorithm="rnd")
+    offline = ["offline", "-cfg", "offline/run.yaml", "--dataset_dir", "my data", *QUICK]
+    status, said = call(*offline)
+    assert status == 2
+    done = run(["bash", "-c", said.split("`")[1]], desk)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in Path("my data").iterdir()] == ["pointmass_easy_rnd_seed1.npz"]
+    assert call(*offline)[0] == 0
+    names = sorted(folder.name.rsplit("_", 2)[0] for folder in Path("data").iterdir())
+    assert names == ["hw5_explore_pointmass_easy_rnd_sd1", "hw5_offline_run_sd1"]
+
+
+@pytest.mark.parametrize("script", ["explore", "offline", "finetune"])
+def test_help_explains_every_flag(call, script):
+    parser = cli.make_parser(script, "")
+    assert all(action.help for action in parser._actions)
+    assert call(script, "--help")[0] == 0

@@ -1,0 +1,436 @@
+"""The training loop as the three scripts drive it: what a run leaves behind, alone or not.
+
+Runs are short and their networks small: what they learn does not matter here.
+"""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cs285.env_configs import load_config
+from cs285.envs.planner import plan
+from cs285.envs.pointmass import PointmassEnv
+from cs285.infrastructure import training
+from cs285.infrastructure.datasets import FIELDS, Dataset, load_dataset, make_manifest, save_dataset
+from cs285.infrastructure.recording import RunRecorder
+from cs285.infrastructure.training import Trainer
+from cs285.scripts import cli, run_hw5_explore, run_hw5_finetune, run_hw5_offline
+
+EASY = "PointmassEasy-v0"
+PHASES = {
+    "explore": run_hw5_explore.phases,
+    "offline": run_hw5_offline.phases,
+    "finetune": run_hw5_finetune.phases,
+}
+TOTAL_STEPS = {"explore": 60, "offline": 12, "finetune": 61}
+STEPS = {
+    "explore": {"total_steps": 60, "learning_starts": 20},
+    "offline": {"training_steps": 12},
+    "finetune": {"offline_steps": 6, "online_steps": 55},
+}
+OFFLINE = ("dqn", "cql", "awac", "iql")
+RUNS = [
+    *(("explore", algorithm) for algorithm in ("random", "rnd")),
+    *((stage, algorithm) for stage in ("offline", "finetune") for algorithm in OFFLINE),
+]
+NETWORKS = {
+    "rnd": {"rnd_hidden_size": 8, "hidden_size": 8},
+    **{name: {"hidden_size": 8} for name in ("dqn", "cql")},
+    **{name: {"hidden_size": 8, "actor_hidden_size": 8} for name in ("awac", "iql")},
+}
+
+
+class Lab:
+    """Runs the scripts in this process, in a folder of its own.
+
+    Args:
+        root: The folder; data, datasets and pictures go below it.
+        draws: Whether runs draw their pictures, which takes most of the time of a short run.
+    """
+
+    def __init__(self, root, *, draws=False):
+        self.root = root
+        self.draws = draws
+        self.trainers = []
+        """Those of the last call of `run`."""
+
+    def config(self, stage, algorithm, name=None, **values):
+        """Writes a YAML file for few steps on Easy with small networks."""
+        path = self.root / f"{name or f'{stage}_{algorithm}'}.yaml"
+        data = {} if stage == "explore" else {"dataset_name": "shared"}
+        values = STEPS[stage] | NETWORKS.get(algorithm, {}) | data | values
+        path.write_text(yaml.safe_dump({"base_config": algorithm, "env_name": EASY} | values))
+        return path
+
+    def run(self, stage, *configs, flags=()):
+        """Runs a script on files; returns the new run folders in the order of the runs."""
+        folders = {"data_dir": "data", "dataset_dir": "datasets", "visualization_dir": "pictures"}
+        located = [x for flag, name in folders.items() for x in (f"--{flag}", self.root / name)]
+        defaults = ["-neval", 2, "-ei", 4, "--log_interval", 2, "--compile", "off", *located]
+        command = ["-cfg", *configs, "--no_gpu", *defaults, *flags]
+        self.trainers = []
+
+        def make_trainer(*arguments):
+            self.trainers.append(Trainer(*arguments))
+            return self.trainers[-1]
+
+        with ExitStack() as patches:
+            patches.enter_context(mock.patch.object(cli, "Trainer", make_trainer))
+            if not self.draws:
+                patches.enter_context(mock.patch.object(Trainer, "_draw"))
+                patches.enter_context(mock.patch.object(RunRecorder, "learning_curve_picture"))
+            arguments = cli.make_parser(stage, "").parse_args([str(word) for word in command])
+            cli.train(stage, arguments, PHASES[stage])
+        return [recorder.folder for trainer in self.trainers for recorder in trainer.recorders]
+
+    def explored(self, name, seed=1):
+        """Reads the arrays of a dataset that exploration wrote."""
+        return load_dataset(self.root / "datasets" / f"{name}_seed{seed}.npz", EASY).arrays()
+
+    def save_data(self, size=80, seed=1):
+        """Writes the dataset that configs of the other two stages read; returns its path."""
+        path = self.root / "datasets" / f"shared_seed{seed}.npz"
+        path.parent.mkdir(exist_ok=True)
+        save_dataset(path, random_walk(size, seed))
+        return path
+
+
+def random_walk(size, seed):
+    """Collects a dataset with a single environment, one step after the other."""
+    env, rng, rows = PointmassEnv(EASY), np.random.default_rng(seed), []
+    observation, _ = env.reset(seed=seed)
+    for action in rng.integers(0, 5, size):
+        before = observation
+        observation, reward, terminated, truncated, _ = env.step(action)
+        rows.append((before, action, reward, observation, terminated, truncated))
+        if terminated or truncated:
+            observation, _ = env.reset()
+    columns = zip(*rows, strict=True)
+    arrays = {
+        name: np.array(column, dtype=dtype)
+        for (name, (dtype, _)), column in zip(FIELDS.items(), columns, strict=True)
+    }
+    return Dataset(**arrays, manifest=make_manifest(EASY, {}, seed, arrays))
+
+
+def read_events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
+def read_scalars(folder):
+    """Reads every scalar as `{tag: [(step, value), ...]}`."""
+    events = read_events(folder)
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def assert_similar_scalars(first, second):
+    ours, theirs = read_scalars(first), read_scalars(second)
+    assert ours.keys() == theirs.keys()
+    for tag, series in ours.items():
+        np.testing.assert_allclose(series, theirs[tag], rtol=1e-3, atol=1e-4, err_msg=tag)
+
+
+def assert_same_arrays(first, second, tolerance=0.0):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=tolerance)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Trains on demand, once for all tests: `folder, trainer = finished("offline", "cql")`."""
+    lab = Lab(tmp_path_factory.mktemp("lab"), draws=True)
+    lab.save_data()
+    runs = {}
+
+    def finished(stage, algorithm):
+        if (stage, algorithm) not in runs:
+            (folder,) = lab.run(stage, lab.config(stage, algorithm))
+            runs[stage, algorithm] = folder, lab.trainers[0]
+        return runs[stage, algorithm]
+
+    finished.lab = lab
+    return finished
+
+
+each_run = pytest.mark.parametrize(("stage", "algorithm"), RUNS)
+
+# What a run leaves behind
+
+EVALUATION_TAGS = {"eval_return", "eval_ep_len"} | {
+    f"eval/{name}_{what}" for name in ("return", "ep_len") for what in ("std", "max", "min")
+}
+CRITIC_TAGS = {"critic_loss", "q_values", "target_values", "grad_norm"}
+IQL_TAGS = {"q_loss", "v_loss", "vs", "vs_adv", "q_grad_norm", "v_grad_norm", "actor_loss"}
+LEARNING_TAGS = {
+    "random": set(),
+    "rnd": CRITIC_TAGS | {"rnd_loss"},
+    "dqn": CRITIC_TAGS,
+    "cql": CRITIC_TAGS,
+    "awac": CRITIC_TAGS | {"actor_loss"},
+    "iql": IQL_TAGS | {"q_values", "target_values"},
+}
+
+
+@each_run
+def test_tensorboard_finds_the_agreed_tags(finished, stage, algorithm):
+    expected = EVALUATION_TAGS | LEARNING_TAGS[algorithm] | {"phase"}
+    if stage != "offline":
+        expected |= {"train_return", "train_ep_len"}
+        if algorithm != "random":
+            expected.add("epsilon")
+    scalars = read_scalars(finished(stage, algorithm)[0])
+    assert scalars.keys() >= expected
+    assert np.isfinite([value for series in scalars.values() for _, value in series]).all()
+
+
+@each_run
+def test_pictures_are_in_tensorboard_and_in_folders(finished, stage, algorithm):
+    folder, _ = finished(stage, algorithm)
+    images = read_events(folder).Tags()["images"]
+    if stage == "explore":
+        assert images == ["exploration_trajectories_eval"]
+        png = finished.lab.root / "pictures" / f"explore_{algorithm}_seed1.png"
+        assert png.read_bytes().startswith(b"\x89PNG")
+    else:
+        assert set(images) == {"trajectories_eval", "learning_curve"}
+        assert {path.name for path in folder.glob("*.png")} == {
+            "trajectories.png",
+            "learning_curve.png",
+        }
+
+
+@each_run
+def test_the_summary_says_what_the_events_say(finished, stage, algorithm):
+    folder, _ = finished(stage, algorithm)
+    summary = json.loads((folder / "summary.json").read_text())
+    returns = [value for _, value in read_scalars(folder)["eval_return"]]
+    limits = plan(EASY)
+    assert summary["final_return"] == pytest.approx(np.mean(returns[-3:]))
+    assert summary["best_return"] == pytest.approx(max(returns))
+    assert summary["normalised_score"] == pytest.approx(
+        (summary["final_return"] - limits.random_return)
+        / (limits.optimal_return - limits.random_return)
+    )
+    assert summary["total_steps"] == TOTAL_STEPS[stage]
+    assert summary["wall_time_s"] > 0
+    assert summary["versions"].keys() >= {"python", "torch", "numpy", "gymnasium"}
+    assert "git_revision" in summary
+    expected = {"script": stage, "algorithm": algorithm, "env_name": EASY, "status": "finished"}
+    expected |= {"seed": 1, "exp_name": f"{stage}_{algorithm}"}
+    assert {key: summary[key] for key in expected} == expected
+
+
+@each_run
+def test_the_resolved_config_is_in_the_run_folder(finished, stage, algorithm):
+    folder, trainer = finished(stage, algorithm)
+    assert load_config(folder / "config.yaml", stage) == trainer.runs[0].config
+
+
+@pytest.mark.parametrize(("stage", "algorithm"), [run for run in RUNS if run[1] != "random"])
+def test_the_saved_agent_acts_and_learns_like_the_trained_one(
+    finished, make_batch, stage, algorithm
+):
+    folder, trainer = finished(stage, algorithm)
+    config = trainer.runs[0].config.model_copy(update={"seed": 9})
+    restored = training.make_agent(config)
+    restored.load_state_dict(torch.load(folder / "agent.pt", weights_only=True))
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 12)] * 2), axis=-1).reshape(1, -1, 2)
+    greedy = trainer.learner.act(grid.astype(np.float32), np.zeros(1), np.zeros((1, 144)))[0]
+    assert [restored.get_action(observation) for observation in grid[0]] == greedy.tolist()
+    trained, batch = trainer.learner.agents[0], make_batch(7)
+    for ours, theirs in zip(restored.objectives, trained.objectives, strict=True):
+        inputs = [getattr(batch, name) for name in ours.inputs]
+        assert torch.equal(ours.loss(*inputs)[0], theirs.loss(*inputs)[0])
+
+
+def test_exploration_saves_every_transition_in_order(finished):
+    finished("explore", "rnd")
+    data = finished.lab.explored("explore_rnd")
+    assert len(data["actions"]) == 60
+    ended = data["terminated"] | data["truncated"]
+    assert ended.any()
+    goes_on = ~ended[:-1]
+    np.testing.assert_array_equal(
+        data["observations"][1:][goes_on], data["next_observations"][:-1][goes_on]
+    )
+    start = np.float32([0.1, 0.1])
+    assert (data["observations"][1:][~goes_on] == start).all()
+
+
+def test_train_returns_are_those_of_the_episodes_in_the_dataset(lab):
+    (folder,) = lab.run("explore", lab.config("explore", "random", total_steps=130))
+    data, scalars = lab.explored("explore_random"), read_scalars(folder)
+    ends = np.flatnonzero(data["terminated"] | data["truncated"])
+    episodes = np.split(data["rewards"], ends + 1)[:-1]
+    assert len(episodes) >= 2
+    assert scalars["train_return"] == [
+        (end + 1, episode.sum()) for end, episode in zip(ends, episodes, strict=True)
+    ]
+    assert [length for _, length in scalars["train_ep_len"]] == [len(e) for e in episodes]
+
+
+# Phases
+
+
+def test_the_phase_switches_at_the_first_online_step(finished):
+    phase = dict(read_scalars(finished("finetune", "cql")[0])["phase"])
+    assert phase.keys() >= {1, 6, 7, 61}
+    assert phase == {step: float(step > 6) for step in phase}
+
+
+def test_epsilon_and_episodes_are_logged_only_online(finished):
+    scalars = read_scalars(finished("finetune", "cql")[0])
+    assert min(step for step, _ in scalars["q_values"]) == 2
+    assert min(step for step, _ in scalars["epsilon"]) == 8
+    assert [step for step, _ in scalars["train_return"]] == [6 + 50]
+
+
+def test_offline_training_takes_no_step_in_the_environment(finished):
+    _, trainer = finished("offline", "cql")
+    assert trainer.buffer.inserted.tolist() == [80]
+    assert "train_return" not in read_scalars(finished("offline", "cql")[0])
+
+
+def test_exploration_learns_only_after_its_warm_up(finished):
+    scalars = read_scalars(finished("explore", "rnd")[0])
+    assert [step for step, _ in scalars["rnd_loss"]] == list(range(22, 61, 2))
+
+
+def test_evaluations_come_at_their_interval_and_at_the_end_of_each_phase(finished):
+    scalars = read_scalars(finished("finetune", "iql")[0])
+    assert [step for step, _ in scalars["eval_return"]] == [4, 6, *range(8, 61, 4), 61]
+
+
+def test_pictures_mark_the_switch_to_online(finished):
+    starts = [
+        finished(stage, algorithm)[1].recorders[0].online_start
+        for stage, algorithm in (("explore", "rnd"), ("offline", "dqn"), ("finetune", "dqn"))
+    ]
+    assert starts == [None, None, 6]
+
+
+# The same again, and beside others
+
+
+@pytest.mark.parametrize(("stage", "algorithm"), [("explore", "rnd"), ("finetune", "iql")])
+def test_the_same_seed_twice_gives_the_same_data_and_scalars(finished, lab, stage, algorithm):
+    lab.save_data()
+    (folder,) = lab.run(stage, lab.config(stage, algorithm))
+    first, trainer = finished(stage, algorithm)
+    assert read_scalars(folder) == read_scalars(first)
+    for field, expected in zip(lab.trainers[0].buffer.storage, trainer.buffer.storage, strict=True):
+        assert torch.equal(field, expected)
+    if stage == "explore":
+        name = f"explore_{algorithm}"
+        assert_same_arrays(lab.explored(name), finished.lab.explored(name))
+
+
+def test_another_seed_gives_other_data(lab):
+    config = lab.config("explore", "random")
+    lab.run("explore", config, flags=["--seeds", 1, 2])
+    first, second = (lab.explored("explore_random", seed) for seed in (1, 2))
+    assert (first["actions"] != second["actions"]).any()
+    assert (first["next_observations"] != second["next_observations"]).all()
+
+
+def test_seeds_in_one_program_explore_what_they_explore_alone(lab):
+    config = lab.config("explore", "random")
+    together = lab.run("explore", config, flags=["--seeds", 1, 2, 3])
+    assert len(lab.trainers) == 1
+    for seed, folder in zip((1, 2, 3), together, strict=True):
+        written = lab.explored("explore_random", seed)
+        (alone,) = lab.run("explore", config, flags=["--seed", seed])
+        assert_same_arrays(written, lab.explored("explore_random", seed))
+        assert read_scalars(folder) == read_scalars(alone)
+
+
+def test_seeds_in_one_program_learn_what_they_learn_alone_up_to_rounding(finished, lab):
+    config = lab.config("explore", "rnd")
+    _, beside_others, _ = lab.run("explore", config, flags=["--seeds", 2, 1, 3])
+    alone, _ = finished("explore", "rnd")
+    assert_same_arrays(
+        lab.explored("explore_rnd"), finished.lab.explored("explore_rnd"), tolerance=1e-6
+    )
+    assert_similar_scalars(beside_others, alone)
+
+
+def test_runs_of_one_program_may_have_data_of_different_lengths(lab):
+    for seed, size in ((1, 30), (2, 80)):
+        lab.save_data(size, seed)
+    config = lab.config("offline", "dqn")
+    together = lab.run("offline", config, flags=["--seeds", 1, 2])
+    assert lab.trainers[0].buffer.sizes.tolist() == [30, 80]
+    (alone,) = lab.run("offline", config, flags=["--seed", 1])
+    assert_similar_scalars(together[0], alone)
+
+
+def test_files_that_cannot_train_as_one_program_are_split(lab):
+    lab.save_data()
+    configs = [
+        lab.config("offline", "cql", "a", cql_alpha=1.0),
+        lab.config("offline", "dqn", "b"),
+        lab.config("offline", "cql", "c", hidden_size=16),
+        lab.config("offline", "cql", "d", cql_alpha=5.0),
+    ]
+    folders = lab.run("offline", *configs, flags=["--steps_fraction", 0.2])
+    names = [[run.config.exp_name for run in trainer.runs] for trainer in lab.trainers]
+    assert names == [["a", "d"], ["b"], ["c"]]
+    assert len(set(folders)) == 4
+    assert all((folder / "summary.json").is_file() for folder in folders)
+
+
+def test_a_fraction_shortens_every_phase(lab):
+    lab.save_data()
+    lab.run("finetune", lab.config("finetune", "dqn"), flags=["--steps_fraction", 0.1])
+    assert [phase.steps for phase in lab.trainers[0].phases] == [1, 6]
+
+
+def test_a_batch_may_be_larger_than_the_data(lab):
+    lab.save_data(3)
+    (folder,) = lab.run("offline", lab.config("offline", "dqn", batch_size=500))
+    assert np.isfinite([loss for _, loss in read_scalars(folder)["critic_loss"]]).all()
+
+
+def test_a_dataset_for_all_seeds_serves_each(lab):
+    path = lab.save_data()
+    path.rename(path.with_name("shared.npz"))
+    lab.run("offline", lab.config("offline", "dqn"), flags=["--seeds", 3, 4])
+    assert lab.trainers[0].buffer.sizes.tolist() == [80, 80]
+
+
+def test_a_run_can_read_the_dataset_of_another_seed(lab):
+    lab.save_data(30, seed=1)
+    lab.run("offline", lab.config("offline", "dqn", dataset_seed=1), flags=["--seed", 4])
+    assert lab.trainers[0].buffer.sizes.tolist() == [30]
+
+
+def test_initial_weights_depend_on_the_seed_of_the_run_alone(tmp_path):
+    path = Lab(tmp_path).config("offline", "cql")
+
+    def weights(seed):
+        agent = training.make_agent(load_config(Path(path), "offline", {"seed": seed}))
+        return torch.nn.utils.parameters_to_vector(agent.parameters())
+
+    first = weights(1)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    assert torch.equal(weights(1), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(weights(2), first)
