@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import re
 import reprlib
 from collections.abc import Hashable, Mapping
@@ -49,6 +51,12 @@ _shortened.maxstring = 80
 _shortened.maxlevel = 2
 
 
+MAX_RUNS = 1_000
+"""Runs that one sweep may ask for: more is a slip, not a plan."""
+
+_TOLD_ANYWAY = {"seed"}
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that reads `3e-4` as a number and refuses a key that is given twice."""
 
@@ -81,10 +89,57 @@ def load_config(path: Path, stage: str, overrides: Mapping[str, Any] | None = No
         overrides: Values that go over those of the file, such as the seed of the command line.
 
     Raises:
-        UserError: If the file cannot be read, is not YAML, or does not validate.
+        UserError: If the file cannot be read, is not YAML, does not validate or holds a sweep.
+    """
+    configs = load_sweep(path, stage, overrides)
+    if len(configs) != 1:
+        raise UserError(f"{path}: is a sweep of {len(configs)} runs, not one")
+    return configs[0]
+
+
+def load_sweep(
+    path: Path, stage: str, overrides: Mapping[str, Any] | None = None
+) -> list[BaseConfig]:
+    """Read one YAML file as the configs of all its runs: one, or the product of its `sweep`.
+
+    `sweep` maps keys to lists of values. Every run's `exp_name` tells its values; seeds are told
+    by the run folder anyway.
+
+    Raises:
+        UserError: As `load_config`, or if the sweep is not usable.
     """
     values = read_yaml(path)
-    return make_config(values | dict(overrides or {}), path, stage)
+    overrides = dict(overrides or {})
+    sweep = _read_sweep(values.pop("sweep", {}), values, path)
+    axes = [[(key, value) for value in sweep[key]] for key in sweep if key not in overrides]
+    if (count := math.prod(map(len, axes))) > MAX_RUNS:
+        raise UserError(f"{path}: `sweep` asks for {count:,} runs; {MAX_RUNS:,} are the most")
+    name = values.get("exp_name", path.stem)
+    configs = []
+    for point in itertools.product(*axes):
+        suffix = "".join(f"_{key}{value}" for key, value in point if key not in _TOLD_ANYWAY)
+        named = {"exp_name": f"{name}{suffix}"} if suffix else {}
+        configs.append(make_config(values | dict(point) | named | overrides, path, stage))
+    return configs
+
+
+def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[str, list[Any]]:
+    """Check what stands under `sweep`."""
+    if not isinstance(sweep, dict):
+        raise UserError(f"{path}: `sweep` must map keys to lists, such as `seed: [1, 2, 3]`")
+    known = _config_class(values.get("base_config"), path).model_fields
+    for key, points in sweep.items():
+        if key not in known or key in {"base_config", "exp_name"}:
+            raise UserError(f"{path}: cannot sweep over `{key}`{_suggestion(str(key), known)}")
+        if key in values:
+            raise UserError(f"{path}: `{key}` stands both in the file and in its `sweep`")
+        if not isinstance(points, list) or not points:
+            raise UserError(f"{path}: `sweep` needs a list of at least one value for `{key}`")
+        if any(isinstance(point, list | dict) for point in points):
+            raise UserError(f"{path}: `sweep` takes plain values for `{key}`, no lists or mappings")
+        if len({str(point) for point in points}) < len(points):
+            raise UserError(f"{path}: `sweep` names a value of `{key}` twice")
+    return sweep
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -146,7 +201,7 @@ def _config_class(name: object, path: Path) -> type[BaseConfig]:
 
 
 def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[str, str]:
-    explored = path.stem
+    explored = values.get("exp_name", path.stem)
     if stage != "explore" and isinstance(environment := values.get("env_name"), str):
         maze = environment.removeprefix("Pointmass").removesuffix("-v0")
         explored = f"pointmass_{maze.lower()}_rnd"

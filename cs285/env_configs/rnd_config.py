@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from cs285.env_configs.base_config import CriticConfig, LearningRate, Size, adam
+from cs285.env_configs.base_config import CriticConfig, Fraction, LearningRate, Size, adam
 
 
 class RNDConfig(CriticConfig):
@@ -21,6 +21,8 @@ class RNDConfig(CriticConfig):
 
     base_config: Literal["rnd"]
 
+    discount: Fraction = 0.98
+    """Longer than elsewhere: novelty must be worth a walk of fifty steps through known rooms."""
     rnd_weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the normalised bonus."""
     rnd_dim: Size = 5

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Scripts print its message without a traceback and exit with status 2.
     """
+
+
+class DivergenceError(Exception):
+    """Some runs lost their numbers to NaN or infinity; names them. Scripts exit with status 1."""

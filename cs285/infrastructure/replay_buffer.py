@@ -38,9 +38,12 @@ class ReplayBuffer:
         """Transitions that each ring was ever given `(S,)`."""
         self.truncated = np.zeros(shape, dtype=np.bool_)
         """Where a time limit cut an episode `(S, capacity)`; no part of a batch."""
-        self._rows = np.arange(num_runs)
-        self._runs = torch.arange(num_runs, device=ptu.device)
-        self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))  # views of `storage`
+        self._starts = np.arange(num_runs) * capacity
+        # Views of `storage` in which all rings follow each other. On the CPU NumPy looks rows up
+        # in a fifth of the time that PyTorch takes.
+        self._flat = [field.flatten(0, 1) for field in self.storage]
+        self._on_cpu = ptu.device.type == "cpu"
+        self._arrays = [field.numpy() for field in self._flat] if self._on_cpu else []
 
     @property
     def sizes(self) -> np.ndarray:
@@ -60,13 +63,16 @@ class ReplayBuffer:
 
         Only `terminated` becomes `dones` of a batch: after a timeout the future goes on.
         """
-        positions = torch.from_numpy(self.inserted % self.capacity).to(ptu.device)
+        rows = self._starts + self.inserted % self.capacity
         transitions = (observations, actions, rewards, next_observations, terminated)
-        for field, values in zip(self.storage, transitions, strict=True):
-            field[self._runs, positions] = torch.as_tensor(
-                values, dtype=field.dtype, device=field.device
-            )
-        self.truncated[self._rows, self.inserted % self.capacity] = truncated
+        if self._on_cpu:
+            for array, values in zip(self._arrays, transitions, strict=True):
+                array[rows] = values
+        else:
+            index = torch.from_numpy(rows).to(ptu.device)
+            for field, values in zip(self._flat, transitions, strict=True):
+                field[index] = torch.as_tensor(values, dtype=field.dtype, device=field.device)
+        self.truncated.reshape(-1)[rows] = truncated
         self.inserted += 1
 
     def fill(self, run: int, transitions: Sequence[np.ndarray]) -> None:
@@ -91,7 +97,9 @@ class ReplayBuffer:
         Drawing numbers rather than indices lets a run draw far ahead while its ring still grows.
         """
         rows = (uniforms * self.sizes[:, None]).astype(np.int64)
-        rows += np.arange(len(rows))[:, None] * self.capacity
+        rows += self._starts[:, None]
+        if self._on_cpu:
+            return Batch(*(torch.from_numpy(array.take(rows, axis=0)) for array in self._arrays))
         index = torch.from_numpy(rows).to(ptu.device)
         return Batch(*(field[index] for field in self._flat))
 

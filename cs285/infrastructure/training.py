@@ -103,6 +103,8 @@ class Trainer:
         self.phases = list(phases)
         self.options = options
         self.step = 0
+        self.diverged: list[str] = []
+        """Names of the runs whose metrics are no longer finite."""
         self.metrics: dict[str, torch.Tensor] = {}
         """What the last update returned, each `(S,)`."""
 
@@ -233,7 +235,16 @@ class Trainer:
         rows = torch.stack(list(self.metrics.values())).T.tolist()
         for recorder, row, epsilon in zip(self.recorders, rows, self.epsilon, strict=True):
             values = dict(zip(self.metrics, row, strict=True))
+            if not np.isfinite(row).all():
+                self._report_divergence(recorder)
             recorder.scalars(values | ({"epsilon": epsilon} if phase.interacts else {}), self.step)
+
+    def _report_divergence(self, recorder: RunRecorder) -> None:
+        """Name a run that lost its numbers, once; the others of the program go on."""
+        name = recorder.info.name
+        if name not in self.diverged:
+            self.diverged.append(name)
+            tqdm.write(f"{name} diverged: its metrics are not finite at step {self.step:,}")
 
     def _evaluate(self, phase_index: int) -> list[Evaluation]:
         episodes = self.options.num_eval_trajectories
@@ -275,7 +286,8 @@ class Trainer:
             else:
                 recorder.learning_curve_picture()
             recorder.agent(self.learner.agents[index])
-            recorder.summary("finished", extra)
+            diverged = recorder.info.name in self.diverged
+            recorder.summary("diverged" if diverged else "finished", extra)
 
     def _save_dataset(self, index: int) -> None:
         run = self.runs[index]

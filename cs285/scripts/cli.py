@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from cs285.env_configs import BaseConfig, load_config
+from cs285.env_configs import BaseConfig, load_sweep
 from cs285.env_configs.loading import STEP_KEYS
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.compiling import CHOICES
 from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import DivergenceError, UserError
 from cs285.infrastructure.files import prepare_folder
+from cs285.infrastructure.programs import Program, choose_workers, group, train_all
 from cs285.infrastructure.recording import RunInfo
-from cs285.infrastructure.training import Options, Phase, Run, Trainer
+from cs285.infrastructure.training import Options, Phase, Run
 
-Phases = Callable[[BaseConfig], Sequence[Phase]]
+Phases = Callable[[BaseConfig], list[Phase]]
 
 VISUALIZE_INTERVAL = {"explore": 2_500, "offline": 25_000, "finetune": 25_000}
 """Four pictures a run: each takes about 100 kB of the 15 MB that a hand-in may have."""
@@ -37,13 +38,17 @@ def main(stage: str, description: str, phases: Phases) -> NoReturn:
     try:
         train(stage, arguments, phases)
     except UserError as error:
-        sys.exit(_complain(error))
+        _exit(2, f"error: {error}")
+    except DivergenceError as error:
+        _exit(1, f"error: {error}")
+    except KeyboardInterrupt:
+        _exit(130, "Stopped.")
     sys.exit(0)
 
 
-def _complain(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+def _exit(status: int, message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)
 
 
 def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
@@ -94,6 +99,12 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         default="auto",
         help="compile updates: auto does where that takes less time than it saves",
     )
+    add(
+        "--workers",
+        type=_workers,
+        default="auto",
+        help="processes to train in, one core each: a number, or auto",
+    )
     add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
     add("--which_gpu", "-gpu_id", type=_at_least(0), default=0, help="index of the GPU")
@@ -108,6 +119,12 @@ def _at_least(bound: int) -> Callable[[str], int]:
 
     number.__name__ = "whole number"  # argparse names the type in its errors
     return number
+
+
+def _workers(text: str) -> str:
+    if text != "auto":
+        _at_least(1)(text)
+    return text
 
 
 def _fraction(text: str) -> float:
@@ -138,8 +155,10 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
     if stage == "explore":
         prepare_folder(options.dataset_dir)
         prepare_folder(options.picture_dir)
-    for program in group(runs):
-        Trainer(program, phases(program[0].config), options).train()
+    programs = [Program(together, phases(together[0].config)) for together in group(runs)]
+    workers = choose_workers(arguments.workers, programs)
+    if diverged := train_all(programs, options, workers):
+        raise DivergenceError(f"diverged: {', '.join(diverged)}; all other runs are complete")
 
 
 def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
@@ -152,10 +171,9 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
     configs = []
     for path in arguments.config_file:
         for seed in seeds:
-            config = load_config(path, stage, {} if seed is None else {"seed": seed})
-            if arguments.use_reward:
-                config = _with_reward(config, path)
-            configs.append(_shorten(config, stage, arguments.steps_fraction))
+            for config in load_sweep(path, stage, {} if seed is None else {"seed": seed}):
+                chosen = _with_reward(config, path) if arguments.use_reward else config
+                configs.append(_shorten(chosen, stage, arguments.steps_fraction))
     # Explored datasets are files of their own, beside the run folders.
     for key in ("exp_name", "dataset_name") if stage == "explore" else ("exp_name",):
         names = [(getattr(config, key), config.seed) for config in configs]
@@ -223,11 +241,3 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
             "`dataset_name` or `dataset_seed`"
         )
     return load_dataset(path, config.env_name)
-
-
-def group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Put runs that can train as one program together, in the order in which they were given."""
-    programs: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        programs.setdefault(run.config.program_key, []).append(run)
-    return list(programs.values())
