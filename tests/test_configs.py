@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cs285.env_configs.base_config import BaseConfig
-from cs285.env_configs.loading import CONFIGS, MAX_BYTES, load_config
+from cs285.env_configs.loading import CONFIGS, MAX_BYTES, MAX_RUNS, load_config, load_sweep
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.logger import RunLogger
 from cs285.scripts import cli
@@ -25,11 +25,15 @@ def load(tmp_path):
     """Writes text or bytes to a file and reads it as a config: `load("base_config: cql")`."""
 
     def load(content, stage="offline", name="run.yaml"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_config(path, stage)
+        (config,) = load_sweep(write(tmp_path / name, content), stage)
+        return config
 
     return load
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def text(algorithm="dqn", *lines):
 def test_an_algorithm_and_an_environment_are_enough(load, algorithm):
     config = load(text(algorithm))
     assert config.base_config == algorithm
-    assert (config.seed, config.batch_size, config.discount) == (1, 128, 0.95)
+    assert (config.seed, config.batch_size) == (1, 128)
 
 
 def test_there_is_a_config_for_every_algorithm():
@@ -110,11 +114,11 @@ def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, monkeypatch, file)
         file.parent.mkdir()
         file.write_text(text("iql", *CHANGED))
     stage = STAGES[file.parent.name]
-    config = load_config(file, stage, {"seed": 5})
     monkeypatch.setattr(cli, "read_dataset", lambda config, folder: None)
     with RunLogger(tmp_path) as logger:
-        logger.write_config(cli.make_run(stage, config, tmp_path).info.settings)
-    assert load_config(tmp_path / "config.yaml", stage) == config
+        for config in load_sweep(file, stage, {"seed": 5}):
+            logger.write_config(cli.make_run(stage, config, tmp_path).info.settings)
+            assert load_config(tmp_path / "config.yaml", stage) == config
 
 
 # Keys and values that are not what they should be
@@ -227,6 +231,53 @@ def test_steps_of_another_stage_are_an_error_that_names_its_script(load, complai
             assert all(f"`{right}`" in message for right in STEP_KEYS[stage])
 
 
+# Sweeps
+
+
+def test_a_sweep_is_the_product_of_its_lists(tmp_path):
+    lines = ["exp_name: x", "sweep:", "  cql_alpha: [0.5, 2]", "  seed: [3, 4]"]
+    configs = load_sweep(write(tmp_path / "run.yaml", text("cql", *lines)), "offline")
+    assert [(config.exp_name, config.cql_alpha, config.seed) for config in configs] == [
+        *(("x_cql_alpha0.5", 0.5, 3), ("x_cql_alpha0.5", 0.5, 4)),
+        *(("x_cql_alpha2", 2.0, 3), ("x_cql_alpha2", 2.0, 4)),
+    ]
+
+
+def test_the_seed_of_the_command_line_replaces_the_seeds_of_a_sweep(tmp_path):
+    path = write(tmp_path / "run.yaml", text("dqn", "sweep: {seed: [1, 2, 3]}"))
+    assert [config.seed for config in load_sweep(path, "offline")] == [1, 2, 3]
+    assert [config.seed for config in load_sweep(path, "offline", {"seed": 7})] == [7]
+
+
+def test_a_sweep_is_not_one_config(tmp_path):
+    path = write(tmp_path / "run.yaml", text("dqn", "sweep: {seed: [1, 2, 3]}"))
+    with pytest.raises(UserError, match="sweep of 3 runs"):
+        load_config(path, "offline")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "told"),
+    [
+        ("3", "must map keys to lists"),
+        ("", "must map keys to lists"),
+        ("[seed]", "must map keys to lists"),
+        ("{seed: 1}", "needs a list"),
+        ("{seed: []}", "needs a list"),
+        ("{seed: [[1]]}", "no lists or mappings"),
+        ("{seed: [1, 1]}", "names a value of `seed` twice"),
+        ("{seeds: [1, 2]}", "cannot sweep over 'seeds'; did you mean `seed`?"),
+        ('{"a\\nb": [1]}', "cannot sweep over"),
+        ("{exp_name: [a, b]}", "cannot sweep over 'exp_name'"),
+        ("{batch_size: [1, 2]}", "both in the file and in its `sweep`"),
+        ("{seed: [1, -1]}", "`seed` must be"),
+        ("{training_steps: [1, 2], total_steps: [1]}", "is for run_hw5_explore.py"),
+        (f"{{seed: {list(range(50))}, hidden_size: {list(range(1, 50))}}}", f"{MAX_RUNS:,}"),
+    ],
+)
+def test_unusable_sweeps_are_refused(complaint, sweep, told):
+    assert told in complaint(text("dqn", "batch_size: 3", f"sweep: {sweep}"))
+
+
 # Files that are not configs
 
 
@@ -314,7 +365,8 @@ def bomb(levels=12):
 @pytest.mark.parametrize("key", ["seed", "exp_name", "dataset_name", "clip_grad_norm"])
 def test_aliases_do_not_blow_up_in_a_value(complaint, key):
     lines, name = bomb()
-    complaint(text("dqn", f"a: [{', '.join(['1'] * 9)}]", *lines, f"{key}: {name}"))
+    complaint(text("dqn", *lines, f"{key}: {name}"))
+    complaint(text("dqn", *lines, f"{key}: {name}", "sweep: {discount: [0.5, 0.9]}"))
 
 
 @pytest.mark.parametrize("key", ["base_config", "env_name"])
@@ -325,8 +377,8 @@ def test_aliases_do_not_blow_up_in_a_name(complaint, key):
 
 
 def test_numbers_of_thousands_of_digits_are_refused(complaint):
-    assert "`seed` must be less than" in complaint(text("dqn", "seed: 0x" + "f" * 9000))
-    assert "digits" in complaint(text("dqn", "seed: " + "9" * 9000))
+    for number in ("0x" + "f" * 9000, "9" * 9000, "0b" + "1" * 30_000):
+        assert "digits" in complaint(text("dqn", f"seed: {number}"))
 
 
 # Anything at all
@@ -347,7 +399,13 @@ VALUES = st.recursive(
 KEYS = {key for config in CONFIGS.values() for key in config.model_fields}
 REQUIRED = {"base_config": st.sampled_from(ALGORITHMS), "env_name": st.just("PointmassEasy-v0")}
 OPTIONAL = st.dictionaries(st.sampled_from(sorted(KEYS - REQUIRED.keys())), VALUES, max_size=4)
-MAPPINGS = st.tuples(st.fixed_dictionaries(REQUIRED), OPTIONAL).map(lambda two: two[0] | two[1])
+SWEEPS = st.fixed_dictionaries(
+    {},
+    optional={"sweep": VALUES | st.dictionaries(st.sampled_from(sorted(KEYS)), VALUES, max_size=2)},
+)
+MAPPINGS = st.tuples(st.fixed_dictionaries(REQUIRED), OPTIONAL, SWEEPS).map(
+    lambda parts: parts[0] | parts[1] | parts[2]
+)
 SYMBOLS = list("[]{}?:,-&*!|>'\"%@`#\n \t")
 WORDS = [
     "!!int ",
@@ -381,10 +439,10 @@ def test_whatever_a_file_holds_it_is_a_config_or_one_clear_line(tmp_path_factory
     path = tmp_path_factory.getbasetemp() / "anything.yaml"
     path.write_bytes(content)
     try:
-        config = load_config(path, stage)
+        configs = load_sweep(path, stage)
     except UserError as error:
         message = str(error)
     else:
         message = ""
-        assert isinstance(config, BaseConfig)
+        assert all(isinstance(config, BaseConfig) for config in configs)
     assert "\n" not in message

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from cs285.env_configs.base_config import BaseConfig
-from cs285.env_configs.loading import CONFIGS, load_config, make_config, read_yaml
+from cs285.env_configs.loading import CONFIGS, load_config, load_sweep, make_config, read_yaml
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "experiments").glob("*/*.yaml"))
+FILES = sorted((ROOT / "experiments").glob("*/pointmass_*.yaml"))
 STAGES = {"exploration": "explore", "offline": "offline", "finetune": "finetune"}
 ENVIRONMENTS = {"easy": "Easy", "medium": "Medium", "hard": "Hard", "veryhard": "VeryHard"}
 SIZES = (1000, 5000, 10000, 20000)
@@ -121,6 +121,24 @@ def test_no_file_repeats_a_default(file: Path) -> None:
     for key in values.keys() - {"base_config", "env_name"}:
         shorter = {other: value for other, value in values.items() if other != key}
         assert make_config(shorter, file, STAGES[file.parent.name]) != load(file), key
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [
+        ("medium_cql_alpha", 7),
+        ("medium_cql_dataset_size", 4),
+        ("hard_cql_dataset_size", 4),
+        ("medium_iql", 16),
+        ("medium_awac_temperature", 5),
+    ],
+)
+def test_a_sweep_file_is_one_program_over_five_seeds(name: str, points: int) -> None:
+    configs = load_sweep(ROOT / f"experiments/offline/sweep_{name}.yaml", "offline")
+    assert len({config.exp_name for config in configs}) == points
+    assert len(configs) == 5 * points
+    assert {config.seed for config in configs} == {1, 2, 3, 4, 5}
+    assert len({config.program_key for config in configs}) == 1
 
 
 def test_readme_states_every_key_with_its_default() -> None:

@@ -16,7 +16,7 @@ import yaml
 from cs285.env_configs import load_config
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
-from cs285.infrastructure import training
+from cs285.infrastructure import programs, training
 from cs285.infrastructure.datasets import FIELDS, Dataset, load_dataset, make_manifest, save_dataset
 from cs285.infrastructure.recording import RunRecorder
 from cs285.infrastructure.training import Trainer
@@ -81,7 +81,7 @@ class Lab:
             return self.trainers[-1]
 
         with ExitStack() as patches:
-            patches.enter_context(mock.patch.object(cli, "Trainer", make_trainer))
+            patches.enter_context(mock.patch.object(programs, "Trainer", make_trainer))
             if not self.draws:
                 patches.enter_context(mock.patch.object(Trainer, "_draw"))
                 patches.enter_context(mock.patch.object(RunRecorder, "learning_curve_picture"))

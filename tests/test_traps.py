@@ -10,6 +10,7 @@ import pickle
 import random
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from test_rollouts import LEFT, single_episode, solve_easy, stay_left
 from test_training import EASY, Lab, assert_same_arrays, random_walk, read_events, read_scalars
 
 from cs285.env_configs import load_config
-from cs285.infrastructure import training
+from cs285.infrastructure import files, training
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.random_streams import derive_seed
 
@@ -64,6 +65,27 @@ def test_trap_1_evaluation_leaves_the_running_episode_alone(lab, algorithm, step
     assert_same_arrays(*data)
     assert not data[0]["terminated"].any()
     assert np.flatnonzero(data[0]["truncated"]).tolist() == list(range(49, steps, 50))
+
+
+class GlobalDrawer:
+    """An agent that draws from every global generator there is, as a student's may."""
+
+    def get_action(self, observation, epsilon=0.0):
+        drawn = np.random.randint(5), random.randrange(5), torch.randint(5, ()).item()  # noqa: NPY002 - as students draw
+        return sum(drawn) % 5
+
+    def update(self, *batch_and_step):
+        return {}
+
+
+def test_trap_1_holds_for_agents_that_draw_from_global_generators(lab, monkeypatch):
+    monkeypatch.setattr(training, "make_agent", lambda config: GlobalDrawer())
+    config = lab.config("explore", "random")
+    data = []
+    for interval in (7, 1000):
+        lab.run("explore", config, flags=["--eval_interval", interval])
+        data.append(lab.explored("explore_random"))
+    assert_same_arrays(*data)
 
 
 def test_trap_2_timeouts_are_not_terminal(lab, batches):
@@ -155,8 +177,6 @@ def test_trap_7_a_run_has_streams_of_its_own(lab, monkeypatch):
             seed_generator(seed + 77)
 
     monkeypatch.setattr(training, "_seed_global_generators", seed_otherwise)
-    lab.run("explore", config)
-    assert_same_arrays(lab.explored("explore_rnd"), expected)
     lab.run("explore", config, flags=["--seeds", 3, 1])
     assert_same_arrays(lab.explored("explore_rnd"), expected, tolerance=1e-6)
 
@@ -172,7 +192,9 @@ def test_trap_8_output_folders_are_made(tmp_path):
     assert written[1:] == [["explore_random_seed1.npz"], ["explore_random_seed1.png"]]
 
 
-def test_trap_9_every_run_of_a_sweep_has_a_folder_that_tells_it_apart(lab):
+def test_trap_9_every_run_of_a_sweep_has_a_folder_that_tells_it_apart(lab, monkeypatch):
+    same_second = SimpleNamespace(strftime=lambda form: "2026-01-31_09-00-00")
+    monkeypatch.setattr(files, "time", same_second)
     for seed in (1, 2):
         lab.save_data(seed=seed)
     alphas = {"sweep_alpha0": 0.0, "sweep_alpha10": 10.0}

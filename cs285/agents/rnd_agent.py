@@ -1,14 +1,13 @@
 """Random network distillation (Burda 2019, section 2.2): explore where a predictor is still wrong.
 
     e(s')     = || f(s') - f*(s') ||^2            f* frozen and random, f trained to match it
-    bonus     = (e(s') - m) / sigma               m, sigma: running mean and deviation of e
+    bonus     = (e(s') - m) / sigma               m, sigma: mean and deviation of e in the batch
     r_explore = r + rnd_weight * bonus            then DQN on r_explore
     rnd loss  = mean e(s')
 
 The loop passes `r` multiplied by zero unless told to use the reward, so that exploration is pure.
-The running statistics are exponential averages over batches (rate `STATISTICS_RATE`): the
-error shrinks by orders of magnitude while the predictor learns, and an average over all of the
-past would press every later bonus to nearly the same value.
+The error shrinks by orders of magnitude while the predictor learns; the statistic of the newest
+batch follows it at once. Slower averages were tried, and covered less of the four rooms.
 """
 
 from __future__ import annotations
@@ -27,9 +26,6 @@ from cs285.infrastructure.objective import Batch, MakeOptimizer, Metrics, Object
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STATISTICS_RATE = 0.3
-"""Weight of the newest batch in the running mean and variance: a memory of a few batches."""
-
 
 class RNDAgent(DQNAgent):
     """DQN on a novelty bonus.
@@ -47,8 +43,6 @@ class RNDAgent(DQNAgent):
     stackable = True
 
     rnd_weight: torch.Tensor
-    error_mean: torch.Tensor
-    error_variance: torch.Tensor
 
     def __init__(
         self,
@@ -62,8 +56,6 @@ class RNDAgent(DQNAgent):
     ) -> None:
         super().__init__(observation_shape, num_actions, **kwargs)
         self.register_buffer("rnd_weight", hyperparameter(rnd_weight))
-        self.register_buffer("error_mean", hyperparameter(0.0))
-        self.register_buffer("error_variance", hyperparameter(-1.0))  # negative: none seen yet
         self.rnd_net = make_rnd_network(observation_shape)
         self.rnd_optimizer = make_rnd_network_optimizer(self.rnd_net.parameters())
         self.rnd_target_net = make_target_rnd_network(observation_shape)
@@ -80,21 +72,11 @@ class RNDAgent(DQNAgent):
         return differences.square().sum(-1)
 
     @torch.no_grad()
-    def track_statistics(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the running mean and variance of the error after this batch."""
-        errors = self.compute_errors(batch.next_observations)
-        variance, mean = torch.var_mean(errors, correction=0)
-        rate = torch.where(self.error_variance < 0, 1.0, STATISTICS_RATE)
-        return {
-            "error_mean": torch.lerp(self.error_mean, mean, rate),
-            "error_variance": torch.lerp(self.error_variance, variance, rate),
-        }
-
-    @torch.no_grad()
     def compute_bonus(self, next_observations: torch.Tensor) -> torch.Tensor:
         """Return the normalised error `(batch,)` of the states that were entered."""
         errors = self.compute_errors(next_observations)
-        return (errors - self.error_mean) / (self.error_variance.clamp(min=0).sqrt() + 1e-8)
+        deviation, mean = torch.std_mean(errors, correction=0)
+        return (errors - mean) / (deviation + 1e-8)
 
     def add_bonus(self, rewards: torch.Tensor, next_observations: torch.Tensor) -> torch.Tensor:
         """Return what exploration is rewarded with `(batch,)`."""
@@ -168,9 +150,6 @@ class RNDAgent(DQNAgent):
         step: int,
     ) -> dict[str, Any]:
         """Take one step on a batch: the critic on the present bonus, then the predictor."""
-        batch = Batch(observations, actions, rewards, next_observations, dones)
-        for name, value in self.track_statistics(batch).items():
-            self.get_buffer(name).copy_(value)
         rewards = self.add_bonus(rewards, next_observations)
         metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
         metrics["rnd_loss"] = self.update_rnd(next_observations)

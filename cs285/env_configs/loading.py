@@ -43,6 +43,8 @@ STEP_KEYS = {
 
 MAX_BYTES = 100_000
 """A file beyond this size is not a config."""
+MAX_DIGITS = 100
+"""A longer whole number is not a setting."""
 MAX_PROBLEMS = 5
 """So many faults of a file are told at once."""
 
@@ -72,12 +74,22 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        # Python refuses to print whole numbers of thousands of digits.
+        if len(node.value) > MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of more than {MAX_DIGITS} digits", node.start_mark
+            )
+        value: int = super().construct_yaml_int(node)
+        return value
+
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load_config(path: Path, stage: str, overrides: Mapping[str, Any] | None = None) -> BaseConfig:
@@ -118,7 +130,7 @@ def load_sweep(
     configs = []
     for point in itertools.product(*axes):
         suffix = "".join(f"_{key}{value}" for key, value in point if key not in _TOLD_ANYWAY)
-        named = {"exp_name": f"{name}{suffix}"} if suffix else {}
+        named = {"exp_name": f"{name}{suffix}"} if suffix and isinstance(name, str) else {}
         configs.append(make_config(values | dict(point) | named | overrides, path, stage))
     return configs
 
@@ -130,7 +142,9 @@ def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[st
     known = _config_class(values.get("base_config"), path).model_fields
     for key, points in sweep.items():
         if key not in known or key in {"base_config", "exp_name"}:
-            raise UserError(f"{path}: cannot sweep over `{key}`{_suggestion(str(key), known)}")
+            raise UserError(
+                f"{path}: cannot sweep over {_shown(key)}{_suggestion(str(key), known)}"
+            )
         if key in values:
             raise UserError(f"{path}: `{key}` stands both in the file and in its `sweep`")
         if not isinstance(points, list) or not points:
@@ -223,10 +237,7 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
 
 def _shown(value: object) -> str:
     """Show any value in a few words: aliases nest lists of billions of items in a line of YAML."""
-    try:
-        return _shortened.repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
+    return _shortened.repr(value)
 
 
 def _suggestion(name: str, known: Mapping[str, Any]) -> str:

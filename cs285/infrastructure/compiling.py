@@ -21,8 +21,8 @@ def trace(function: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Graph
     """Run a function of tensors once and return the operations it did, each only once.
 
     Changes in place are moved to the end, where they copy results into the inputs. That leaves
-    pure operations before them, of which equal ones on equal operands are merged: RND's loss,
-    bonus and statistics share one pass through its networks.
+    pure operations before them, of which equal ones on equal operands are merged: RND's loss
+    and bonus share one pass through its networks.
     """
     graph_module = make_fx(torch.func.functionalize(function))(*inputs)
     graph = fx_graph_cse(graph_module.graph)

@@ -145,9 +145,6 @@ class Ensemble:
         self._metric_names: list[str] = []
         self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._losses = [_Method(self.template, t.objective.loss) for t in self.trainees]
-        self._statistics = _Method(
-            self.template, lambda *b: self.template.track_statistics(Batch(*b))
-        )
         self._policy = _Method(self.template, self.template.action_probabilities)
 
     @property
@@ -216,10 +213,6 @@ class Ensemble:
 
     def _update(self, *batch: torch.Tensor) -> list[torch.Tensor]:
         """Change the state in place and return the metrics in the order of their names."""
-        # Only an agent that normalises by a running statistic has one to track.
-        if hasattr(self.template, "track_statistics"):
-            for name, value in vmap(self._statistics.on)(self.state, *batch).items():
-                self.buffers[name].copy_(value)
         metrics: Tensors = {}
         fields = Batch(*batch)
         for trainee, method in zip(self.trainees, self._losses, strict=True):

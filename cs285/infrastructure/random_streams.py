@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
 """Each purpose is a stream of its own, so that drawing more for one never shifts another."""
@@ -14,6 +17,27 @@ def derive_seed(seed: int, purpose: str, *parts: int) -> int:
     """Derive a 32-bit seed from a run's seed for one purpose, and possibly one step."""
     sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose), *parts))
     return int(sequence.generate_state(1)[0])
+
+
+@contextmanager
+def undisturbed_generators(agents: Iterable[object]) -> Iterator[None]:
+    """Leave what agents draw from as it was: the global generators and a `generator` of their own.
+
+    Agents that act by themselves draw even when they are only watched.
+    """
+    found = [getattr(agent, "generator", None) for agent in agents]
+    own = [generator for generator in found if isinstance(generator, torch.Generator)]
+    states = [generator.get_state() for generator in own]
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002 - the generator that such agents draw from
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002 - as above
+            for generator, state in zip(own, states, strict=True):
+                generator.set_state(state)
 
 
 class UniformStreams:

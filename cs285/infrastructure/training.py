@@ -30,7 +30,11 @@ from cs285.infrastructure.datasets import (
 from cs285.infrastructure.ensemble import make_learner
 from cs285.infrastructure.files import prepare_folder
 from cs285.infrastructure.objective import Batch
-from cs285.infrastructure.random_streams import UniformStreams, derive_seed
+from cs285.infrastructure.random_streams import (
+    UniformStreams,
+    derive_seed,
+    undisturbed_generators,
+)
 from cs285.infrastructure.recording import RunInfo, RunRecorder, mean_of_latest
 from cs285.infrastructure.replay_buffer import ReplayBuffer
 from cs285.infrastructure.rollouts import Evaluation, LockstepEnvs, evaluate
@@ -248,7 +252,8 @@ class Trainer:
 
     def _evaluate(self, phase_index: int) -> list[Evaluation]:
         episodes = self.options.num_eval_trajectories
-        evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, self.step)
+        with undisturbed_generators(self.learner.agents):
+            evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, self.step)
         for index, recorder in enumerate(self.recorders):
             recorder.evaluation(evaluations[index], self.step)
             if self.explores:
