@@ -248,16 +248,19 @@ def test_the_saved_agent_acts_and_learns_like_the_trained_one(
     finished, make_batch, stage, algorithm
 ):
     folder, trainer = finished(stage, algorithm)
-    config = trainer.runs[0].config.model_copy(update={"seed": 9})
-    restored = training.make_agent(config)
+    config = trainer.runs[0].config
+    initial = training.make_agent(config)
+    restored = training.make_agent(config.model_copy(update={"seed": 9}))
     restored.load_state_dict(torch.load(folder / "agent.pt", weights_only=True))
     grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 12)] * 2), axis=-1).reshape(1, -1, 2)
     greedy = trainer.learner.act(grid.astype(np.float32), np.zeros(1), np.zeros((1, 144)))[0]
     assert [restored.get_action(observation) for observation in grid[0]] == greedy.tolist()
     trained, batch = trainer.learner.agents[0], make_batch(7)
-    for ours, theirs in zip(restored.objectives, trained.objectives, strict=True):
+    objectives = (agent.objectives for agent in (restored, trained, initial))
+    for ours, theirs, before in zip(*objectives, strict=True):
         inputs = [getattr(batch, name) for name in ours.inputs]
         assert torch.equal(ours.loss(*inputs)[0], theirs.loss(*inputs)[0])
+        assert not torch.equal(ours.loss(*inputs)[0], before.loss(*inputs)[0])
 
 
 def test_exploration_saves_every_transition_in_order(finished):
