@@ -5,9 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -33,7 +32,7 @@ class Program:
 
 def group(runs: Sequence[Run]) -> list[list[Run]]:
     """Put runs that can train as one program together, in the order in which they were given."""
-    programs: dict[tuple[Any, ...], list[Run]] = {}
+    programs: dict[Hashable, list[Run]] = {}
     for run in runs:
         programs.setdefault(run.config.program_key, []).append(run)
     return list(programs.values())

@@ -7,11 +7,11 @@ fine-tuning is offline steps, then online steps that append to that dataset.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,9 +38,6 @@ from cs285.infrastructure.random_streams import (
 from cs285.infrastructure.recording import RunInfo, RunRecorder, mean_of_latest
 from cs285.infrastructure.replay_buffer import ReplayBuffer
 from cs285.infrastructure.rollouts import Evaluation, LockstepEnvs, evaluate
-
-if TYPE_CHECKING:
-    from cs285.env_configs import BaseConfig
 
 OBSERVATION_SHAPE = (2,)
 DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
@@ -72,17 +69,65 @@ class Options:
     """One of `compiling.CHOICES`."""
 
 
+class Settings(Protocol):
+    """What training reads from a config."""
+
+    @property
+    def env_name(self) -> str:
+        """Id of the environment."""
+        ...
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the dataset that exploration writes."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Decides all randomness of the run."""
+        ...
+
+    @property
+    def epsilon(self) -> float:
+        """Chance of a random action while collecting data."""
+        ...
+
+    @property
+    def learning_starts(self) -> int:
+        """Steps of random exploration before learning begins."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions in a batch."""
+        ...
+
+    @property
+    def reward_weight(self) -> float:
+        """Factor of the environment's reward while exploring."""
+        ...
+
+    @property
+    def program_key(self) -> Hashable:
+        """Equal for two runs exactly if they can train as one program."""
+        ...
+
+    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
+        """Build the agent."""
+        ...
+
+
 @dataclass(frozen=True)
 class Run:
     """One run to train."""
 
-    config: BaseConfig
+    config: Settings
     info: RunInfo
     dataset: Dataset | None = None
     """The data it starts from."""
 
 
-def make_agent(config: BaseConfig) -> Any:
+def make_agent(config: Settings) -> Any:
     """Build the agent of a run; its initial weights depend on the run's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from cs285.env_configs import BaseConfig, load_sweep
 from cs285.env_configs.loading import STEP_KEYS
@@ -155,7 +155,10 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
     if stage == "explore":
         prepare_folder(options.dataset_dir)
         prepare_folder(options.picture_dir)
-    programs = [Program(together, phases(together[0].config)) for together in group(runs)]
+    programs = [
+        Program(together, phases(cast("BaseConfig", together[0].config)))
+        for together in group(runs)
+    ]
     workers = choose_workers(arguments.workers, programs)
     if diverged := train_all(programs, options, workers):
         raise DivergenceError(f"diverged: {', '.join(diverged)}; all other runs are complete")
