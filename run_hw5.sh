@@ -23,7 +23,8 @@ jobs=${JOBS:-$((cores > 1 ? 2 : 1))}
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS is the number of programs at a time, such as 2, not \"$jobs\"."
 datasets=datasets
 pictures=exploration_visualization
-flags=(--log_interval 1000 --seeds "${seeds[@]}")
+# The cores go to programs here, so each program stays in one process.
+flags=(--log_interval 1000 --workers 1 --seeds "${seeds[@]}")
 if [[ ${QUICK:-0} == 1 ]]; then
   datasets+=/quick
   pictures+=/quick

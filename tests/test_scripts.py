@@ -101,6 +101,8 @@ reading_stage = pytest.mark.parametrize("stage", ["offline", "finetune"])
         ["--steps_fraction", "2"],
         ["--steps_fraction", "nan"],
         ["--compile", "maybe"],
+        ["--workers", "0"],
+        ["--workers", "many"],
         ["-gpu_id", "-1"],
         ["--evaluation_interval", "3"],
         ["-ngpu", "stray"],

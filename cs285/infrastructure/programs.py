@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.training import Options, Phase, Run, Trainer
 
@@ -53,6 +54,8 @@ def choose_workers(choice: str, programs: Sequence[Program]) -> int:
     runs = sum(len(program.runs) for program in programs)
     if choice != "auto":
         return min(int(choice), runs)
+    if ptu.device.type != "cpu":
+        return 1  # one program fills a GPU better than several that share it
     worthwhile = sum(program.work for program in programs) // MIN_STEPS_PER_WORKER
     return max(1, min(os.cpu_count() or 1, runs, worthwhile))
 
@@ -76,7 +79,8 @@ def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -
         return [name for program in programs for name in _train((program, options))]
     jobs = [(program, options) for program in split(programs, workers)]
     # Leaving the pool, by an error or by Ctrl-C as well, ends its processes.
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker) as pool:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _start_worker, (ptu.device,)) as pool:
         results = pool.imap_unordered(_train_in_worker, jobs)
         diverged: list[str] = []
         for names in results:
@@ -100,6 +104,7 @@ def _train_in_worker(job: tuple[Program, Options]) -> list[str] | UserError:
         return error
 
 
-def _start_worker() -> None:
+def _start_worker(device: torch.device) -> None:
+    ptu.device = device
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers

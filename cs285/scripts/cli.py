@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -122,14 +123,21 @@ def _at_least(bound: int) -> Callable[[str], int]:
 
 
 def _workers(text: str) -> str:
-    if text != "auto":
-        _at_least(1)(text)
+    try:
+        if text != "auto":
+            _at_least(1)(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be auto or a number, not {text!r}") from None
     return text
 
 
 def _fraction(text: str) -> float:
-    if not 0 < (value := float(text)) <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {value}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1, not {text!r}")
     return value
 
 

@@ -1,0 +1,112 @@
+"""From runs to programs: what trains together, where, and what a failing run does to the others."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cs285.infrastructure import programs, training
+from cs285.infrastructure.programs import Program, choose_workers, group, split, train_all
+from cs285.infrastructure.training import Options, Phase, Run
+from cs285.scripts import cli
+
+
+def make_runs(stage="explore", seeds=(1,), algorithm="dqn", **values):
+    from cs285.env_configs import CONFIGS
+
+    named = {"env_name": "PointmassEasy-v0", "exp_name": "x", "dataset_name": "x"} | values
+    configs = [CONFIGS[algorithm](base_config=algorithm, seed=seed, **named) for seed in seeds]
+    return [cli.make_run(stage, config, None) for config in configs]
+
+
+@pytest.fixture
+def options(tmp_path):
+    folders = [tmp_path / name for name in ("data", "datasets", "pictures")]
+    return Options(*folders, 1000, 1000, 10, 2, compile="off")
+
+
+def dataset(options, seed):
+    with np.load(options.dataset_dir / f"x_seed{seed}.npz") as file:
+        return {name: file[name] for name in file.files if name != "manifest"}
+
+
+def summary(options, seed):
+    (path,) = options.data_dir.glob(f"*_x_sd{seed}_*/summary.json")
+    return json.loads(path.read_text())
+
+
+def test_runs_that_differ_in_scalars_and_seeds_train_together():
+    runs = make_runs(seeds=(1, 2), algorithm="cql", cql_alpha=0.5)
+    runs += make_runs(seeds=(1,), algorithm="cql", cql_alpha=2.0, discount=0.9)
+    assert group(runs) == [runs]
+
+
+@pytest.mark.parametrize("difference", [{"hidden_size": 32}, {"batch_size": 64}, {"num_layers": 1}])
+def test_runs_that_differ_in_structure_train_apart(difference):
+    one, other = make_runs(), make_runs(**difference)
+    assert group(one + other) == [one, other]
+
+
+def test_splitting_keeps_every_run_once_and_puts_the_most_work_first():
+    small = Program(make_runs(seeds=range(3)), [Phase("offline", 10, interacts=False)])
+    large = Program(make_runs(seeds=range(5), batch_size=64), [Phase("offline", 100, False)])
+    parts = split([small, large], workers=2)
+    assert [len(part.runs) for part in parts] == [3, 2, 2, 1]
+    seeds = sorted(run.config.seed for part in parts for run in part.runs)
+    assert seeds == sorted([0, 1, 2, 0, 1, 2, 3, 4])
+
+
+def test_workers_never_outnumber_runs_and_short_work_stays_in_one_process(monkeypatch):
+    monkeypatch.setattr(programs.os, "cpu_count", lambda: 8)
+    runs = make_runs(seeds=range(3))
+    short = [Program(runs, [Phase("offline", 10, interacts=False)])]
+    long = [Program(runs, [Phase("offline", 1_000_000, interacts=False)])]
+    assert choose_workers("auto", short) == 1
+    assert choose_workers("auto", long) == 3
+    assert choose_workers("2", short) == 2
+    assert choose_workers("64", long) == 3
+
+
+def test_two_processes_collect_what_one_collects(options, tmp_path):
+    runs = make_runs(seeds=(1, 2), algorithm="random")
+    programs_ = [Program(runs, [Phase("exploration", 120, interacts=True)])]
+    assert train_all(programs_, options, workers=1) == []
+    alone = [dataset(options, seed) for seed in (1, 2)]
+    for path in options.dataset_dir.iterdir():
+        path.unlink()
+    assert train_all(programs_, options, workers=2) == []
+    for seed, expected in zip((1, 2), alone, strict=True):
+        found = dataset(options, seed)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_run_that_diverges_is_named_and_the_others_go_on(options, monkeypatch):
+    make_agent = training.make_agent
+
+    def with_a_hole(config):
+        agent = make_agent(config)
+        if config.seed == 2:
+            with torch.no_grad():
+                next(agent.critic.parameters()).fill_(torch.nan)
+        return agent
+
+    monkeypatch.setattr(training, "make_agent", with_a_hole)
+    runs = make_runs(seeds=(1, 2, 3), learning_starts=5)
+    diverged = train_all([Program(runs, [Phase("exploration", 40, interacts=True)])], options)
+    assert diverged == ["x_sd2"]
+    assert [summary(options, seed)["status"] for seed in (1, 2, 3)] == [
+        "finished",
+        "diverged",
+        "finished",
+    ]
+    for run in (1, 3):
+        assert dataset(options, run)["actions"].size == 40
+
+
+def test_a_run_belongs_to_its_config():
+    (run,) = make_runs(seeds=(7,))
+    assert isinstance(run, Run)
+    assert (run.info.seed, run.info.algorithm, run.info.env_id) == (7, "dqn", "PointmassEasy-v0")
