@@ -24,7 +24,7 @@ class RunSummary(BaseModel, frozen=True):
     env_name: str
     algorithm: str
     seed: int
-    status: Literal["finished"]
+    status: Literal["finished", "diverged"]
     started: datetime
     total_steps: int
     wall_time_s: float
@@ -65,8 +65,12 @@ def read_summaries(
             if since is None or folder.stat().st_mtime >= since.timestamp():
                 problems.append(f"{folder}: {_reason(error)}")
         else:
-            if since is None or summary.started.astimezone() >= since:
+            if since is not None and summary.started.astimezone() < since:
+                continue
+            if summary.status == "finished":
                 summaries.append(summary)
+            else:
+                problems.append(f"{folder}: the run diverged, its numbers are not finite")
     return sorted(summaries, key=lambda summary: summary.started.astimezone()), problems
 
 
