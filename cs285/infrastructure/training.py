@@ -313,9 +313,10 @@ class Trainer:
             if self.explores:
                 name = f"{self.runs[index].config.dataset_name}_seed{self.seeds[index]}.png"
                 png = prepare_folder(self.options.picture_dir) / name if last else None
-                observations = ptu.to_numpy(self.buffer.contents(index).observations)
+                # The states that were entered: only these include where an episode ended.
+                entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
                 agent = self.learner.agents[index]
-                recorder.exploration_picture(observations, agent, self.step, png)
+                recorder.exploration_picture(entered, agent, self.step, png)
             else:
                 png = recorder.folder / "trajectories.png" if last else None
                 recorder.trajectories_picture(evaluations[index], self.step, png)
