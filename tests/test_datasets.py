@@ -23,6 +23,7 @@ from cs285.infrastructure.datasets import (
     load_dataset,
     make_manifest,
     save_dataset,
+    set_aside,
 )
 from cs285.infrastructure.errors import UserError
 
@@ -342,3 +343,19 @@ def test_dataset_name_with_a_path_in_it_is_refused(tmp_path, name):
     for function in (find_dataset, dataset_path):
         with pytest.raises(UserError, match="dataset_name"):
             function(tmp_path, name, 1)
+
+
+def test_a_dataset_of_another_config_is_kept_under_another_name(tmp_path):
+    path = tmp_path / "maze_rnd_seed1.npz"
+    assert set_aside(path, {"total_steps": 10}) is None
+    old = make_dataset(manifest=make_dataset().manifest | {"config": {"total_steps": 10}})
+    save_dataset(path, old)
+    assert set_aside(path, {"total_steps": 10}) is None
+    contents = path.read_bytes()
+    aside = set_aside(path, {"total_steps": 20})
+    assert aside.read_bytes() == contents
+    assert not path.exists()
+    path.write_bytes(b"not a dataset")
+    second = set_aside(path, {"total_steps": 20})
+    assert second.read_bytes() == b"not a dataset"
+    assert second != aside

@@ -79,10 +79,6 @@ def test_lanes_of_different_mazes_are_single_environments_that_restart():
     assert (ends[1] >= [1, 3, 1, 2]).all()
 
 
-def test_the_longest_step_limit_is_that_of_the_longest_maze():
-    assert LockstepEnvs([EASY, MEDIUM, HARD], [1, 1, 1]).max_episode_steps == 150
-
-
 # Evaluation
 
 SEEDS, STEP, EPISODES = [11, 12, 13], 40, 9

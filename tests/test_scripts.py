@@ -141,8 +141,17 @@ def test_metrics_are_logged_every_1000_steps_by_default():
     assert cli.make_parser("offline", "").parse_args(["-cfg", "a"]).log_interval == 1000
 
 
-@every_stage
-@pytest.mark.parametrize("algorithm", ["random", "dqn"])
+@pytest.mark.parametrize("stage", ["offline", "finetune"])
+@pytest.mark.parametrize("algorithm", ["random", "rnd"])
+def test_explorers_are_refused_where_there_is_nothing_to_explore(complaint, stage, algorithm):
+    config = write_config(Path("other.yaml"), algorithm=algorithm)
+    assert "run_hw5_explore.py is for it" in complaint(stage, "-cfg", config)
+
+
+@pytest.mark.parametrize(
+    ("stage", "algorithm"),
+    [("explore", "random"), ("explore", "dqn"), ("offline", "dqn"), ("finetune", "dqn")],
+)
 def test_use_reward_is_refused_where_it_would_do_nothing(complaint, stage, algorithm):
     config = write_config(Path("other.yaml"), algorithm=algorithm)
     error = complaint(stage, "-cfg", config, "--use_reward")

@@ -99,7 +99,7 @@ def test_trap_2_timeouts_are_not_terminal(lab, batches):
     assert tuple(data["next_observations"][49].tolist()) in reached
 
 
-@pytest.mark.parametrize("algorithm", ["cql", "rnd"])
+@pytest.mark.parametrize("algorithm", ["cql", "iql"])
 def test_trap_3_fine_tuning_sees_the_rewards_of_the_environment(lab, batches, algorithm):
     lab.save_data()
     lab.run("finetune", lab.config("finetune", algorithm))

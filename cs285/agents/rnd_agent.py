@@ -173,6 +173,7 @@ class RNDAgent(DQNAgent):
         rows, columns = np.meshgrid(centres, centres, indexing="ij")
         grid = ptu.from_numpy(np.stack([rows.ravel(), columns.ravel()], axis=-1))
         errors = ptu.to_numpy(self.compute_errors(grid)).reshape(rows.shape)
+        assert np.isfinite(errors).all(), "the prediction error is not finite"
         image = axes[0].imshow(errors, norm="log", extent=(0.0, 1.0, 1.0, 0.0), origin="upper")
         axes[0].set_title("RND prediction error")
         axes[0].figure.colorbar(image, ax=axes[0], fraction=0.046, pad=0.04)

@@ -13,8 +13,8 @@ from cs285.envs.mazes import get_maze
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name
 
-Steps = Annotated[int, Field(ge=1, le=100_000_000)]
-Size = Annotated[int, Field(ge=1, le=65_536)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+Size = Annotated[int, Field(ge=1, le=8_192)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -61,7 +61,8 @@ class BaseConfig(BaseModel):
     discount: Fraction = 0.95
     """Discount of future rewards; sees about 20 steps ahead."""
     epsilon: Fraction = 0.3
-    """Chance of a random action while collecting data; evaluation is always greedy."""
+    """Chance of a random action while collecting data; evaluation is always greedy. AWAC and IQL
+    sample their actor instead, whenever this is above 0."""
     learning_starts: Annotated[int, Field(ge=1)] = 500
     """Exploration acts at random and does not learn until it has seen this many steps."""
 

@@ -4,6 +4,7 @@ A dataset is one `.npz` file without pickles. Its reader trusts nothing: every h
 checked before the array behind it is allocated.
 """
 
+import itertools
 import json
 import math
 import zipfile
@@ -171,11 +172,43 @@ def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None
     """Return the dataset of this name and seed, else the one of this name for all seeds, else None.
 
     Raises:
-        UserError: `dataset_name` is no plain name.
+        UserError: `dataset_name` is no plain name, or the folder cannot be searched.
     """
     own = dataset_path(dataset_dir, dataset_name, seed)
     shared = dataset_dir / f"{dataset_name}.npz"
-    return next((path for path in (own, shared) if path.is_file()), None)
+    try:
+        return next((path for path in (own, shared) if path.is_file()), None)
+    except OSError as error:
+        raise UserError(f"Cannot look into {dataset_dir}: {error.strerror}.") from error
+
+
+def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
+    """Rename the dataset at `path` if a new one made with `config` would replace another one.
+
+    Returns:
+        Its new path, or None where there is none or one made with an equal config.
+
+    Raises:
+        UserError: It cannot be renamed.
+    """
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if json.loads(str(_read_array(archive, "manifest")))["config"] == dict(config):
+                return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, UserError):
+        pass  # whatever it is, it is not what the new run would make
+    aside = next(
+        candidate
+        for count in itertools.count(1)
+        if not (candidate := path.with_name(f"{path.stem}_replaced{count}.npz")).exists()
+    )
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise UserError(f"Cannot keep {path} as {aside.name}: {error.strerror}.") from error
+    return aside
 
 
 def save_dataset(path: Path, dataset: Dataset) -> None:

@@ -256,7 +256,7 @@ def _draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> No
     colours = ListedColormap(colormaps["plasma"](np.linspace(0, 0.9, 256)))
     points = ax.scatter(x, y, c=steps, s=5, linewidths=0, cmap=colours, vmin=0, zorder=1)
     bar = ax.figure.colorbar(points, ax=ax, shrink=0.9, format="{x:,.0f}")
-    bar.set_label("Step of the visit (earliest on top)", fontsize=LABEL_SIZE)
+    bar.set_label("Step of the first visit", fontsize=LABEL_SIZE)
     visited = coverage(maze, positions_of(maze, observations))
     ax.set_title(f"{title}\n{visited:.0%} of free cells visited", fontsize=TITLE_SIZE)
 

@@ -6,13 +6,16 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Hashable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import torch
 
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.ensemble import is_stackable
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.training import Options, Phase, Run, Trainer
+from cs285.infrastructure.training import Options, Phase, Run, Trainer, make_agent
 
 MIN_STEPS_PER_WORKER = 50_000
 """Steps times runs below which a second process costs more to start than it saves."""
@@ -32,11 +35,19 @@ class Program:
 
 
 def group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Put runs that can train as one program together, in the order in which they were given."""
-    programs: dict[Hashable, list[Run]] = {}
+    """Put runs that can train as one program together, in the order in which they were given.
+
+    Agents that cannot be stacked gain nothing from company, and may draw from global generators:
+    each of their runs is a program of its own.
+    """
+    together: dict[Hashable, list[Run]] = {}
     for run in runs:
-        programs.setdefault(run.config.program_key, []).append(run)
-    return list(programs.values())
+        together.setdefault(run.config.program_key, []).append(run)
+    programs: list[list[Run]] = []
+    for program in together.values():
+        stackable = is_stackable(make_agent(program[0].config))
+        programs += [program] if stackable else [[run] for run in program]
+    return programs
 
 
 def split(programs: Sequence[Program], workers: int) -> list[Program]:
@@ -77,16 +88,21 @@ def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -
     if workers == 1:
         torch.set_num_threads(1)
         return [name for program in programs for name in _train((program, options))]
-    jobs = [(program, options) for program in split(programs, workers)]
-    # Leaving the pool, by an error or by Ctrl-C as well, ends its processes.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (ptu.device,)) as pool:
-        results = pool.imap_unordered(_train_in_worker, jobs)
-        diverged: list[str] = []
-        for names in results:
-            if isinstance(names, UserError):
-                raise names
-            diverged += names
+    diverged: list[str] = []
+    with ProcessPoolExecutor(workers, context, _start_worker, (ptu.device,)) as pool:
+        jobs = [pool.submit(_train, (part, options)) for part in split(programs, workers)]
+        try:
+            for job in as_completed(jobs):
+                diverged += job.result()
+        except BaseException as error:  # Ctrl-C among them: no worker outlives what went wrong
+            for process in multiprocessing.active_children():
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a worker was killed, perhaps for want of memory; fewer --workers need less"
+                ) from None
+            raise
     return diverged
 
 
@@ -95,13 +111,6 @@ def _train(job: tuple[Program, Options]) -> list[str]:
     trainer = Trainer(program.runs, program.phases, options)
     trainer.train()
     return trainer.diverged
-
-
-def _train_in_worker(job: tuple[Program, Options]) -> list[str] | UserError:
-    try:
-        return _train(job)
-    except UserError as error:
-        return error
 
 
 def _start_worker(device: torch.device) -> None:

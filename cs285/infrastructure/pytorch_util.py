@@ -77,7 +77,7 @@ def to_numpy(tensor: dict[str, torch.Tensor]) -> dict[str, np.ndarray]: ...
 @overload
 def to_numpy(tensor: torch.Tensor) -> np.ndarray: ...
 def to_numpy(tensor: Any) -> Any:
-    """Copy a tensor, or a dict of tensors, to NumPy."""
+    """View a tensor, or a dict of tensors, as NumPy; on the CPU they share memory."""
     if isinstance(tensor, dict):
         return {key: to_numpy(value) for key, value in tensor.items()}
     return tensor.detach().cpu().numpy()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from cs285.envs.mazes import get_maze
 from cs285.envs.planner import normalised_score, plan
@@ -70,8 +71,6 @@ class RunRecorder:
     """The step of every evaluation."""
     returns: list[float] = field(default_factory=list)
     """The mean return of every evaluation."""
-    wall_time: float = 0.0
-    """Seconds spent before this process took the run over."""
 
     def __post_init__(self) -> None:
         folder = make_run_folder(self.data_dir, f"hw5_{self.info.stage}", self.info.name)
@@ -109,7 +108,11 @@ class RunRecorder:
     ) -> None:
         """Draw the visited states `(N, 2)` beside what the agent draws of itself."""
         title = f"{self.info.name}, step {step:,}"
-        figure = figures.exploration_figure(self.maze, observations, agent, title)
+        try:
+            figure = figures.exploration_figure(self.maze, observations, agent, title)
+        except Exception as error:  # noqa: BLE001 - an agent's own drawing may fail in any way
+            tqdm.write(f"{self.info.name}: the agent's picture at step {step:,} failed: {error}")
+            figure = figures.exploration_figure(self.maze, observations, None, title)
         if png is not None:
             figures.save_png(figure, png)
         self.logger.log_figure(figure, "exploration_trajectories_eval", step)
@@ -118,12 +121,14 @@ class RunRecorder:
         self, evaluation: Evaluation, step: int, png: Path | None = None
     ) -> None:
         """Draw some episodes of an evaluation."""
+        is_online = self.online_start is not None and step > self.online_start
+        online_start = self.online_start if is_online else None
         figure = figures.trajectories_figure(
             self.maze,
             evaluation.paths[:DRAWN_TRAJECTORIES],
             evaluation.returns[:DRAWN_TRAJECTORIES].tolist(),
             title=f"{self.info.name}, step {step:,}",
-            online_start=self.online_start,
+            online_start=online_start,
         )
         if png is not None:
             figures.save_png(figure, png)
@@ -169,7 +174,7 @@ class RunRecorder:
                 "normalised_score": score,
                 "optimal_return": planned.optimal_return,
                 "random_return": planned.random_return,
-                "wall_time_s": self.wall_time + time.perf_counter() - self._clock,
+                "wall_time_s": time.perf_counter() - self._clock,
                 "total_steps": self.total_steps,
                 **extra,
                 "versions": versions(),

@@ -166,7 +166,7 @@ _COLUMNS = (
 
 def _reason(error: OSError | ValidationError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no summary.json, the run was interrupted or is still going"
+        return "no summary.json, the run failed, was stopped or is still going"
     if isinstance(error, OSError):
         return f"summary.json cannot be read: {error.strerror}"
     first = error.errors()[0]

@@ -44,11 +44,6 @@ class LockstepEnvs:
         for lanes, env in self._groups:
             self.observations[lanes] = env.reset(seed=lane_seeds[lanes].tolist())[0]
 
-    @property
-    def max_episode_steps(self) -> int:
-        """The longest step limit among the lanes."""
-        return max(env.max_episode_steps for _, env in self._groups)
-
     def step(self, actions: np.ndarray) -> Steps:
         """Move every lane by its action `(L,)`."""
         count = len(actions)

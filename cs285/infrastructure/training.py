@@ -26,6 +26,7 @@ from cs285.infrastructure.datasets import (
     dataset_path,
     make_manifest,
     save_dataset,
+    set_aside,
 )
 from cs285.infrastructure.ensemble import make_learner
 from cs285.infrastructure.files import prepare_folder
@@ -228,6 +229,11 @@ class Trainer:
                     bar.update()
                     evaluates = self._due(self.options.eval_interval, remaining)
                     draws = self._due(self.options.visualize_interval, remaining)
+                    if self._due(self.options.log_interval, remaining):
+                        self._log_metrics(phase)
+                    if self.explores and self.step == self.total_steps:
+                        # First of all: whatever fails from here on, the data are safe.
+                        self._save_datasets()
                     if evaluates or draws:
                         evaluations = self._evaluate(index)
                         bar.set_postfix_str(f"eval_return {mean_of_latest(self.recorders):.1f}")
@@ -244,8 +250,6 @@ class Trainer:
             self._interact()
         if self.step > self.warm_up:
             self.metrics = self.learner.update(self._sample(), self.step)
-        if self.step % self.options.log_interval == 0:
-            self._log_metrics(phase)
 
     def _sample(self) -> Batch:
         batch = self.buffer.sample(self.batches.next())
@@ -332,13 +336,16 @@ class Trainer:
         for index, recorder in enumerate(self.recorders):
             extra: dict[str, Any] = {}
             if self.explores:
-                self._save_dataset(index)
                 extra = self._data_statistics(index)
             else:
                 recorder.learning_curve_picture()
             recorder.agent(self.learner.agents[index])
             diverged = recorder.info.name in self.diverged
             recorder.summary("diverged" if diverged else "finished", extra)
+
+    def _save_datasets(self) -> None:
+        for index in range(len(self.runs)):
+            self._save_dataset(index)
 
     def _save_dataset(self, index: int) -> None:
         run = self.runs[index]
@@ -350,6 +357,8 @@ class Trainer:
         manifest = make_manifest(run.info.env_id, run.info.settings, run.info.seed, arrays)
         folder = prepare_folder(self.options.dataset_dir)
         path = dataset_path(folder, run.config.dataset_name, run.info.seed)
+        if aside := set_aside(path, manifest["config"]):
+            tqdm.write(f"{path.name} was made with another config; it is kept as {aside.name}")
         save_dataset(path, Dataset(**arrays, manifest=manifest))
 
 

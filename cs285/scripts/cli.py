@@ -6,9 +6,11 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
+
+import torch
 
 from cs285.env_configs import BaseConfig, load_sweep
 from cs285.env_configs.loading import STEP_KEYS
@@ -16,12 +18,15 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.compiling import CHOICES
 from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
 from cs285.infrastructure.errors import DivergenceError, UserError
-from cs285.infrastructure.files import prepare_folder
+from cs285.infrastructure.files import check_name, prepare_folder
 from cs285.infrastructure.programs import Program, choose_workers, group, train_all
 from cs285.infrastructure.recording import RunInfo
 from cs285.infrastructure.training import Options, Phase, Run
 
 Phases = Callable[[BaseConfig], list[Phase]]
+
+EXPLORERS = {"random", "rnd"}
+"""Algorithms that collect data and have nothing to learn from a dataset."""
 
 VISUALIZE_INTERVAL = {"explore": 2_500, "offline": 25_000, "finetune": 25_000}
 """Four pictures a run: each takes about 100 kB of the 15 MB that a hand-in may have."""
@@ -147,11 +152,16 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
     Raises:
         UserError: If a config, a dataset or a folder is not usable.
     """
+    _check_gpu(arguments)
     ptu.init_gpu(use_gpu=not arguments.no_gpu, gpu_id=arguments.which_gpu)
     configs = read_configs(stage, arguments)
     runs = [make_run(stage, config, arguments.dataset_dir) for config in configs]
+    folders = [arguments.data_dir]
+    if stage == "explore":
+        folders += [arguments.dataset_dir, arguments.visualization_dir]
+    _prepare_folders(folders)
     options = Options(
-        data_dir=prepare_folder(arguments.data_dir),
+        data_dir=arguments.data_dir,
         dataset_dir=arguments.dataset_dir,
         picture_dir=arguments.visualization_dir,
         eval_interval=arguments.eval_interval,
@@ -160,9 +170,6 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
         num_eval_trajectories=arguments.num_eval_trajectories,
         compile=arguments.compile,
     )
-    if stage == "explore":
-        prepare_folder(options.dataset_dir)
-        prepare_folder(options.picture_dir)
     programs = [
         Program(together, phases(cast("BaseConfig", together[0].config)))
         for together in group(runs)
@@ -170,6 +177,26 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
     workers = choose_workers(arguments.workers, programs)
     if diverged := train_all(programs, options, workers):
         raise DivergenceError(f"diverged: {', '.join(diverged)}; all other runs are complete")
+
+
+def _check_gpu(arguments: argparse.Namespace) -> None:
+    found = 0 if arguments.no_gpu else torch.cuda.device_count()
+    if 0 < found <= arguments.which_gpu:
+        raise UserError(f"--which_gpu {arguments.which_gpu}: there are {found} GPUs, from 0 on")
+
+
+def _prepare_folders(folders: Sequence[Path]) -> None:
+    """Make all folders, or none if one cannot be made or written to."""
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            is_new = not folder.exists()
+            prepare_folder(folder)
+            made += [folder] if is_new else []
+    except UserError:
+        for folder in reversed(made):
+            folder.rmdir()
+        raise
 
 
 def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
@@ -182,7 +209,7 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
     configs = []
     for path in arguments.config_file:
         for seed in seeds:
-            for config in load_sweep(path, stage, {} if seed is None else {"seed": seed}):
+            for config in _load(path, stage, {} if seed is None else {"seed": seed}):
                 chosen = _with_reward(config, path) if arguments.use_reward else config
                 configs.append(_shorten(chosen, stage, arguments.steps_fraction))
     # Explored datasets are files of their own, beside the run folders.
@@ -194,6 +221,17 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
                     f"`{key}` {name!r} with seed {seed} is asked for twice; "
                     f"give every config file its own `{key}` and every seed once"
                 )
+    return configs
+
+
+def _load(path: Path, stage: str, overrides: dict[str, int]) -> list[BaseConfig]:
+    configs = load_sweep(path, stage, overrides)
+    algorithm = configs[0].base_config
+    if stage != "explore" and algorithm in EXPLORERS:
+        raise UserError(
+            f"{path}: `{algorithm}` explores and learns from its own data alone; "
+            "run_hw5_explore.py is for it"
+        )
     return configs
 
 
@@ -227,6 +265,7 @@ def make_run(stage: str, config: BaseConfig, dataset_dir: Path) -> Run:
         seed=config.seed,
         settings=config.model_dump(exclude=other_keys),
     )
+    check_name(info.name, "exp_name")
     dataset = None if stage == "explore" else read_dataset(config, dataset_dir)
     return Run(config, info, dataset)
 
