@@ -17,14 +17,13 @@ from cs285.envs.planner import normalised_score, plan
 from cs285.infrastructure import figures
 from cs285.infrastructure.files import make_run_folder, write_atomically
 from cs285.infrastructure.logger import RunLogger, git_revision, versions
+from cs285.infrastructure.statistics import final_return
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cs285.infrastructure.rollouts import Evaluation
 
-FINAL_EVALUATIONS = 3
-"""The final return is the mean of this many last evaluations: one alone is noisy."""
 DRAWN_TRAJECTORIES = 5
 """Evaluation episodes in a picture: more of them hide each other."""
 
@@ -159,7 +158,7 @@ class RunRecorder:
     def summary(self, status: str, extra: Mapping[str, Any]) -> None:
         """Write `summary.json`."""
         planned = plan(self.info.env_id)
-        final = float(np.mean(self.returns[-FINAL_EVALUATIONS:])) if self.returns else None
+        final = final_return(self.returns) if self.returns else None
         score = None if final is None else float(normalised_score(self.info.env_id, final))
         self.logger.write_summary(
             {

@@ -1,0 +1,37 @@
+"""Everything together: a data folder in, a folder with the report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cs285.infrastructure.files import prepare_folder, write_atomically
+from cs285.report import document, page, plots
+from cs285.report.questions import Section, answer
+from cs285.report.runs import Collection, collect
+from cs285.report.words import front_matter
+
+PLOT_FORMATS = ("png", "pdf")
+
+
+def build(data_dir: Path, out: Path) -> tuple[Collection, list[Section]]:
+    """Write `index.html`, `report.pdf` and `figures/` and return what is in them.
+
+    Raises:
+        UserError: There is no data folder, or the report cannot be written.
+    """
+    prepare_folder(out)
+    folder = prepare_folder(out / "figures")
+    collection = collect(data_dir)
+    sections = answer(collection)
+    front = front_matter(collection, sections, data_dir)
+    with plots.style():
+        for plot in filter(None, (section.plot for section in sections)):
+            for file_format in PLOT_FORMATS:
+                _write(folder / f"{plot.name}.{file_format}", plot.bytes(file_format))
+        _write(out / "report.pdf", document.render(front, sections, collection))
+        _write(out / "index.html", page.render(front, sections, collection).encode())
+    return collection, sections
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))

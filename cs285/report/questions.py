@@ -1,0 +1,534 @@
+"""The questions of the handout: which runs answer them, with which figure, caption and table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cs285.envs.mazes import MAZES
+from cs285.envs.planner import plan
+from cs285.infrastructure.statistics import Estimate, estimate, estimate_scores
+from cs285.report import plots
+from cs285.report.plots import COLOURS, Panel, Plot
+from cs285.report.runs import (
+    ALGORITHMS,
+    Collection,
+    Experiment,
+    by_environment,
+    largest_sweep,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HANDOUT_STEPS = 10_000
+"""Steps of exploration that the handout asks for."""
+READING = (
+    "Lines are interquartile means over seeds, bands and bars 95 % bootstrap intervals; a single "
+    "seed has none."
+)
+BOUNDS = (
+    "Dashed: the expected return of the best possible policy, found by dynamic programming; "
+    "dotted: that of the random policy."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; columns from `first_number` on hold numbers."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    first_number: int = 2
+
+
+@dataclass(frozen=True)
+class Section:
+    """The answer to one question, or how to get one."""
+
+    number: str
+    title: str
+    plot: Plot | None
+    caption: tuple[str, ...]
+    """Sentences that say what the figure shows."""
+    findings: tuple[str, ...]
+    """Sentences that say what came out, in numbers."""
+    table: Table | None
+    missing: tuple[tuple[str, str], ...]
+    """What there are no runs of, and the command that makes them."""
+
+    @property
+    def anchor(self) -> str:
+        """Its address within the page."""
+        return f"q{self.number.replace('.', '-')}-{self.title.split()[0].lower()}"
+
+
+def answer(collection: Collection) -> list[Section]:
+    """Return the sections of the report in the order of the handout."""
+    return [question(collection) for question in _QUESTIONS]
+
+
+def overview(collection: Collection) -> Table | None:
+    """Return the final returns of all plain experiments, with a line over all environments."""
+    rows = []
+    for stage, name in (("offline", "Offline"), ("finetune", "Fine-tuned")):
+        by_algorithm: dict[str, list[Experiment]] = {}
+        for members in by_environment(collection.select(stage, *ALGORITHMS)).values():
+            for experiment in plain(members):
+                by_algorithm.setdefault(experiment.first.algorithm, []).append(experiment)
+        for algorithm in ALGORITHMS:
+            experiments = by_algorithm.get(algorithm, [])
+            print_name = ALGORITHMS[algorithm]
+            rows += [(name, print_name, *_result_cells(experiment)) for experiment in experiments]
+            if len(experiments) > 1:
+                scores = estimate_scores({one.first.env_id: one.returns for one in experiments})
+                row = (name, print_name, "all together", str(scores.count), "", "")
+                rows.append((*row, format_estimate(scores, 2)))
+    headings = ("Stage", "Algorithm", "Environment", "Seeds", "Final return", "Optimum", "Score")
+    return Table(headings, tuple(rows), first_number=3) if rows else None
+
+
+def format_estimate(value: Estimate | None, digits: int = 1) -> str:
+    """Write an estimate as `mean [low, high]`, without the brackets where there is no interval."""
+    if value is None:
+        return "\N{EM DASH}"
+    text = f"{value.iqm:z.{digits}f}"
+    if value.has_interval:
+        text += f" [{value.low:z.{digits}f}, {value.high:z.{digits}f}]"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+# The questions
+
+
+def _random(collection: Collection) -> Section:
+    return _exploration(
+        collection, "random", "3.1", "Random exploration",
+        "States that the random policy visits, coloured by the step of the visit. Walls are grey, "
+        "S is the start and G the goal.",
+        columns=3,
+    )  # fmt: skip
+
+
+def _rnd(collection: Collection) -> Section:
+    return _exploration(
+        collection, "rnd", "3.2", "Random network distillation",
+        "States that RND visits, coloured by the step of the visit, beside its prediction error, "
+        "low where it has been and high in walls and unvisited places.",
+        columns=1,
+    )  # fmt: skip
+
+
+def _exploration(
+    collection: Collection, algorithm: str, number: str, title: str, says: str, *, columns: int
+) -> Section:
+    environments = by_environment(collection.select("explore", algorithm))
+    pictures, captions, shown, rows = [], [], [], []
+    for members in environments.values():
+        # Datasets of other sizes belong to 4.3.
+        chosen = min(
+            members,
+            key=lambda member: (abs(member.first.steps - HANDOUT_STEPS), -len(member.units)),
+        )
+        shown.append(chosen)
+        decoded = [plots.decode(run.picture) for run in chosen.runs if run.picture]
+        pictures += [pixels for pixels in decoded[:1] if pixels is not None]
+        found = _last(chosen, "coverage")
+        if found:
+            captions.append(
+                f"On {_maze(chosen)} {_count(found.count, 'seed')} covered "
+                f"{_percent(found)} of the free cells."
+            )
+        rows.append(
+            (_maze(chosen), ALGORITHMS[algorithm], str(len(chosen.units)),
+             f"{chosen.first.steps:,}", _percent(found),
+             format_estimate(_last(chosen, "goals_reached"), 0))
+        )  # fmt: skip
+    plot = None
+    panels: list[Panel] = [lambda ax, p=pixels: plots.draw_picture(ax, p) for pixels in pictures]  # type: ignore[misc]  # a default binds the picture of each turn
+    if any("coverage" in run.curves for experiment in shown for run in experiment.runs):
+        panels.append(lambda ax: _coverage_curves(ax, shown))
+    if panels:
+        height, width = pictures[0].shape[:2] if pictures else (3.4, 4.0)
+        panel_width = 3.6 if columns > 1 else 6.6
+        plot = Plot(
+            f"{number}_{algorithm}", f"{title}: visited states", tuple(panels),
+            min(columns, _columns(len(panels))),
+            panel_inches=(panel_width, panel_width * height / width),
+            has_legend=False, is_picture=True,
+        )  # fmt: skip
+    seeds = "" if all(len(one.units) == 1 for one in shown) else " Pictures show the first seed."
+    commands = [
+        (f"{ALGORITHMS[algorithm]} on {MAZES[env_id].name}",
+         _command("explore", [f"pointmass_{MAZES[env_id].name}_{algorithm}"]))
+        for env_id in list(MAZES)[:3]
+        if env_id not in environments
+    ]  # fmt: skip
+    headings = ("Environment", "Policy", "Seeds", "Steps", "Coverage", "Goals reached")
+    return Section(
+        number, title, plot, (says + seeds,) if plot else (), tuple(captions),
+        Table(headings, tuple(rows)) if rows else None, tuple(commands),
+    )  # fmt: skip
+
+
+def _cql_against_dqn(collection: Collection) -> Section:
+    experiments = collection.select("offline", "dqn", "cql")
+    return _comparison(
+        experiments, ("dqn", "cql"), "4.1", "CQL against DQN",
+        "Evaluation return of DQN and CQL while they learn from RND's data alone.",
+        environments=("easy", "medium"),
+    )  # fmt: skip
+
+
+def _awac_against_iql(collection: Collection) -> Section:
+    experiments = collection.select("offline", "awac", "iql")
+    return _comparison(
+        experiments, ("awac", "iql"), "4.2", "AWAC against IQL",
+        "Evaluation return of AWAC and IQL while they learn from RND's data alone.",
+        environments=("easy", "medium"),
+    )  # fmt: skip
+
+
+def _fine_tuning(collection: Collection) -> Section:
+    experiments = collection.select("finetune", "dqn", "cql", "awac", "iql")
+    # The handout leaves the choice of the algorithm free.
+    wanted = () if experiments else ("cql", "iql", "awac")
+    return _comparison(
+        experiments, wanted, "5", "Online fine-tuning",
+        "Evaluation return while learning from RND's data and, from the vertical line on, from new "
+        "episodes as well. The handout's goal of \N{MINUS SIGN}20 on Hard is above what the best "
+        "policy reaches.",
+        environments=("hard",), stage="finetune",
+    )  # fmt: skip
+
+
+def _comparison(
+    experiments: Sequence[Experiment],
+    algorithms: Sequence[str],
+    number: str,
+    title: str,
+    says: str,
+    *,
+    environments: Sequence[str],
+    stage: str = "offline",
+) -> Section:
+    """Compare the plain experiment of each algorithm in every environment that has one."""
+    shown = {env_id: plain(members) for env_id, members in by_environment(experiments).items()}
+    panels = tuple(_returns_panel(members) for members in shown.values())
+    everyone = [member for members in shown.values() for member in members]
+    suffix = "_finetune" if stage == "finetune" else ""
+    missing = []
+    for algorithm in algorithms:
+        there = {
+            MAZES[one.first.env_id].name for one in everyone if one.first.algorithm == algorithm
+        }
+        if absent := [name for name in environments if name not in there]:
+            configs = [f"pointmass_{name}_{algorithm}{suffix}" for name in absent]
+            what = f"{ALGORITHMS[algorithm]} on {' and '.join(absent)}"
+            missing.append((what, _command(stage, configs)))
+    if not panels:
+        return Section(number, title, None, (), (), None, tuple(missing))
+    stem = f"{number}_{'finetuning' if stage == 'finetune' else '_'.join(algorithms)}"
+    plot = Plot(stem, f"{title}: evaluation returns", panels, _columns(len(panels)))
+    findings = tuple(_finding(members) for members in shown.values())
+    return Section(
+        number, title, plot, (says, READING, BOUNDS), findings, _results(everyone), tuple(missing)
+    )
+
+
+def _alpha(collection: Collection) -> Section:
+    panels: list[Panel] = []
+    findings, members = [], []
+    for env_id, experiments in by_environment(collection.select("offline", "cql")).items():
+        sweep = largest_sweep(experiments, "cql_alpha", lambda one: one.alpha)
+        if not sweep:
+            continue
+        maze = MAZES[env_id].name.capitalize()
+        labels = [f"{alpha:g}" for alpha in sweep]
+        swept = list(sweep.values())
+        names = [f"\N{GREEK SMALL LETTER ALPHA} = {label}" for label in labels]
+        values = [_last(one, "q_values") for one in swept]
+        panels += [
+            _curves_panel(swept, names, "q_values", f"{maze}: Q-values", "Mean Q-value"),
+            _points_panel(values, labels, f"{maze}: Q-values at the end", "Mean Q-value", _ALPHA),
+            _curves_panel(swept, names, "eval_return", f"{maze}: returns", "Evaluation return"),
+            _points_panel(
+                [one.final for one in swept], labels, f"{maze}: final return", "Final return",
+                _ALPHA, env_id,
+            ),
+        ]  # fmt: skip
+        members += swept
+        findings.append(_alpha_finding(maze, labels, values, [one.final for one in swept]))
+    configs = [
+        f"pointmass_medium_cql_alpha{alpha}" for alpha in ("0", "0.1", "0.5", "1", "2", "5", "10")
+    ]
+    if not panels:
+        missing = ("CQL with several alphas", _command("offline", configs))
+        return Section("4.1", "Alpha of CQL", None, (), (), None, (missing,))
+    return Section(
+        "4.1", "Alpha of CQL",
+        Plot("4.1_alpha", "Q-values and returns by alpha", tuple(panels), columns=2),
+        (("Effect of \N{GREEK SMALL LETTER ALPHA}, the weight of CQL's conservative term; "
+         "with 0 CQL is DQN. Q-values are means over batches of the dataset's actions."),
+         READING, BOUNDS), tuple(findings),
+        _results(members, ("\N{GREEK SMALL LETTER ALPHA}", lambda one: f"{one.alpha:g}"),
+                 ("Q-values", lambda one: format_estimate(_last(one, "q_values")))),
+        (),
+    )  # fmt: skip
+
+
+def _dataset_size(collection: Collection) -> Section:
+    panels: list[Panel] = []
+    findings, members = [], []
+    explored = collection.select("explore", "rnd")
+    for env_id, experiments in by_environment(collection.select("offline", "cql")).items():
+        sweep = largest_sweep(experiments, "dataset_name", lambda one: one.dataset_steps)
+        if not sweep:
+            continue
+        maze = MAZES[env_id].name.capitalize()
+        labels = [plots.thousands(size) for size in sweep]
+        swept = list(sweep.values())
+        coverages = [_dataset_coverage(one, explored) for one in swept]
+        panels += [
+            _curves_panel(
+                swept, [f"{label} steps" for label in labels], "eval_return", f"{maze}: returns",
+                "Evaluation return",
+            ),
+            _points_panel(
+                [one.final for one in swept], labels, f"{maze}: final return", "Final return",
+                _SIZE, env_id,
+            ),
+            _coverage_panel(coverages, labels, f"{maze}: coverage"),
+        ]  # fmt: skip
+        members += list(zip(swept, coverages, strict=True))
+        parts = [
+            f"{label} steps give {format_estimate(one.final)}"
+            for label, one in zip(labels, swept, strict=True)
+        ]
+        findings.append(f"On {maze} {_listed(parts)}.")
+    sizes = ("1000", "5000", "10000", "20000")
+    # fmt: off
+    explore = ("RND's datasets of several sizes",
+               _command("explore", [f"pointmass_medium_rnd_{size}" for size in sizes]))
+    offline = ("CQL on datasets of several sizes",
+               _command("offline", [f"pointmass_medium_cql_rnd{size}" for size in sizes]))
+    # fmt: on
+    if not panels:
+        return Section("4.3", "Size of the dataset", None, (), (), None, (explore, offline))
+    coverage_of = dict(members)
+    return Section(
+        "4.3", "Size of the dataset",
+        Plot("4.3_dataset_size", "Returns and coverage by size of the dataset", tuple(panels), 3),
+        (("CQL on datasets of several numbers of RND's steps, beside the fraction of free cells "
+         "that each dataset covers."), READING, BOUNDS), tuple(findings),
+        _results(list(coverage_of), ("Steps", lambda one: f"{one.dataset_steps:,.0f}"),
+                 ("Coverage", lambda one: _percent(coverage_of[one]))),
+        () if any(coverage_of.values()) else (explore,),
+    )  # fmt: skip
+
+
+_QUESTIONS: tuple[Callable[[Collection], Section], ...] = (
+    _random, _rnd, _cql_against_dqn, _alpha, _awac_against_iql, _dataset_size, _fine_tuning,
+)  # fmt: skip
+_ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+_SIZE = "Steps in the dataset"
+
+
+# Panels
+
+
+def _returns_panel(experiments: Sequence[Experiment]) -> Panel:
+    def draw(ax: Axes) -> None:
+        for experiment in experiments:
+            algorithm = experiment.first.algorithm
+            curve = experiment.curve("eval_return")
+            plots.draw_curve(ax, curve, ALGORITHMS[algorithm], COLOURS[algorithm])
+        for step in {one.first.online_start for one in experiments}:
+            if step is not None:
+                plots.draw_online_start(ax, step)
+        _bound(ax, experiments[0].first.env_id)
+        ax.set(title=_maze(experiments[0]), ylabel="Evaluation return")
+        plots.label_steps(ax, "Training step")
+
+    return draw
+
+
+def _curves_panel(
+    experiments: Sequence[Experiment], names: Sequence[str], tag: str, title: str, label: str
+) -> Panel:
+    def draw(ax: Axes) -> None:
+        colours = plots.colours_in_order(len(names))
+        for experiment, name, colour in zip(experiments, names, colours, strict=True):
+            plots.draw_curve(ax, experiment.curve(tag), name, colour)
+        if tag == "eval_return":
+            _bound(ax, experiments[0].first.env_id)
+        ax.set(title=title, ylabel=label)
+        plots.label_steps(ax, "Training step")
+
+    return draw
+
+
+def _points_panel(
+    values: Sequence[Estimate | None],
+    labels: Sequence[str],
+    title: str,
+    label: str,
+    axis: str,
+    env_id: str | None = None,
+) -> Panel:
+    """Make a panel of one number per setting; of a return if there is an environment."""
+
+    def draw(ax: Axes) -> None:
+        plots.draw_points(ax, values, labels, plots.colours_in_order(len(labels)))
+        if env_id:
+            _bound(ax, env_id)
+        ax.set(title=title, ylabel=label, xlabel=axis)
+
+    return draw
+
+
+def _coverage_panel(values: Sequence[Estimate | None], labels: Sequence[str], title: str) -> Panel:
+    def draw(ax: Axes) -> None:
+        plots.draw_points(ax, values, labels, plots.colours_in_order(len(labels)))
+        ax.set(title=title, ylabel="Free cells visited", xlabel=_SIZE, ylim=(0, 1.04))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+    return draw
+
+
+def _coverage_curves(ax: Axes, experiments: Iterable[Experiment]) -> None:
+    for experiment, colour in zip(experiments, plots.COLOURS_OF_MAZES, strict=False):
+        plots.draw_curve(ax, experiment.curve("coverage"), _maze(experiment), colour)
+    ax.set(title="Coverage", ylabel="Free cells visited", ylim=(0, 1.04), xlim=(0, None))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.legend(frameon=False, fontsize=plots.SMALL, loc="lower right")
+    plots.label_steps(ax, "Step of exploration")
+
+
+def _bound(ax: Axes, env_id: str) -> None:
+    planned = plan(env_id)
+    plots.draw_bounds(ax, planned.optimal_return, planned.random_return)
+
+
+# Words and numbers
+
+
+def _results(
+    experiments: Sequence[Experiment], *extra: tuple[str, Callable[[Experiment], str]]
+) -> Table:
+    """Return the table of final returns with extra columns before the number of seeds."""
+    names = tuple(name for name, _ in extra)
+    rows = []
+    for one in experiments:
+        environment, *results = _result_cells(one)
+        rows.append((one.name, environment, *(cell(one) for _, cell in extra), *results))
+    headings = ("Experiment", "Environment", *names, "Seeds", "Final return", "Optimum", "Score")
+    return Table(headings, tuple(rows))
+
+
+def _result_cells(experiment: Experiment) -> tuple[str, ...]:
+    optimum = plan(experiment.first.env_id).optimal_return
+    return (
+        _maze(experiment),
+        str(len(experiment.returns)),
+        format_estimate(experiment.final),
+        f"{optimum:.1f}".replace("-", "\N{MINUS SIGN}"),
+        format_estimate(experiment.score, 2),
+    )
+
+
+def _finding(experiments: Sequence[Experiment]) -> str:
+    """Say where the experiments of one environment ended."""
+    optimum = plan(experiments[0].first.env_id).optimal_return
+    parts = []
+    for experiment in experiments:
+        if experiment.final:
+            distance = optimum - experiment.final.iqm
+            side = "below" if distance >= 0 else "above"
+            parts.append(
+                f"{ALGORITHMS[experiment.first.algorithm]} ended at "
+                f"{format_estimate(experiment.final)}, {abs(distance):.1f} {side} the optimum"
+            )
+    return f"On {_maze(experiments[0])} {_listed(parts)}."
+
+
+def _alpha_finding(
+    maze: str,
+    labels: Sequence[str],
+    values: Sequence[Estimate | None],
+    returns: Sequence[Estimate | None],
+) -> str:
+    """Say what the sweep did to Q-values and returns."""
+    parts = []
+    first, last = values[0], values[-1]
+    if first and last:
+        parts.append(
+            f"the Q-values went from {format_estimate(first)} at {_ALPHA} = {labels[0]} to "
+            f"{format_estimate(last)} at {_ALPHA} = {labels[-1]}"
+        )
+    ended = [(value.iqm, label) for value, label in zip(returns, labels, strict=True) if value]
+    (best, best_at), (worst, worst_at) = max(ended), min(ended)
+    parts.append(
+        f"the final return was best, {best:.1f}, at {_ALPHA} = {best_at} and worst, {worst:.1f}, "
+        f"at {_ALPHA} = {worst_at}"
+    )
+    return f"On {maze} {'; '.join(parts)}.".replace("-", "\N{MINUS SIGN}").replace(
+        "Q\N{MINUS SIGN}values", "Q-values"
+    )
+
+
+def _last(experiment: Experiment, tag: str) -> Estimate | None:
+    numbers = experiment.per_seed(tag, lambda curve: curve.last)
+    return estimate(numbers) if numbers else None
+
+
+def _dataset_coverage(experiment: Experiment, explored: Sequence[Experiment]) -> Estimate | None:
+    """Return what the dataset of an experiment covers, from the runs that collected it."""
+    name = experiment.first.settings.get("dataset_name")
+    for candidate in explored:
+        first = candidate.first
+        is_source = (
+            first.settings.get("dataset_name", candidate.first.experiment) == name
+            if name
+            else first.env_id == experiment.first.env_id and first.steps == experiment.dataset_steps
+        )
+        if is_source and (found := _last(candidate, "coverage")):
+            return found
+    return None
+
+
+def _command(stage: str, configs: Sequence[str]) -> str:
+    folder = {"explore": "exploration"}.get(stage, stage)
+    files = " ".join(f"experiments/{folder}/{config}.yaml" for config in configs)
+    return f"python cs285/scripts/run_hw5_{stage}.py -cfg {files} --dataset_dir datasets"
+
+
+def _maze(experiment: Experiment) -> str:
+    return {"veryhard": "VeryHard"}.get(
+        name := MAZES[experiment.first.env_id].name, name.capitalize()
+    )
+
+
+def _percent(value: Estimate | None) -> str:
+    if value is None:
+        return "\N{EM DASH}"
+    text = f"{value.iqm:.0%}"
+    if value.has_interval:
+        text += f" [{value.low:.0%}, {value.high:.0%}]"
+    return text.replace("%", "\N{NARROW NO-BREAK SPACE}%")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _columns(panels: int) -> int:
+    """Return how many panels stand in a row: up to three, but four in two rows."""
+    return 2 if panels == 4 else min(3, panels)  # noqa: PLR2004 - as the docstring says
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Join with commas and "and"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""

@@ -1,0 +1,45 @@
+"""What the web page and the PDF both say around the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cs285.infrastructure.statistics import FINAL_EVALUATIONS
+from cs285.report.questions import Section, Table, overview
+from cs285.report.runs import Collection
+
+
+@dataclass(frozen=True)
+class Front:
+    """Title, summary and small print."""
+
+    title: str
+    subtitle: str
+    results: Table | None
+    explanation: str
+    footer: str
+
+
+def front_matter(collection: Collection, sections: Sequence[Section], data_dir: Path) -> Front:
+    """Write the front matter of a report."""
+    runs, left_out = len(collection.runs), len(collection.left_out)
+    answered = sum(section.plot is not None for section in sections)
+    subtitle = (
+        f"{answered} of {len(sections)} figures, from {runs} run{'s' * (runs != 1)} in {data_dir}"
+    )
+    if left_out:
+        subtitle += f"; {left_out} left out, with the reasons at the end"
+    return Front(
+        title="Exploration and offline reinforcement learning",
+        subtitle=f"{subtitle}.",
+        results=overview(collection),
+        explanation=(
+            f"The final return of a run is the mean of its last {FINAL_EVALUATIONS} evaluations. "
+            "Over seeds: the interquartile mean, with the 95 % interval of a bootstrap stratified "
+            "by environment in brackets; a single seed has no interval. Scores are normalised: 0 "
+            "is the random policy, 1 the best possible one."
+        ),
+        footer="Every figure is also a PNG and a PDF in the folder figures beside this report.",
+    )

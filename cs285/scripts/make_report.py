@@ -1,0 +1,37 @@
+"""Makes the report of all runs in a folder: a figure per question, a PDF and a web page.
+
+python cs285/scripts/make_report.py --data_dir data --out report
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cs285.infrastructure.errors import UserError
+from cs285.report.build import build
+
+
+def main() -> int:
+    """Make the report; return the exit status."""
+    parser = argparse.ArgumentParser(description="Make the report of all runs in a folder.")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="where the report goes")
+    args = parser.parse_args()
+    try:
+        collection, sections = build(args.data_dir, args.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    made = sum(section.plot is not None for section in sections)
+    print(f"{made} of {len(sections)} figures, from {len(collection.runs)} runs.")
+    for name, reason in collection.left_out:
+        print(f"left out  {name}: {reason}")
+    for section in sections:
+        for what, command in section.missing:
+            print(f"\n{section.number} {section.title}, no runs yet: {what}\n  {command}")
+    print(f"\n{args.out / 'index.html'}\n{args.out / 'report.pdf'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

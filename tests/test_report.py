@@ -1,0 +1,456 @@
+"""The report, from run folders as the scripts write them and as others leave them behind."""
+
+import html
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from cs285.envs.mazes import MAZES
+from cs285.envs.planner import plan
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.logger import RunLogger
+from cs285.report import plots
+from cs285.report.build import build
+from cs285.report.questions import answer
+from cs285.report.runs import EXPLORATION_PICTURE, Collection, Experiment, collect
+
+ROOT = Path(__file__).parent.parent
+ENV_IDS = {maze.name: env_id for env_id, maze in MAZES.items()}
+QUESTIONS = ["3.1", "3.2", "4.1", "4.1", "4.2", "4.3", "5"]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+def write_run(
+    data_dir: Path,
+    stage: str,
+    exp_name: str,
+    *,
+    seed: int = 1,
+    time: str = "2026-01-31_12-00-00",
+    returns: tuple[float, ...] = (-90.0, -60.0, -50.0, -40.0),
+    steps: int = 400,
+    picture: bool = False,
+    config: bool = True,
+    **settings: object,
+) -> Path:
+    """Makes a run folder; `exp_name` is `pointmass_{maze}_{algorithm}` and more."""
+    _, maze, algorithm, *_ = exp_name.split("_")
+    folder = data_dir / f"hw5_{stage}_{exp_name}_sd{seed}_{time}"
+    folder.mkdir(parents=True)
+    planned = {
+        "explore": {"total_steps": steps},
+        "offline": {"training_steps": steps},
+        "finetune": {"offline_steps": steps // 2, "online_steps": steps // 2},
+    }[stage]
+    identity = {
+        "base_config": algorithm,
+        "env_name": ENV_IDS[maze],
+        "exp_name": exp_name,
+        "seed": seed,
+    }
+    with RunLogger(folder) as logger:
+        if config:
+            logger.write_config(identity | planned | settings)
+        for index, value in enumerate(returns, start=1):
+            step = steps * index // len(returns)
+            values = {"eval_return": value, "q_values": value / 10, "coverage": index / 10}
+            logger.log_scalars(values, step)
+        if picture:
+            figure = Figure((2, 2))
+            figure.subplots().plot([0, 1])
+            logger.log_figure(figure, EXPLORATION_PICTURE, steps)
+    return folder
+
+
+def write_homework(data_dir: Path) -> None:
+    """Makes runs for every question, with two seeds."""
+    for seed in (1, 2):
+        for maze in ("easy", "medium"):
+            for algorithm in ("random", "rnd"):
+                write_run(
+                    data_dir, "explore", f"pointmass_{maze}_{algorithm}", seed=seed, picture=True
+                )
+        for algorithm in ("dqn", "cql", "awac", "iql"):
+            write_run(data_dir, "offline", f"pointmass_medium_{algorithm}", seed=seed)
+        for alpha in (0.0, 1.0):
+            name = f"pointmass_medium_cql_alpha{alpha:g}"
+            write_run(data_dir, "offline", name, seed=seed, cql_alpha=alpha)
+        for size in (1000, 5000):
+            name = f"pointmass_medium_rnd_{size}"
+            write_run(data_dir, "explore", name, seed=seed, dataset_name=name)
+            write_run(
+                data_dir, "offline", f"pointmass_medium_cql_rnd{size}", seed=seed,
+                dataset_name=name, cql_alpha=0.1,
+            )  # fmt: skip
+        write_run(data_dir, "finetune", "pointmass_hard_cql_finetune", seed=seed)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on all questions."""
+    folder = tmp_path_factory.mktemp("report")
+    write_homework(folder / "data")
+    (folder / "data" / "hw3_dqn_LunarLander").mkdir()
+    build(folder / "data", folder / "out")
+    return folder / "out"
+
+
+def only(collection: Collection) -> Experiment:
+    (experiment,) = collection.experiments
+    return experiment
+
+
+# Which runs there are
+
+
+def test_seeds_of_one_experiment_come_together(tmp_path: Path) -> None:
+    for seed, last in ((1, -40.0), (2, -30.0)):
+        write_run(tmp_path, "offline", "pointmass_hard_cql", seed=seed, returns=(last,) * 3)
+    experiment = only(collect(tmp_path))
+    assert experiment.returns == [-40.0, -30.0]
+    assert experiment.final is not None
+    assert experiment.final.iqm == -35.0
+
+
+def test_two_runs_with_one_name_are_both_kept_and_count_as_one_seed(tmp_path: Path) -> None:
+    for time, last in (("2026-01-31_12-00-00", -40.0), ("2026-01-31_13-00-00", -30.0)):
+        write_run(tmp_path, "offline", "pointmass_hard_cql", time=time, returns=(last,) * 3)
+    collection = collect(tmp_path)
+    assert len({run.name for run in collection.runs}) == 2
+    assert only(collection).returns == [-35.0]
+
+
+def test_namesakes_with_other_settings_are_told_apart(tmp_path: Path) -> None:
+    for time, alpha in (("2026-01-31_12-00-00", 0.1), ("2026-01-31_13-00-00", 5.0)):
+        write_run(tmp_path, "offline", "pointmass_hard_cql", time=time, cql_alpha=alpha)
+    names = [experiment.name for experiment in collect(tmp_path).experiments]
+    assert names == ["pointmass_hard_cql #1", "pointmass_hard_cql #2"]
+
+
+def test_curve_holds_the_steps_that_all_seeds_have(tmp_path: Path) -> None:
+    write_run(tmp_path, "offline", "pointmass_hard_cql", seed=1, returns=(-4.0, -3.0))
+    write_run(tmp_path, "offline", "pointmass_hard_cql", seed=2, returns=(-9.0, -2.0, -8.0, -1.0))
+    curve = only(collect(tmp_path)).curve("eval_return")
+    assert curve is not None
+    assert curve.steps.tolist() == [200, 400]
+    assert curve.iqm.tolist() == [-3.0, -2.0]
+
+
+def test_run_of_a_public_version_is_known_by_its_name(tmp_path: Path) -> None:
+    made = write_run(tmp_path, "offline", "pointmass_medium_cql", config=False)
+    made.rename(tmp_path / "hw5_offline_PointmassMedium-v0_cql0.5_31-01-2026_12-00-00")
+    run = only(collect(tmp_path)).first
+    assert (run.env_id, run.algorithm, run.seed) == ("PointmassMedium-v0", "cql", None)
+    assert only(collect(tmp_path)).alpha == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason"),
+    [
+        ("hw3_dqn_LunarLander_2023", None, "homework 3"),
+        ("hw5_offline_something", None, "tells an environment"),
+        ("hw5_offline_pointmass_hard_ppo", None, "no algorithm"),
+        ("hw5_offline_pointmass_hard_cql", None, "no event file"),
+        ("hw5_offline_pointmass_hard_cql", "empty", "is empty"),
+        ("hw5_offline_pointmass_hard_cql", "no evaluation", "eval_return is missing"),
+        ("hw5_offline_pointmass_hard_cql", "nan", "not finite"),
+        ("hw5_offline_pointmass_hard_cql", "unfinished", "at step 100 of 400"),
+    ],
+)
+def test_run_is_left_out_with_its_reason(
+    tmp_path: Path, name: str, spoil: str | None, reason: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    if spoil == "empty":
+        (folder / "events.out.tfevents.1.host").touch()
+    elif spoil:
+        with RunLogger(folder) as logger:
+            tag = "q_values" if spoil == "no evaluation" else "eval_return"
+            logger.log_scalars({tag: float("nan") if spoil == "nan" else -50.0}, 100)
+            if spoil == "unfinished":
+                logger.write_config({"training_steps": 400})
+    collection = collect(tmp_path)
+    assert collection.runs == []
+    ((left_out, why),) = collection.left_out
+    assert left_out == name
+    assert reason in why
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n- b", b"a: [", b"\xff\xfe", b"[" * 5_000])
+def test_run_with_an_unsound_config_is_known_by_its_name(tmp_path: Path, content: bytes) -> None:
+    folder = write_run(tmp_path, "offline", "pointmass_hard_cql", config=False)
+    (folder / "config.yaml").write_bytes(content)
+    run = only(collect(tmp_path)).first
+    assert (run.env_id, run.algorithm, run.seed) == ("PointmassHard-v0", "cql", 1)
+    assert "config.yaml is unsound" in run.notes[0]
+
+
+def test_missing_data_folder_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--data_dir"):
+        collect(tmp_path / "nowhere")
+
+
+# What they answer
+
+
+def test_every_question_has_its_figure(tmp_path: Path) -> None:
+    write_homework(tmp_path)
+    sections = answer(collect(tmp_path))
+    assert [section.number for section in sections] == QUESTIONS
+    assert all(section.plot and section.caption for section in sections)
+
+
+def test_questions_without_runs_name_commands_whose_files_exist(tmp_path: Path) -> None:
+    for section in answer(collect(tmp_path)):
+        assert section.plot is None
+        assert section.missing
+        for _, command in section.missing:
+            script, *files = re.findall(r"\S+\.(?:py|yaml)", command)
+            assert all((ROOT / path).is_file() for path in (script, *files))
+            assert files
+
+
+def test_sweep_takes_only_runs_that_differ_in_nothing_else(tmp_path: Path) -> None:
+    for alpha in (0.0, 1.0):
+        write_run(tmp_path, "offline", f"pointmass_hard_cql_a{alpha}", cql_alpha=alpha)
+    write_run(tmp_path, "offline", "pointmass_hard_cql_b", cql_alpha=2.0, discount=0.9)
+    section = answer(collect(tmp_path))[3]
+    assert section.table is not None
+    assert [row[2] for row in section.table.rows] == ["0", "1"]
+
+
+def test_finding_tells_the_distance_to_the_optimum(tmp_path: Path) -> None:
+    optimum = plan("PointmassHard-v0").optimal_return
+    for algorithm, distance in (("dqn", 7.0), ("cql", 2.0)):
+        write_run(
+            tmp_path, "offline", f"pointmass_hard_{algorithm}", returns=(optimum - distance,) * 4
+        )
+    (finding,) = answer(collect(tmp_path))[2].findings
+    assert "7.0 below the optimum and CQL" in finding
+    assert "2.0 below the optimum." in finding
+
+
+def test_dataset_question_shows_coverage_beside_return(tmp_path: Path) -> None:
+    write_homework(tmp_path)
+    section = answer(collect(tmp_path))[5]
+    assert section.table is not None
+    at = section.table.headings.index("Coverage")
+    # The last coverage that `write_run` logs.
+    assert all(row[at].startswith("40") for row in section.table.rows)
+
+
+def test_optimum_is_a_line_in_every_panel_of_returns(tmp_path: Path) -> None:
+    write_homework(tmp_path)
+    optima = {round(plan(env_id).optimal_return, 6) for env_id in MAZES}
+    panels = 0
+    with plots.style():
+        for section in answer(collect(tmp_path)):
+            assert section.plot is not None
+            for ax in section.plot.figure().axes:
+                if "return" in ax.get_ylabel().lower():
+                    levels = {
+                        round(float(line.get_ydata()[0]), 6)
+                        for line in ax.lines
+                        if line.get_linestyle() == "--"
+                    }
+                    assert levels & optima
+                    panels += 1
+    assert panels == 7
+
+
+def test_fine_tuning_marks_where_online_begins(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "pointmass_hard_cql_finetune", steps=400)
+    plot = answer(collect(tmp_path))[6].plot
+    assert plot is not None
+    with plots.style():
+        (ax,) = plot.figure().axes
+    (line,) = (line for line in ax.lines if line.get_label() == "online from here")
+    assert list(line.get_xdata()) == [200, 200]
+
+
+def test_online_start_is_found_without_a_config(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "finetune", "pointmass_hard_cql_finetune", config=False)
+    with RunLogger(folder) as logger:
+        logger.log_scalars({"train_return": -100.0}, 250)
+    assert only(collect(tmp_path)).first.online_start == 250
+
+
+def test_damaged_picture_is_no_picture() -> None:
+    file = io.BytesIO()
+    Figure((1, 1)).savefig(file, format="png")
+    assert plots.decode(file.getvalue()) is not None
+    assert plots.decode(file.getvalue()[:100]) is None
+    assert plots.decode(b"<svg/>") is None
+
+
+# The files
+
+
+def test_report_has_a_png_and_a_pdf_of_every_figure(report: Path) -> None:
+    figures = sorted(path.name for path in (report / "figures").iterdir())
+    assert len(figures) == 2 * len(QUESTIONS)
+    for path in (report / "figures").iterdir():
+        magic = {".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix]
+        assert path.read_bytes().startswith(magic)
+        assert path.with_suffix(".png").exists()
+
+
+def test_pdf_has_a_page_for_every_question_and_two_more(report: Path) -> None:
+    content = (report / "report.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b", content)) >= len(QUESTIONS) + 2
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page, and checks that they nest."""
+
+    VOID = frozenset({"meta", "link", "img", "source", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_needs_nothing_but_itself(report: Path) -> None:
+    text = (report / "index.html").read_text()
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "object", "embed"}
+        for name in ("src", "srcset", "href"):
+            if value := attributes.get(name):
+                assert value.startswith(("data:", "#"))
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_links_of_the_page_lead_somewhere(report: Path) -> None:
+    page = Page((report / "index.html").read_text())
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert len(ids) == len(set(ids))
+    assert {f"#{identity}" for identity in ids} == set(links)
+
+
+def test_page_shows_runs_settings_and_what_was_left_out(report: Path) -> None:
+    text = (report / "index.html").read_text()
+    assert "hw5_offline_pointmass_medium_awac_sd2_2026-01-31_12-00-00" in text
+    assert "training_steps 400" in text
+    assert "belongs to homework 3" in text
+
+
+def test_names_cannot_put_tags_into_the_page_or_formulas_into_figures(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "data", "offline", "pointmass_hard_cql", config=False)
+    folder.rename(folder.with_name("hw5_offline_pointmass_hard_cql_<img src=x>$\\frac{$"))
+    build(tmp_path / "data", tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "<img src=x>" not in text
+    assert html.escape("<img src=x>$\\frac{$") in text
+
+
+def test_page_works_in_a_browser(report: Path, tmp_path: Path) -> None:
+    """Opens the page in Chromium where there is one; elsewhere its structure has to do."""
+    text = (report / "index.html").read_text()
+    assert 'name="viewport" content="width=device-width' in text
+    assert "prefers-color-scheme: dark" in text
+    images = [attributes for tag, attributes in Page(text).tags if tag == "img"]
+    assert len(images) == len(QUESTIONS)
+    assert all(image["alt"] for image in images)
+    if BROWSER is None:
+        return
+    for width in (390, 1280):
+        for scheme, background in ((1, "rgb(251, 251, 250)"), (0, "rgb(20, 21, 24)")):
+            found = measure(report / "index.html", tmp_path, width, scheme)
+            assert found["images"] == str(len(QUESTIONS))
+            assert found["widest"] == str(width)
+            assert found["background"] == background
+
+
+def measure(page: Path, tmp_path: Path, width: int, scheme: int) -> dict[str, str]:
+    """Loads a page in a frame of a width and reads off what came of it."""
+    frame = tmp_path / f"frame_{width}_{scheme}.html"
+    frame.write_text(
+        f"""<iframe src="{page.as_uri()}" style="border:0;width:{width}px"></iframe>
+        <script>onload = () => {{
+          const page = document.querySelector("iframe").contentDocument;
+          const loaded = [...page.images].filter(image => image.complete && image.naturalWidth);
+          Object.assign(document.body.dataset, {{
+            images: loaded.length, widest: page.documentElement.scrollWidth,
+            background: getComputedStyle(page.body).backgroundColor }}); }}</script>"""
+    )
+    assert BROWSER is not None
+    done = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+            "--hide-scrollbars", "--allow-file-access-from-files",
+            f"--blink-settings=preferredColorScheme={scheme}",
+            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", frame.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    (body,) = (attributes for tag, attributes in Page(done.stdout).tags if tag == "body")
+    return {name.removeprefix("data-"): value or "" for name, value in body.items()}
+
+
+def make_report(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "cs285/scripts/make_report.py", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_script_makes_the_report_of_an_empty_folder(tmp_path: Path) -> None:
+    done = make_report("--data_dir", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "0 of 7 figures, from 0 runs." in done.stdout
+    assert "run_hw5_finetune.py" in (tmp_path / "out" / "index.html").read_text()
+    assert (tmp_path / "out" / "report.pdf").stat().st_size > 0
+
+
+def test_unwritable_output_is_one_sentence_and_status_2(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = make_report("--data_dir", tmp_path, "--out", tmp_path / "file" / "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Cannot write to the folder")
+    assert done.stderr.count("\n") == 1
+
+
+def test_colours_of_ordered_values_differ() -> None:
+    for count in range(1, 8):
+        assert len(set(plots.colours_in_order(count))) == count
+
+
+def test_every_colour_of_the_plots_has_one_for_dark_screens(report: Path) -> None:
+    write_homework(report.parent / "again")
+    white = {"#ffffff"}
+    with plots.style():
+        for section in answer(collect(report.parent / "again")):
+            assert section.plot is not None
+            if not section.plot.is_picture:
+                svg = section.plot.bytes("svg").decode().lower()
+                used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg))
+                assert used - white <= {colour.lower() for colour in plots.ON_DARK}
+    assert np.unique(list(plots.ON_DARK.values())).size == len(plots.ON_DARK)

@@ -1,0 +1,98 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import trim_mean
+
+from cs285.envs.planner import plan
+from cs285.infrastructure.statistics import (
+    estimate,
+    estimate_curve,
+    estimate_scores,
+    final_return,
+    interquartile_mean,
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([8, 1, 7, 2, 6, 3, 5, 4], 4.5),  # the mean of 3, 4, 5, 6
+        ([-100, -40, -36, -35], -38.0),  # the mean of -40 and -36
+        ([-100, -35, -34, -33, -32], -34.0),  # one goes on each side
+        ([-40, -30, -20], -30.0),  # a quarter of three is none
+        ([7.0], 7.0),
+    ],
+)
+def test_interquartile_mean_equals_hand_calculation(values: list[float], expected: float) -> None:
+    assert interquartile_mean(values) == pytest.approx(expected)
+
+
+def test_one_failed_seed_does_not_move_the_interquartile_mean() -> None:
+    sound = [-36.0, -35.0, -34.0, -33.0]
+    assert interquartile_mean([*sound, -100]) == interquartile_mean([*sound, -1_000])
+
+
+def test_interval_equals_that_of_all_resamples() -> None:
+    values = np.array([-37.0, -35.5, -34.0, -31.0])
+    # All 256 resamples of four values, which random ones only sample.
+    every = [trim_mean(draw, 0.25) for draw in itertools.product(values, repeat=4)]
+    found = estimate(values)
+    assert found.low == pytest.approx(np.quantile(every, 0.025), abs=0.3)
+    assert found.high == pytest.approx(np.quantile(every, 0.975), abs=0.3)
+    assert found.iqm == pytest.approx(-34.75)
+    assert found.count == 4
+
+
+def test_interval_of_equal_values_is_a_point() -> None:
+    found = estimate([-30.0, -30.0, -30.0])
+    assert (found.low, found.iqm, found.high) == (-30.0, -30.0, -30.0)
+
+
+def test_strata_are_resampled_each_for_itself() -> None:
+    # Without strata a resample can hold anything from eight zeros to eight ones.
+    stratified = estimate([0.0] * 4, [1.0] * 4)
+    pooled = estimate([0.0] * 4 + [1.0] * 4)
+    assert (stratified.low, stratified.high) == (0.5, 0.5)
+    assert pooled.low < 0.2
+    assert pooled.high > 0.8
+
+
+def test_single_seed_has_no_interval() -> None:
+    found = estimate([-35.0])
+    assert found.iqm == -35.0
+    assert not found.has_interval
+    assert not estimate([-35.0, -34.0], [-20.0]).has_interval
+    assert estimate([-35.0, -34.0]).has_interval
+
+
+def test_scores_are_zero_for_random_and_one_for_the_best_policy() -> None:
+    easy, hard = plan("PointmassEasy-v0"), plan("PointmassHard-v0")
+    returns = {
+        "PointmassEasy-v0": [easy.optimal_return] * 2,
+        "PointmassHard-v0": [hard.random_return] * 2,
+    }
+    # The middle half of 0, 0, 1, 1 is 0, 1.
+    assert estimate_scores(returns).iqm == pytest.approx(0.5)
+    assert estimate_scores(returns).count == 4
+
+
+def test_curve_is_estimated_at_every_step() -> None:
+    rows = np.array([[-50.0, -40.0], [-48.0, -30.0], [-46.0, -36.0], [-10.0, -34.0]])
+    curve = estimate_curve([100, 200], rows)
+    assert curve.steps.tolist() == [100, 200]
+    assert curve.iqm == pytest.approx([-47.0, -35.0])
+    alone = estimate(rows[:, 1])
+    assert (curve.low[1], curve.high[1]) == pytest.approx((alone.low, alone.high))
+
+
+def test_final_return_is_the_mean_of_the_last_three_evaluations() -> None:
+    assert final_return([-100, -40, -38, -36]) == pytest.approx(-38)
+    assert final_return([-40, -30]) == pytest.approx(-35)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+def test_values_without_a_mean_are_refused(values: list[float]) -> None:
+    for function in (interquartile_mean, estimate, final_return):
+        with pytest.raises(ValueError, match="values"):
+            function(values)
