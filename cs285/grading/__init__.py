@@ -1,0 +1,1 @@
+"""Tools for those who grade: student code is run apart, and judged here by its numbers alone."""

@@ -1,0 +1,271 @@
+"""Runs inside the confined process: calls a student's agent and sends back raw numbers.
+
+It judges nothing. The networks it hands to the agent are linear in fixed random features of the
+observation, so that the gradient of their weights tells, for every row of a batch and every output,
+the derivative of the loss: enough to read off each target and each weight of a row.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+import random
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import Categorical
+
+# Loaded before the process is confined: the modules that agent files may use.
+
+LEARNING_RATE = 0.5
+NUM_ACTIONS = 5
+RND_SIZE = 4
+MAX_ELEMENTS = 100_000
+_PACKAGES = ("agents", "infrastructure", "networks")
+
+
+class FeatureNetwork(nn.Module):
+    """A linear map of fixed random features: `(batch, 2)` to `(batch, outputs)`.
+
+    Args:
+        kind: What it stands for, such as `critic`.
+        features: `frequencies (2, features)` and `phases (features,)`.
+        outputs: Number of outputs.
+        drop_last: Drop the output axis, as a state-value network of size 1 does.
+    """
+
+    frequencies: torch.Tensor
+    phases: torch.Tensor
+
+    def __init__(
+        self, kind: str, features: dict[str, torch.Tensor], outputs: int, *, drop_last: bool = False
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.drop_last = drop_last
+        self.register_buffer("frequencies", features["frequencies"].clone())
+        self.register_buffer("phases", features["phases"].clone())
+        self.linear = nn.Linear(features["phases"].shape[0], outputs)
+
+    def forward(self, observations: torch.Tensor) -> Any:
+        """Return the outputs, or for an actor their distribution."""
+        features = torch.cos(observations @ self.frequencies + self.phases)
+        outputs = self.linear(features)
+        if self.kind == "actor":
+            return Categorical(logits=outputs, validate_args=False)
+        return outputs.squeeze(-1) if self.drop_last else outputs
+
+
+class Networks:
+    """The networks that an agent asked for, and which of them it optimises."""
+
+    def __init__(self, features: dict[str, torch.Tensor], *, column_values: bool) -> None:
+        self.features = features
+        self.column_values = column_values
+        self.made: list[FeatureNetwork] = []
+        self.optimised: set[int] = set()
+
+    def make(self, kind: str, outputs: int) -> Callable[..., FeatureNetwork]:
+        """Return a maker of networks of one kind."""
+
+        def make_network(*_shape: Any) -> FeatureNetwork:
+            drops = kind == "value" and not self.column_values
+            network = FeatureNetwork(kind, self.features, outputs, drop_last=drops)
+            self.made.append(network)
+            return network
+
+        return make_network
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
+        """Make an optimiser whose step is the gradient times a known number."""
+        listed = list(parameters)
+        self.optimised |= {id(parameter) for parameter in listed}
+        return torch.optim.SGD(listed, lr=LEARNING_RATE)
+
+    def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
+        """Return the agent's networks as `kind/online` and `kind/target`, in order of making."""
+        networks = list(self.made)
+        if isinstance(agent, nn.Module):
+            for module in agent.modules():
+                known = any(module is network for network in networks)
+                if isinstance(module, FeatureNetwork) and not known:
+                    networks.append(module)  # a deep copy
+        roles: dict[str, list[FeatureNetwork]] = {}
+        for network in networks:
+            online = id(network.linear.weight) in self.optimised
+            roles.setdefault(f"{network.kind}/{'online' if online else 'target'}", []).append(
+                network
+            )
+        return roles
+
+
+def run(job: dict[str, Any], folder: Path, writer: int) -> None:
+    """Do every trial of a job and write one line of JSON for each thing seen."""
+
+    def send(record: dict[str, Any]) -> None:
+        data = (json.dumps(record) + "\n").encode()
+        while data:
+            data = data[os.write(writer, data) :]
+
+    for package in _PACKAGES:
+        # Of the agents only the job's own can be found; elsewhere its files come last.
+        module = importlib.import_module(f"cs285.{package}")
+        own = str(folder / "cs285" / package)
+        module.__path__ = [own] if package == "agents" else [*module.__path__, own]
+    agents = str(folder / "cs285" / "agents")
+    try:
+        cls = getattr(importlib.import_module(job["module"]), job["class"])
+    except BaseException as error:  # noqa: BLE001 - a student may raise anything
+        send({"stage": "import", "error": _describe(error, agents)})
+        return
+    for index, trial in enumerate(job["trials"]):
+        _run_trial(index, trial, job, cls, agents, send)
+    send({"stage": "done"})
+
+
+def _run_trial(
+    index: int,
+    trial: dict[str, Any],
+    job: dict[str, Any],
+    cls: Any,
+    agents: str,
+    send: Callable[[dict[str, Any]], None],
+) -> None:
+    features = {name: _decode(value) for name, value in job["features"].items()}
+    networks = Networks(features, column_values=job["column_values"])
+    makers = {
+        "make_critic": networks.make("critic", NUM_ACTIONS),
+        "make_optimizer": networks.make_optimizer,
+        "make_lr_schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+        "make_actor": networks.make("actor", NUM_ACTIONS),
+        "make_actor_optimizer": networks.make_optimizer,
+        "make_value_critic": networks.make("value", 1),
+        "make_value_critic_optimizer": networks.make_optimizer,
+        "make_rnd_network": networks.make("rnd", RND_SIZE),
+        "make_rnd_network_optimizer": networks.make_optimizer,
+        "make_target_rnd_network": networks.make("rnd", RND_SIZE),
+    }
+    _seed(trial["seed"])
+    try:
+        chosen = {name: makers[name] for name in trial["makers"]}
+        agent = cls((2,), NUM_ACTIONS, **chosen, **trial["arguments"])
+    except BaseException as error:  # noqa: BLE001
+        send({"trial": index, "stage": "construct", "error": _describe(error, agents)})
+        return
+    roles = networks.by_role(agent)
+    send({"trial": index, "stage": "construct", "weights": _weights(roles)})
+    with torch.no_grad():
+        for role, members in roles.items():
+            for network, (weight, bias) in zip(members, job["weights"].get(role, []), strict=False):
+                network.linear.weight.copy_(_decode(weight))
+                network.linear.bias.copy_(_decode(bias))
+    _seed(trial["seed"])
+    for number, call in enumerate(trial["calls"]):
+        record: dict[str, Any] = {"trial": index, "stage": "call", "call": number}
+        try:
+            record |= _call(agent, call, roles)
+            record["weights"] = _weights(networks.by_role(agent))
+        except BaseException as error:  # noqa: BLE001
+            send(record | {"error": _describe(error, agents)})
+            return
+        send(record)
+
+
+def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict[str, Any]:
+    values = [
+        _decode(value) if isinstance(value, dict) else value for value in call.get("values", [])
+    ]
+    method = getattr(agent, call["method"])
+    if call["kind"] == "actions":
+        observations = values[0].numpy()
+        actions = [
+            [int(method(row.copy(), call["epsilon"])) for _ in range(call["repeats"])]
+            for row in observations
+        ]
+        return {"result": _encode(np.array(actions, dtype=np.int64))}
+    if call["kind"] == "leaves":
+        values = [v.requires_grad_() if isinstance(v, torch.Tensor) else v for v in values]
+        result = method(*values)
+        result.sum().backward()
+        gradients = [v.grad for v in values if isinstance(v, torch.Tensor)]
+        return {"result": _encode(result), "gradients": _encode(gradients)}
+    result = method(*values)
+    record = {"result": _encode(result)}
+    if call["kind"] == "loss":
+        parameters = [p for members in roles.values() for n in members for p in n.parameters()]
+        for parameter in parameters:
+            parameter.grad = None
+        result[0].backward()
+        record["gradients"] = {
+            role: [[_encode(n.linear.weight.grad), _encode(n.linear.bias.grad)] for n in members]
+            for role, members in roles.items()
+        }
+    return record
+
+
+def _weights(roles: dict[str, list[FeatureNetwork]]) -> dict[str, Any]:
+    return {
+        role: [[_encode(n.linear.weight), _encode(n.linear.bias)] for n in members]
+        for role, members in roles.items()
+    }
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - what students draw from
+    torch.manual_seed(seed)
+
+
+def _decode(value: Any) -> torch.Tensor:
+    data = base64.b64decode(value["data"])
+    array = np.frombuffer(data, dtype=value["dtype"]).reshape(value["shape"])
+    return torch.from_numpy(array.copy())
+
+
+def _encode(value: Any, depth: int = 0) -> Any:
+    """Turn what a student's method returned into plain JSON, arrays as bytes in base 64."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.size > MAX_ELEMENTS or array.dtype.kind not in "fiub":
+            return {"kind": "other", "of": str(array.dtype)[:80]}
+        array = array.astype(np.float64)
+        data = base64.b64encode(array.tobytes()).decode()
+        return {"kind": "array", "shape": array.shape, "data": data}
+    if isinstance(value, bool | int | float):
+        return _encode(np.float64(value))
+    if isinstance(value, dict) and depth < 3:  # noqa: PLR2004
+        return {
+            "kind": "dict",
+            "items": {str(key)[:80]: _encode(item, depth + 1) for key, item in value.items()},
+        }
+    if isinstance(value, list | tuple) and depth < 3:  # noqa: PLR2004
+        return {"kind": "list", "items": [_encode(item, depth + 1) for item in value]}
+    return {"kind": "other", "of": type(value).__name__[:80]}
+
+
+def _describe(error: BaseException, agents: str) -> dict[str, Any]:
+    """Say what was raised and on which line of the student's files."""
+    try:
+        message = str(error)[:500]
+    except BaseException:  # noqa: BLE001
+        message = "(an error that cannot be printed)"
+    description: dict[str, Any] = {"type": type(error).__name__[:80], "message": message}
+    if isinstance(error, SyntaxError):
+        return description | {"line": error.lineno}
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(agents):
+            description |= {
+                "file": Path(frame.filename).name,
+                "line": frame.lineno,
+                "function": frame.name,
+            }
+    return description

@@ -1,0 +1,97 @@
+"""Checks students' agent files against the assignment's formulas, one solution or many.
+
+python cs285/scripts/check_solution.py student_folder submission.zip --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import torch
+
+from cs285.grading.checking import check_files
+from cs285.grading.report import SolutionReport, format_solution, format_table
+from cs285.grading.sandbox import Sandbox
+from cs285.grading.sources import read_solution
+from cs285.infrastructure.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check and print; return 0 if all is right, 1 if something is not, 2 for no such path."""
+    parser = argparse.ArgumentParser(
+        description="Compare agent files with the assignment's formulas: losses, gradients, "
+        "targets, actions and the effects of updates. Student code runs confined in a child "
+        "process. See docs/grading.md for what the verdicts mean."
+    )
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        help="a folder with some of the six agent files, a cs285 tree, or a zip of either",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        help="solutions to check at once",
+    )
+    chosen = parser.parse_args(arguments)
+    for path in chosen.paths:
+        if not path.exists():
+            print(f"error: {path}: there is no such folder or zip file", file=sys.stderr)
+            return 2
+    reports = check_all(chosen.paths, max(1, chosen.workers))
+    if chosen.json:
+        print(json.dumps([report.as_json() for report in reports], indent=2))
+    else:
+        print("\n\n".join(format_solution(report) for report in reports))
+        if len(reports) > 1:
+            print(f"\n{format_table(reports)}")
+    return 0 if all(report.passed for report in reports) else 1
+
+
+def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
+    """Check solutions, several at a time, each worker with one child for all of its share."""
+    torch.set_num_threads(1)
+    workers = min(workers, len(paths))
+    sandboxes: SimpleQueue[Sandbox] = SimpleQueue()
+    opened = [Sandbox() for _ in range(workers)]
+    for sandbox in opened:
+        sandboxes.put(sandbox)
+
+    def check(path: Path) -> SolutionReport:
+        sandbox = sandboxes.get()
+        try:
+            return check_path(sandbox, path)
+        finally:
+            sandboxes.put(sandbox)
+
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(check, paths))
+    finally:
+        for sandbox in opened:
+            sandbox.close()
+
+
+def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
+    """Check one solution; whatever is wrong with its files is a report, not an error."""
+    try:
+        solution = read_solution(path)
+    except UserError as error:
+        return SolutionReport(str(path), error=str(error))
+    files = check_files(sandbox, solution.files)
+    return SolutionReport(str(path), tuple(files), solution.problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
