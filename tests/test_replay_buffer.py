@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.infrastructure.replay_buffer import ReplayBuffer
+from cs285.infrastructure.replay_buffer import ReplayBuffer, look_up
 
 
 def insert(buffer, *numbers, terminated=False, truncated=False):
@@ -25,6 +25,10 @@ def transitions(*numbers):
     return [observations, values.astype(np.int64) % 5, -values, observations + 1, dones]
 
 
+def sample(buffer, uniforms):
+    return look_up(buffer.transitions, buffer.rows(uniforms))
+
+
 def held(buffer, run):
     """Reads the numbers of one ring back, in the order of storage."""
     return (-buffer.contents(run).rewards).tolist()
@@ -33,7 +37,7 @@ def held(buffer, run):
 def test_every_part_of_a_transition_comes_back_as_it_went_in():
     buffer = ReplayBuffer(2, 4, (2,))
     insert(buffer, 3, 7, terminated=True)
-    batch = buffer.sample(np.array([[0.0, 0.9], [0.3, 0.6]]))
+    batch = sample(buffer, np.array([[0.0, 0.9], [0.3, 0.6]]))
     assert batch.observations.tolist() == [[[3, 3.5]] * 2, [[7, 7.5]] * 2]
     assert batch.actions.tolist() == [[3, 3], [2, 2]]
     assert batch.rewards.tolist() == [[-3, -3], [-7, -7]]
@@ -44,7 +48,7 @@ def test_every_part_of_a_transition_comes_back_as_it_went_in():
 def test_batches_have_the_types_that_losses_expect():
     buffer = ReplayBuffer(1, 4, (2,))
     insert(buffer, 1)
-    types = [field.dtype for field in buffer.sample(np.zeros((1, 3)))]
+    types = [field.dtype for field in sample(buffer, np.zeros((1, 3)))]
     assert types == [torch.float32, torch.int64, torch.float32, torch.float32, torch.bool]
 
 
@@ -90,7 +94,7 @@ def test_samples_come_from_a_runs_own_ring_and_only_from_what_it_holds():
     for run, numbers in enumerate([range(1, 4), range(11, 18), range(21, 22)]):
         buffer.fill(run, transitions(*numbers))
     uniforms = np.append(np.arange(200) / 200, np.nextafter(1, 0))
-    rewards = buffer.sample(np.tile(uniforms, (3, 1))).rewards
+    rewards = sample(buffer, np.tile(uniforms, (3, 1))).rewards
     assert [sorted(set((-row).tolist())) for row in rewards] == [
         list(range(1, 4)),
         list(range(11, 18)),
@@ -103,7 +107,7 @@ def test_every_transition_is_equally_likely():
     buffer.fill(0, transitions(*range(7)))
     draws = 70_000
     uniforms = np.random.default_rng(0).random((1, draws))
-    counts = np.bincount((-buffer.sample(uniforms).rewards[0]).long().numpy(), minlength=7)
+    counts = np.bincount((-sample(buffer, uniforms).rewards[0]).long().numpy(), minlength=7)
     # Pearson's statistic has 6 degrees of freedom; it exceeds 22.5 with probability 0.001.
     expected = draws / 7
     assert ((counts - expected) ** 2 / expected).sum() < 22.5
@@ -113,7 +117,7 @@ def test_the_parts_of_a_sampled_transition_belong_together():
     buffer = ReplayBuffer(2, 40, (2,))
     for run in range(2):
         buffer.fill(run, transitions(*range(100 * run, 100 * run + 30)))
-    batch = buffer.sample(np.random.default_rng(0).random((2, 64)))
+    batch = sample(buffer, np.random.default_rng(0).random((2, 64)))
     numbers = -batch.rewards
     torch.testing.assert_close(batch.observations, torch.stack([numbers, numbers + 0.5], -1))
     torch.testing.assert_close(batch.next_observations, batch.observations + 1)
@@ -123,7 +127,7 @@ def test_the_parts_of_a_sampled_transition_belong_together():
 def test_a_batch_may_be_larger_than_the_data():
     buffer = ReplayBuffer(1, 10, (2,))
     buffer.fill(0, transitions(1, 2))
-    batch = buffer.sample(np.random.default_rng(0).random((1, 128)))
+    batch = sample(buffer, np.random.default_rng(0).random((1, 128)))
     assert batch.observations.shape == (1, 128, 2)
     assert set((-batch.rewards[0]).tolist()) == {1, 2}
 
@@ -131,7 +135,7 @@ def test_a_batch_may_be_larger_than_the_data():
 def test_a_sample_is_a_copy():
     buffer = ReplayBuffer(1, 1, (2,))
     insert(buffer, 1)
-    batch = buffer.sample(np.zeros((1, 1)))
+    batch = sample(buffer, np.zeros((1, 1)))
     insert(buffer, 2)
     assert batch.rewards.tolist() == [[-1]]
 
@@ -169,7 +173,21 @@ def test_one_runs_ring_is_the_same_whatever_lies_beside_it():
         insert(beside, 50 + number, number, 90 + number)
     uniforms = np.random.default_rng(0).random((1, 20))
     others = np.random.default_rng(1).random((2, 20))
-    expected = alone.sample(uniforms)
-    batch = beside.sample(np.stack([others[0], uniforms[0], others[1]]))
+    expected = sample(alone, uniforms)
+    batch = sample(beside, np.stack([others[0], uniforms[0], others[1]]))
     for ours, theirs in zip(batch, expected, strict=True):
         assert torch.equal(ours[1], theirs[0])
+
+
+@pytest.mark.parametrize("fills", [False, True])
+def test_runs_learn_from_weighted_rewards_and_the_rings_keep_the_true_ones(fills):
+    buffer = ReplayBuffer(2, 3, (2,), reward_weights=[0.0, 2.0])
+    if fills:
+        for run in range(2):
+            buffer.fill(run, transitions(5, 7))
+    else:
+        insert(buffer, 5, 5)
+        insert(buffer, 7, 7)
+    everything = np.tile([0.0, 0.5], (2, 1))
+    assert sample(buffer, everything).rewards.tolist() == [[0, 0], [-10, -14]]
+    assert [held(buffer, run) for run in range(2)] == [[5, 7], [5, 7]]

@@ -25,6 +25,7 @@ from cs285.env_configs import load_config
 from cs285.infrastructure import files, training
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.random_streams import derive_seed
+from cs285.infrastructure.replay_buffer import look_up
 
 OFFLINE_SIZE, OFFLINE_STEPS, ONLINE_STEPS = 80, 6, 55
 
@@ -42,13 +43,13 @@ def batches(monkeypatch):
 
     def make_spied_learner(*arguments, **options):
         learner = make_learner(*arguments, **options)
-        update = learner.update
+        learn = learner.learn
 
-        def spied_update(batch, *others):
-            seen.append(batch)
-            return update(batch, *others)
+        def spied_learn(transitions, rows, step):
+            seen.extend(look_up(transitions, one) for one in rows)
+            return learn(transitions, rows, step)
 
-        learner.update = spied_update
+        learner.learn = spied_learn
         return learner
 
     monkeypatch.setattr(training, "make_learner", make_spied_learner)

@@ -1,17 +1,17 @@
 """Many runs trained as one program.
 
-`Ensemble` stacks S agents that share an algorithm and network shapes, and walks the objectives
-that the agent file states under `torch.vmap`: every tensor gets a leading axis of runs, one
-operation serves them all. `AgentLoop` offers the same two methods for agents that state no
-objectives, such as a file written against the homework's starter, one agent after the other.
+An update is a pure function of one run: from the run's state and a batch to the state's new
+values. `Ensemble` keeps the state of S runs, each tensor with a leading axis of runs, and applies
+that function to all of them: lifted by `torch.vmap`, or compiled to C++ that walks the runs.
+`AgentLoop` offers the same methods for agents that state no objectives, such as a file written
+against the homework's starter, one agent after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,12 @@ from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.compiling import compile_graph, trace
+from cs285.infrastructure.compiling import compile_update, trace
 from cs285.infrastructure.objective import Batch, Objective
+from cs285.infrastructure.replay_buffer import look_up
+
+if TYPE_CHECKING:
+    from cs285.infrastructure.compiling.compiled_update import CompiledUpdate
 
 Tensors = dict[str, torch.Tensor]
 
@@ -39,8 +43,17 @@ class Learner(Protocol):
         """
         ...
 
-    def update(self, batch: Batch, step: int) -> Tensors:
-        """Learn from a batch with fields `(S, batch, ...)`; metrics are `(S,)`."""
+    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
+        """Take K updates on transitions `(N, ...)` looked up at `rows (K, S, batch)`.
+
+        Args:
+            transitions: Of all runs, one after the other.
+            rows: In which of them each update looks.
+            step: Number of the first update.
+
+        Returns:
+            Metrics of the last update, each `(S,)`.
+        """
         ...
 
     def sync_agents(self) -> None:
@@ -99,38 +112,97 @@ class _Method(nn.Module):
         return functional_call(self, {f"agent.{key}": state[key] for key in state}, inputs)
 
 
-@dataclass
 class _Trainee:
-    """One objective for all runs: what it moves, and Adam's memory of it."""
+    """One objective of an agent as a step on a run's state, Adam's memory included."""
 
-    objective: Objective
-    leaves: Tensors
-    """Stacked parameters of the objective's network."""
-    learning_rate: torch.Tensor
-    """A scalar tensor, so that a schedule can change it under a compiled update."""
-    updates: torch.Tensor
-    """Steps taken, a scalar tensor."""
-    first: Tensors
-    """Running mean of each leaf's gradient."""
-    second: Tensors
-    """Running mean of its square."""
+    def __init__(self, agent: nn.Module, objective: Objective) -> None:
+        self.objective = objective
+        self.method = _Method(agent, objective.loss)
+        trained = {id(parameter) for parameter in objective.network.parameters()}
+        self.leaves = [name for name, p in agent.named_parameters() if id(p) in trained]
+        self.rate, self.updates = (f"{objective.loss_tag}/{x}" for x in ("rate", "updates"))
+        settings = objective.optimizer.param_groups[0]
+        self.beta1, self.beta2 = settings["betas"]
+        self.eps = settings["eps"]
 
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """All tensors that an update reads or writes, beyond the leaves."""
-        return [self.learning_rate, self.updates, *self.first.values(), *self.second.values()]
+    def mean_of(self, leaf: str) -> str:
+        """Name the running mean of a leaf's gradient."""
+        return f"{self.objective.loss_tag}/mean/{leaf}"
+
+    def mean_square_of(self, leaf: str) -> str:
+        """Name the running mean of its square."""
+        return f"{self.objective.loss_tag}/mean_square/{leaf}"
+
+    def memory(self, state: Tensors, rates: Sequence[float]) -> Tensors:
+        """Return Adam's memory of S runs before their first step."""
+        some = state[self.leaves[0]]
+        zeros = {name: torch.zeros_like(state[name]) for name in self.leaves}
+        return {
+            self.rate: some.new_tensor(rates),
+            self.updates: some.new_zeros(len(rates)),
+            **{self.mean_of(name): zeros[name].clone() for name in self.leaves},
+            **{self.mean_square_of(name): zeros[name] for name in self.leaves},
+        }
+
+    def minimise(
+        self, state: Tensors, held: Sequence[str], batch: Batch
+    ) -> tuple[Tensors, Tensors]:
+        """Take a gradient step of one run; see `Objective.minimise`.
+
+        Args:
+            state: The run's.
+            held: Names in it that belong to the agent.
+            batch: The run's.
+
+        Returns:
+            What changes in the state, and metrics.
+        """
+        objective = self.objective
+        inputs = [getattr(batch, name) for name in objective.inputs]
+
+        def loss(leaves: Tensors, others: Tensors) -> Any:
+            value, metrics, *_ = self.method.on(others | leaves, *inputs)
+            return value, metrics
+
+        leaves = {name: state[name] for name in self.leaves}
+        gradient = grad_and_value(loss, has_aux=True)
+        gradients, (value, metrics) = gradient(leaves, {name: state[name] for name in held})
+        norm = sum(g.square().sum() for g in gradients.values()).sqrt()
+        if objective.clip_grad_norm is not None:
+            scale = (objective.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+            gradients = {name: g * scale for name, g in gradients.items()}
+        metrics = {objective.loss_tag: value, objective.grad_norm_tag: norm, **metrics}
+        return self._adam(state, gradients), metrics
+
+    def _adam(self, state: Tensors, gradients: Tensors) -> Tensors:
+        """Return what Adam's step changes (Kingma and Ba 2015, algorithm 1).
+
+        PyTorch's own optimiser works on whole parameter lists in Python; written out, the step
+        becomes part of the traced update.
+        """
+        updates = state[self.updates] + 1
+        changes = {self.updates: updates}
+        rate = state[self.rate] / (1 - self.beta1**updates)
+        correction = 1 / (1 - self.beta2**updates)
+        for name, g in gradients.items():
+            mean, mean_square = state[self.mean_of(name)], state[self.mean_square_of(name)]
+            mean = mean + (1 - self.beta1) * (g - mean)
+            mean_square = self.beta2 * mean_square + (1 - self.beta2) * g * g
+            changes[self.mean_of(name)] = mean
+            changes[self.mean_square_of(name)] = mean_square
+            step = rate * mean / ((mean_square * correction).sqrt() + self.eps)
+            changes[name] = state[name] - step
+        return changes
 
 
 class Ensemble:
     """S stackable agents as one.
 
-    The update is one function of tensors: gradients of every objective under `vmap`, clipping and
-    Adam. It is traced once to a flat list of operations, which runs as it is or compiled.
-
     Args:
         agents: S agents of one class with networks of the same shapes. Hyperparameters that are
-            buffers may differ between them; all others are taken from the first.
-        compiles: Whether the update is compiled.
+            buffers, and learning rates, may differ between them; all others are taken from the
+            first.
+        compiles: Whether updates are compiled.
     """
 
     def __init__(self, agents: Sequence[nn.Module], *, compiles: bool = False) -> None:
@@ -138,43 +210,30 @@ class Ensemble:
         self.template = self.agents[0]
         self.compiles = compiles
         parameters, buffers = stack_module_state(self.agents)
-        self.parameters: Tensors = {name: p.detach() for name, p in parameters.items()}
-        self.buffers: Tensors = {name: b.detach() for name, b in buffers.items()}
-        self.trainees = [self._make_trainee(o) for o in self.template.objectives]
+        held = {name: tensor.detach() for name, tensor in (parameters | buffers).items()}
+        self._held = list(held)
+        self.state: Tensors = held
+        """Everything that training changes or reads, each tensor with the leading axis of runs."""
+        self._trainees = [_Trainee(self.template, o) for o in self.template.objectives]
+        for k, trainee in enumerate(self._trainees):
+            optimizers = [agent.objectives[k].optimizer for agent in self.agents]
+            for optimizer in optimizers:
+                # Moves nothing, there are no gradients: a schedule warns if its optimiser never
+                # stepped.
+                optimizer.step()
+            self.state |= trainee.memory(held, [x.param_groups[0]["lr"] for x in optimizers])
         self._targets = self._target_pairs()
-        self._metric_names: list[str] = []
-        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
-        self._losses = [_Method(self.template, t.objective.loss) for t in self.trainees]
         self._policy = _Method(self.template, self.template.action_probabilities)
+        self._changed: list[str] = []
+        self._metrics: list[str] = []
+        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._compiled: dict[int, CompiledUpdate | None] = {}
 
-    @property
-    def state(self) -> Tensors:
-        """All parameters and buffers, each with the leading axis of runs."""
-        return self.parameters | self.buffers
-
-    def _make_trainee(self, objective: Objective) -> _Trainee:
-        # Moves nothing, there are no gradients: a schedule warns if its optimiser never stepped.
-        objective.optimizer.step()
-        trained = {id(parameter) for parameter in objective.network.parameters()}
-        leaves = {
-            name: self.parameters[name]
-            for name, parameter in self.template.named_parameters()
-            if id(parameter) in trained
-        }
-        return _Trainee(
-            objective,
-            leaves,
-            learning_rate=torch.tensor(objective.optimizer.param_groups[0]["lr"]),
-            updates=torch.zeros(()),
-            first={name: torch.zeros_like(leaf) for name, leaf in leaves.items()},
-            second={name: torch.zeros_like(leaf) for name, leaf in leaves.items()},
-        )
-
-    def _target_pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Pair the stacked parameters of each network with those of its lagging copy."""
+    def _target_pairs(self) -> list[tuple[str, str]]:
+        """Pair the names of each network's parameters with those of its lagging copy."""
         names = {id(parameter): name for name, parameter in self.template.named_parameters()}
         return [
-            (self.parameters[names[id(source)]], self.parameters[names[id(copy)]])
+            (names[id(source)], names[id(copy)])
             for network, target in self.template.target_networks
             for source, copy in zip(network.parameters(), target.parameters(), strict=True)
         ]
@@ -187,163 +246,123 @@ class Ensemble:
     ) -> np.ndarray:
         """See `Learner.act`: inverts the cumulative distribution at `uniforms`."""
         inputs = ptu.from_numpy(observations), ptu.from_numpy(np.asarray(epsilon, np.float32))
-        act = self._trace("act", self._act, inputs, compiles=False)
-        probabilities = ptu.to_numpy(act(*self._tensors, *inputs)[0])
-        cumulative = np.cumsum(probabilities, axis=-1, dtype=np.float64)
+        held = [self.state[name] for name in self._held]
+        act = self._trace("act", self._act, [*held, *inputs])
+        cumulative = np.cumsum(ptu.to_numpy(act(*held, *inputs)[0]), axis=-1, dtype=np.float64)
         thresholds = uniforms[..., None] * cumulative[..., -1:]
         actions: np.ndarray = (cumulative <= thresholds).sum(-1)
         return actions
 
-    def _act(self, observations: torch.Tensor, epsilon: torch.Tensor) -> list[torch.Tensor]:
-        return [vmap(self._policy.on)(self.state, observations, epsilon)]
+    def _act(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """Return action probabilities of one run, whose state and inputs these are."""
+        *held, observations, epsilon = tensors
+        state = dict(zip(self._held, held, strict=True))
+        return [self._policy.on(state, observations, epsilon)]
 
     # Learning
 
     @torch.no_grad()
-    def update(self, batch: Batch, step: int) -> Tensors:
-        """See `Learner.update`; what the agents' own `update` does, for all runs."""
-        update = self._trace("update", self._update, batch, compiles=self.compiles)
-        metrics = dict(zip(self._metric_names, update(*self._tensors, *batch), strict=True))
-        for trainee in self.trainees:
-            _follow_schedule(trainee)
-        if step % self.template.target_update_period == 0:
-            for source, copy in self._targets:
-                copy.copy_(source)
+    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
+        """See `Learner.learn`; what the agents' own `update` does, for all runs."""
+        metrics: Tensors = {}
+        for start, end in self._stretches(step, len(rows)):
+            metrics = self._take(transitions, rows[start:end])
+            self._follow_schedules()
+            if (step + end - 1) % self.template.target_update_period == 0:
+                for source, copy in self._targets:
+                    self.state[copy].copy_(self.state[source])
         return metrics
 
-    def _update(self, *batch: torch.Tensor) -> list[torch.Tensor]:
-        """Change the state in place and return the metrics in the order of their names."""
+    def update(self, batch: Batch, step: int) -> Tensors:
+        """Take one update on a batch with fields `(S, batch, ...)`."""
+        shape = batch.rewards.shape
+        rows = np.arange(batch.rewards.numel()).reshape(1, *shape)
+        return self.learn(Batch(*(field.flatten(0, 1) for field in batch)), rows, step)
+
+    def _stretches(self, step: int, count: int) -> list[tuple[int, int]]:
+        """Cut `count` updates from number `step` on after each one that something follows."""
+        period = self.template.target_update_period
+        if any(_is_scheduled(trainee.objective) for trainee in self._trainees):
+            period = 1
+        cuts = [k + 1 for k in range(count) if (step + k) % period == 0]
+        edges = [0, *cuts, *([] if cuts and cuts[-1] == count else [count])]
+        return list(pairwise(edges))
+
+    def _take(self, transitions: Batch, rows: np.ndarray) -> Tensors:
+        """Take updates that nothing interrupts."""
+        size = rows.shape[2]
+        if self.compiles and size not in self._compiled:
+            self._compiled[size] = self._compile(look_up(transitions, rows[0]))
+        if (compiled := self._compiled.get(size)) is not None:
+            values = compiled(list(self.state.values()), transitions, rows)
+            return dict(zip(self._metrics, values, strict=True))
+        for k in range(len(rows)):
+            batch = look_up(transitions, rows[k])
+            tensors = [*self.state.values(), *batch]
+            results = self._trace("update", self._update, tensors)(*tensors)
+            count = len(self._changed)
+            for name, value in zip(self._changed, results[:count], strict=True):
+                self.state[name].copy_(value)
+        return dict(zip(self._metrics, results[count:], strict=True))
+
+    def _update(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """Return new values of one run's state, and metrics, for its state and batch."""
+        state = dict(zip(self.state, tensors, strict=False))
+        batch = Batch(*tensors[len(self.state) :])
+        changes: Tensors = {}
         metrics: Tensors = {}
-        fields = Batch(*batch)
-        for trainee, method in zip(self.trainees, self._losses, strict=True):
-            inputs = [getattr(fields, name) for name in trainee.objective.inputs]
-            metrics |= self._minimise(trainee, method, inputs)
-        self._metric_names = list(metrics)
-        return list(metrics.values())
+        for trainee in self._trainees:
+            changed, logged = trainee.minimise(state | changes, self._held, batch)
+            changes |= changed
+            metrics |= logged
+        self._changed, self._metrics = list(changes), list(metrics)
+        return [*changes.values(), *metrics.values()]
 
-    def _minimise(
-        self, trainee: _Trainee, method: _Method, inputs: Sequence[torch.Tensor]
-    ) -> Tensors:
-        """Take one gradient step per run; see `Objective.minimise`."""
-        objective = trainee.objective
+    def _follow_schedules(self) -> None:
+        """Step every run's own schedules."""
+        for k, trainee in enumerate(self._trainees):
+            if _is_scheduled(trainee.objective):
+                schedulers = [agent.objectives[k].lr_scheduler for agent in self.agents]
+                for scheduler in schedulers:
+                    scheduler.step()
+                rates = [scheduler.get_last_lr()[0] for scheduler in schedulers]
+                self.state[trainee.rate].copy_(torch.tensor(rates))
 
-        def loss(leaves: Tensors, state: Tensors, *inputs: torch.Tensor) -> Any:
-            value, metrics, *_ = method.on(state | leaves, *inputs)
-            return value, metrics
-
-        gradient = vmap(grad_and_value(loss, has_aux=True))
-        gradients, (value, metrics) = gradient(trainee.leaves, self.state, *inputs)
-        squares = [g.flatten(1).square().sum(1) for g in gradients.values()]
-        norm = torch.stack(squares).sum(0).sqrt()
-        if objective.clip_grad_norm is not None:
-            scale = (objective.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-            gradients = {
-                name: g * scale.view(-1, *[1] * (g.dim() - 1)) for name, g in gradients.items()
-            }
-        _adam_step(trainee, gradients)
-        return {objective.loss_tag: value, objective.grad_norm_tag: norm, **metrics}
-
-    # Tracing
-
-    @property
-    def _tensors(self) -> list[torch.Tensor]:
-        """Every tensor of the state, in a fixed order: what a traced function takes first."""
-        memory = [tensor for trainee in self.trainees for tensor in trainee.tensors]
-        return [*self.parameters.values(), *self.buffers.values(), *memory]
+    # Tracing and compiling
 
     def _trace(
         self,
         name: str,
         function: Callable[..., list[torch.Tensor]],
         inputs: Sequence[torch.Tensor],
-        *,
-        compiles: bool,
     ) -> Callable[..., Any]:
-        """Return `function` as operations on the state's tensors and inputs of these shapes."""
+        """Return a function of one run for all runs, as operations on inputs of these shapes."""
         key = (name, *(tuple(tensor.shape) for tensor in inputs))
         if key not in self._traced:
-            self._traced[key] = self._make_trace(function, inputs, compiles=compiles)
+            self._traced[key] = trace(vmap(function), inputs)
         return self._traced[key]
 
-    def _make_trace(
-        self,
-        function: Callable[..., list[torch.Tensor]],
-        inputs: Sequence[torch.Tensor],
-        *,
-        compiles: bool,
-    ) -> Callable[..., Any]:
-        real = self._tensors
-        count = len(real)
-
-        def on_tensors(*tensors: torch.Tensor) -> list[torch.Tensor]:
-            with self._holding(tensors[:count]):
-                return function(*tensors[count:])
-
-        # Tracing runs the function once, in place: on copies.
-        graph = trace(on_tensors, [tensor.clone() for tensor in (*real, *inputs)])
-        return compile_graph(graph) if compiles else graph
-
-    @contextmanager
-    def _holding(self, tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-        """Hold other tensors as the state for a while."""
-        kept = self.parameters, self.buffers, self.trainees
-        source = iter(tensors)
-
-        def swap(old: Tensors) -> Tensors:
-            return {name: next(source) for name in old}
-
-        parameters, buffers = swap(self.parameters), swap(self.buffers)
-        self.parameters, self.buffers = parameters, buffers
-        self.trainees = [
-            _Trainee(
-                objective=trainee.objective,
-                leaves={name: parameters[name] for name in trainee.leaves},
-                learning_rate=next(source),
-                updates=next(source),
-                first=swap(trainee.first),
-                second=swap(trainee.second),
-            )
-            for trainee in self.trainees
-        ]
-        try:
-            yield
-        finally:
-            self.parameters, self.buffers, self.trainees = kept
+    def _compile(self, batch: Batch) -> CompiledUpdate | None:
+        """Compile the update of one run; None where that is impossible."""
+        graph = trace(self._update, [x[0] for x in (*self.state.values(), *batch)], decomposes=True)
+        names = list(self.state)
+        return compile_update(graph, len(names), [names.index(name) for name in self._changed])
 
     @torch.no_grad()
     def sync_agents(self) -> None:
         """See `Learner.sync_agents`."""
-        state = self.state
         for run, agent in enumerate(self.agents):
             for name, tensor in [*agent.named_parameters(), *agent.named_buffers()]:
-                tensor.copy_(state[name][run])
+                tensor.copy_(self.state[name][run])
 
 
-def _adam_step(trainee: _Trainee, gradients: Tensors) -> None:
-    """Move the leaves of a trainee in place (Kingma and Ba 2015, algorithm 1).
-
-    PyTorch's own optimiser works on whole parameter lists in Python; written out, the step becomes
-    part of the traced update.
-    """
-    settings = trainee.objective.optimizer.param_groups[0]
-    beta1, beta2 = settings["betas"]
-    trainee.updates += 1
-    bias1 = 1 - beta1**trainee.updates
-    bias2 = 1 - beta2**trainee.updates
-    for name, gradient in gradients.items():
-        first = trainee.first[name].lerp_(gradient, 1 - beta1)
-        second = trainee.second[name].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        step = first / ((second / bias2).sqrt() + settings["eps"])
-        trainee.leaves[name] -= trainee.learning_rate / bias1 * step
-
-
-def _follow_schedule(trainee: _Trainee) -> None:
-    """Step the objective's own schedule and take over its learning rate."""
-    scheduler = trainee.objective.lr_scheduler
-    if scheduler is None:
-        return
-    scheduler.step()
-    trainee.learning_rate.fill_(scheduler.get_last_lr()[0])
+def _is_scheduled(objective: Objective) -> bool:
+    """Tell whether the learning rate will ever change."""
+    scheduler = objective.lr_scheduler
+    is_constant = (
+        isinstance(scheduler, torch.optim.lr_scheduler.ConstantLR) and scheduler.factor == 1
+    )
+    return scheduler is not None and not is_constant
 
 
 class AgentLoop:
@@ -364,25 +383,22 @@ class AgentLoop:
             ]
         )
 
+    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
+        """See `Learner.learn`."""
+        metrics: Tensors = {}
+        for k in range(len(rows)):
+            metrics = self.update(look_up(transitions, rows[k]), step + k)
+        return metrics
+
     def update(self, batch: Batch, step: int) -> Tensors:
-        """See `Learner.update`."""
-        rows: list[dict[str, Any]] = []
-        for run, agent in enumerate(self.agents):
-            own = Batch(*(field[run] for field in batch))
-            rows.append(
-                agent.update(
-                    own.observations,
-                    own.actions,
-                    own.rewards,
-                    own.next_observations,
-                    own.dones,
-                    step,
-                )
-                or {}
-            )
+        """Take one update on a batch with fields `(S, batch, ...)`."""
+        results = [
+            agent.update(*(field[run] for field in batch), step) or {}
+            for run, agent in enumerate(self.agents)
+        ]
         return {
-            tag: torch.stack([torch.as_tensor(row[tag]).detach().float().mean() for row in rows])
-            for tag in rows[0]
+            tag: torch.stack([torch.as_tensor(own[tag]).detach().float().mean() for own in results])
+            for tag in results[0]
         }
 
     def sync_agents(self) -> None:

@@ -58,11 +58,18 @@ class UniformStreams:
 
     def next(self) -> np.ndarray:
         """Return the next numbers of every run `(S, width)`; valid until the next block."""
+        numbers: np.ndarray = self.take(1)[0]
+        return numbers
+
+    def take(self, most: int) -> np.ndarray:
+        """Return the numbers of the next k steps `(k, S, width)`, with k from 1 to `most`.
+
+        They are valid until the next block.
+        """
         block, _, width = self._numbers.shape
         if self._used == block:
             for run, generator in enumerate(self._generators):
                 self._numbers[:, run] = generator.random((block, width))
             self._used = 0
-        self._used += 1
-        numbers: np.ndarray = self._numbers[self._used - 1]
-        return numbers
+        start, self._used = self._used, min(self._used + most, block)
+        return self._numbers[start : self._used]

@@ -20,9 +20,17 @@ class ReplayBuffer:
         num_runs: Number of rings, S.
         capacity: Transitions that each ring can hold.
         observation_shape: Shape of one observation.
+        reward_weights: Factor of each run's rewards in what it learns from; 1 by default. The rings
+            keep the rewards as they were.
     """
 
-    def __init__(self, num_runs: int, capacity: int, observation_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        num_runs: int,
+        capacity: int,
+        observation_shape: tuple[int, ...],
+        reward_weights: Sequence[float] | None = None,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         shape = (num_runs, capacity)
@@ -39,11 +47,14 @@ class ReplayBuffer:
         self.truncated = np.zeros(shape, dtype=np.bool_)
         """Where a time limit cut an episode `(S, capacity)`; no part of a batch."""
         self._starts = np.arange(num_runs) * capacity
-        # Views of `storage` in which all rings follow each other. On the CPU NumPy looks rows up
-        # in a fifth of the time that PyTorch takes.
+        self._reward_weights = np.ones(num_runs, np.float32)
+        # Views of `storage` in which all rings follow each other.
         self._flat = [field.flatten(0, 1) for field in self.storage]
-        self._on_cpu = ptu.device.type == "cpu"
-        self._arrays = [field.numpy() for field in self._flat] if self._on_cpu else []
+        self.transitions = Batch(*self._flat)
+        """What the runs learn from, one ring after the other `(S * capacity, ...)`."""
+        if reward_weights is not None and any(weight != 1 for weight in reward_weights):
+            self._reward_weights[:] = reward_weights
+            self.transitions = self.transitions._replace(rewards=self._flat[2].clone())
 
     @property
     def sizes(self) -> np.ndarray:
@@ -64,16 +75,24 @@ class ReplayBuffer:
         Only `terminated` becomes `dones` of a batch: after a timeout the future goes on.
         """
         rows = self._starts + self.inserted % self.capacity
-        transitions = (observations, actions, rewards, next_observations, terminated)
-        if self._on_cpu:
-            for array, values in zip(self._arrays, transitions, strict=True):
-                array[rows] = values
-        else:
-            index = torch.from_numpy(rows).to(ptu.device)
-            for field, values in zip(self._flat, transitions, strict=True):
-                field[index] = torch.as_tensor(values, dtype=field.dtype, device=field.device)
+        stored = (observations, actions, rewards, next_observations, terminated)
+        self._write(self._flat, rows, stored)
+        if self.transitions.rewards is not self._flat[2]:
+            self._write([self.transitions.rewards], rows, [rewards * self._reward_weights])
         self.truncated.reshape(-1)[rows] = truncated
         self.inserted += 1
+
+    @staticmethod
+    def _write(
+        fields: Sequence[torch.Tensor], rows: np.ndarray, values: Sequence[np.ndarray]
+    ) -> None:
+        """Put values `(n, ...)` into fields at `rows (n,)`."""
+        for field, new in zip(fields, values, strict=True):
+            if field.device.type == "cpu":
+                field.numpy()[rows] = new
+            else:
+                index = torch.from_numpy(rows).to(field.device)
+                field[index] = torch.as_tensor(new, dtype=field.dtype, device=field.device)
 
     def fill(self, run: int, transitions: Sequence[np.ndarray]) -> None:
         """Put N transitions, five arrays `(N, ...)` in the order of `Batch`, into an empty ring.
@@ -89,21 +108,30 @@ class ReplayBuffer:
             )
         for field, values in zip(self.storage, transitions, strict=True):
             field[run, :count] = torch.as_tensor(values, dtype=field.dtype)
+        if self.transitions.rewards is not self._flat[2]:
+            learned = self.transitions.rewards.view(self.storage.rewards.shape)
+            learned[run] = self.storage.rewards[run] * float(self._reward_weights[run])
         self.inserted[run] = count
 
-    def sample(self, uniforms: np.ndarray) -> Batch:
-        """Look up transitions at uniform numbers `(S, batch)` in [0, 1).
+    def rows(self, uniforms: np.ndarray) -> np.ndarray:
+        """Turn uniform numbers `(..., S, batch)` in [0, 1) into rows of `transitions`.
 
         Drawing numbers rather than indices lets a run draw far ahead while its ring still grows.
         """
-        rows = (uniforms * self.sizes[:, None]).astype(np.int64)
+        rows: np.ndarray = (uniforms * self.sizes[:, None]).astype(np.int64)
         rows += self._starts[:, None]
-        if self._on_cpu:
-            return Batch(*(torch.from_numpy(array.take(rows, axis=0)) for array in self._arrays))
-        index = torch.from_numpy(rows).to(ptu.device)
-        return Batch(*(field[index] for field in self._flat))
+        return rows
 
     def contents(self, run: int) -> Batch:
         """Return what one ring holds, fields `(size, ...)`, in the order of storage."""
         size = int(self.sizes[run])
         return Batch(*(field[run, :size] for field in self.storage))
+
+
+def look_up(transitions: Batch, rows: np.ndarray) -> Batch:
+    """Return a batch `(S, batch, ...)` of the transitions at `rows (S, batch)`."""
+    if transitions.rewards.device.type == "cpu":
+        # NumPy takes a fifth of the time that PyTorch does.
+        return Batch(*(torch.from_numpy(field.numpy().take(rows, axis=0)) for field in transitions))
+    index = torch.from_numpy(rows).to(transitions.rewards.device)
+    return Batch(*(field[index] for field in transitions))

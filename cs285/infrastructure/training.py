@@ -30,7 +30,6 @@ from cs285.infrastructure.datasets import (
 )
 from cs285.infrastructure.ensemble import make_learner
 from cs285.infrastructure.files import prepare_folder
-from cs285.infrastructure.objective import Batch
 from cs285.infrastructure.random_streams import (
     UniformStreams,
     derive_seed,
@@ -43,6 +42,9 @@ from cs285.infrastructure.rollouts import Evaluation, LockstepEnvs, evaluate
 OBSERVATION_SHAPE = (2,)
 DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
 """Arrays of a dataset in the order of `Batch`."""
+
+RUN_UPDATES_AT_ONCE = 1_000
+"""Updates of all runs between two looks at Ctrl-C and the progress bar, about."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,6 @@ class Trainer:
         self.epsilon = np.array([config.epsilon for config in configs])
         self.explores = runs[0].info.stage == "explore"
         self.warm_up = configs[0].learning_starts if self.explores else 0
-        self.reward_weight = torch.tensor(
-            [[config.reward_weight if self.explores else 1.0] for config in configs],
-            device=ptu.device,
-        )
 
         _seed_global_generators(self.seeds[0])
         agents = [make_agent(config) for config in configs]
@@ -205,7 +203,8 @@ class Trainer:
         """Make room for every transition that is there and every one that will come."""
         online = sum(phase.steps for phase in self.phases if phase.interacts)
         offline = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
-        buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE)
+        weights = [run.config.reward_weight if self.explores else 1.0 for run in self.runs]
+        buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE, weights)
         for index, run in enumerate(self.runs):
             if run.dataset is not None:
                 arrays = run.dataset.arrays()
@@ -223,10 +222,10 @@ class Trainer:
             bar = stack.enter_context(tqdm(total=self.total_steps, desc=title, mininterval=1.0))
             for index, phase in enumerate(self.phases):
                 self._record({"phase": index}, self.step + 1)
-                for remaining in reversed(range(phase.steps)):
-                    self.step += 1
-                    self._train_step(phase)
-                    bar.update()
+                end = self.step + phase.steps
+                while self.step < end:
+                    bar.update(self._advance(phase, end - self.step))
+                    remaining = end - self.step
                     evaluates = self._due(self.options.eval_interval, remaining)
                     draws = self._due(self.options.visualize_interval, remaining)
                     if self._due(self.options.log_interval, remaining):
@@ -245,15 +244,26 @@ class Trainer:
         """Tell whether this step is one of an interval, or the last of its phase."""
         return self.step % interval == 0 or remaining == 0
 
-    def _train_step(self, phase: Phase) -> None:
+    def _advance(self, phase: Phase, most: int) -> int:
+        """Take at most `most` steps, up to the next that something follows; return how many."""
         if phase.interacts:
+            self.step += 1
             self._interact()
-        if self.step > self.warm_up:
-            self.metrics = self.learner.update(self._sample(), self.step)
+            if self.step > self.warm_up:
+                self._learn(self.step, 1)
+            return 1
+        options = self.options
+        for interval in (options.eval_interval, options.visualize_interval, options.log_interval):
+            most = min(most, interval - self.step % interval)
+        taken = self._learn(self.step + 1, min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
+        self.step += taken
+        return taken
 
-    def _sample(self) -> Batch:
-        batch = self.buffer.sample(self.batches.next())
-        return batch._replace(rewards=batch.rewards * self.reward_weight)
+    def _learn(self, first: int, most: int) -> int:
+        """Take at most `most` updates, of which the next is number `first`; return how many."""
+        rows = self.buffer.rows(self.batches.take(most))
+        self.metrics = self.learner.learn(self.buffer.transitions, rows, first)
+        return len(rows)
 
     def _interact(self) -> None:
         """Take one environment step in every run and store its transition."""

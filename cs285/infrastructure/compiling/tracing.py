@@ -1,0 +1,81 @@
+"""Tracing a function of tensors to a flat list of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+aten = torch.ops.aten
+
+
+def trace(
+    function: Callable[..., Any], inputs: Sequence[torch.Tensor], *, decomposes: bool = False
+) -> GraphModule:
+    """Run a pure function of tensors once and return the operations it did, each only once.
+
+    Equal operations on equal operands are merged: RND's loss and bonus share one pass through its
+    networks.
+
+    Args:
+        function: Takes `inputs` and returns a list of tensors.
+        inputs: Examples; the result serves inputs of the same shapes.
+        decomposes: Whether operations are spelt out in PyTorch's core set.
+    """
+    from torch._decomp import core_aten_decompositions
+    from torch._functorch.compile_utils import fx_graph_cse
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    table = {**core_aten_decompositions(), **DECOMPOSITIONS} if decomposes else None
+    traced = make_fx(torch.func.functionalize(function), decomposition_table=table)(*inputs)
+    graph = fx_graph_cse(traced.graph)
+    graph.eliminate_dead_code()
+    return GraphModule(traced, graph)
+
+
+def _softmax(values: torch.Tensor, axis: int, half_to_float: bool) -> torch.Tensor:  # noqa: FBT001 - PyTorch's signature
+    del half_to_float
+    weights = (values - values.amax(axis, keepdim=True)).exp()
+    return weights / weights.sum(axis, keepdim=True)
+
+
+def _log_softmax(values: torch.Tensor, axis: int, half_to_float: bool) -> torch.Tensor:  # noqa: FBT001 - PyTorch's signature
+    del half_to_float
+    return values - _logsumexp(values, [axis], keepdim=True)
+
+
+def _logsumexp(values: torch.Tensor, axes: list[int], keepdim: bool = False) -> torch.Tensor:  # noqa: FBT001, FBT002 - PyTorch's signature
+    largest = values.amax(axes, keepdim=True)
+    total = (values - largest).exp().sum(axes, keepdim=True).log() + largest
+    return total if keepdim else total.squeeze(axes)
+
+
+def _var_mean(
+    values: torch.Tensor,
+    axes: list[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    chosen = list(range(values.dim())) if axes is None else axes
+    mean = values.mean(chosen, keepdim=True)
+    count = values.numel() // mean.numel()
+    divisor = count - (1 if correction is None else correction)
+    variance = (values - mean).square().sum(chosen, keepdim=keepdim) / divisor
+    return variance, mean if keepdim else mean.squeeze(chosen)
+
+
+def _var(values: torch.Tensor, axes: list[int] | None = None, **options: Any) -> torch.Tensor:
+    return _var_mean(values, axes, **options)[0]
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten._softmax.default: _softmax,  # noqa: SLF001 - an operation's name
+    aten._log_softmax.default: _log_softmax,  # noqa: SLF001
+    aten.logsumexp.default: _logsumexp,
+    aten.var.correction: _var,
+    aten.var_mean.correction: _var_mean,
+}
+"""Beyond PyTorch's own."""
