@@ -59,7 +59,8 @@ def numbers(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "bound"), zip(ALGORITHMS, [None, 0.05, None, 0.05, None], strict=True)
+    ("algorithm", "bound"),
+    list(zip(ALGORITHMS, [None, 0.05, None, 0.05, None], strict=True)),
 )
 def test_a_compiled_update_learns_what_the_traced_one_learns(
     make_agent, make_batch, algorithm, bound
@@ -135,6 +136,24 @@ def test_a_run_that_diverged_shows_it_and_leaves_the_others_alone(make_agent, ma
     assert metrics["q_loss"].isnan().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_compiled_acting_is_traced_acting(make_agent, make_batch, algorithm):
+    traced, compiled = (
+        Ensemble([make_agent(algorithm, seed=s) for s in (1, 2)], compiles=compiles)
+        for compiles in (False, True)
+    )
+    epsilon = torch.tensor([0.0, 0.3])
+    for step in range(1, 4):
+        observations = make_batch(2, 9, seed=step).observations
+        expected, found = (
+            x._action_probabilities(observations, epsilon) for x in (traced, compiled)
+        )
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        for learner in (traced, compiled):
+            learner.update(make_batch(2, 17, seed=step), step)  # acting follows what is learned
+    assert list(compiled._compiled_policies.values()) != [None]
+
+
 # Operations
 
 
@@ -172,6 +191,10 @@ def test_products_of_any_shape_and_layout(rows, inner, columns, layout):
         lambda x, y: [x[:, :2].sum(1), x.t() * y[0, 0], x.reshape(-1)[3:9] + 1],
         lambda x, y: [(x + y).t().reshape(3, -1).sum(0), (x * y)[:, None].expand(-1, 2, -1)],
         lambda x, y: [x.gather(1, y.argmax(1, keepdim=True)), x[:, None].squeeze(1)],
+        lambda x, y: [
+            torch.zeros_like(x).scatter(1, y.argmax(1, keepdim=True), 3.0),
+            x.scatter_add(1, y.argmax(1, keepdim=True), y[:, :1]),
+        ],
         lambda x, y: [F.huber_loss(x, y), F.smooth_l1_loss(x, y, reduction="none")],
         lambda x, y: [F.mse_loss(x, y, reduction="none").mean(0), F.relu(x)],
         lambda x, y: [torch.zeros_like(x) + y, torch.ones(3) * x[0, 0], torch.maximum(x, y)],

@@ -197,12 +197,9 @@ def expectile_regression(agent, batch, expectile):
 
 def prediction_errors(agent, batch, weights=None):
     predictor, target = weights or weights_of(agent.rnd_net), weights_of(agent.rnd_target_net)
-    return np.array(
-        [
-            sum((forward(predictor, following) - forward(target, following)) ** 2)
-            for _, _, _, following, _ in rows(batch)
-        ]
-    )
+    scale = agent.rnd_net[0].scale
+    inputs = [(2 * following - 1) * scale for _, _, _, following, _ in rows(batch)]
+    return np.array([sum((forward(predictor, x) - forward(target, x)) ** 2) for x in inputs])
 
 
 # Comparison

@@ -180,14 +180,19 @@ def test_one_runs_ring_is_the_same_whatever_lies_beside_it():
 
 
 @pytest.mark.parametrize("fills", [False, True])
-def test_runs_learn_from_weighted_rewards_and_the_rings_keep_the_true_ones(fills):
-    buffer = ReplayBuffer(2, 3, (2,), reward_weights=[0.0, 2.0])
+def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it(fills):
+    buffer = ReplayBuffer(2, 3, (2,), hides_task=[True, False])
     if fills:
+        *fields, _ = transitions(5, 7)
         for run in range(2):
-            buffer.fill(run, transitions(5, 7))
+            buffer.fill(run, [*fields, np.array([False, True])])
     else:
         insert(buffer, 5, 5)
-        insert(buffer, 7, 7)
-    everything = np.tile([0.0, 0.5], (2, 1))
-    assert sample(buffer, everything).rewards.tolist() == [[0, 0], [-10, -14]]
-    assert [held(buffer, run) for run in range(2)] == [[5, 7], [5, 7]]
+        insert(buffer, 7, 7, terminated=True)
+    batch = sample(buffer, np.tile([0.0, 0.5], (2, 1)))
+    assert batch.rewards.tolist() == [[0, 0], [-5, -7]]
+    assert batch.dones.tolist() == [[False, False], [False, True]]
+    assert batch.observations[0].tolist() == [[5, 5.5], [7, 7.5]]
+    for run in range(2):
+        assert held(buffer, run) == [5, 7]
+        assert buffer.contents(run).dones.tolist() == [False, True]

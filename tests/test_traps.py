@@ -237,7 +237,7 @@ def test_trap_10_figures_do_not_pile_up(tmp_path, monkeypatch):
 @pytest.mark.parametrize("flags", [[], ["--use_reward"]])
 def test_trap_11_use_reward_decides_what_rnd_learns_from(lab, batches, flags):
     (folder,) = lab.run("explore", lab.config("explore", "rnd"), flags=flags)
-    assert len(batches) == 40
+    assert len(batches) == 40 * 4  # updates a step
     expected = -1.0 if flags else 0.0
     assert all((batch.rewards == expected).all() for batch in batches)
     assert (lab.explored("explore_rnd")["rewards"] == -1).all()

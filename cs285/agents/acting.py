@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from cs285.infrastructure import pytorch_util as ptu
 
@@ -44,6 +43,10 @@ def epsilon_greedy(action_values: torch.Tensor, epsilon: torch.Tensor) -> torch.
     The greedy action has probability `1 - epsilon + epsilon / num_actions`, the others
     `epsilon / num_actions` (Sutton and Barto 2018, section 5.4).
     """
-    num_actions = action_values.shape[-1]
-    greedy = functional.one_hot(action_values.argmax(-1), num_actions).to(action_values.dtype)
-    return (1.0 - epsilon) * greedy + epsilon / num_actions
+    return (1.0 - epsilon) * greedy(action_values) + epsilon / action_values.shape[-1]
+
+
+def greedy(action_values: torch.Tensor) -> torch.Tensor:
+    """Return the distribution `(batch, num_actions)` that takes the best action for certain."""
+    best = action_values.argmax(-1, keepdim=True)
+    return torch.zeros_like(action_values).scatter(-1, best, 1.0)

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.distributions import Categorical
-from torch.nn import functional
 
-from cs285.agents.acting import private_generator, sample_action
+from cs285.agents.acting import greedy, private_generator, sample_action
 from cs285.agents.dqn_agent import DQNAgent
 from cs285.infrastructure.objective import MakeOptimizer, Metrics, Objective, hyperparameter
 from cs285.networks.mlp_policy import MLPPolicy
@@ -67,8 +66,7 @@ class AWACAgent(DQNAgent):
     ) -> torch.Tensor:
         """Return `(batch, num_actions)`: the actor while exploring, its mode at `epsilon` 0."""
         probabilities: torch.Tensor = self.actor(observations).probs
-        mode = functional.one_hot(probabilities.argmax(-1), probabilities.shape[-1])
-        return torch.where(epsilon > 0, probabilities, mode.to(probabilities.dtype))
+        return torch.where(epsilon > 0, probabilities, greedy(probabilities))
 
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
         """Choose an action for one observation: the actor's mode, or its sample if exploring."""

@@ -5,7 +5,8 @@
     r_explore = r + rnd_weight * bonus            then DQN on r_explore
     rnd loss  = mean e(s')
 
-The loop passes `r` multiplied by zero unless told to use the reward, so that exploration is pure.
+The loop passes `r` multiplied by zero, and no transition as terminal, unless told to use the
+reward: exploration is pure, and what is novel stays within reach after a goal (section 2.3).
 The error shrinks by orders of magnitude while the predictor learns; the statistic of the newest
 batch follows it at once. Slower averages were tried, and covered less of the four rooms.
 """
@@ -60,8 +61,6 @@ class RNDAgent(DQNAgent):
         self.rnd_optimizer = make_rnd_network_optimizer(self.rnd_net.parameters())
         self.rnd_target_net = make_target_rnd_network(observation_shape)
         for parameter in self.rnd_target_net.parameters():
-            # Far from the predictor's own initial weights, so that the first errors are large.
-            nn.init.normal_(parameter)
             parameter.requires_grad_(False)  # noqa: FBT003 - PyTorch's positional flag
 
     # Bonus

@@ -66,6 +66,9 @@ class BaseConfig(BaseModel):
     learning_starts: Annotated[int, Field(ge=1)] = 500
     """Exploration acts at random and does not learn until it has seen this many steps."""
 
+    updates_per_step: Annotated[int, Field(ge=1, le=100)] = 1
+    """Gradient steps for every environment step, in exploration and online."""
+
     @field_validator("env_name")
     @classmethod
     def _known_environment(cls, value: str) -> str:
@@ -88,9 +91,9 @@ class BaseConfig(BaseModel):
         return (type(self), *sorted(values.items()))
 
     @property
-    def reward_weight(self) -> float:
-        """Factor of the environment's reward while exploring."""
-        return 1.0
+    def explores_purely(self) -> bool:
+        """Whether exploration learns nothing of the task: neither rewards nor terminations."""
+        return False
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build the agent; its weights come from PyTorch's global generator."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from cs285.env_configs.base_config import CriticConfig, Fraction, LearningRate, Size, adam
+from cs285.env_configs.base_config import CriticConfig, Fraction, LearningRate, Positive, Size, adam
 
 
 class RNDConfig(CriticConfig):
@@ -25,34 +25,44 @@ class RNDConfig(CriticConfig):
     """Longer than elsewhere: novelty must be worth a walk of fifty steps through known rooms."""
     rnd_weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the normalised bonus."""
-    rnd_dim: Size = 5
+    learning_starts: Annotated[int, Field(ge=1)] = 150
+    """Earlier than elsewhere: random steps never leave the first room."""
+    updates_per_step: Annotated[int, Field(ge=1, le=100)] = 4
+    """The bonus moves on with the explorer, and the critic must follow it."""
+    rnd_dim: Size = 32
     """Outputs of the random target and of its predictor."""
-    rnd_hidden_size: Size = 400
+    rnd_hidden_size: Size = 64
     """Width of the hidden layers of both."""
     rnd_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of hidden layers of both."""
-    rnd_learning_rate: LearningRate = 1e-3
-    """Adam's step size for the predictor."""
+    rnd_input_scale: Positive = 8.0
+    """Observations reach both as [-scale, scale] instead of [0, 1]. The larger, the closer around
+    a visited state the predictor learns; at 1 a visit teaches it half the maze."""
+    rnd_learning_rate: LearningRate = 5e-5
+    """Adam's step size for the predictor. Slow, so that its error counts visits rather than tells
+    visited from not."""
     use_reward: bool = False
     """Add the environment's reward to the bonus; the flag `--use_reward` says the same."""
 
     @property
-    def reward_weight(self) -> float:
-        """Pure exploration ignores the environment's reward."""
-        return 1.0 if self.use_reward else 0.0
+    def explores_purely(self) -> bool:
+        """Curiosity alone, unless the reward is asked for."""
+        return not self.use_reward
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `RNDAgent`."""
         from cs285.agents.rnd_agent import RNDAgent
         from cs285.infrastructure.pytorch_util import build_mlp
+        from cs285.networks.rescaling import Rescale
 
         def make_network(observation_shape: tuple[int, ...]) -> nn.Module:
-            return build_mlp(
+            network = build_mlp(
                 math.prod(observation_shape),
                 self.rnd_dim,
                 n_layers=self.rnd_num_layers,
                 size=self.rnd_hidden_size,
             )
+            return nn.Sequential(Rescale(self.rnd_input_scale), network)
 
         return RNDAgent(
             observation_shape,

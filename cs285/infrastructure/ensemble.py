@@ -228,6 +228,7 @@ class Ensemble:
         self._metrics: list[str] = []
         self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._compiled: dict[int, CompiledUpdate | None] = {}
+        self._compiled_policies: dict[int, CompiledUpdate | None] = {}
 
     def _target_pairs(self) -> list[tuple[str, str]]:
         """Pair the names of each network's parameters with those of its lagging copy."""
@@ -246,18 +247,40 @@ class Ensemble:
     ) -> np.ndarray:
         """See `Learner.act`: inverts the cumulative distribution at `uniforms`."""
         inputs = ptu.from_numpy(observations), ptu.from_numpy(np.asarray(epsilon, np.float32))
-        held = [self.state[name] for name in self._held]
-        act = self._trace("act", self._act, [*held, *inputs])
-        cumulative = np.cumsum(ptu.to_numpy(act(*held, *inputs)[0]), axis=-1, dtype=np.float64)
+        probabilities = ptu.to_numpy(self._action_probabilities(*inputs))
+        cumulative = np.cumsum(probabilities, axis=-1, dtype=np.float64)
         thresholds = uniforms[..., None] * cumulative[..., -1:]
         actions: np.ndarray = (cumulative <= thresholds).sum(-1)
         return actions
+
+    def _action_probabilities(
+        self, observations: torch.Tensor, epsilon: torch.Tensor
+    ) -> torch.Tensor:
+        """Return pi(. | s) of all runs `(S, n, actions)` at `observations (S, n, ...)`."""
+        tensors = [*(self.state[name] for name in self._held), observations, epsilon]
+        count = observations.shape[1]
+        if self.compiles and count not in self._compiled_policies:
+            self._compiled_policies[count] = self._compile_policy(tensors)
+        if (compiled := self._compiled_policies.get(count)) is not None:
+            result = observations.new_empty((*observations.shape[:2], self.template.num_actions))
+            compiled([*tensors, result], [], np.empty((1, len(observations), 0), np.int64))
+            return result
+        act = self._trace("act", self._act, tensors)
+        probabilities: torch.Tensor = act(*tensors)[0]
+        return probabilities
 
     def _act(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """Return action probabilities of one run, whose state and inputs these are."""
         *held, observations, epsilon = tensors
         state = dict(zip(self._held, held, strict=True))
         return [self._policy.on(state, observations, epsilon)]
+
+    def _compile_policy(self, tensors: Sequence[torch.Tensor]) -> CompiledUpdate | None:
+        """Compile acting as an update of one more tensor, the probabilities."""
+        inputs = [tensor[0] for tensor in tensors]
+        result = self._act(*inputs)[0]
+        graph = trace(lambda *own: self._act(*own[:-1]), [*inputs, result], decomposes=True)
+        return compile_update(graph, len(inputs) + 1, [len(inputs)])
 
     # Learning
 

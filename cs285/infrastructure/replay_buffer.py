@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ class ReplayBuffer:
         num_runs: Number of rings, S.
         capacity: Transitions that each ring can hold.
         observation_shape: Shape of one observation.
-        reward_weights: Factor of each run's rewards in what it learns from; 1 by default. The rings
-            keep the rewards as they were.
+        hides_task: Per run, whether what it learns from shows no rewards (all 0) and no
+            terminations. The rings keep both as they were.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ReplayBuffer:
         num_runs: int,
         capacity: int,
         observation_shape: tuple[int, ...],
-        reward_weights: Sequence[float] | None = None,
+        hides_task: Sequence[bool] = (),
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
@@ -47,14 +47,16 @@ class ReplayBuffer:
         self.truncated = np.zeros(shape, dtype=np.bool_)
         """Where a time limit cut an episode `(S, capacity)`; no part of a batch."""
         self._starts = np.arange(num_runs) * capacity
-        self._reward_weights = np.ones(num_runs, np.float32)
         # Views of `storage` in which all rings follow each other.
-        self._flat = [field.flatten(0, 1) for field in self.storage]
-        self.transitions = Batch(*self._flat)
+        self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))
+        self.transitions = self._flat
         """What the runs learn from, one ring after the other `(S * capacity, ...)`."""
-        if reward_weights is not None and any(weight != 1 for weight in reward_weights):
-            self._reward_weights[:] = reward_weights
-            self.transitions = self.transitions._replace(rewards=self._flat[2].clone())
+        self._shows_task = ~np.array(hides_task or [False] * num_runs)
+        if not self._shows_task.all():
+            self.transitions = self._flat._replace(
+                rewards=torch.zeros_like(self._flat.rewards),
+                dones=torch.zeros_like(self._flat.dones),
+            )
 
     @property
     def sizes(self) -> np.ndarray:
@@ -75,24 +77,13 @@ class ReplayBuffer:
         Only `terminated` becomes `dones` of a batch: after a timeout the future goes on.
         """
         rows = self._starts + self.inserted % self.capacity
-        stored = (observations, actions, rewards, next_observations, terminated)
-        self._write(self._flat, rows, stored)
-        if self.transitions.rewards is not self._flat[2]:
-            self._write([self.transitions.rewards], rows, [rewards * self._reward_weights])
+        _write(self._flat, rows, (observations, actions, rewards, next_observations, terminated))
+        if self.transitions is not self._flat:
+            shown = self._shows_task
+            task = (self.transitions.rewards, self.transitions.dones)
+            _write(task, rows[shown], (rewards[shown], terminated[shown]))
         self.truncated.reshape(-1)[rows] = truncated
         self.inserted += 1
-
-    @staticmethod
-    def _write(
-        fields: Sequence[torch.Tensor], rows: np.ndarray, values: Sequence[np.ndarray]
-    ) -> None:
-        """Put values `(n, ...)` into fields at `rows (n,)`."""
-        for field, new in zip(fields, values, strict=True):
-            if field.device.type == "cpu":
-                field.numpy()[rows] = new
-            else:
-                index = torch.from_numpy(rows).to(field.device)
-                field[index] = torch.as_tensor(new, dtype=field.dtype, device=field.device)
 
     def fill(self, run: int, transitions: Sequence[np.ndarray]) -> None:
         """Put N transitions, five arrays `(N, ...)` in the order of `Batch`, into an empty ring.
@@ -108,9 +99,10 @@ class ReplayBuffer:
             )
         for field, values in zip(self.storage, transitions, strict=True):
             field[run, :count] = torch.as_tensor(values, dtype=field.dtype)
-        if self.transitions.rewards is not self._flat[2]:
-            learned = self.transitions.rewards.view(self.storage.rewards.shape)
-            learned[run] = self.storage.rewards[run] * float(self._reward_weights[run])
+        if self._shows_task[run]:
+            start = int(self._starts[run])
+            for shown, own in zip(self.transitions, self._flat, strict=True):
+                shown[start : start + count] = own[start : start + count]
         self.inserted[run] = count
 
     def rows(self, uniforms: np.ndarray) -> np.ndarray:
@@ -126,6 +118,16 @@ class ReplayBuffer:
         """Return what one ring holds, fields `(size, ...)`, in the order of storage."""
         size = int(self.sizes[run])
         return Batch(*(field[run, :size] for field in self.storage))
+
+
+def _write(fields: Iterable[torch.Tensor], rows: np.ndarray, values: Iterable[np.ndarray]) -> None:
+    """Put values `(n, ...)` into fields at `rows (n,)`."""
+    for field, new in zip(fields, values, strict=True):
+        if field.device.type == "cpu":
+            field.numpy()[rows] = new
+        else:
+            index = torch.from_numpy(rows).to(field.device)
+            field[index] = torch.as_tensor(new, dtype=field.dtype, device=field.device)
 
 
 def look_up(transitions: Batch, rows: np.ndarray) -> Batch:

@@ -101,13 +101,18 @@ class Settings(Protocol):
         ...
 
     @property
+    def updates_per_step(self) -> int:
+        """Gradient steps for every environment step."""
+        ...
+
+    @property
     def batch_size(self) -> int:
         """Transitions in a batch."""
         ...
 
     @property
-    def reward_weight(self) -> float:
-        """Factor of the environment's reward while exploring."""
+    def explores_purely(self) -> bool:
+        """Whether exploration learns nothing of the task: neither rewards nor terminations."""
         ...
 
     @property
@@ -155,6 +160,8 @@ class Trainer:
         self.phases = list(phases)
         self.options = options
         self.step = 0
+        self.updates = 0
+        """Gradient steps so far."""
         self.diverged: list[str] = []
         """Names of the runs whose metrics are no longer finite."""
         self.metrics: dict[str, torch.Tensor] = {}
@@ -169,7 +176,8 @@ class Trainer:
 
         _seed_global_generators(self.seeds[0])
         agents = [make_agent(config) for config in configs]
-        compiles = compiling.pays(options.compile, self.total_steps)
+        self.updates_per_step = configs[0].updates_per_step
+        compiles = compiling.pays(options.compile, self._total_updates())
         self.learner = make_learner(agents, compiles=compiles)
         self.buffer = self._make_buffer()
         self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
@@ -187,6 +195,11 @@ class Trainer:
         """Steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
+    def _total_updates(self) -> int:
+        """Return the gradient steps of all phases, those of the warm-up included."""
+        ratio = self.updates_per_step
+        return sum(phase.steps * (ratio if phase.interacts else 1) for phase in self.phases)
+
     def _online_start(self) -> int | None:
         """Return the step after which a run that began offline goes online, if it does."""
         offline = 0
@@ -203,8 +216,8 @@ class Trainer:
         """Make room for every transition that is there and every one that will come."""
         online = sum(phase.steps for phase in self.phases if phase.interacts)
         offline = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
-        weights = [run.config.reward_weight if self.explores else 1.0 for run in self.runs]
-        buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE, weights)
+        hides_task = [self.explores and run.config.explores_purely for run in self.runs]
+        buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE, hides_task)
         for index, run in enumerate(self.runs):
             if run.dataset is not None:
                 arrays = run.dataset.arrays()
@@ -249,20 +262,22 @@ class Trainer:
         if phase.interacts:
             self.step += 1
             self._interact()
-            if self.step > self.warm_up:
-                self._learn(self.step, 1)
+            due = self.updates_per_step if self.step > self.warm_up else 0
+            while due:
+                due -= self._learn(due)
             return 1
         options = self.options
         for interval in (options.eval_interval, options.visualize_interval, options.log_interval):
             most = min(most, interval - self.step % interval)
-        taken = self._learn(self.step + 1, min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
+        taken = self._learn(min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
         self.step += taken
         return taken
 
-    def _learn(self, first: int, most: int) -> int:
-        """Take at most `most` updates, of which the next is number `first`; return how many."""
+    def _learn(self, most: int) -> int:
+        """Take at most `most` updates, at least one; return how many."""
         rows = self.buffer.rows(self.batches.take(most))
-        self.metrics = self.learner.learn(self.buffer.transitions, rows, first)
+        self.metrics = self.learner.learn(self.buffer.transitions, rows, self.updates + 1)
+        self.updates += len(rows)
         return len(rows)
 
     def _interact(self) -> None:

@@ -288,7 +288,8 @@ class _Lowering:
             aten.amax.default: self._amax,
             aten.argmax.default: self._argmax,
             aten.gather.default: self._gather,
-            aten.scatter_add.default: self._scatter_add,
+            aten.scatter_add.default: self._scatter,
+            aten.scatter.value: self._scatter,
         }
         if target not in rules:
             raise UnsupportedOperationError(f"operation {target}")
@@ -416,22 +417,25 @@ class _Lowering:
 
         return Formula(places.shape, values.dtype, spell)
 
-    def _scatter_add(self, node: Node) -> Formula:
-        axis = _arguments(node)[1]
-        base, index, source = (self.values[x] for x in _arguments(node) if isinstance(x, Node))
-        axis = axis % len(base.shape)
-        same = (*base.shape[:axis], 1, *base.shape[axis + 1 :])
-        if index.shape != same or source.shape != same:
-            raise UnsupportedOperationError("scatter_add of more than one element a row")
+    def _scatter(self, node: Node) -> Formula:
+        """Put or add one element into each row along an axis."""
+        base, axis, index, source = _arguments(node)
+        into, places = self.values[base], self.values[index]
+        axis = axis % len(into.shape)
+        if places.shape != (*into.shape[:axis], 1, *into.shape[axis + 1 :]):
+            raise UnsupportedOperationError("a scatter of more than one element a row")
+        values = self._operand(source, places.shape)
+        adds = node.target is aten.scatter_add.default
 
         def spell(indices: Indices, accesses: list[Access]) -> str:
             row = (*indices[:axis], "0", *indices[axis + 1 :])
-            place = index.read(row, accesses)
-            added = source.read(row, accesses)
-            start = base.read(indices, accesses)
-            return f"({start} + ({indices[axis]} == {place} ? {added} : 0.0f))"
+            is_here = f"{indices[axis]} == {places.read(row, accesses)}"
+            new, old = values(row, accesses), into.read(indices, accesses)
+            return (
+                f"({is_here} ? {old} + {new} : {old})" if adds else f"({is_here} ? {new} : {old})"
+            )
 
-        return Formula(base.shape, base.dtype, spell)
+        return Formula(into.shape, into.dtype, spell)
 
     # Reductions
 

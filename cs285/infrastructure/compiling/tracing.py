@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.fx import GraphModule
+from torch.fx import Graph, GraphModule, Node
 
 aten = torch.ops.aten
 
@@ -25,14 +25,26 @@ def trace(
         decomposes: Whether operations are spelt out in PyTorch's core set.
     """
     from torch._decomp import core_aten_decompositions
-    from torch._functorch.compile_utils import fx_graph_cse
     from torch.fx.experimental.proxy_tensor import make_fx
 
     table = {**core_aten_decompositions(), **DECOMPOSITIONS} if decomposes else None
     traced = make_fx(torch.func.functionalize(function), decomposition_table=table)(*inputs)
-    graph = fx_graph_cse(traced.graph)
-    graph.eliminate_dead_code()
-    return GraphModule(traced, graph)
+    _merge_equal_operations(traced.graph)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def _merge_equal_operations(graph: Graph) -> None:
+    """Let every operation on the same operands happen once; all of them are pure."""
+    seen: dict[str, Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_function":
+            # Nodes print as their names, which are unique; other operands as what they are.
+            first = seen.setdefault(f"{node.target} {node.args!r} {node.kwargs!r}", node)
+            if first is not node:
+                node.replace_all_uses_with(first)
+                graph.erase_node(node)
 
 
 def _softmax(values: torch.Tensor, axis: int, half_to_float: bool) -> torch.Tensor:  # noqa: FBT001 - PyTorch's signature
