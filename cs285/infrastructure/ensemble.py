@@ -82,7 +82,11 @@ def is_stackable(agent: Any) -> bool:
     own = [c for c in type(agent).__mro__ if c not in nn.Module.__mro__]
     if not all(vars(c).get("stackable", False) for c in own):
         return False
-    return all(_is_plain_adam(objective.optimizer) for objective in agent.objectives)
+    try:
+        objectives = agent.objectives
+    except NotImplementedError:  # not written yet, in a starter: `update` trains the agent
+        return False
+    return all(_is_plain_adam(objective.optimizer) for objective in objectives)
 
 
 def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
