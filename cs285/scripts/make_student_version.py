@@ -1,0 +1,49 @@
+"""Makes the starter for students: this repository without what they write and without graders.
+
+python cs285/scripts/make_student_version.py --out ../hw5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import cs285
+from cs285.grading.student_version import make_student_version
+from cs285.infrastructure.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the starter; return 0, or 2 if it cannot be made."""
+    parser = argparse.ArgumentParser(
+        description="Write this repository to a new folder with a TODO in the place of everything "
+        "that students write, and without tests and graders. See docs/handin.md."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a folder that is new or empty")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    chosen = parser.parse_args(arguments)
+    root = Path(next(iter(cs285.__path__))).parent
+    try:
+        gaps = make_student_version(root, chosen.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if chosen.json:
+        gaps_as_json = [asdict(gap) for gap in gaps]
+        print(json.dumps({"out": str(chosen.out), "to_write": gaps_as_json}, indent=2))
+        return 0
+    print(f"{chosen.out}: {len(gaps)} bodies are to be written")
+    for file, members in groupby(gaps, key=lambda gap: gap.file):
+        print(f"  {file}")
+        for gap in members:
+            print(f"    {gap.name}: {gap.todo}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

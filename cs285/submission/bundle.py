@@ -1,0 +1,240 @@
+"""Puts runs and code into one zip, as the last section of the handout wants it."""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import write_atomically
+from cs285.infrastructure.statistics import final_return
+from cs285.report.runs import ALGORITHMS, LeftOut, collect
+from cs285.submission.runs import QUESTIONS, Entry, Missing, choose, missing_runs
+from cs285.submission.thinning import Limits, take_inventory, thin
+
+LIMIT = 15_000_000
+"""Bytes that a hand-in has to stay below."""
+POINTS = (None, 5_000, 2_000, 1_000, 500, 200, 100)
+"""With the default log interval a run has 100 points of a scalar."""
+FIGURES = ((None, None), (None, 256), (3, 256), (2, 256), (1, 256))
+"""Figures of a tag, and colours of a figure; the handout needs the last one."""
+LEVELS = tuple(Limits(points, *figures) for figures in FIGURES for points in POINTS)
+"""How much of the logs stays: the first of these that is small enough. Figures go last."""
+CODE = (
+    "cs285", "experiments", "LICENSE", "pyproject.toml", "requirements.txt", "setup.py",
+)  # fmt: skip
+CODE_SUFFIXES = {"", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp"}
+RUN_FILES = ("config.yaml", "summary.json")
+"""What of a run goes in beside its event files. Pictures are in these, weights nobody asks for."""
+
+
+README = """\
+# Exploration and offline reinforcement learning: hand-in
+
+Python 3.11 or newer; `pip install -r requirements.txt`, then `pip install -e .`
+
+All figures and tables: `python cs285/scripts/make_report.py --data_dir data`
+
+A run again, from the settings in its folder (explore before learning from what was explored):
+`python cs285/scripts/run_hw5_explore.py -cfg data/FOLDER/config.yaml --dataset_dir datasets`,
+and likewise with `run_hw5_offline.py` and `run_hw5_finetune.py`
+
+| run | environment | algorithm | seed | steps | final return |
+|---|---|---|---|---|---|"""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A hand-in that was written."""
+
+    out: Path
+    size: int
+    entries: Sequence[Entry]
+    limits: Limits
+    thinned: Mapping[str, Mapping[str, tuple[int, int]]]
+    """By folder and tag: how many values there were, and how many remain."""
+    left_out: Sequence[LeftOut]
+    missing: Sequence[Missing]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "out": str(self.out),
+            "bytes": self.size,
+            "runs": [
+                {
+                    "folder": entry.folder,
+                    "source": str(entry.source),
+                    "passed_over": list(entry.passed_over),
+                }
+                for entry in self.entries
+            ],
+            "thinned": self.thinned,
+            "left_out": [run._asdict() for run in self.left_out],
+            "missing": [runs._asdict() for runs in self.missing],
+        }
+
+
+def make_submission(
+    data_dir: Path, root: Path, out: Path, *, allow_missing: bool = False
+) -> Submission:
+    """Write the hand-in, whole or not at all.
+
+    Args:
+        data_dir: Where run folders lie.
+        root: The folder that holds `cs285` and `experiments`.
+        out: The zip; one that is there is replaced.
+        allow_missing: Go on although a question has no runs.
+
+    Raises:
+        UserError: If runs are missing, or nothing makes the hand-in small enough.
+    """
+    collection = collect(data_dir)
+    missing = missing_runs(collection)
+    if missing and not allow_missing:
+        raise UserError(_complaint(missing, collection.left_out))
+    entries = choose(collection, data_dir)
+    for folder, count in Counter(entry.folder for entry in entries).items():
+        if count > 1:
+            raise UserError(f"{data_dir}: {count} different runs are called {folder}; keep one")
+    try:
+        contents = _Contents(entries, root, missing)
+        packed, limits = contents.pack_within_limit()
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    if packed is None:
+        raise UserError(
+            f"{len(entries)} runs do not fit into {LIMIT:,} bytes, even with {limits.describe()}; "
+            f"move the runs of some seeds out of {data_dir}"
+        )
+    write_atomically(out, lambda file: file.write(packed))
+    left_out = [*collection.left_out, *contents.links]
+    return Submission(
+        out, len(packed), entries, limits, contents.thinned(limits), left_out, missing
+    )
+
+
+def _complaint(missing: Sequence[Missing], left_out: Sequence[LeftOut]) -> str:
+    lines = ["runs are missing; make them, or hand in without them by --allow_missing"]
+    lines += [f"{section}: {what}\n    {command}" for section, what, command in missing]
+    lines += [f"left out {name}: {reason}" for name, reason in left_out]
+    return "\n  ".join(lines)
+
+
+class _Contents:
+    """Everything that goes into a hand-in, in as much detail as there is room for."""
+
+    def __init__(self, entries: Sequence[Entry], root: Path, missing: Sequence[Missing]) -> None:
+        self.entries = entries
+        self.missing = missing
+        self.links: list[LeftOut] = []
+        """What was not followed."""
+        self.code = {path.relative_to(root).as_posix(): path for path in self._code(root)}
+        self.logs: dict[str, list[Path]] = {}
+        self.notes: dict[str, Path] = {}
+        for entry in entries:
+            files = self._regular(sorted(entry.source.iterdir()))
+            self.logs[entry.folder] = [path for path in files if "tfevents" in path.name]
+            for path in files:
+                if path.name in RUN_FILES:
+                    self.notes[f"data/{entry.folder}/{path.name}"] = path
+        self.inventories = {
+            path: take_inventory(path) for paths in self.logs.values() for path in paths
+        }
+
+    def _code(self, root: Path) -> Iterator[Path]:
+        for name in CODE:
+            entry = root / name
+            files = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+            for path in self._regular(files):
+                folders = path.relative_to(root).parts[:-1]
+                hidden = any(part.startswith((".", "__")) for part in folders)
+                # Older versions of the homework log to cs285/data.
+                is_data = folders[1:2] == ("data",)
+                if path.suffix in CODE_SUFFIXES and not (hidden or is_data):
+                    yield path
+
+    def _regular(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the files among paths and note the links, which are not followed."""
+        self.links += [
+            LeftOut(str(path), "is a link; what it points to is not handed in")
+            for path in paths
+            if path.is_symlink()
+        ]
+        return [
+            path
+            for path in paths
+            if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+        ]
+
+    def thinned(self, limits: Limits) -> dict[str, dict[str, tuple[int, int]]]:
+        """Return the tags that lose values, by folder: how many there are, how many remain."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        for folder, paths in self.logs.items():
+            for path in paths:
+                for tag, (count, remaining) in self.inventories[path].kept(limits).items():
+                    if remaining < count:
+                        before = found.setdefault(folder, {}).get(tag, (0, 0))
+                        found[folder][tag] = (before[0] + count, before[1] + remaining)
+        return found
+
+    def pack_within_limit(self) -> tuple[bytes | None, Limits]:
+        """Return the zip with as much as fits, and how much that is; None if nothing does."""
+        for limits in LEVELS:
+            packed = self._pack(limits)
+            if packed is not None:
+                break
+        return packed, limits
+
+    def _pack(self, limits: Limits) -> bytes | None:
+        """Return the zip, the same one for the same contents; None if it gets too large."""
+        least = sum(inventory.least_size(limits) for inventory in self.inventories.values())
+        if least >= LIMIT:
+            return None
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, data in self._members(limits):
+                info = zipfile.ZipInfo(name)  # of 1980, whenever it is made
+                info.create_system = 3  # Unix, so that the mode counts
+                info.external_attr = (stat.S_IFREG | 0o644) << 16
+                archive.writestr(info, data, zipfile.ZIP_DEFLATED, compresslevel=9)
+                if buffer.tell() >= LIMIT:
+                    return None
+        packed = buffer.getvalue()
+        return packed if len(packed) < LIMIT else None
+
+    def _members(self, limits: Limits) -> Iterator[tuple[str, bytes]]:
+        yield "README.md", self._readme(limits).encode()
+        for name, path in sorted((self.code | self.notes).items()):
+            yield name, path.read_bytes()
+        for folder, paths in self.logs.items():
+            for path in paths:
+                inventory = self.inventories[path]
+                changes = inventory.changes(limits)
+                data = thin(path, inventory, limits) if changes else path.read_bytes()
+                yield f"data/{folder}/{path.name}", data
+
+    def _readme(self, limits: Limits) -> str:
+        rows = []
+        for entry in self.entries:
+            run = entry.run
+            returns = run.curves.get("eval_return")
+            final = f"{final_return(returns.values):.1f}" if returns else ""
+            cells = (run.env_id, ALGORITHMS[run.algorithm], run.seed, f"{run.steps:,}", final)
+            rows.append(f"| `{entry.folder}` | {' | '.join(map(str, cells))} |")
+        parts = [README, *rows, "", *(f"- `{key}_`: {name}" for key, name in QUESTIONS.items())]
+        if limits != Limits():
+            parts += ["", f"Logs are thinned: {limits.describe()}."]
+        if self.missing:
+            parts += [
+                "",
+                "Not there:",
+                *(f"- {runs.section}: {runs.what}" for runs in self.missing),
+            ]
+        return "\n".join(parts) + "\n"

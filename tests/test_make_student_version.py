@@ -1,0 +1,476 @@
+"""The starter lacks what students write, and nothing else."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_training import random_walk
+
+from cs285.grading.checking import check_files
+from cs285.grading.judging import CORRECT, UNJUDGED, UNSOLVED, VARIANT
+from cs285.grading.sandbox import Sandbox
+from cs285.grading.sources import read_solution
+from cs285.grading.student_version import (
+    PUBLISHED,
+    WRITTEN,
+    make_student_version,
+    published_files,
+    restore,
+    strip,
+)
+from cs285.infrastructure.datasets import save_dataset
+from cs285.infrastructure.errors import UserError
+from cs285.scripts import make_student_version as script
+
+ROOT = Path(__file__).parents[1]
+STUDENT_FILES = Path(__file__).parent / "student_files"
+REQUIRED = {
+    (file.removeprefix("cs285/agents/"), name.split(".")[-1])
+    for file, bodies in WRITTEN.items()
+    for name, todo in bodies.items()
+    if not todo.startswith("optional")
+}
+HELPERS = {"compute_errors"}
+"""Required, but not by the assignment's name, so that the checker does not look for it."""
+GIVEN = {
+    "RandomAgent": {"__init__", "update"},
+    "DQNAgent": {"__init__", "critic_objective", "target_networks", "update_target_critic"},
+    "CQLAgent": {"__init__"},
+    "AWACAgent": {"__init__", "actor_objective"},
+    "IQLAgent": {
+        "__init__", "critic_objective", "value_objective", "target_networks",
+        "update_target_value_critic",
+    },
+    "RNDAgent": {
+        "__init__", "exploration_objective", "rnd_objective", "num_aux_plots", "plot_aux",
+    },
+}  # fmt: skip
+ALONE = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+"""
+"""Keeps an editable install from finding what the starter does not have."""
+DRIVER = f"""{ALONE}
+import contextlib, io, json, runpy
+ends = []
+for script, *flags in json.loads(sys.argv[1]):
+    sys.argv = [script, *flags]
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        try:
+            runpy.run_path(script, run_name="__main__")
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code
+    ends.append((status, said.getvalue()))
+print(json.dumps(ends))
+"""
+"""Runs scripts as `python` would, one after the other, and tells how each ended."""
+QUICK = ("--compile", "off", "-neval", "1", "-ngpu", "--steps_fraction", "0.02")
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory):
+    """The starter of this repository."""
+    folder = tmp_path_factory.mktemp("starter") / "hw5"
+    make_student_version(ROOT, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+def run_scripts(folder, *commands):
+    """Runs scripts of a starter with a small dataset; returns their statuses and words."""
+    (folder / "datasets").mkdir(exist_ok=True)
+    save_dataset(folder / "datasets" / "pointmass_easy_rnd_seed1.npz", random_walk(300, seed=0))
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    commands = [(f"cs285/scripts/{script}.py", *flags) for script, *flags in commands]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", DRIVER, json.dumps(commands)],
+        cwd=folder, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def functions(text):
+    """Returns functions and methods by name, as the assignment counts them."""
+    found = {}
+    for node in ast.parse(text).body:
+        members = node.body if isinstance(node, ast.ClassDef) else [node]
+        prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        found |= {prefix + f.name: f for f in members if isinstance(f, ast.FunctionDef)}
+    return found
+
+
+def body_lines(node):
+    """Returns where the lines behind the docstring begin and end."""
+    return slice(node.body[0].end_lineno, node.end_lineno)
+
+
+# What is published
+
+
+def test_files_are_those_of_the_source_but_for_the_chosen_bodies(starter):
+    changed = set()
+    for path in filter(Path.is_file, starter.rglob("*")):
+        relative = path.relative_to(starter).as_posix()
+        if path.read_bytes() != (ROOT / relative).read_bytes():
+            changed.add(relative)
+    assert changed == set(WRITTEN)
+
+
+def test_todos_stand_in_exactly_the_chosen_bodies(starter):
+    found = {
+        (path.relative_to(starter).as_posix(), name)
+        for path in starter.rglob("*.py")
+        for name, node in functions(path.read_text()).items()
+        if "TODO(student)" in "\n".join(path.read_text().splitlines()[body_lines(node)])
+    }
+    chosen = {(file, name) for file, bodies in WRITTEN.items() for name in bodies}
+    assert found == chosen
+    text = "".join(path.read_text() for path in starter.rglob("*.py"))
+    assert text.count("TODO(student)") == len(chosen)
+
+
+def test_putting_the_bodies_back_restores_the_files(starter):
+    for file in WRITTEN:
+        source, text = (ROOT / file).read_text(), (starter / file).read_text()
+        lines, originals = text.splitlines(keepends=True), source.splitlines(keepends=True)
+        sources = functions(source)
+        for name, node in sorted(functions(text).items(), key=lambda one: -one[1].lineno):
+            if "TODO(student)" in "".join(lines[body_lines(node)]):
+                lines[body_lines(node)] = originals[body_lines(sources[name])]
+        assert "".join(lines) == source
+
+
+def test_no_line_of_a_solution_is_published(starter):
+    published = [p.read_text() for p in starter.rglob("*") if p.is_file()]
+    for file in WRITTEN:
+        lines = (ROOT / file).read_text().splitlines()
+        for name, node in functions((ROOT / file).read_text()).items():
+            if name in WRITTEN[file]:
+                for line in (line.strip() for line in lines[body_lines(node)]):
+                    if len(line) > 45 and ("=" in line or line.startswith("return")):
+                        assert not any(line in text for text in published), (name, line)
+
+
+def test_every_method_is_either_given_or_written_by_students():
+    """A new method of an agent has to be put on one of the two sides."""
+    for file, bodies in WRITTEN.items():
+        names = set(functions((ROOT / file).read_text()))
+        for cls in GIVEN.keys() & {name.split(".")[0] for name in names}:
+            given = {f"{cls}.{method}" for method in GIVEN[cls]}
+            written = {name for name in bodies if name.startswith(f"{cls}.")}
+            assert {name for name in names if name.startswith(f"{cls}.")} == given | written
+            assert not given & written
+
+
+def test_what_grades_or_solves_stays_at_home(starter):
+    names = {path.relative_to(starter).as_posix() for path in starter.rglob("*")}
+    assert {"cs285/scripts/make_submission.py", "README.md", "run_hw5.sh"} <= names
+    at_home = ("tests", "benchmarks", "cs285/grading", "docs/grading.md", ".git")
+    scripts = ("check_solution", "grade", "make_gradescope", "make_student_version")
+    assert names.isdisjoint({*at_home, *(f"cs285/scripts/{name}.py" for name in scripts)})
+
+
+def test_caches_hidden_files_and_links_are_not_published(tmp_path):
+    files = ("cs285/a.py", "cs285/__pycache__/a.pyc", "cs285/.cache/b.py", "cs285/.DS_Store",
+             "secret.py", "data/README.md", "data/hw5_run/config.yaml")  # fmt: skip
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "cs285" / "link.py").symlink_to(tmp_path / "secret.py")
+    (tmp_path / "cs285" / "folder").symlink_to(tmp_path / "data")
+    found = [str(path) for path in published_files(tmp_path)]
+    assert found == ["cs285/a.py", "data/README.md"]
+
+
+def test_published_names_are_there():
+    assert all((ROOT / name).exists() for name in PUBLISHED)
+
+
+# What the starter does
+
+
+def test_scripts_name_the_method_to_write(starter, tmp_path):
+    folder = tmp_path / "hw5"
+    shutil.copytree(starter, folder)
+    ends = run_scripts(
+        folder,
+        ("run_hw5_explore", "-cfg", "experiments/exploration/pointmass_easy_random.yaml", *QUICK),
+        ("run_hw5_explore", "-cfg", "experiments/exploration/pointmass_easy_rnd.yaml", *QUICK),
+        ("run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_iql.yaml", *QUICK),
+        ("run_hw5_finetune", "-cfg", "experiments/offline/pointmass_easy_cql.yaml", *QUICK),
+        ("make_submission", "--allow_missing"),
+    )  # fmt: skip
+    methods = (
+        "RandomAgent.get_action", "DQNAgent.get_action", "IQLAgent.update", "DQNAgent.update",
+    )  # fmt: skip
+    for (status, said), method in zip(ends, methods, strict=False):
+        file = f"{method.split('Agent')[0].lower()}_agent.py"
+        assert said.splitlines()[-1] == f"error: {method} is yours to write ({file})"
+        assert status == 1
+        assert "Traceback" not in said
+    assert ends[-1][0] == 0, ends[-1][1]
+    assert "Not graded" in ends[-1][1]
+
+
+def test_every_module_of_the_starter_imports_without_the_graders(starter):
+    everything = (
+        f"{ALONE}import cs285, importlib, pkgutil\n"
+        "for module in pkgutil.walk_packages(cs285.__path__, 'cs285.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(cs285.__path__[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", everything],
+        env={**os.environ, "PYTHONPATH": str(starter)}, cwd=starter, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(starter / "cs285")
+
+
+def test_checker_reports_it_all_unsolved(starter, sandbox):
+    reports = check_files(sandbox, read_solution(starter).files)
+    assert {report.verdict for report in reports} == {UNSOLVED}
+    unsolved = {
+        (report.file, finding.method)
+        for report in reports
+        for finding in report.findings
+        if finding.verdict == UNSOLVED
+    }
+    assert unsolved == {one for one in REQUIRED if one[1] not in HELPERS}
+    others = {f.verdict for report in reports for f in report.findings} - {UNSOLVED}
+    assert others <= {CORRECT, UNJUDGED}
+
+
+def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, tmp_path):
+    """They replace the required ones, and no helper: the loop calls them, and they are right."""
+    folder = tmp_path / "hw5"
+    shutil.copytree(starter, folder)
+    agents = folder / "cs285" / "agents"
+    both = "{**self.update_q(observations, actions, rewards, next_observations, dones), "
+    both += "**self.update_v(observations, actions)}"
+    for file in {file for file, _ in REQUIRED}:
+        theirs = (STUDENT_FILES / file).read_text().replace("errors(", "compute_errors(")
+        theirs = theirs.replace(
+            "self.update_critic(observations, actions, rewards, next_observations, dones)\n"
+            "        metrics[\"actor_loss\"]", f"{both}\n        metrics[\"actor_loss\"]"
+        ) if file == "iql_agent.py" else theirs  # fmt: skip
+        text = (agents / file).read_text()
+        lines, solutions = text.splitlines(), functions(theirs)
+        for name, node in sorted(functions(text).items(), key=lambda one: -one[1].lineno):
+            if (file, name.split(".")[-1]) in REQUIRED:
+                solution = solutions[name]
+                part = theirs.splitlines()[solution.lineno - 1 : solution.end_lineno]
+                lines[node.lineno - 1 : node.end_lineno] = part
+        extra = "import cs285.infrastructure.pytorch_util as ptu\nfrom torch import nn\n"
+        solved = "\n".join(lines).replace("import torch\n", f"import torch\n{extra}", 1) + "\n"
+        (agents / file).write_text(solved)
+    reports = check_files(sandbox, read_solution(folder).files)
+    verdicts = {f.verdict for report in reports for f in report.findings}
+    assert verdicts <= {CORRECT, VARIANT}, [r.as_json() for r in reports]
+    ends = run_scripts(
+        folder,
+        ("run_hw5_explore", "-cfg", "experiments/exploration/pointmass_easy_rnd.yaml", *QUICK),
+        ("run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_iql.yaml",
+         *QUICK[:-1], "0.0005"),
+    )  # fmt: skip
+    assert [status for status, _ in ends] == [0, 0], ends
+
+
+# One file
+
+EXAMPLE = '''
+class A:
+    @staticmethod
+    def f(
+        x,  # the input
+    ):
+        """Says what it does."""
+        # A comment before.
+
+        def inner():
+            return x
+
+        return inner()
+        # A comment behind.
+
+    # A heading.
+
+    def g(self): return 1
+
+
+def h():
+    # The only comment.
+    return 2
+'''
+
+
+def test_everything_but_the_body_stays():
+    text, gaps = strip(EXAMPLE, "a.py", {"A.f": "write it", "h": "this too"})
+    assert (
+        text
+        == '''
+class A:
+    @staticmethod
+    def f(
+        x,  # the input
+    ):
+        """Says what it does."""
+        # TODO(student): write it
+        raise NotImplementedError("A.f is yours to write (a.py)")
+
+    # A heading.
+
+    def g(self): return 1
+
+
+def h():
+    # TODO(student): this too
+    raise NotImplementedError("h is yours to write (a.py)")
+'''
+    )
+    assert [gap.name for gap in gaps] == ["A.f", "h"]
+    assert restore(text, EXAMPLE, ["A.f", "h"]) == EXAMPLE
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_line_ends_and_a_missing_last_one_are_kept(end):
+    source = EXAMPLE.rstrip().replace("\n", end)
+    text, _ = strip(source, "a.py", {"A.f": "write it", "h": "this too"})
+    assert text.count(end) == text.count("\n")
+    assert restore(text, source, ["A.f", "h"]) == source
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (EXAMPLE, "there is no B.f"),
+        ("class B:\n    def f(self): return 1\n", "lines of its own"),
+        ('class B:\n    def f(self):\n        """Doc."""; return 1\n', "lines of its own"),
+        ('class B:\n    def f(self):\n        """Doc."""\n', "nothing but a docstring"),
+        ("class B:\n    def f(self):\n        return 1  # TODO(student)\n", "already"),
+        ("class B:\n    def f(self)\n", "no valid Python (line 2)"),
+    ],
+)
+def test_what_cannot_be_taken_out_is_an_error(source, says):
+    with pytest.raises(UserError, match=r"b\.py") as caught:
+        strip(source, "b.py", {"B.f": "write it"})
+    assert says in str(caught.value)
+
+
+# Markers
+
+
+def test_a_marked_part_is_taken_out():
+    source = '''def f(x):
+    """Marks: # STUDENT: begin"""
+    y = "# STUDENT: end"
+    if x:
+        # STUDENT: begin
+        # How it goes.
+        y = x + 1
+
+        y *= 2
+        # STUDENT: end
+    return y
+'''
+    text, gaps = strip(source, "a.py", {})
+    assert (
+        text
+        == '''def f(x):
+    """Marks: # STUDENT: begin"""
+    y = "# STUDENT: end"
+    if x:
+        # TODO(student): the part that is missing here
+        raise NotImplementedError("f is yours to write (a.py)")
+    return y
+'''
+    )
+    assert [(gap.file, gap.name) for gap in gaps] == [("a.py", "f")]
+    assert restore(text, source, ["f"]) == source
+
+
+BEGIN, END = "    # STUDENT: begin\n", "    # STUDENT: end\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (f"{BEGIN}    x = 1\n", "line 2: '# STUDENT: begin' has no counterpart"),
+        (f"    x = 1\n{END}", "line 3: '# STUDENT: end' has no counterpart"),
+        (f"{BEGIN}{BEGIN}    x = 1\n{END}", "line 2: '# STUDENT: begin' has no counterpart"),
+        (f"{BEGIN}    x = 1\n{END}{END}", "line 5: '# STUDENT: end' has no counterpart"),
+        (f"{END}    x = 1\n{BEGIN}", "line 2: '# STUDENT: end' has no counterpart"),
+        (f"    # STUDENT: start\n    x = 1\n{END}", "'# STUDENT: start' is no marker"),
+        (f"    # student: begin\n    x = 1\n{END}", "'# student: begin' is no marker"),
+        (f"    #STUDENT begin\n    x = 1\n{END}", "'#STUDENT begin' is no marker"),
+        (f"    x = 0  # STUDENT: begin\n    x = 1\n{END}", "is no marker"),
+        (f"{BEGIN}    x = 1\n  # STUDENT: end\n", "not indented like its counterpart"),
+        (f"{BEGIN}{END}    x = 1\n", "does not hold whole statements"),
+        (f"    if x:\n    {BEGIN}        x = 1\n    else:\n    {END}        x = 2\n",
+         "does not hold whole statements"),
+        (f"    x = (\n{BEGIN}    1\n{END}    )\n", "does not hold whole statements"),
+        (f"{BEGIN}    if x:\n{END}        x = 1\n", "does not hold whole statements"),
+        ("    x = 1\n\n# STUDENT: begin\ny = 2\n# STUDENT: end\n", "no part of a function"),
+    ],
+)  # fmt: skip
+def test_markers_at_fault_are_errors(body, says):
+    with pytest.raises(UserError, match=r"a\.py, line") as caught:
+        strip(f"def f(x):\n{body}", "a.py", {})
+    assert says in str(caught.value)
+
+
+def test_a_marked_part_of_a_chosen_body_is_an_error():
+    with pytest.raises(UserError, match="taken out as a whole"):
+        strip(f"def f(x):\n{BEGIN}    x = 1\n{END}", "a.py", {"f": "write it"})
+
+
+# Where it goes
+
+
+@pytest.mark.parametrize("where", ["", "starter", "cs285/starter", ".."])
+def test_a_folder_in_the_repository_or_around_it_is_refused(where, capsys):
+    before = set(ROOT.iterdir())
+    assert script.main(["--out", str(ROOT / where)]) == 2
+    assert "within the repository or holds it" in capsys.readouterr().err
+    assert set(ROOT.iterdir()) == before
+
+
+def test_a_folder_in_use_is_refused_and_left_as_it_is(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert script.main(["--out", str(tmp_path)]) == 2
+    assert script.main(["--out", str(tmp_path / "mine.txt")]) == 2
+    assert capsys.readouterr().err.count("choose a new one") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_nothing_is_written_if_a_marker_is_at_fault(tmp_path):
+    root = tmp_path / "repository"
+    shutil.copytree(ROOT / "cs285" / "agents", root / "cs285" / "agents")
+    (root / "cs285" / "extra.py").write_text("def f():\n    # STUDENT: begin\n    return 1\n")
+    with pytest.raises(UserError, match=r"cs285/extra\.py, line 2"):
+        make_student_version(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (root / "cs285" / "extra.py").unlink()
+    (root / "cs285" / "agents" / "rnd_agent.py").unlink()
+    with pytest.raises(UserError, match=r"there is no cs285/agents/rnd_agent\.py"):
+        make_student_version(root, tmp_path / "out")
+
+
+def test_the_script_says_what_is_to_be_written(tmp_path, capsys):
+    assert script.main(["--out", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    written = {(gap["file"], gap["name"]) for gap in said["to_write"]}
+    assert written == {(file, name) for file, bodies in WRITTEN.items() for name in bodies}
+    assert os.access(tmp_path / "run_hw5.sh", os.X_OK)
