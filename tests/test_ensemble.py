@@ -244,6 +244,26 @@ def test_a_learning_rate_schedule_is_followed(make_batch, gamma):
         np.testing.assert_allclose(weights, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("compiles", [False, True])
+def test_every_run_has_its_own_learning_rate_and_schedule(make_batch, compiles):
+    rates, gammas = (0.1, 0.02, 0.3), (0.9, 1.0, 0.5)
+    bowls = [
+        Bowl(
+            start,
+            make_optimizer=lambda p, lr=rate: torch.optim.Adam(p, lr=lr),
+            make_schedule=lambda o, gamma=gamma: torch.optim.lr_scheduler.ExponentialLR(o, gamma),
+        )
+        for start, rate, gamma in zip(STARTS, rates, gammas, strict=True)
+    ]
+    learner = Ensemble(bowls, compiles=compiles)
+    for step in range(1, 31):
+        learner.update(make_batch(3, 1), step)
+    learner.sync_agents()
+    for bowl, start, rate, gamma in zip(bowls, STARTS, rates, gammas, strict=True):
+        expected, _ = adam_by_hand(start, 30, lambda k, r=rate, g=gamma: r * g ** (k - 1))
+        np.testing.assert_allclose(bowl.network.weight[0].detach(), expected, atol=1e-5)
+
+
 def test_weight_decay_is_not_lost(make_batch):
     _, found = train_bowls(
         make_batch(3, 1),

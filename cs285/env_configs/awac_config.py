@@ -12,7 +12,10 @@ from cs285.env_configs.base_config import CriticConfig, LearningRate, Positive, 
 class ActorConfig(CriticConfig):
     """What agents with an actor share."""
 
-    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {"temperature"}
+    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {
+        "temperature",
+        "actor_learning_rate",
+    }
 
     temperature: Positive = 0.1
     """Lambda in exp(A / lambda). Advantages here are fractions of one step's reward, so 0.1 tells

@@ -103,6 +103,8 @@ class BaseConfig(BaseModel):
 class CriticConfig(BaseConfig):
     """What all agents with a critic share."""
 
+    per_run: ClassVar[frozenset[str]] = BaseConfig.per_run | {"learning_rate"}
+
     hidden_size: Size = 64
     """Width of the critic's hidden layers."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 2

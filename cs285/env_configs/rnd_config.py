@@ -16,6 +16,7 @@ class RNDConfig(CriticConfig):
 
     per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {
         "rnd_weight",
+        "rnd_learning_rate",
         "use_reward",
     }
 

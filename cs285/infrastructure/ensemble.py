@@ -206,13 +206,15 @@ class Ensemble:
         agents: S agents of one class with networks of the same shapes. Hyperparameters that are
             buffers, and learning rates, may differ between them; all others are taken from the
             first.
-        compiles: Whether updates are compiled.
+        compiles: Whether updates and acting are compiled: to C++ of our own on the CPU, by
+            `torch.compile` on a GPU.
     """
 
     def __init__(self, agents: Sequence[nn.Module], *, compiles: bool = False) -> None:
         self.agents: list[Any] = list(agents)
         self.template = self.agents[0]
-        self.compiles = compiles
+        self.compiles = compiles and ptu.device.type == "cpu"
+        self._compiles_traces = compiles and not self.compiles
         parameters, buffers = stack_module_state(self.agents)
         held = {name: tensor.detach() for name, tensor in (parameters | buffers).items()}
         self._held = list(held)
@@ -366,7 +368,8 @@ class Ensemble:
         """Return a function of one run for all runs, as operations on inputs of these shapes."""
         key = (name, *(tuple(tensor.shape) for tensor in inputs))
         if key not in self._traced:
-            self._traced[key] = trace(vmap(function), inputs)
+            graph = trace(vmap(function), inputs)
+            self._traced[key] = torch.compile(graph) if self._compiles_traces else graph
         return self._traced[key]
 
     def _compile(self, batch: Batch) -> CompiledUpdate | None:
