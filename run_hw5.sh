@@ -122,12 +122,12 @@ if [[ ${RUN_EXPLORATION:-1} != 0 ]]; then
   echo "== Exploration"
   run explore random {easy,medium,hard}_random
   run explore rnd {easy,medium,hard}_rnd
-  for size in 20000 10000 5000 1000; do run explore "rnd_$size" "medium_rnd_$size"; done
+  for size in 20000 10000 5000 1000; do run explore "rnd_$size" {medium,hard}_rnd_"$size"; done
   await_all
 fi
 if [[ ${RUN_OFFLINE:-1} != 0 ]]; then
   echo "== Offline learning"
-  run offline cql {easy,medium,hard}_cql medium_cql_alpha{0,0.1,0.5,1,2,5,10} medium_cql_rnd{1000,5000,10000,20000}
+  run offline cql {easy,medium,hard}_cql medium_cql_alpha{0,0.1,0.5,1,2,5,10} {medium,hard}_cql_rnd{1000,5000,10000,20000}
   for algorithm in iql awac dqn; do run offline "$algorithm" {easy,medium,hard}_"$algorithm"; done
   await_all
 fi

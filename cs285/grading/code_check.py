@@ -1,0 +1,116 @@
+"""Checks the agent files of one hand-in in a process of its own, one line of JSON a file.
+
+The checker reads student code with Python's parser, whose time and memory that code decides: a
+grader of many hand-ins gives it a process and an end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cs285.grading.sandbox import PACKAGE
+from cs285.grading.sources import AGENT_FILES, read_solution
+from cs285.grading.unpacking import printable
+from cs285.infrastructure.errors import UserError
+
+SECONDS = 45.0
+"""Wall time for all six files on an idle machine; without endless loops they take under ten."""
+_CLEAN_UP_SECONDS = 5.0
+_TEXT = 400
+
+
+@dataclass(frozen=True)
+class CodeVerdict:
+    """What is said about one agent file."""
+
+    file: str
+    verdict: str
+    share: float
+    """The part of its judged methods that is right."""
+    lines: tuple[str, ...]
+    """A line for every method that is not plainly correct."""
+
+
+def check_code(path: Path, seconds: float | None = None) -> list[CodeVerdict]:
+    """Return the verdicts on the six agent files of a hand-in, in at most so many seconds.
+
+    By default these are `SECONDS`, and more where other processes share the cores.
+    """
+    if seconds is None:
+        seconds = SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    with tempfile.TemporaryDirectory(prefix="cs285-code-", ignore_cleanup_errors=True) as scratch:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
+            [sys.executable, "-B", "-m", "cs285.grading.code_check", str(path.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=PACKAGE.parent,
+            env=os.environ | {"TMPDIR": scratch, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            output, _ = process.communicate(timeout=seconds)
+            reason = "not judged: the checker ended before it"
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_CLEAN_UP_SECONDS)
+            process.kill()
+            output, _ = process.communicate()
+            reason = f"not judged: checking the code took longer than {seconds:.0f} s"
+    lines = [json.loads(line) for line in output.splitlines() if line.endswith(b"}")]
+    if lines and "error" in lines[0]:
+        reason = printable(lines[0]["error"].removeprefix(f"{path.resolve()}: "), _TEXT)
+    found = {line["file"]: _verdict(line) for line in lines if "file" in line}
+    return [found.get(file, CodeVerdict(file, reason, 0.0, ())) for file in AGENT_FILES]
+
+
+def _verdict(report: Mapping[str, Any]) -> CodeVerdict:
+    lines: list[str] = []
+    right = judged = 0
+    for finding in report["findings"]:
+        is_right = finding["verdict"] in {"correct", "accepted variant"}
+        right += is_right
+        judged += is_right or finding["verdict"] != "not judged"
+        if finding["verdict"] != "correct":
+            parts = (finding["method"], finding["verdict"], finding["text"])
+            lines.append(": ".join(printable(part, _TEXT) for part in parts if part))
+    return CodeVerdict(
+        report["file"], report["verdict"], right / judged if judged else 0.0, tuple(lines)
+    )
+
+
+def main() -> None:
+    """Check the hand-in that the command line names."""
+    try:
+        solution = read_solution(Path(sys.argv[1]))
+    except UserError as error:
+        print(json.dumps({"error": str(error)}))
+        return
+    # PyTorch takes seconds to import, which a hand-in without code and its grader can do without.
+    import numpy as np
+    import torch
+
+    from cs285.grading.checking import ALGORITHMS, FileReport, check_file
+    from cs285.grading.sandbox import Sandbox
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng()
+    with Sandbox() as sandbox:
+        for name in ALGORITHMS:
+            findings = check_file(sandbox, name, solution.files, rng)
+            report = FileReport(f"{name}_agent.py", tuple(findings))
+            print(json.dumps(report.as_json()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

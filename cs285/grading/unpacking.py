@@ -1,0 +1,209 @@
+"""Opens a hand-in, a zip or a folder, trusts neither and harms nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cs285.grading.sources import MAX_ENTRIES, UnsafeHandInError, check_members
+from cs285.infrastructure.errors import UserError
+
+MAX_ARCHIVE = 64 << 20
+"""Bytes of a zip that is opened at all: four times what a hand-in may have."""
+MAX_CONTENTS = 4 << 20
+"""Bytes of a zip's table of contents: enough for 20,000 names, read before it is opened."""
+MAX_LOG = 64 << 20
+"""Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
+MAX_DATASET = 4 << 20
+MAX_NOTE = 4 << 10
+"""Bytes of one `config.yaml` or `summary.json`; they have under one thousand."""
+MAX_UNPACKED = 256 << 20
+"""Bytes of all that is unpacked."""
+_LIMITS = {
+    "*tfevents*": MAX_LOG,
+    "*.npz": MAX_DATASET,
+    "config.yaml": MAX_NOTE,
+    "summary.json": MAX_NOTE,
+}
+_SKIPPED = {".git", ".venv", "venv", "node_modules"}
+JUNK = ("__MACOSX", ".DS_Store", "__pycache__", "*.pyc", ".git", ".venv", "venv", ".*_cache")
+_TO_MEASURE = 64 << 20
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """The files of a hand-in, those that matter in reach."""
+
+    root: Path
+    """Where they can be read."""
+    files: Mapping[PurePosixPath, int]
+    """Bytes of every file, by its path."""
+    packed: int
+    """Bytes of the zip, or nearly those that a zip of the folder would have."""
+    problems: tuple[str, ...]
+    """What is not read, and why."""
+
+    def has(self, path: PurePosixPath) -> bool:
+        """Tell whether a file is there and may be read."""
+        return (
+            path in self.files
+            and self.files[path] <= _limit(path)
+            and not is_junk(path)
+            and (self.root / path).exists()
+        )
+
+    def find(self, pattern: str) -> list[PurePosixPath]:
+        """Return the paths of all files that may be read, by a pattern of their name."""
+        names = (path for path in self.files if fnmatch.fnmatchcase(path.name, pattern))
+        return sorted(path for path in names if self.has(path))
+
+
+def printable(text: object, longest: int = 150) -> str:
+    """Return text from a hand-in as it may be shown: short and without control characters."""
+    plain = re.sub(r"[^ -~]", lambda found: ascii(found[0])[1:-1], str(text))
+    return plain if len(plain) <= longest else f"{plain[: longest - 3]}..."
+
+
+def is_junk(path: PurePosixPath) -> bool:
+    """Tell whether a file is one that computers leave behind."""
+    return any(fnmatch.fnmatchcase(part, pattern) for part in path.parts for pattern in JUNK)
+
+
+@contextmanager
+def open_hand_in(path: Path) -> Iterator[HandIn]:
+    """Make the files of a hand-in readable for as long as the context lasts.
+
+    Raises:
+        UnsafeHandInError: If a zip is not safe to unpack, or broken, or a folder has no end.
+        UserError: If there is no such path.
+    """
+    if path.is_dir():
+        yield _look_into(path)
+    elif path.is_file():
+        with tempfile.TemporaryDirectory(prefix="cs285-hand-in-") as folder:
+            yield _unpack(path, Path(folder))
+    else:
+        raise UserError(f"{path}: there is no such folder or zip file")
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive whose table of contents has been looked at.
+
+    Raises:
+        UnsafeHandInError: If it is unsafe or broken, also while the context lasts.
+    """
+    try:
+        with path.open("rb") as file:
+            _check_size(file.fileno())
+            with zipfile.ZipFile(file) as archive:
+                check_members(archive.infolist())
+                for member in archive.infolist():
+                    if member.compress_type not in _METHODS:
+                        name = printable(member.filename)
+                        raise UnsafeHandInError(f"{name!r} is packed by an uncommon method")
+                yield archive
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
+        raise UnsafeHandInError(f"not a zip that can be read ({printable(error)})") from None
+
+
+def _check_size(descriptor: int) -> None:
+    """Look at the end of a zip: a long table of contents takes memory before it can be judged."""
+    size = os.fstat(descriptor).st_size
+    if size > MAX_ARCHIVE:
+        raise UnsafeHandInError(f"{size / 1e6:,.0f} MB: a hand-in that large is not opened")
+    tail = os.pread(descriptor, 1 << 17, max(0, size - (1 << 17)))
+    end = tail.rfind(b"PK\5\6")
+    contents = struct.unpack_from("<I", tail, end + 12)[0] if 0 <= end <= len(tail) - 22 else 0
+    # Zip64 tells another size elsewhere, for archives beyond what is opened here.
+    if contents > MAX_CONTENTS or b"PK\6\7" in tail[max(0, end - 20) : max(0, end)]:
+        raise UnsafeHandInError("a zip bomb: its table of contents is too long")
+
+
+def _unpack(path: Path, root: Path) -> HandIn:
+    files: dict[PurePosixPath, int] = {}
+    problems: list[str] = []
+    total = 0
+    with open_zip(path) as archive:
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            name = PurePosixPath(member.filename.replace("\\", "/"))
+            if name in files:
+                raise UnsafeHandInError(f"the name {printable(name)!r} comes twice")
+            files[name] = member.file_size
+            limit = _limit(name)
+            if not limit or is_junk(name):
+                continue
+            total += member.file_size
+            if member.file_size > limit or total > MAX_UNPACKED:
+                problems.append(_too_large(name, member.file_size))
+                continue
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as packed, (root / name).open("xb") as file:
+                shutil.copyfileobj(packed, file)
+    return HandIn(root, files, path.stat().st_size, tuple(problems))
+
+
+def _look_into(root: Path) -> HandIn:
+    files: dict[PurePosixPath, int] = {}
+    problems: list[str] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(set(folders) - _SKIPPED)
+        if len(files) + len(folders) + len(names) > MAX_ENTRIES:
+            raise UnsafeHandInError(f"more than {MAX_ENTRIES:,} files")
+        for name in (*folders, *sorted(names)):
+            path = Path(folder) / name
+            relative = PurePosixPath(path.relative_to(root).as_posix())
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                files[relative] = status.st_size
+                if 0 < _limit(relative) < status.st_size:
+                    problems.append(_too_large(relative, status.st_size))
+            elif not stat.S_ISDIR(status.st_mode):
+                problems.append(f"{printable(relative)}: a link or device, not a file; not read")
+    return HandIn(root, files, _measure(root, files), tuple(problems))
+
+
+def _measure(root: Path, files: Mapping[PurePosixPath, int]) -> int:
+    """Return about how many bytes the files would have in a zip."""
+    total = read = 0
+    for name, size in files.items():
+        read += size
+        packed = size
+        if read <= _TO_MEASURE:
+            with suppress(OSError):
+                packed = len(zlib.compress((root / name).read_bytes()))
+        total += packed
+    return total
+
+
+def _limit(path: PurePosixPath) -> int:
+    """Return how large a file may be to be read; 0 for one that nothing is read from."""
+    return next(
+        (limit for pattern, limit in _LIMITS.items() if fnmatch.fnmatchcase(path.name, pattern)), 0
+    )
+
+
+def _too_large(path: PurePosixPath, size: int) -> str:
+    return f"{printable(path)}: {size / 1e6:,.3f} MB are too much to read"

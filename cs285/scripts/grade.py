@@ -1,0 +1,72 @@
+"""Grades hand-ins: their files, their logs and their code.
+
+python cs285/scripts/grade.py submit.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cs285.grading.hand_in import GradeResult, grade_path
+from cs285.infrastructure.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Grade and print; return 0 if that went well whatever the grades, 2 if it could not."""
+    parser = argparse.ArgumentParser(
+        description="Grade hand-ins: structure, size, names, logs, results relative to the best "
+        "possible policy, and code, which runs confined in a child process. Nothing is trained. "
+        "See docs/autograder.md."
+    )
+    parser.add_argument(
+        "hand_ins", metavar="HAND_IN", type=Path, nargs="+", help="a zip, or the folder in it"
+    )
+    parser.add_argument("--rubric", type=Path, help="weights and thresholds; default: rubric.yaml")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json"
+    )
+    parser.add_argument("--no_code", action="store_true", help="leave the code unchecked")
+    chosen = parser.parse_args(arguments)
+    if chosen.gradescope and len(chosen.hand_ins) > 1:
+        parser.error("--gradescope takes one hand-in")
+    try:
+        results = [
+            grade_path(path, chosen.rubric, check_code=not chosen.no_code)
+            for path in chosen.hand_ins
+        ]
+        if chosen.gradescope:
+            _write(chosen.gradescope, results[0])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if chosen.json:
+        print(json.dumps([result.as_json() for result in results], indent=2))
+    else:
+        print("\n\n".join(format_grade(result) for result in results))
+    return 0
+
+
+def _write(path: Path, result: GradeResult) -> None:
+    try:
+        path.write_text(json.dumps(result.as_gradescope(), indent=2), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def format_grade(result: GradeResult) -> str:
+    """Write one grade: a line an item, and below it what there is to say."""
+    lines = [result.name]
+    for item in result.items:
+        lines.append(f"  {item.score:6.2f} / {item.maximum:5.2f}  {item.name}")
+        lines += [f"{'':19}{line}" for line in item.message.splitlines()]
+    lines.append(f"  {result.total:6.2f} / {result.maximum:5.2f}  in all, {result.seconds:.0f} s")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Bundles the grader as Gradescope wants it: setup.sh, run_autograder and all that they need.
+
+python cs285/scripts/make_gradescope.py --out autograder.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from cs285.grading.rubric import DEFAULT, load_rubric
+from cs285.grading.sandbox import PACKAGE
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import write_atomically
+
+REQUIREMENTS = PACKAGE.parent / "requirements.txt"
+PROGRAMS = ("setup.sh", "run_autograder")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the zip; return 0, or 2 if that is not possible."""
+    parser = argparse.ArgumentParser(
+        description="Write the zip that Gradescope makes an autograder of. It holds this package "
+        "with its reference solution: it is for staff alone. See docs/autograder.md."
+    )
+    parser.add_argument("--out", type=Path, default=Path("autograder.zip"), help="the zip to write")
+    parser.add_argument("--rubric", type=Path, help="weights and thresholds; default: rubric.yaml")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    chosen = parser.parse_args(arguments)
+    try:
+        files = collect(chosen.rubric)
+        write_atomically(chosen.out, lambda file: _pack(zipfile.ZipFile(file, "w"), files))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    size = chosen.out.stat().st_size
+    if chosen.json:
+        print(json.dumps({"out": str(chosen.out), "files": len(files), "bytes": size}))
+    else:
+        print(f"{chosen.out}: {len(files)} files, {size / 1e3:,.0f} kB")
+    return 0
+
+
+def collect(rubric: Path | None = None) -> dict[PurePosixPath, bytes]:
+    """Return the files of the autograder by their paths.
+
+    Raises:
+        UserError: If the rubric is not usable, or the list of packages is not there.
+    """
+    load_rubric(rubric)
+    if not REQUIREMENTS.is_file():
+        raise UserError(
+            f"There is no {REQUIREMENTS}; the autograder is made from the repository, not from an "
+            "installed package."
+        )
+    files = {
+        PurePosixPath("cs285", path.relative_to(PACKAGE).as_posix()): path.read_bytes()
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    files[PurePosixPath("cs285", DEFAULT.relative_to(PACKAGE).as_posix())] = (
+        rubric or DEFAULT
+    ).read_bytes()
+    files[PurePosixPath(REQUIREMENTS.name)] = REQUIREMENTS.read_bytes()
+    for name in PROGRAMS:
+        files[PurePosixPath(name)] = files.pop(PurePosixPath("cs285/grading/gradescope", name))
+    return files
+
+
+def _pack(archive: zipfile.ZipFile, files: dict[PurePosixPath, bytes]) -> None:
+    """Write all files, in an order and with times that make equal zips of equal files."""
+    with archive:
+        for path, content in sorted(files.items()):
+            member = zipfile.ZipInfo(str(path))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            mode = 0o755 if str(path) in PROGRAMS else 0o644
+            member.external_attr = (0o100000 | mode) << 16
+            archive.writestr(member, content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,849 @@
+"""Hand-ins get the points they deserve, whatever they are made of, and harm nobody."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from cs285.envs.planner import plan
+from cs285.envs.pointmass import PointmassEnv
+from cs285.grading import code_check, runs, unpacking
+from cs285.grading.hand_in import grade_path
+from cs285.grading.logs import read_log
+from cs285.infrastructure.datasets import Dataset, make_manifest, save_dataset
+from cs285.infrastructure.errors import UserError
+from cs285.scripts import grade
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is no installed package
+from tests.hand_ins import START, Simulated, all_runs, edit_log, set_values, write_hand_in
+
+RUBRIC = Path(grade.__file__).parents[1] / "grading" / "rubric.yaml"
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    """Hand-ins that deserve full marks: this project's runs, and runs as public versions log."""
+    root = tmp_path_factory.mktemp("hand_ins")
+    return {ours: write_hand_in(root / str(ours), ours=ours) for ours in (True, False)}
+
+
+@pytest.fixture
+def ours(templates, tmp_path):
+    """A copy to spoil."""
+    return Path(shutil.copytree(templates[True], tmp_path / "submit"))
+
+
+@pytest.fixture
+def public(templates, tmp_path):
+    """A copy to spoil of logs without config.yaml and summary.json."""
+    return Path(shutil.copytree(templates[False], tmp_path / "public"))
+
+
+def graded(path, rubric=None):
+    return grade_path(path, rubric, check_code=False)
+
+
+def lost(result):
+    """Return the items that did not get all their points, with what they say."""
+    return {item.name: item.message for item in result.items if item.score < item.maximum}
+
+
+def logs_item(result):
+    (item,) = (item for item in result.items if item.name == "Logs")
+    return item
+
+
+def zipped(folder, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+    return path
+
+
+def run_folder(hand_in, part):
+    (folder,) = (hand_in / "data").glob(f"*{part}*")
+    return folder
+
+
+def rubric_with(tmp_path, **changes):
+    """Write the rubric with one question of one experiment."""
+    experiment = {
+        "stage": "offline",
+        "algorithms": ["cql"],
+        "environments": ["medium"],
+        "steps": 100_000,
+        "points": 10,
+    }
+    content = yaml.safe_load(RUBRIC.read_text(encoding="utf-8"))
+    content["questions"] = {"q2": {"title": "CQL", "experiments": [experiment | changes]}}
+    path = tmp_path / "rubric.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+# Full marks
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["this project's", "a public version's"])
+def test_whole_hand_in_gets_full_marks(templates, ours):
+    result = graded(templates[ours])
+    assert lost(result) == {}
+    assert result.total == result.maximum == 64
+    assert f"{len(all_runs())} of {len(all_runs())} runs fit" in logs_item(result).message
+
+
+def test_zip_and_folder_around_it_get_the_same(templates, tmp_path):
+    assert lost(graded(zipped(templates[True], tmp_path / "submit.zip"))) == {}
+    shutil.copytree(templates[True], tmp_path / "outer" / "submit")
+    assert lost(graded(zipped(tmp_path / "outer", tmp_path / "wrapped.zip"))) == {}
+
+
+# Files
+
+
+def test_what_is_not_where_it_belongs_costs_points(ours):
+    (ours / "cs285" / "agents" / "iql_agent.py").unlink()
+    (ours / "data" / ".DS_Store").write_text("", encoding="utf-8")
+    (ours / "data").rename(ours / "runs")
+    items = lost(graded(ours))
+    assert set(items) == {"Structure"}
+    for part in ("no folder data/", "lacks iql_agent.py", "runs/.DS_Store"):
+        assert part in items["Structure"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_size_is_that_of_the_zip(tmp_path, packed):
+    folder = tmp_path / "submit"
+    Simulated("offline", "cql", "medium", steps=100_000).write(folder / "data")
+    rubric = rubric_with(tmp_path)
+    rubric.write_text(
+        rubric.read_text(encoding="utf-8").replace("max_megabytes: 15", "max_megabytes: 1"),
+        encoding="utf-8",
+    )
+    # Two megabytes that pack to half of one: one of four letters holds two bits.
+    letters = np.random.default_rng(0).choice(list(b"acgt"), 2 << 20).astype(np.uint8)
+    (folder / "notes.txt").write_bytes(letters.tobytes())
+    path = zipped(folder, tmp_path / "a.zip") if packed else folder
+    assert "Size" not in lost(graded(path, rubric))
+    (folder / "noise").write_bytes(np.random.default_rng(0).bytes(3 << 19))
+    path = zipped(folder, tmp_path / "b.zip") if packed else folder
+    assert lost(graded(path, rubric))["Size"] == "2.1 MB packed, at most 1"
+
+
+def test_names_tell_the_question(ours):
+    folder = run_folder(ours, "medium_dqn")
+    folder.rename(folder.with_name(folder.name.replace("q2_", "q3_")))
+    folder = run_folder(ours, "hard_cql_finetune")
+    folder.rename(folder.with_name(folder.name.replace("q5_", "")))
+    (item,) = (item for item in graded(ours).items if item.name == "Names of run folders")
+    assert item.score == round(3 * 18 / 20, 2)
+    assert "begins with q3, not q2_" in item.message
+    assert "begins with no question, not q5_" in item.message
+
+
+def test_question_may_be_a_folder_around_the_runs(ours):
+    for folder in list((ours / "data").iterdir()):
+        question, name = folder.name.split("_", 1)
+        (ours / "data" / question).mkdir(exist_ok=True)
+        folder.rename(ours / "data" / question / name)
+    assert lost(graded(ours)) == {}
+
+
+# Results
+
+
+def test_points_follow_the_score_below_its_threshold(tmp_path):
+    run = Simulated("offline", "cql", "medium", steps=100_000, success=0.0)
+    run.write(tmp_path / "submit" / "data")
+    rubric = rubric_with(tmp_path, score=0.8)
+    # Every episode fails: -150, which is below the random policy's return.
+    item = graded(tmp_path / "submit", rubric).items[-1]
+    assert item.score == 0
+    best = plan("PointmassMedium-v0")
+    needed = best.random_return + 0.8 * (best.optimal_return - best.random_return)
+    assert f"final return -150.0 on medium, asked for {needed:.1f}" in item.message
+    assert f"best possible {best.optimal_return:.1f}" in item.message
+
+
+def test_half_the_score_is_half_the_points(tmp_path):
+    run = Simulated("offline", "cql", "medium", steps=100_000, ours=False)
+    best = plan("PointmassMedium-v0")
+    wanted = best.random_return + 0.4 * (best.optimal_return - best.random_return)
+    folder = run.write(tmp_path / "submit" / "data")
+    only = {"eval_return": wanted, "eval_ep_len": 1 - wanted}
+
+    def constant(event):
+        if any(entry.tag.startswith("eval") for entry in event.summary.value):
+            del event.summary.value[:]
+            for tag, value in only.items():
+                event.summary.value.add(tag=tag, simple_value=value)
+
+    edit_log(folder, constant)
+    item = graded(tmp_path / "submit", rubric_with(tmp_path, score=0.8)).items[-1]
+    assert item.score == pytest.approx(5, abs=0.01), item.message
+
+
+def test_a_tenth_of_the_steps_is_a_tenth_of_the_points(tmp_path):
+    Simulated("offline", "cql", "medium", steps=10_000).write(tmp_path / "submit" / "data")
+    item = graded(tmp_path / "submit", rubric_with(tmp_path)).items[-1]
+    assert item.score == 1
+    assert "ends at step 10,000 of 100,000" in item.message
+
+
+def test_missing_tags_cost_their_part(tmp_path):
+    run = Simulated("offline", "cql", "medium", steps=100_000)
+    folder = run.write(tmp_path / "submit" / "data")
+
+    def drop(event):
+        return not any(entry.tag == "q_values" for entry in event.summary.value)
+
+    edit_log(folder, drop)  # takes critic_loss along, which is in the same events
+    item = graded(tmp_path / "submit", rubric_with(tmp_path)).items[-1]
+    assert item.score == 5
+    assert "without critic_loss, q_values" in item.message
+
+
+def test_every_seed_that_is_asked_for_counts(tmp_path):
+    for seed in (1, 2):
+        run = Simulated("offline", "cql", "medium", steps=100_000, seed=seed, start=START + seed)
+        run.write(tmp_path / "submit" / "data")
+    two = graded(tmp_path / "submit", rubric_with(tmp_path, seeds=2)).items[-1]
+    three = graded(tmp_path / "submit", rubric_with(tmp_path, seeds=3)).items[-1]
+    assert (two.score, three.score) == (10, 6.67)
+    assert "2 of 3 seeds" in three.message
+
+
+def test_more_runs_never_cost_points(ours):
+    worse = Simulated("offline", "cql", "medium", steps=1_000, seed=5, success=0.0)
+    worse.write(ours / "data")
+    assert lost(graded(ours)) == {}
+
+
+def test_alphas_are_counted_with_dqn_as_zero(ours):
+    shutil.rmtree(run_folder(ours, "cql_alpha10_"))
+    (message,) = lost(graded(ours)).values()
+    assert message == "alphas: 0, 0.1, 1; 4 are asked for"
+
+
+def test_what_is_compared_is_of_one_environment(ours):
+    shutil.rmtree(run_folder(ours, "easy_awac"))
+    Simulated("offline", "awac", "medium", steps=100_000, start=1_795_300_000).write(ours / "data")
+    (name,) = lost(graded(ours))
+    assert name.startswith("q3")
+
+
+# Datasets
+
+
+def explored(folder, *, steps=400):
+    """Write an exploration run on Easy with a dataset of a random walk; return what it covers."""
+    env = PointmassEnv("PointmassEasy-v0")
+    rng = np.random.default_rng(0)
+    rows, visited, goals = [], set(), 0
+    state, info = env.reset(seed=0)
+    for _ in range(steps):
+        action = int(rng.integers(5))
+        visited.add(tuple(info["position"].astype(int)))
+        after, reward, terminated, truncated, info = env.step(action)
+        visited.add(tuple(np.minimum(info["position"].astype(int), 9)))
+        rows.append((state, action, reward, after, terminated, truncated))
+        goals += terminated
+        state, info = env.reset() if terminated or truncated else (after, info)
+    names = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+    kinds = (np.float32, np.int64, np.float32, np.float32, np.bool_, np.bool_)
+    columns = zip(*rows, strict=True)
+    arrays = {n: np.array(c, dtype=k) for n, c, k in zip(names, columns, kinds, strict=True)}
+    free = int((~env.maze.walls).sum())
+    run = Simulated("explore", "rnd", "easy", steps=steps)
+    written = run.write(folder / "data")
+    manifest = make_manifest(run.env_id, {}, 1, arrays)
+    path = folder / "datasets" / f"{run.exp_name}_seed1.npz"
+    path.parent.mkdir()
+    save_dataset(path, Dataset(**arrays, manifest=manifest))
+    return written, path, len(visited) / free, goals
+
+
+def exploration_rubric(tmp_path):
+    return rubric_with(
+        tmp_path,
+        stage="explore",
+        algorithms=["rnd"],
+        environments=["easy"],
+        steps=400,
+        coverage=0.9,
+    )
+
+
+def test_coverage_is_that_of_the_dataset(tmp_path):
+    folder, _, coverage, goals = explored(tmp_path / "submit")
+    edit_log(folder, set_values("coverage", lambda _: coverage))
+    edit_log(folder, set_values("goals_reached", lambda _: goals))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary |= {"coverage": coverage, "goals_reached": goals}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    item = graded(tmp_path / "submit", exploration_rubric(tmp_path)).items[-1]
+    assert 0.2 < coverage < 0.9
+    assert item.score == pytest.approx(10 * coverage / 0.9, abs=0.01), item.message
+    assert f"coverage {coverage:.0%} (the dataset), asked for 90%" in item.message
+
+
+def test_dataset_of_other_coverage_than_logged_does_not_fit(tmp_path):
+    _, _, coverage, _ = explored(tmp_path / "submit")
+    item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))
+    assert item.score == 0
+    assert f"coverage of its dataset is {coverage:.6g}, that of the log 0.97" in item.message
+
+
+@pytest.mark.parametrize("harm", ["pickled", "bomb", "broken"])
+def test_harmful_dataset_is_not_read(tmp_path, harm):
+    _, path, _, _ = explored(tmp_path / "submit")
+    if harm == "pickled":
+        np.savez(path, observations=np.array([Harmful()], dtype=object), manifest=np.array("{}"))
+    elif harm == "bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("actions.npy", bytes(100 << 20))
+    else:
+        path.write_bytes(path.read_bytes()[:500])
+    item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))
+    assert "pointmass_easy_rnd_seed1.npz: " in item.message
+    assert not Harmful.ran
+
+
+class Harmful:
+    ran = False
+
+    def __reduce__(self):
+        return (setattr, (Harmful, "ran", True))
+
+
+# Logs that do not fit
+
+
+def swap_logs(hand_in, one, other):
+    first, second = run_folder(hand_in, one), run_folder(hand_in, other)
+    (a,), (b,) = first.glob("*tfevents*"), second.glob("*tfevents*")
+    a.rename(hand_in / "a")
+    b.rename(first / b.name)
+    (hand_in / "a").rename(second / a.name)
+
+
+SWAPS = [
+    ("medium_dqn", "easy_awac", "actor_loss, which dqn has not"),
+    ("rnd1000", "rnd5000", "the time in the folder's name"),
+    ("rnd_1000", "rnd_20000", "steps"),
+    ("cql_alpha10", "hard_cql_finetune", "train_return, but offline"),
+    ("easy_cql", "alpha1_", "episodes last from 1 to 50 steps here"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "says"), SWAPS, ids=[f"{a}/{b}" for a, b, _ in SWAPS])
+def test_logs_swapped_between_questions_lose_points(ours, one, other, says):
+    swap_logs(ours, one, other)
+    result = graded(ours)
+    assert says in logs_item(result).message
+    assert len(lost(result)) >= 2, "the runs count no longer, either"
+    assert "18 of 20 runs fit" in logs_item(result).message
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Medium-v0_dqn", "Easy-v0_awac"),
+        ("cql0.1_rnd1000", "cql0.1_rnd5000"),
+        ("offline_PointmassMedium-v0_cql10", "finetune"),
+        ("Easy-v0_cql", "Medium-v0_cql1_"),
+    ],
+)
+def test_logs_of_public_versions_swapped_lose_points(public, one, other):
+    swap_logs(public, one, other)
+    result = graded(public)
+    assert "18 of 20 runs fit" in logs_item(result).message
+    assert len(lost(result)) >= 2
+
+
+def test_copied_log_is_that_of_another_run(public):
+    """The folder and the file may be named after any time; the content tells."""
+    original = run_folder(public, "Easy-v0_iql")
+    copy = Simulated("offline", "iql", "medium", steps=100_000, ours=False)
+    folder = copy.write(public / "data")
+    (path,) = folder.glob("*tfevents*")
+    (source,) = original.glob("*tfevents*")
+    path.write_bytes(source.read_bytes())
+    message = logs_item(graded(public)).message
+    assert f"{folder.name} does not fit: its log is that of {original.name}" in message
+    assert f"{original.name} does not fit" not in message, "that is where it belongs"
+    assert "20 of 21 runs fit" in message
+
+
+def test_run_handed_in_for_two_questions_fits(ours, public):
+    for hand_in, part in ((ours, "medium_cql_alpha0.1"), (public, "Medium-v0_cql0.1_2")):
+        folder = run_folder(hand_in, part)
+        shutil.copytree(folder, folder.with_name(folder.name.replace("q2_", "q4_")))
+        assert lost(graded(hand_in)) == {}
+
+
+def test_run_and_its_copy_are_of_one_seed(tmp_path):
+    run = Simulated("offline", "cql", "medium", steps=100_000, ours=False)
+    for question in ("q2", "q4"):
+        run.write(tmp_path / "submit" / "data", f"{question}_{run.name}")
+    item = graded(tmp_path / "submit", rubric_with(tmp_path, seeds=2)).items[-1]
+    assert item.score == 5
+    assert "1 of 2 seeds" in item.message
+
+
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
+def test_log_cut_off_loses_points(public, part):
+    folder = run_folder(public, "finetune")
+    (path,) = folder.glob("*tfevents*")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    result = graded(public)
+    assert "cut off or altered after" in logs_item(result).message
+    assert any(name.startswith("q5") for name in lost(result))
+
+
+@pytest.mark.parametrize("name", ["ours", "public"])
+def test_log_that_ends_early_loses_points(request, name):
+    hand_in = request.getfixturevalue(name)
+    edit_log(run_folder(hand_in, "finetune"), lambda event: event.step <= 60_000)
+    result = graded(hand_in)
+    (lost_here,) = (text for item, text in lost(result).items() if item.startswith("q5"))
+    assert "60,000" in lost_here
+
+
+def consistent(returns):
+    """Return a change after which every episode of all evaluations gives this return."""
+    numbers = {
+        "eval_return": returns, "eval_ep_len": 1 - returns, "eval/return_std": 0,
+        "eval/return_min": returns, "eval/return_max": returns, "eval/ep_len_std": 0,
+        "eval/ep_len_min": 1 - returns, "eval/ep_len_max": 1 - returns,
+    }  # fmt: skip
+
+    def change(event):
+        for entry in event.summary.value:
+            entry.simple_value = numbers.get(entry.tag, entry.simple_value)
+
+    return change
+
+
+def late(change):
+    return lambda event: change(event) if event.step > 5_000 else None
+
+
+def at_once(event):
+    event.wall_time = 1_795_266_000
+
+
+def earlier(event):
+    if event.step > 50_000:
+        event.wall_time -= 4_000
+
+
+def drop_evaluation(event):
+    return event.step != 50_000 or "eval_return" not in str(event)
+
+
+EDITS = {
+    "return": (set_values("eval_return", lambda old: old + 5), "minus the length, and up to 1"),
+    "length": (set_values("eval_ep_len", lambda old: old - 10), "minus the length, and up to 1"),
+    "best": (set_values("eval/return_max", lambda old: old + 3), "returns least and the shortest"),
+    "worst": (
+        late(set_values("eval/ep_len_max", lambda _: 149)),
+        "that fails lasts 150 steps here",
+    ),
+    "mean": (set_values("eval/return_min", lambda _: -1), "lies between least and most"),
+    "spread": (set_values("eval/return_std", lambda old: old / 2 + 1), "the spread of returns"),
+    "long": (set_values("eval_ep_len", lambda _: 500), "from 1 to 150 steps"),
+    "not a number": (set_values("eval_return", lambda _: float("nan")), "does not fit"),
+    "optimum": (consistent(-12), "is expected to return -20.7"),
+    "clock": (earlier, "goes back by"),
+    "speed": (at_once, "100,000 steps of training were logged within 0.00 s"),
+    "gap": (drop_evaluation, "such as that at step 50,000"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_log_does_not_fit(public, edit):
+    change, says = EDITS[edit]
+    if edit == "not a number":
+        # A tag whose values are gone is a tag that is missing.
+        says = "without eval_return"
+    folder = run_folder(public, "Medium-v0_cql10_")
+    edit_log(folder, change)
+    result = graded(public)
+    assert any(item.startswith("q2") for item in lost(result)), edit
+    assert says in "\n".join(lost(result).values())
+
+
+NOTES = {
+    "final return": ("summary.json", "final_return", -21.0, "final_return is -21 in summary.json"),
+    "best return": ("summary.json", "best_return", -1.0, "best_return is -1 in summary.json"),
+    "algorithm": ("summary.json", "algorithm", "dqn", "algorithm is dqn in summary.json and cql"),
+    "time": ("summary.json", "wall_time_s", -500.0, "lasts longer than summary.json tells"),
+    "seed": ("config.yaml", "seed", 7, "with seed 7, not of this folder"),
+    "name": ("config.yaml", "exp_name", "other", "config.yaml is of other with seed 1"),
+    "steps": ("config.yaml", "training_steps", 50_000, "goes on to step 100,000 of 50,000"),
+}
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_notes_that_tell_of_another_run_do_not_fit(ours, note):
+    name, key, value, says = NOTES[note]
+    path = run_folder(ours, "alpha10_") / name
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(
+        (yaml.safe_dump if name == "config.yaml" else json.dumps)(content | {key: value})
+    )
+    result = graded(ours)
+    assert says in logs_item(result).message
+    assert any(item.startswith("q2") for item in lost(result))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (set_values("eval/normalised_score", lambda old: old + 0.1), "normalised_score is not"),
+        (set_values("train_return", lambda _: -3), "train_return is not that of train_ep_len"),
+        (lambda event: "train" not in str(event) or crowd(event), "closer to each other"),
+    ],
+)
+def test_what_only_this_project_logs_is_compared_too(ours, change, says):
+    edit_log(run_folder(ours, "finetune"), change)
+    assert says in logs_item(graded(ours)).message
+
+
+def crowd(event):
+    """Move the ends of episodes together."""
+    event.step = 50_000 + (event.step - 50_000) // 2
+    return True
+
+
+def test_facts_are_told_without_accusing(public, ours):
+    swap_logs(public, "Medium-v0_dqn", "Easy-v0_awac")
+    edit_log(run_folder(ours, "alpha10_"), consistent(-12))
+    for hand_in in (public, ours):
+        text = "\n".join(item.message for item in graded(hand_in).items).lower()
+        assert "does not fit" in text
+        assert not re.search(r"cheat|forg|fake|fraud|manipul|tamper|dishonest|suspic|copied", text)
+
+
+# Rubrics
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("points: [", "no YAML"),
+        ("max_megabytes: 15\n", "Field required"),
+        ("- 1\n", "it: Input should be"),
+    ],
+)
+def test_unusable_rubric_is_an_error(tmp_path, text, says):
+    path = tmp_path / "rubric.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=says):
+        graded(tmp_path, path)
+    with pytest.raises(UserError, match="Cannot read the rubric"):
+        graded(tmp_path, tmp_path / "nothing.yaml")
+
+
+def test_misspelt_key_of_a_rubric_is_named(tmp_path):
+    path = rubric_with(tmp_path, scroe=0.8)
+    with pytest.raises(UserError, match=r"q2\.experiments\.0\.scroe"):
+        graded(tmp_path, path)
+
+
+# Archives that would do harm
+
+
+def archive(path, *names, content=b"x"):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in names:
+            file.writestr(name, content)
+    return path
+
+
+def with_kind(path, kind):
+    member = zipfile.ZipInfo("data/q1_run/events.out.tfevents.1.host")
+    member.external_attr = (kind | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(member, "/etc/passwd")
+    return path
+
+
+def patched(path, *patches):
+    """Write an archive of one file and change bytes at offsets behind signatures."""
+    data = bytearray(archive(path, "data/events.out.tfevents.1.host").read_bytes())
+    for signature, offset, form, value in patches:
+        struct.pack_into(form, data, data.index(signature) + offset, value)
+    path.write_bytes(data)
+    return path
+
+
+def many_names(path):
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(20_000):
+            file.writestr(zipfile.ZipInfo(f"data/{'q' * 180}{number}"), b"")
+    return path
+
+
+ZIP64_LOCATOR = b"PK\6\7" + bytes(16)
+ARCHIVES = {
+    "slip": (lambda path: archive(path, "data/../../../evil"), "leads out"),
+    "backslash": (lambda path: archive(path, "..\\evil"), "leads out"),
+    "absolute": (lambda path: archive(path, "/tmp/evil"), "absolute"),
+    "link": (lambda path: with_kind(path, stat.S_IFLNK), "symbolic link"),
+    "device": (lambda path: with_kind(path, stat.S_IFBLK), "device"),
+    "pipe": (lambda path: with_kind(path, stat.S_IFIFO), "device"),
+    "ratio": (lambda path: archive(path, "data/events", content=bytes(8 << 20)), "zip bomb"),
+    "total": (
+        lambda path: patched(path, (b"PK\1\2", 20, "<L", 3 << 30), (b"PK\1\2", 24, "<L", 3 << 30)),
+        "zip bomb: it would unpack to 3072 MB",
+    ),
+    "count": (many_names, "table of contents is too long"),
+    "zip64": (
+        lambda path: insert(archive(path, "a"), ZIP64_LOCATOR), "table of contents is too long",
+    ),
+    "twice": (lambda path: archive(path, "data/a", "data\\a"), "comes twice"),
+    "encrypted": (
+        lambda path: patched(path, (b"PK\1\2", 8, "<H", 1), (b"PK\3\4", 6, "<H", 1)), "encrypted",
+    ),
+    "method": (
+        lambda path: patched(path, (b"PK\1\2", 10, "<H", 14), (b"PK\3\4", 8, "<H", 14)), "uncommon",
+    ),
+    "checksum": (lambda path: patched(path, (b"PK\1\2", 16, "<L", 1)), "that can be read (Bad CRC"),
+    "file and folder": (
+        lambda path: archive(path, "config.yaml", "config.yaml/config.yaml"), "that can be read",
+    ),
+    "long name": (
+        lambda path: archive(path, f"data/{'a' * 300}/config.yaml"), "not a zip that can be read",
+    ),
+    "text": (lambda path: write(path, b"not a zip at all"), "not a zip that can be read"),
+    "empty": (lambda path: write(path, b""), "not a zip that can be read"),
+    "giant": (lambda path: sparse(path, 5 << 30), "5,369 MB: a hand-in that large is not opened"),
+}  # fmt: skip
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def sparse(path, size):
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def insert(path, record):
+    data = path.read_bytes()
+    end = data.rindex(b"PK\5\6")
+    return write(path, data[:end] + record + data[end:])
+
+
+@pytest.mark.parametrize("attack", ARCHIVES)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_harmful_archive_gets_a_verdict_and_nothing_leaves_it(tmp_path, attack):
+    make, says = ARCHIVES[attack]
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    result = grade_path(make(inside / "a.zip"))
+    assert result.total == 0
+    (item,) = result.items
+    assert (item.name, item.maximum) == ("Hand-in", 100)
+    assert says in item.message
+    assert [path.name for path in tmp_path.rglob("*")] == ["inside", "a.zip"]
+    assert not list(Path("/tmp").glob("evil"))
+
+
+def test_links_and_pipes_in_a_folder_are_not_followed(ours):
+    folder = ours / "data" / "q2_hw5_offline_pointmass_easy_dqn_sd1_2026-11-21_13-00-00"
+    folder.mkdir()
+    (folder / "events.out.tfevents.1795266000.a").symlink_to("/dev/zero")
+    os.mkfifo(folder / "events.out.tfevents.1795266000.b")
+    (folder / "config.yaml").symlink_to("/etc/passwd")
+    (ours / "data" / "q1_loop").symlink_to(ours)
+    result = graded(ours)
+    assert lost(result) == {}
+    assert logs_item(result).message.count("a link or device, not a file; not read") == 4
+
+
+def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "MAX_ENTRIES", 10)
+    for number in range(11):
+        (tmp_path / str(number)).touch()
+    (item,) = graded(tmp_path).items
+    assert "more than 10 files" in item.message
+
+
+# Event files and notes that would do harm
+
+
+def claiming(length):
+    """Return a record whose sound header claims a length."""
+    header = struct.pack("<Q", length)
+    return header + struct.pack("<I", masked_crc32c(header)) + b"short"
+
+
+@pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 33, 15 << 20])
+def test_record_that_claims_gigabytes_is_damage(tmp_path, length):
+    path = write(tmp_path / "events.out.tfevents.1.host", claiming(length))
+    assert read_log([path]).damage == (f"cut off or altered after 0 of {17} bytes",)
+
+
+def test_event_file_of_gigabytes_is_not_read(ours):
+    (path,) = run_folder(ours, "medium_dqn").glob("*tfevents*")
+    sparse(path, 5 << 30)
+    result = graded(ours)
+    assert "5,368.709 MB are too much to read" in logs_item(result).message
+    assert "Size" in lost(result)
+
+
+def test_logs_that_are_large_together_are_read_in_part(ours, monkeypatch):
+    monkeypatch.setattr(runs, "MAX_LOGS", 20_000)
+    message = logs_item(graded(ours)).message
+    assert "and what follows was not read" in message
+
+
+def far(event):
+    event.step = 10**9 if event.step == 100_000 else event.step // 5_000
+
+
+def beyond(event):
+    event.step += 2**62
+
+
+def before(event):
+    event.step -= 10**6
+
+
+def timeless(event):
+    event.wall_time *= float("nan")
+
+
+def long_ago(event):
+    event.wall_time *= -1e290
+
+
+@pytest.mark.parametrize("change", [far, beyond, before, timeless, long_ago])
+@pytest.mark.parametrize("version", ["ours", "public"])
+def test_steps_and_times_beyond_reason_end_in_a_verdict(request, version, change):
+    hand_in = request.getfixturevalue(version)
+    edit_log(run_folder(hand_in, "cql10_" if version == "public" else "alpha10_"), change)
+    result = graded(hand_in)
+    assert "19 of 20 runs fit" in logs_item(result).message
+    json.dumps(result.as_gradescope(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "a: &a [x, x]\n" + "".join(
+            f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
+        )),
+        ("config.yaml", "[" * 4_000),
+        ("config.yaml", "seed: !!python/object/apply:os.system ['touch /tmp/evil']"),
+        ("config.yaml", "seed: !!timestamp x"),
+        ("config.yaml", "a: " + "9" * 4_050),
+        ("config.yaml", "\0\1\2"),
+        ("summary.json", "[" * 4_000),
+        ("summary.json", '{"seed": 1e400}'),
+        ("summary.json", '{"seed": "\\ud800"}'),
+    ],
+)  # fmt: skip
+def test_harmful_notes_are_not_used(ours, name, text):
+    (run_folder(ours, "alpha10_") / name).write_text(text, encoding="utf-8")
+    message = logs_item(graded(ours)).message
+    assert f"{name} cannot be used" in message
+    assert not Path("/tmp/evil").exists()
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 255)), min_size=1, max_size=20))
+def test_any_bytes_of_a_log_end_in_a_grade(templates, tmp_path, changes):
+    source = run_folder(templates[True], "easy_iql")
+    folder = tmp_path / "fuzzed" / "data" / source.name
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        content = bytearray(path.read_bytes())
+        for position, byte in changes:
+            content[position % len(content)] = byte
+        path.write_bytes(content)
+    result = graded(tmp_path / "fuzzed")
+    assert 0 <= result.total <= result.maximum
+
+
+def test_names_are_shown_without_control_characters(ours):
+    folder = run_folder(ours, "medium_dqn")
+    folder.rename(folder.with_name("q2_\x1b[31mred\n\udcff" + "x" * 150))
+    text = grade.format_grade(graded(ours))
+    assert "\x1b" not in text
+    assert r"q2_\x1b[31mred\n" in text
+    assert text.encode()
+
+
+# Code
+
+
+def test_checking_code_comes_to_an_end(tmp_path):
+    """Student code is text for a parser, too, which takes its time over some texts."""
+    agents = tmp_path / "cs285" / "agents"
+    agents.mkdir(parents=True)
+    nested = f"x[{'...,' * 60_000}]"
+    text = f"class DQNAgent:\n    def update(self):\n        {nested}\n"
+    (agents / "dqn_agent.py").write_text(text, encoding="utf-8")
+    verdicts = code_check.check_code(tmp_path, seconds=3.0)
+    assert [verdict.file for verdict in verdicts] == list(code_check.AGENT_FILES)
+    assert all(verdict.share == 0 for verdict in verdicts)
+    assert "took longer than 3 s" in verdicts[2].verdict
+
+
+def test_hand_in_without_code_says_so(tmp_path):
+    (tmp_path / "empty").mkdir()
+    verdicts = code_check.check_code(tmp_path / "empty")
+    assert {verdict.share for verdict in verdicts} == {0.0}
+    assert "holds none of random_agent.py" in verdicts[0].verdict
+
+
+# The command
+
+
+def test_script_prints_a_grade_for_people_and_for_programs(ours, capsys):
+    assert grade.main([str(ours), "--no_code"]) == 0
+    printed = capsys.readouterr().out
+    assert " 64.00 / 64.00  in all" in printed
+    assert grade.main([str(ours), str(ours), "--no_code", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["total"] == second["maximum"] == 64
+    assert {"name", "score", "maximum", "message"} == set(first["items"][0])
+
+
+def test_script_refuses_what_it_cannot_grade(tmp_path, capsys):
+    assert grade.main([str(tmp_path / "nothing.zip")]) == 2
+    assert "there is no such folder or zip file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        grade.main([str(tmp_path), str(tmp_path), "--gradescope", "results.json"])
+    target = tmp_path / "no" / "such" / "results.json"
+    assert grade.main([str(tmp_path), "--no_code", "--gradescope", str(target)]) == 2
+    assert "Cannot write" in capsys.readouterr().err
+
+
+def test_script_explains_itself(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        grade.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--rubric", "--json", "--gradescope", "--no_code"))
