@@ -41,8 +41,8 @@ STEP_KEYS = {
 }
 """Keys that only one stage reads."""
 
-MAX_BYTES = 100_000
-"""A file beyond this size is not a config."""
+MAX_BYTES = 50_000
+"""A file beyond this size is not a config; what fits is read within a second."""
 MAX_DIGITS = 100
 """A longer whole number is not a setting."""
 MAX_PROBLEMS = 5
@@ -177,7 +177,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except Exception as error:
         # PyYAML raises errors of many kinds on such values.
         raise UserError(
-            f"{path}: has a value that contradicts its tag or is nested too deeply: {error!r}"
+            f"{path}: has a value that contradicts its tag or is nested too deeply: "
+            f"{repr(error)[:80]}"
         ) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path}: must hold `key: value` lines, such as `base_config: cql`")
@@ -223,7 +224,7 @@ def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[st
 
 
 def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
-    key = " ".join(".".join(map(str, detail["loc"])).split())
+    key = " ".join(".".join(map(str, detail["loc"])).split())[:80]
     match detail["type"]:
         case "extra_forbidden":
             return f"unknown key `{key}`{_suggestion(key, config_class.model_fields)}"
@@ -254,6 +255,6 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        problem = ", ".join(filter(None, (error.context, error.problem)))
+        problem = ", ".join(filter(None, (error.context, error.problem)))[:300]
         return f"{line}{problem}; only plain YAML values are read"
     return "is not YAML: " + " ".join(str(error).split())

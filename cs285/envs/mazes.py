@@ -144,7 +144,7 @@ def get_maze(env_id: str) -> Maze:
         return MAZES[env_id]
     close = difflib.get_close_matches(env_id, MAZES, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ValueError(f"unknown environment {env_id!r}: known are {', '.join(MAZES)}{hint}")
+    raise ValueError(f"unknown environment {env_id[:80]!r}: known are {', '.join(MAZES)}{hint}")
 
 
 def cell_of(maze: Maze, positions: npt.ArrayLike) -> npt.NDArray[np.intp]:

@@ -5,6 +5,7 @@ What is sound is kept and the rest is told: a reader of logs must never fail bec
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -21,7 +22,9 @@ from cs285.envs.mazes import MAZES
 MAX_POINTS = 5_000
 """Points kept of one tag: beyond, every second one goes. No evaluation curve comes near."""
 MAX_FILE_BYTES = 500_000_000
-"""A larger file is no log of this homework; no record can be larger than its file."""
+"""A larger file is no log of this homework."""
+MAX_RECORD_BYTES = 10_000_000
+"""No record of this homework is larger: the largest hold a picture."""
 MAX_PICTURE_BYTES = 5_000_000
 RECORD_OVERHEAD = 16
 """Bytes of a record beside its content: its length and two checksums."""
@@ -127,7 +130,8 @@ def _entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
         if size > MAX_FILE_BYTES:
             problems.append(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes")
             return
-        for record in RawEventFileLoader(str(path)).Load():
+        whole = _count_records(path, size)
+        for record in itertools.islice(RawEventFileLoader(str(path)).Load(), whole):
             consumed += len(record) + RECORD_OVERHEAD
             event = Event.FromString(record)
             for entry in event.summary.value:
@@ -140,6 +144,23 @@ def _entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
         problems.append(f"{path.name} is empty")
     elif consumed < size:
         problems.append(f"{path.name} is cut off or damaged after {consumed:,} of {size:,} bytes")
+
+
+def _count_records(path: Path, size: int) -> int:
+    """Count the records before one that claims to be huge or to reach beyond the end of its file.
+
+    TensorBoard's reader would ask for all the memory that such a record claims.
+    """
+    count = end = 0
+    with path.open("rb") as file:
+        while header := file.read(8):
+            length = int.from_bytes(header, "little")
+            end += length + RECORD_OVERHEAD
+            if length > MAX_RECORD_BYTES or end > size:
+                break
+            file.seek(end)
+            count += 1
+    return count
 
 
 def _insert(points: dict[int, float], step: int, value: float) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import yaml
@@ -53,7 +53,7 @@ PLANNED_STEPS = {
 }
 IDENTITY = ("base_config", "env_name", "exp_name", "seed")
 """Keys of `config.yaml` that say who a run is, not how it learns."""
-MAX_CONFIG_BYTES = 100_000
+MAX_CONFIG_BYTES = 50_000
 
 
 class LeftOut(NamedTuple):
@@ -272,6 +272,15 @@ def _read_run(folder: Path, name: str) -> Run | LeftOut:
     )
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, which may stand for more than memory holds; no run writes one."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
+
+
 def _read_settings(folder: Path) -> tuple[dict[str, Setting], list[str]]:
     """Read the plain values of `config.yaml`, which runs of public versions do not have."""
     path = folder / "config.yaml"
@@ -279,12 +288,18 @@ def _read_settings(folder: Path) -> tuple[dict[str, Setting], list[str]]:
         return {}, []
     try:
         with path.open("rb") as file:
-            values = yaml.safe_load(file.read(MAX_CONFIG_BYTES))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+            values = yaml.load(file.read(MAX_CONFIG_BYTES), _Loader)  # noqa: S506 - a SafeLoader
+    except Exception:  # noqa: BLE001 - PyYAML raises errors of many kinds on forged values
         values = None
     if not isinstance(values, dict):
         return {}, ["config.yaml is unsound, so only the folder's name tells what it is"]
-    return {str(key): value for key, value in values.items() if isinstance(value, Setting)}, []
+    named = {key: value for key, value in values.items() if isinstance(key, str)}
+    return {key: value for key, value in named.items() if _is_setting(value)}, []
+
+
+def _is_setting(value: object) -> TypeGuard[Setting]:
+    # Python refuses to print whole numbers of thousands of digits.
+    return isinstance(value, Setting) and not (isinstance(value, int) and abs(value) >= 1 << 64)
 
 
 def _reason_to_leave_out(run: Run, told: FolderName) -> str | None:

@@ -1,0 +1,336 @@
+"""Reads the pickled replay buffers of public versions of this homework, and runs none of them.
+
+A pickle is a program for a stack machine, which may name any function and call it. The machine here
+knows only the instructions that a buffer of arrays takes, only the names that NumPy's arrays and
+the buffer's class go by, and calls nothing at all: it writes down what would be called. A buffer is
+then made from a description that has the right form, with every size checked against the bytes that
+are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cs285.infrastructure.errors import UserError
+
+MAX_BYTES = 100_000_000
+"""Size of the largest file that is read. A capacity of a million steps takes 50 MB."""
+MAX_INSTRUCTIONS = 1_000
+"""A buffer of five arrays takes about 250."""
+MAX_TRANSITIONS = 2_000_000
+"""As many as fit into such a file; a hundred times the homework's largest dataset."""
+
+ELEMENTS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+"""Element types, as NumPy pickles them."""
+
+FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "observations": ("f", (2,)),
+    "actions": ("iu", ()),
+    "rewards": ("iuf", ()),
+    "next_observations": ("f", (2,)),
+    "dones": ("iuf", ()),
+}
+"""Array -> the kinds of its elements and the shape of one transition."""
+
+
+@dataclass(frozen=True, eq=False)
+class PickledBuffer:
+    """N transitions in the order in which they were collected.
+
+    Attributes:
+        observations: Shape (N, 2), a float type, in [0, 1].
+        actions: Shape (N,), an integer type.
+        rewards: Shape (N,), a number type.
+        next_observations: Shape (N, 2), a float type, in [0, 1].
+        dones: Shape (N,), bool; some versions count step limits among them, some do not.
+        sha256: Of the file, in hexadecimal digits.
+    """
+
+    observations: npt.NDArray[Any]
+    actions: npt.NDArray[Any]
+    rewards: npt.NDArray[Any]
+    next_observations: npt.NDArray[Any]
+    dones: npt.NDArray[np.bool_]
+    sha256: str
+
+
+def read_pickled_buffer(path: Path) -> PickledBuffer:
+    """Read a pickled buffer whose arrays may be larger than what it holds, and may be a full ring.
+
+    Raises:
+        UserError: The file is missing, larger than `MAX_BYTES`, damaged, or anything but a buffer.
+    """
+    try:
+        # A pipe would never end.
+        if not path.is_file():
+            raise UserError(f"There is no file {path}; name the pickle of a replay buffer.")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, so no replay buffer.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot open {path}: {error.strerror or error}.") from error
+    try:
+        arrays = _arrays(_describe(data))
+    except ValueError as error:
+        raise UserError(f"The pickle {path} cannot be used: {error}.") from error
+    return PickledBuffer(**arrays, sha256=hashlib.sha256(data).hexdigest())
+
+
+class _Name(StrEnum):
+    """All that a pickle may name; `numpy._core` was `numpy.core` before NumPy 2."""
+
+    BUFFER = "cs285.infrastructure.replay_buffer.ReplayBuffer"
+    ARRAY = "numpy._core.multiarray._reconstruct"
+    ARRAY_FROM_BUFFER = "numpy._core.numeric._frombuffer"
+    SCALAR = "numpy._core.multiarray.scalar"
+    ARRAY_TYPE = "numpy.ndarray"
+    ELEMENT_TYPE = "numpy.dtype"
+
+
+@dataclass(eq=False, repr=False)
+class _Call:
+    """What a pickle would call, with which arguments, and the state that the result would get."""
+
+    name: _Name
+    arguments: Any = None
+    state: Any = None
+
+
+class _Machine:
+    """The stack machine of pickles, except that `_Call`s stand for calls and named things.
+
+    What it holds may be nested without end and contain itself, so it must not be printed, compared
+    or hashed.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def pop(self, count: int) -> list[Any]:
+        """Take the topmost values off the stack, the lowest first."""
+        if count > len(self.stack):
+            raise ValueError("it is damaged: a value is missing")
+        start = len(self.stack) - count
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    def pop_to_mark(self) -> list[Any]:
+        """Take everything above the last mark off the stack."""
+        if not self.marks:
+            raise ValueError("it is damaged: a mark is missing")
+        return self.pop(max(0, len(self.stack) - self.marks.pop()))
+
+    def put(self, index: int | None) -> None:
+        """Remember the topmost value."""
+        (value,) = self.pop(1)
+        self.memo[len(self.memo) if index is None else index] = value
+        self.stack.append(value)
+
+    def get(self, index: int) -> None:
+        """Push a value that was remembered."""
+        if index not in self.memo:
+            raise ValueError("it is damaged: a value is missing")
+        self.stack.append(self.memo[index])
+
+    def name(self, module_and_name: list[Any]) -> None:
+        """Push something that is named."""
+        if not all(isinstance(part, str) for part in module_and_name):
+            raise ValueError("it is damaged: a name is missing")
+        name = ".".join(module_and_name)
+        try:
+            known = _Name(name.replace("numpy.core.", "numpy._core."))
+        except ValueError:
+            raise ValueError(
+                f"it asks for {name[:80]!r}, where a replay buffer needs its own class and NumPy's "
+                "arrays only"
+            ) from None
+        self.stack.append(_Call(known))
+
+    def call(self) -> None:
+        """Replace something named and its arguments by the call of it."""
+        function, arguments = self.pop(2)
+        is_name = isinstance(function, _Call) and function.arguments is None
+        if not is_name or not isinstance(arguments, tuple):
+            raise ValueError("it calls what cannot be called")
+        self.stack.append(_Call(function.name, arguments))
+
+    def build(self) -> None:
+        """Give the result of a call its state."""
+        target, state = self.pop(2)
+        if not isinstance(target, _Call) or target.arguments is None:
+            raise ValueError("it changes what is not its own")
+        target.state = state
+        self.stack.append(target)
+
+    def set_items(self, items: list[Any]) -> None:
+        """Fill the dictionary on top of the stack."""
+        (target,) = self.pop(1)
+        keys, values = items[::2], items[1::2]
+        if not isinstance(target, dict) or len(keys) != len(values):
+            raise ValueError("it is damaged: a dictionary is missing")
+        # To hash a tuple of tuples of tuples may take for ever.
+        if not all(isinstance(key, str) for key in keys):
+            raise ValueError("it has a dictionary whose keys are no names")
+        target.update(zip(keys, values, strict=True))
+        self.stack.append(target)
+
+
+_LITERALS = {
+    *("BININT", "BININT1", "BININT2", "LONG1"),
+    *("SHORT_BINUNICODE", "BINUNICODE"),
+    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+}
+_OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
+    "MEMOIZE": lambda machine, _: machine.put(None),
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop(1))),
+    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop(2))),
+    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop(3))),
+    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
+    "SETITEM": lambda machine, _: machine.set_items(machine.pop(2)),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
+    "GLOBAL": lambda machine, module_and_name: machine.name(module_and_name.split(" ")),
+    "STACK_GLOBAL": lambda machine, _: machine.name(machine.pop(2)),
+    "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.call(),
+    "BUILD": lambda machine, _: machine.build(),
+}
+_PUNCTUATION = {"PROTO", "FRAME", "STOP"}
+
+
+def _describe(data: bytes) -> Any:
+    """Return what a pickle would make, with a `_Call` in the place of every object.
+
+    Raises:
+        ValueError: It is damaged, too long, or has an instruction or a name that no buffer needs.
+    """
+    try:
+        instructions = list(islice(pickletools.genops(data), MAX_INSTRUCTIONS + 1))
+    except ValueError as error:
+        raise ValueError("it is damaged, cut short or no pickle") from error
+    if len(instructions) > MAX_INSTRUCTIONS:
+        raise ValueError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
+    machine = _Machine()
+    for opcode, argument, _ in instructions:
+        if opcode.name in _LITERALS:
+            machine.stack.append(argument)
+        elif opcode.name in _CONSTANTS:
+            machine.stack.append(_CONSTANTS[opcode.name]())
+        elif opcode.name in _OPERATIONS:
+            _OPERATIONS[opcode.name](machine, argument)
+        elif opcode.name not in _PUNCTUATION:
+            raise ValueError(f"it has the instruction {opcode.name}, which no replay buffer needs")
+    (result,) = machine.pop(1)
+    return result
+
+
+def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
+    """Make the arrays of the buffer that a description tells of.
+
+    Raises:
+        ValueError: It tells of something else, or of a buffer whose parts do not fit together.
+    """
+    match description:
+        case _Call(_Name.BUFFER, (), dict(attributes)):
+            pass
+        case _:
+            raise ValueError("it holds no replay buffer")
+    expected = {"max_size", "size", *FIELDS}
+    if unknown := sorted(attributes.keys() - expected):
+        raise ValueError(f"it has an attribute {unknown[0][:80]!r}, which no replay buffer has")
+    if missing := sorted(expected - attributes.keys()):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    size, capacity = _integer(attributes["size"]), _integer(attributes["max_size"])
+    if not 1 <= (count := min(size, capacity)) <= MAX_TRANSITIONS:
+        raise ValueError(f"it claims to hold no transitions, or more than {MAX_TRANSITIONS:,}")
+    # `size` counts all transitions ever inserted: a full ring begins where the next one would go.
+    oldest = size % capacity if size > capacity else 0
+    arrays = {}
+    for name, (kinds, tail) in FIELDS.items():
+        array = _array(attributes[name], name)
+        if array.dtype.kind not in kinds or array.shape[1:] != tail or len(array) < count:
+            raise ValueError(
+                f"{name} is {array.dtype} of shape {array.shape}, which cannot hold {count} "
+                "transitions"
+            )
+        arrays[name] = np.roll(array[:count], -oldest, axis=0)
+    for name in ("observations", "next_observations"):
+        # Written so that NaN, which compares false, fails as well.
+        if not (arrays[name].min() >= 0 and arrays[name].max() <= 1):
+            raise ValueError(f"{name} must lie in [0, 1]")
+    if not np.isin(arrays["dones"], (0, 1)).all():
+        raise ValueError("dones must be true or false")
+    return arrays | {"dones": arrays["dones"] == 1}
+
+
+def _array(description: Any, name: str) -> npt.NDArray[Any]:
+    """Make an array of numbers, with one axis or two, that has the bytes it claims to have."""
+    match description:
+        case _Call(_Name.ARRAY, _, (_, tuple(shape), dtype, bool(fortran), bytes(data))):
+            by_column = fortran
+        case _Call(
+            _Name.ARRAY_FROM_BUFFER,
+            (bytes(data) | bytearray(data), dtype, tuple(shape), "C" | "F" as order),
+        ):
+            by_column = order == "F"
+        case _:
+            raise ValueError(f"{name} is no array of numbers")
+    element = _dtype(dtype)
+    if len(shape) not in {1, 2} or not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError(f"{name} has not one axis or two")
+    if math.prod(shape) * element.itemsize != len(data):
+        raise ValueError(f"{name} claims a shape that its {len(data):,} bytes do not fill")
+    # Bytes other than 0 and 1 would make unsound booleans.
+    flat = np.frombuffer(data, np.uint8 if element.kind == "b" else element)
+    array: npt.NDArray[Any] = flat.reshape(shape[::-1]).T if by_column else flat.reshape(shape)
+    return array
+
+
+def _dtype(description: Any) -> np.dtype[Any]:
+    """Make the type of numbers in either byte order."""
+    match description:
+        case _Call(
+            _Name.ELEMENT_TYPE,
+            (str(element), *_),
+            (_, "<" | ">" | "|" | "=" as order, None, None, None, *_),
+        ) if element in ELEMENTS:
+            return np.dtype(element).newbyteorder(order)
+    raise ValueError("it has elements that are not plain numbers")
+
+
+def _integer(description: Any) -> int:
+    """Make a whole number from a number or one of NumPy's."""
+    match description:
+        case _Call(_Name.SCALAR, (dtype, bytes(data))):
+            element = _dtype(dtype)
+            if element.kind not in "iu" or element.itemsize != len(data):
+                raise ValueError("its size is no whole number")
+            return int(np.frombuffer(data, element)[0])
+        case int() if not isinstance(description, bool):
+            return description
+    raise ValueError("its size is no whole number")

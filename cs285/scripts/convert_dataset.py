@@ -1,0 +1,154 @@
+"""Turns a pickled replay buffer of a public version of this homework into a dataset file.
+
+python cs285/scripts/convert_dataset.py old.pkl datasets/pointmass_medium_rnd.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cs285.envs.dynamics import distance_to_goal
+from cs285.envs.mazes import MAZES, FloatArray, Maze, cell_of, positions_of
+from cs285.infrastructure.datasets import Dataset, make_manifest, save_dataset
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.pickled_buffers import PickledBuffer, read_pickled_buffer
+
+BoolArray = npt.NDArray[np.bool_]
+
+ROUNDING = 1e-4
+"""Distance in cells that observations of 32 bits may be off by."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert one file; return the exit status: 0 when all went well, 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        description="Turn a pickled replay buffer of a public version of this homework into a "
+        "dataset that run_hw5_offline.py and run_hw5_finetune.py read. The pickle is not executed."
+    )
+    parser.add_argument("old", type=Path, help="the pickle")
+    parser.add_argument(
+        "new", type=Path, help="the dataset, DATASET_NAME.npz for all seeds or DATASET_NAME_seedN"
+    )
+    parser.add_argument(
+        "--env_name", choices=MAZES, help="where the data are from, if they do not tell by fitting"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        dataset = convert(args.old, args.new, args.env_name)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    manifest = dataset.manifest
+    print(
+        f"{args.new}: {len(dataset):,} transitions of {manifest['env_id']} in "
+        f"{manifest['episodes']:,} episodes, {manifest['goals_reached']:,} of which reach the goal"
+    )
+    return 0
+
+
+def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
+    """Write the pickled buffer `old` as the dataset `new`, whole or not at all.
+
+    Raises:
+        UserError: If `old` is not usable, `new` exists or cannot be written, or the data fit no
+            environment, not that of `env_name`, or several.
+    """
+    if new.suffix != ".npz":
+        raise UserError(f"{new}: datasets are called like pointmass_medium_rnd.npz")
+    if new.exists():
+        raise UserError(f"{new}: exists and is kept; choose another name")
+    buffer = read_pickled_buffer(old)
+    maze, terminated, truncated = find_maze(buffer, [env_name] if env_name else MAZES, old)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "observations": buffer.observations.astype(np.float32),
+        "actions": buffer.actions.astype(np.int64),
+        "rewards": buffer.rewards.astype(np.float32),
+        "next_observations": buffer.next_observations.astype(np.float32),
+        "terminated": terminated,
+        "truncated": truncated,
+    }
+    origin = {"converted_from": old.name, "sha256": buffer.sha256}
+    manifest = make_manifest(maze.env_id, origin, 0, arrays) | {"seed": None}
+    try:
+        dataset = Dataset(**arrays, manifest=manifest)
+    except ValueError as error:
+        raise UserError(f"The pickle {old} cannot be used: {error}.") from error
+    save_dataset(new, dataset)
+    return dataset
+
+
+def find_maze(
+    buffer: PickledBuffer, env_ids: Iterable[str], path: Path
+) -> tuple[Maze, BoolArray, BoolArray]:
+    """Return the one maze of several that the data fit, with the ends of their episodes.
+
+    Raises:
+        UserError: They fit none, or more than one.
+    """
+    fitting, problems = [], []
+    for env_id in env_ids:
+        try:
+            fitting.append((MAZES[env_id], *recover_ends(MAZES[env_id], buffer)))
+        except ValueError as error:
+            problems.append(f"not from {env_id}, {error}")
+    if not fitting:
+        raise UserError(f"The data of {path} are {'; '.join(problems)}.")
+    if len(fitting) > 1:
+        names = " and ".join(maze.env_id for maze, *_ in fitting)
+        raise UserError(f"The data of {path} fit {names}; name the right one with --env_name.")
+    return fitting[0]
+
+
+def recover_ends(maze: Maze, buffer: PickledBuffer) -> tuple[BoolArray, BoolArray]:
+    """Tell which episodes ended in the goal and which were cut off.
+
+    Public versions store one flag for both, or none where the step limit cut an episode off. Here
+    an episode ends in the goal exactly where its next observation lies in it. It was cut off
+    wherever else its flag says that it ended, or the next transition starts from another place.
+
+    Returns:
+        `terminated` and `truncated`, shape (N,), never both.
+
+    Raises:
+        ValueError: The data cannot be from this maze: a point stands in a wall, a reward is not 0
+            in the goal or not -1 elsewhere, or an episode does not begin at the start.
+    """
+    before = positions_of(maze, buffer.observations)
+    after = positions_of(maze, buffer.next_observations)
+    depth = maze.goal_radius - distance_to_goal(maze, after)
+    # On the very edge of the goal only the reward knows.
+    terminated = np.where(np.abs(depth) < ROUNDING, buffer.rewards == 0, depth > 0)
+    moved = (buffer.observations[1:] != buffer.next_observations[:-1]).any(axis=1)
+    truncated = (buffer.dones | np.append(moved, False)) & ~terminated
+
+    off_start = np.abs(before - maze.start).max(axis=1) > ROUNDING
+    begins = np.roll(terminated | truncated, 1)
+    begins[0] = False  # a full ring begins anywhere
+    for mask, problem in (
+        (_in_wall(maze, before) | _in_wall(maze, after), "stands in a wall"),
+        (buffer.rewards != np.where(terminated, 0, -1), "has another reward"),
+        (begins & off_start, "begins an episode away from the start"),
+    ):
+        if mask.any():
+            raise ValueError(f"where transition {int(mask.argmax()):,} {problem}")
+    return terminated, truncated
+
+
+def _in_wall(maze: Maze, positions: FloatArray) -> BoolArray:
+    """Return which positions (N, 2) are in a wall, and not only by rounding, shape (N,)."""
+    corners = itertools.product((-ROUNDING, ROUNDING), repeat=2)
+    cells = [cell_of(maze, positions + corner) for corner in corners]
+    inside: BoolArray = np.all([maze.walls[tuple(cell.T)] for cell in cells], axis=0)
+    return inside
+
+
+if __name__ == "__main__":
+    sys.exit(main())

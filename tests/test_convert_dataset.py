@@ -1,0 +1,565 @@
+"""Old pickled buffers become datasets for offline learning, and hostile pickles never run."""
+
+import contextlib
+import io
+import os
+import pickle
+import struct
+import sys
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy._core.multiarray import _reconstruct, scalar
+from numpy._core.numeric import _frombuffer
+from test_rollouts import solve_easy
+from test_training import EASY, Lab
+
+from cs285.envs.mazes import MAZES
+from cs285.envs.pointmass import PointmassEnv
+from cs285.infrastructure import pickled_buffers, replay_buffer
+from cs285.infrastructure.datasets import Dataset, load_dataset
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.pickled_buffers import read_pickled_buffer
+from cs285.scripts.convert_dataset import convert, main
+
+MEDIUM = "PointmassMedium-v0"
+
+
+class OldBuffer:
+    """The buffer of public versions: arrays of its capacity, and a `size` that counts on for ever.
+
+    It pickles under the name that it has there.
+    """
+
+    def __init__(self, max_size):
+        self.max_size = max_size
+        self.size = 0
+
+    def insert(self, **transition):
+        for name, value in transition.items():
+            row = np.asarray(value)
+            if not hasattr(self, name):
+                setattr(self, name, np.full((self.max_size, *row.shape), 77, row.dtype))
+            getattr(self, name)[self.size % self.max_size] = row
+        self.size += 1
+
+
+OldBuffer.__module__ = replay_buffer.__name__
+OldBuffer.__name__ = OldBuffer.__qualname__ = "ReplayBuffer"
+
+
+def dump(value, protocol=4):
+    """Pickles a value in a world where the class of public versions has its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_buffer, "ReplayBuffer", OldBuffer)
+        return pickle.dumps(value, protocol)
+
+
+def collect(steps, capacity=None, *, timeouts_are_done=True, dtype=np.float64, seed=0):
+    """Explores Easy; returns an old buffer and all that was seen, as `(steps, ...)` arrays.
+
+    Half of the episodes reach the goal within the step limit of 20.
+    """
+    env, rng = PointmassEnv(EASY, max_episode_steps=20), np.random.default_rng(seed)
+    buffer, seen = OldBuffer(capacity or steps), []
+    observation = env.reset(seed=seed)[0].astype(dtype)
+    for _ in range(steps):
+        action = int(rng.integers(5)) if rng.random() < 0.4 else solve_easy(observation)
+        after, reward, terminated, truncated, _ = env.step(action)
+        after = after.astype(dtype)
+        buffer.insert(
+            observations=observation,
+            actions=action,
+            rewards=reward,
+            next_observations=after,
+            dones=terminated or (truncated and timeouts_are_done),
+        )
+        seen.append((observation, action, reward, after, terminated, truncated and not terminated))
+        ended = terminated or truncated
+        observation = env.reset()[0].astype(dtype) if ended else after
+    names = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+    columns = map(np.array, zip(*seen, strict=True))
+    return buffer, dict(zip(names, columns, strict=True))
+
+
+def crafted(next_positions, rewards, dones, env_id=EASY):
+    """Makes an old buffer of single steps from the start, in positions (row, column)."""
+    maze, count = MAZES[env_id], len(rewards)
+    buffer = OldBuffer(count)
+    buffer.size = count
+    buffer.observations = np.tile(np.array(maze.start) / maze.scale, (count, 1))
+    buffer.actions = np.zeros(count, np.int64)
+    buffer.rewards = np.array(rewards, np.float64)
+    buffer.next_observations = np.array(next_positions) / maze.scale
+    buffer.dones = np.array(dones)
+    return buffer
+
+
+@pytest.fixture
+def place(tmp_path):
+    return SimpleNamespace(old=tmp_path / "old.pkl", new=tmp_path / "new.npz", folder=tmp_path)
+
+
+@pytest.fixture
+def converted(place):
+    """Converts a buffer, or bytes: `converted(buffer)`; returns the arrays of the new file."""
+
+    def converted(old, env_name=EASY, protocol=4):
+        place.old.write_bytes(old if isinstance(old, bytes) else dump(old, protocol))
+        convert(place.old, place.new, env_name)
+        return load_dataset(place.new, env_name).arrays()
+
+    return converted
+
+
+@pytest.fixture
+def refusal(place, capsys):
+    """Runs the script on a pickle that it must refuse; returns the one sentence that it says."""
+
+    def refusal(old, *flags):
+        if old is not None:
+            place.old.write_bytes(old if isinstance(old, bytes) else dump(old))
+        before = sorted(place.folder.iterdir())
+        assert main([str(place.old), str(place.new), *flags]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("error: ")
+        assert said.err.count("\n") == 1
+        assert len(said.err) - len(str(place.old)) < 600
+        assert sorted(place.folder.iterdir()) == before
+        return said.err
+
+    return refusal
+
+
+# What is read
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("timeouts_are_done", [True, False])
+def test_all_is_as_it_was_collected(converted, protocol, timeouts_are_done):
+    buffer, seen = collect(400, 1000, timeouts_are_done=timeouts_are_done)
+    assert seen["terminated"].sum() > 3
+    assert seen["truncated"].sum() > 3
+    for name, array in converted(buffer, protocol=protocol).items():
+        np.testing.assert_array_equal(array, seen[name])
+
+
+def test_observations_may_have_32_bits(converted):
+    buffer, seen = collect(200, dtype=np.float32)
+    arrays = converted(buffer)
+    np.testing.assert_array_equal(arrays["terminated"], seen["terminated"])
+    np.testing.assert_array_equal(arrays["observations"], seen["observations"])
+
+
+@pytest.mark.parametrize("steps", [149, 150, 151, 290, 300, 460])
+def test_a_full_ring_is_put_into_the_order_of_collection(converted, steps):
+    buffer, seen = collect(steps, 150)
+    for name, array in converted(buffer).items():
+        np.testing.assert_array_equal(array, seen[name][-150:])
+
+
+def test_names_of_numpy_1_are_known(converted):
+    buffer, seen = collect(60)
+    old = dump(buffer, 3).replace(b"numpy._core", b"numpy.core")
+    assert b"_core" not in old
+    np.testing.assert_array_equal(converted(old)["actions"], seen["actions"])
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_other_layouts_of_arrays_are_read(converted, protocol):
+    buffer, seen = collect(60)
+    buffer.observations = np.asfortranarray(buffer.observations)
+    buffer.next_observations = buffer.next_observations.astype(">f8")
+    buffer.actions = buffer.actions.astype(np.int8)
+    buffer.rewards = buffer.rewards.astype(np.float32)
+    buffer.size = np.int64(60)
+    arrays = converted(buffer, protocol=protocol)
+    for name in ("observations", "next_observations", "actions", "rewards"):
+        np.testing.assert_array_equal(arrays[name], seen[name].astype(arrays[name].dtype))
+
+
+def test_offline_learning_reads_a_converted_dataset(tmp_path):
+    lab = Lab(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "old.pkl").write_bytes(dump(collect(300)[0]))
+    new = tmp_path / "datasets" / "converted.npz"
+    assert main([str(tmp_path / "old.pkl"), str(new)]) == 0
+    lab.run("offline", lab.config("offline", "dqn", dataset_name="converted"))
+    held = lab.trainers[0].buffer.contents(0)
+    stored = load_dataset(new, EASY)
+    np.testing.assert_array_equal(held.observations, stored.observations)
+    np.testing.assert_array_equal(held.dones, stored.terminated)
+
+
+def test_the_manifest_says_where_the_data_are_from(converted, place):
+    buffer, seen = collect(200)
+    converted(buffer)
+    manifest = load_dataset(place.new, EASY).manifest
+    assert manifest["config"]["converted_from"] == "old.pkl"
+    assert len(manifest["config"]["sha256"]) == 64
+    assert (manifest["env_id"], manifest["seed"], manifest["transitions"]) == (EASY, None, 200)
+    assert manifest["goals_reached"] == seen["terminated"].sum()
+
+
+# Ends of episodes; the goal of Easy is the disc of radius 2 around (9, 9)
+
+
+def test_the_step_limit_is_told_from_the_goal_by_the_place(converted):
+    arrays = converted(crafted([(9, 8), (1, 2), (8, 8)], [0, -1, 0], [True, True, True]))
+    assert arrays["terminated"].tolist() == [True, False, True]
+    assert arrays["truncated"].tolist() == [False, True, False]
+
+
+def test_an_episode_without_a_flag_ends_where_the_next_one_begins_elsewhere(converted):
+    arrays = converted(crafted([(1, 2), (1, 1), (2, 1.5)], [-1, -1, -1], [False, False, False]))
+    assert arrays["truncated"].tolist() == [True, False, False]
+
+
+def test_the_goal_terminates_even_at_the_step_limit_of_versions_that_flag_neither(converted):
+    arrays = converted(crafted([(9, 8.5)], [0], [False]))
+    assert arrays["terminated"].tolist() == [True]
+
+
+@pytest.mark.parametrize("reward", [0, -1])
+def test_on_the_edge_of_the_goal_the_reward_decides(converted, reward):
+    arrays = converted(crafted([(7 + 1e-7, 9), (7 - 1e-7, 9)], [reward, reward], [True, True]))
+    assert arrays["terminated"].tolist() == [reward == 0] * 2
+    assert arrays["truncated"].tolist() == [reward == -1] * 2
+
+
+# The environment
+
+
+def test_the_environment_is_told_by_the_data(place, capsys):
+    place.old.write_bytes(dump(collect(300)[0]))
+    assert main([str(place.old), str(place.new)]) == 0
+    said = capsys.readouterr().out
+    assert "300 transitions of PointmassEasy-v0" in said
+    assert load_dataset(place.new, EASY).manifest["env_id"] == EASY
+
+
+def test_data_that_fit_several_environments_want_a_name(refusal):
+    # The corner of the start is free in Easy and in Medium.
+    buffer = crafted([(1, 1.2)], [-1], [False])
+    assert "PointmassEasy-v0 and PointmassMedium-v0" in refusal(buffer)
+
+
+def test_data_of_another_environment_are_refused(refusal):
+    buffer = collect(300)[0]
+    for env_id in MAZES.keys() - {EASY}:
+        assert f"not from {env_id}, where transition" in refusal(buffer, "--env_name", env_id)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rewards": np.zeros(3)}, "transition 0 has another reward"),
+        ({"rewards": np.array([-1, 0.5, -1])}, "transition 1 has another reward"),
+        ({"next_observations": np.array([[0.1, 0.1], [0.1, 0.1], [0.9, 0.1]])}, "2 stands in a wa"),
+        ({"observations": np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.1]])}, "1 stands in a wall"),
+        (
+            {"observations": np.array([[0.1, 0.1], [0.15, 0.15], [0.1, 0.1]])},
+            "transition 1 begins an episode away from the start",
+        ),
+    ],
+)
+def test_data_that_contradict_the_environment_are_refused(refusal, change, told):
+    buffer = crafted([(1, 2), (1, 2), (1, 2)], [-1, -1, -1], [True, True, True])
+    vars(buffer).update(change)
+    assert told in refusal(buffer, "--env_name", EASY)
+
+
+# Buffers that are not sound
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"size": 0}, "no transitions"),
+        ({"size": -3}, "no transitions"),
+        ({"max_size": 0}, "no transitions"),
+        ({"size": 1 << 600, "max_size": 1 << 600}, "more than 2,000,000"),
+        ({"size": 2_000_001, "max_size": 2_000_001}, "more than 2,000,000"),
+        ({"size": 4, "max_size": 4}, "cannot hold 4 transitions"),
+        ({"size": 3.0}, "BINFLOAT"),
+        ({"size": True}, "no whole number"),
+        ({"size": None}, "no whole number"),
+        ({"size": np.float64(3)}, "no whole number"),
+        ({"actions": np.zeros((3, 1), int)}, "actions is int64 of shape (3, 1)"),
+        ({"actions": np.zeros(3)}, "actions is float64"),
+        ({"actions": np.full(3, 5)}, "actions must lie in 0 to 4"),
+        ({"actions": np.full(3, 2**64 - 1, np.uint64)}, "actions must lie in 0 to 4"),
+        ({"observations": np.zeros((3, 3))}, "observations is float64 of shape (3, 3)"),
+        ({"observations": np.zeros((3, 2, 1))}, "not one axis or two"),
+        ({"observations": np.full((3, 2), np.nan)}, "observations must lie in [0, 1]"),
+        ({"next_observations": np.full((3, 2), 1.1)}, "next_observations must lie in [0, 1]"),
+        ({"dones": np.array([0, 1, 2])}, "dones must be true or false"),
+        ({"dones": [False, True, False]}, "EMPTY_LIST"),
+        ({"dones": None}, "dones is no array"),
+        ({"dones": np.array(True)}, "not one axis"),
+        ({"rewards": np.zeros(3, complex)}, "not plain numbers"),
+        ({"rewards": np.zeros(3, "datetime64[s]")}, "not plain numbers"),
+        ({"rewards": np.zeros(3, "U3")}, "not plain numbers"),
+        ({"rewards": np.zeros(0)}, "rewards is float64 of shape (0,)"),
+        ({"position": 3}, "attribute 'position'"),
+        ({"framed_observations": np.zeros(3)}, "attribute 'framed_observations'"),
+    ],
+)
+def test_unsound_buffers_are_refused(refusal, change, told):
+    buffer = crafted([(1, 2), (1, 2), (1, 2)], [-1, -1, -1], [True, True, True])
+    vars(buffer).update(change)
+    assert told in refusal(buffer, "--env_name", EASY)
+
+
+def test_a_missing_array_is_named(refusal):
+    buffer = collect(5)[0]
+    del buffer.rewards
+    assert "lacks rewards" in refusal(buffer)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, "text", {}, (), np.zeros(3), collect(5)[0].dones, {"size": 3}]
+)
+def test_what_is_no_buffer_is_refused(refusal, value):
+    refusal(dump(value))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b".", b"text", b"\x80\x04", b"PK\x03\x04", b"}}s.", b"t."]
+)
+def test_a_file_that_is_no_pickle_is_refused(refusal, content):
+    assert "cannot be used" in refusal(content)
+
+
+def test_a_pickle_cut_short_anywhere_is_refused(place):
+    whole = dump(collect(20)[0])
+    for length in range(0, len(whole), 17):
+        place.old.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="cannot be used"):
+            read_pickled_buffer(place.old)
+
+
+def test_missing_files_folders_and_pipes_are_refused(refusal, place):
+    assert "There is no file" in refusal(None)
+    place.old.mkdir()
+    assert "There is no file" in refusal(None)
+    place.old.rmdir()
+    os.mkfifo(place.old)
+    assert "There is no file" in refusal(None)
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(refusal, monkeypatch):
+    monkeypatch.setattr(pickled_buffers, "MAX_BYTES", 100)
+    assert "larger than 100 bytes" in refusal(collect(20)[0])
+
+
+# The new file
+
+
+def test_an_existing_file_is_kept(refusal, place):
+    place.new.write_bytes(b"years of work")
+    assert "exists and is kept" in refusal(collect(5)[0])
+    assert place.new.read_bytes() == b"years of work"
+
+
+def test_the_new_file_is_called_like_a_dataset(refusal, place):
+    place.new = place.folder / "new.pkl"
+    assert "datasets are called like" in refusal(collect(5)[0])
+
+
+def test_a_missing_folder_is_named(refusal, place):
+    place.new = place.folder / "gone" / "new.npz"
+    assert "no such file or directory" in refusal(collect(300)[0])
+
+
+def test_an_unknown_environment_is_refused(place, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(place.old), str(place.new), "--env_name", "../PointmassEasy-v0"])
+    assert stopped.value.code == 2
+    assert "invalid choice" in capsys.readouterr().err
+
+
+# Hostile pickles
+
+
+class Reduced:
+    """Pickles as a call of a function with arguments and, if given, a state."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return self.parts
+
+
+def short(text):
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def hidden_in(attribute, value):
+    buffer = collect(5)[0]
+    setattr(buffer, attribute, value)
+    return dump(buffer)
+
+
+def hostile(path):
+    """Pickles that make the folder `path` when they are loaded, by the way that they go."""
+    mkdir = Reduced(os.mkdir, (path,))
+    numbers = np.zeros(5)
+    owner = b"ccs285.infrastructure.replay_buffer\nReplayBuffer\n"
+    return {
+        "call": dump(mkdir, 3),
+        "call by a name on the stack": dump(mkdir, 4),
+        "call by a name in the text": f"cposix\nmkdir\n(V{path}\ntR.".encode(),
+        "call by a type": b"\x80\x03cposix\nmkdir\n" + short(path) + b"\x85R.",
+        "INST": f"(V{path}\niposix\nmkdir\n.".encode(),
+        "OBJ": f"(cposix\nmkdir\nV{path}\no.".encode(),
+        "built-in function": dump(Reduced(eval, (f"__import__('os').mkdir({path!r})",))),
+        "state that is a method": b"\x80\x04" + owner + b")\x81}" + short("__setstate__")
+        + b"cposix\nmkdir\nsb" + short(path) + b"b.",
+        "attribute of the buffer": hidden_in("size", mkdir),
+        "array of the buffer": hidden_in("actions", mkdir),
+        "in the shape of an array": hidden_in(
+            "actions",
+            Reduced(_reconstruct, (np.ndarray, (0,), b"b"), (1, mkdir, numbers.dtype, False, b"")),
+        ),
+        "elements of an array": hidden_in("actions", np.array([mkdir] * 5, object)),
+        "fields of an array": hidden_in("actions", np.array([(mkdir,)] * 5, [("field", object)])),
+        "metadata of a type": hidden_in(
+            "actions",
+            Reduced(
+                np.dtype, ("f8", False, True), (4, "<", None, None, None, -1, -1, 0, {"x": mkdir})
+            ),
+        ),
+        "number": hidden_in("size", Reduced(scalar, (np.dtype(object), mkdir))),
+        "thrown away": b"\x80\x04" + dump(mkdir, 4)[2:-1] + b"0" + dump(collect(5)[0], 4)[2:],
+        "name with dots": b"\x80\x04" + short("cs285.infrastructure.files") + short("os.mkdir")
+        + b"\x93" + short(path) + b"\x85R.",
+    }  # fmt: skip
+
+
+WAYS = list(hostile("canary"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_hostile_pickles_do_not_run(refusal, place, monkeypatch, way):
+    canary = place.folder / "canary"
+    content = hostile(str(canary))[way]
+    # The pickle is as dangerous as it claims.
+    with monkeypatch.context() as patch:
+        patch.setattr(replay_buffer, "ReplayBuffer", OldBuffer)
+        with contextlib.suppress(Exception):
+            pickle.loads(content)
+    canary.rmdir()
+    refusal(content)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"Pwho\n.", "PERSID"),
+        (b"\x8c\x03whoQ.", "BINPERSID"),
+        (b"\x80\x02\x82\x01.", "EXT1"),
+        (b"\x80\x04\x8c\x02osN\x93.", "a name is missing"),
+        (b"cnumpy\nndarray\n}b.", "changes what is not its own"),
+        (b"cnumpy\nndarray\nN}\x86b.", "changes what is not its own"),
+        (b"\x80\x05\x97.", "NEXT_BUFFER"),
+        (b"\x85.", "a value is missing"),
+        (b"h\x07.", "a value is missing"),
+        (b"t.", "a mark is missing"),
+        (b"N(0t.", "POP"),
+        (b"N(\x85t.", "no replay buffer"),
+        (b"}(Nu.", "a dictionary is missing"),
+        (b"NK\x01Ns.", "a dictionary is missing"),
+        (b"\x80\x04" * 1_000 + b"N.", "more than 1,000 instructions"),
+        (dump(np.ndarray), "no replay buffer"),
+        (dump(Reduced(np.ndarray, ((10**15,),))), "no replay buffer"),
+        (dump(np.random.default_rng(0)), "asks for 'numpy.random"),
+        (dump(Dataset), "asks for 'cs285.infrastructure.datasets.Dataset'"),
+        (dump(collect(5)[0], 0), "asks for 'copy_reg._reconstructor'"),
+        (dump(collect(5)[0], 2), "asks for '_codecs.encode'"),
+    ],
+)
+def test_what_no_buffer_needs_is_refused(refusal, content, told):
+    assert told in refusal(content)
+
+
+def claiming(shape, dtype="f8", content=b"12345678"):
+    return Reduced(
+        _reconstruct, (np.ndarray, (0,), b"b"), (1, shape, np.dtype(dtype), False, content)
+    )
+
+
+def nested(levels):
+    """A tuple of two of a tuple of two ...: 2^levels items in a few bytes."""
+    return b"N" + b"\x94h\x00\x86" + b"".join(b"q%ch%c\x86" % (k, k) for k in range(1, levels))
+
+
+BOMBS = {
+    "shape of terabytes": hidden_in("actions", claiming((10**12,))),
+    "shape that overflows": hidden_in("actions", claiming((2**40, 2**40))),
+    "shape that overflows to what is there": hidden_in("actions", claiming((2**63, 2**63))),
+    "negative shape": hidden_in("actions", claiming((-1,))),
+    "shape of truths": hidden_in("actions", claiming((True,))),
+    "wide elements": hidden_in("actions", claiming((1,), "V999999999")),
+    "endless text type": hidden_in("actions", claiming((0,), "U200000000")),
+    "protocol 5": hidden_in(
+        "actions", Reduced(_frombuffer, (bytearray(8), np.dtype("i8"), (10**12,), "C"))
+    ),
+    "many transitions": hidden_in("max_size", 10**15),
+    "bytes that are not there": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
+    "bytes beyond all memory": b"\x80\x05\x96" + struct.pack("<Q", 2**64 - 1) + b"x.",
+    "text that is not there": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x.",
+    "memo": b"\x80\x04Nr\xff\xff\xff\xff.",
+    "memo by a number in letters": b"Np999999999999\n.",
+    "digits": b"I" + b"9" * 100_000 + b"\n.",
+    "long number": b"\x8b" + struct.pack("<i", 1_000_000) + b"\x7f" * 1_000_000 + b".",
+    "long program": b"N0" * 100_000 + b".",
+    "marks": b"(" * 100_000 + b"t" * 100_000 + b".",
+    "depth": b")" + b"\x85" * 100_000 + b".",
+    "depth within the limit": b")" + b"\x85" * 900 + b".",
+    "aliases": nested(99) + b".",
+    "aliases as a key": b"}" + nested(99) + b"Ns.",
+    "aliases as a shape": b"\x80\x03cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + nested(99)
+    + b"NNNtb.",
+    "a buffer in itself": b"ccs285.infrastructure.replay_buffer\nReplayBuffer\n)\x81\x94}"
+    + short("size") + b"h\x00sb.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_bombs_are_refused_before_memory_is_allocated(refusal, bomb):
+    tracemalloc.start()
+    refusal(BOMBS[bomb])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20 + 3 * len(BOMBS[bomb])
+
+
+def test_nothing_is_imported_by_a_name_in_a_pickle(refusal, place):
+    module = place.folder / "hostile_module.py"
+    module.write_text("raise SystemExit('imported')")
+    sys.path.insert(0, str(place.folder))
+    try:
+        refusal(b"chostile_module\nName\n.")
+    finally:
+        sys.path.remove(str(place.folder))
+    assert "hostile_module" not in sys.modules
+
+
+def test_a_sound_pickle_is_read_as_pickle_would(place):
+    """Its own reader agrees with the standard one on what is sound."""
+    buffer, _ = collect(30, 40)
+    place.old.write_bytes(dump(buffer))
+    ours = read_pickled_buffer(place.old)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_buffer, "ReplayBuffer", OldBuffer)
+        theirs = pickle.load(io.BytesIO(place.old.read_bytes()))
+    for name in ("observations", "actions", "rewards", "next_observations", "dones"):
+        array = getattr(theirs, name)[:30]
+        assert getattr(ours, name).dtype == array.dtype
+        np.testing.assert_array_equal(getattr(ours, name), array)

@@ -1,0 +1,551 @@
+"""Whatever a file holds, its reader takes it or refuses it in one sentence.
+
+No traceback, no hang, no memory, nothing left behind. `tools/fuzz.sh` searches ten times as long;
+`FUZZ_CASES` and `FUZZ_SEED` say how long and where. A reader of another kind of file needs an entry
+in `TARGETS`, no more.
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from test_convert_dataset import collect, dump
+from test_datasets import make_dataset
+from test_training import EASY
+
+from cs285.env_configs import load_sweep
+from cs285.envs.planner import plan
+from cs285.infrastructure.datasets import FIELDS, load_dataset, save_dataset
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.event_files import read_events
+from cs285.infrastructure.results import format_results, read_summaries
+from cs285.report.questions import answer
+from cs285.report.runs import collect as collect_runs
+from cs285.scripts.convert_dataset import convert
+
+CASES = int(os.environ.get("FUZZ_CASES", "2000"))
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+SECONDS = 2.0
+"""Of processor time, for one file."""
+MEMORY = 1 << 30
+"""Bytes beyond what the process has."""
+
+
+class Hang(BaseException):
+    """Not an `Exception`: readers must not take it for a fault of their file."""
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Bounds the address space, where the system can."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (bound, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextlib.contextmanager
+def little_time() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise Hang(f"took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file.
+
+    Attributes:
+        name: What the file is called; folders stand before it.
+        read: Reads a file; raises a `UserError` if it refuses it.
+        sound: Returns contents of files that are sound.
+        words: Bytes that mean something in such a file.
+        generated: Contents with a structure.
+        mutate: Changes contents behind checksums that would stop other changes early.
+    """
+
+    name: str
+    read: Callable[[Path], object]
+    sound: Callable[[], list[bytes]]
+    words: tuple[bytes, ...]
+    generated: st.SearchStrategy[bytes]
+    mutate: Callable[[np.random.Generator, bytes, list[bytes]], bytes] | None = None
+
+
+def check(target: Target, folder: Path, content: bytes) -> None:
+    """Lets a target's reader loose on contents."""
+    path = folder / target.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    outcome = None
+    try:
+        with little_time():
+            target.read(path)
+    except (UserError, Hang) as error:
+        outcome = error
+    assert not isinstance(outcome, Hang)
+    if outcome is not None:
+        assert "\n" not in str(outcome)
+        assert len(str(outcome)) - len(str(path)) < 1_000
+        assert not isinstance(outcome.__context__, MemoryError)
+    assert [other for other in folder.rglob("*") if other.is_file()] == [path]
+    assert path.read_bytes() == content
+
+
+# Mutations
+
+EXTREMES = [
+    struct.pack(form, value)
+    for form, values in {
+        "<B": (0, 1, 127, 128, 255),
+        "<H": (0, 32767, 65535),
+        "<I": (0, 1, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1),
+        "<Q": (0, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1),
+    }.items()
+    for value in values
+]
+
+
+def mutate(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
+    """Changes contents in one to four places."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 5)):
+        start, length = int(rng.integers(len(data) + 1)), int(2 ** rng.uniform(0, 8))
+        word = words[rng.integers(len(words))]
+        other = int(rng.integers(len(data) + 1))
+        match rng.integers(9):
+            case 0 if start < len(data):
+                data[start] ^= 1 << int(rng.integers(8))
+            case 1:
+                data[start : start + length] = rng.bytes(length)
+            case 2:
+                del data[start : start + length]
+            case 3:
+                data[start:start] = data[other : other + length]
+            case 4:
+                data[start : start + length] = data[other : other + length]
+            case 5:
+                del data[start:]
+            case 6:
+                data[start:start] = word
+            case 7 | 8:
+                data[start : start + len(word)] = word
+    return bytes(data)
+
+
+def mutate_value(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
+    """Puts other values behind keys of YAML or JSON."""
+    lines = content.split(b"\n")
+    for _ in range(rng.integers(1, 3)):
+        line = int(rng.integers(len(lines)))
+        chosen = [words[index] for index in rng.integers(len(words), size=rng.integers(1, 4))]
+        lines[line] = lines[line].partition(b":")[0] + b": " + b" ".join(chosen)
+    return b"\n".join(lines)
+
+
+def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def mutate_member(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
+    """Changes, drops or renames a member of an archive whose checksums are right."""
+    members = unpack(content)
+    name = str(rng.choice(list(members)))
+    match rng.integers(8):
+        case 0:
+            del members[name]
+        case 1:
+            members[str(rng.choice(["../", "x" * 300, "\0", ""])) + name] = members.pop(name)
+        case 2:
+            members[name] = members[str(rng.choice(list(members)))]
+        case 3:  # the header is most of what decides
+            header = mutate(rng, members[name][:128], words)
+            members[name] = header + members[name][128:]
+        case _:
+            members[name] = mutate(rng, members[name], words)
+    return archive(members, int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])))
+
+
+def record(payload: bytes, claimed: int | None = None) -> bytes:
+    """Frames an event with checksums that are right."""
+    header = struct.pack("<Q", len(payload) if claimed is None else claimed)
+    checksums = (struct.pack("<I", masked_crc32c(part)) for part in (header, payload))
+    return header + next(checksums) + payload + next(checksums)
+
+
+def mutate_record(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
+    """Changes events, or the lengths that they claim, under checksums that are right."""
+    payloads, rest = [], content
+    while rest:
+        (length,) = struct.unpack("<Q", rest[:8])
+        payloads.append(rest[12 : 12 + length])
+        rest = rest[16 + length :]
+    chosen = int(rng.integers(len(payloads)))
+    claimed = None
+    match rng.integers(6):
+        case 0:
+            claimed = int(rng.choice([0, 1, 10**6, 10**9, 10**10, 2**40, 2**62, 2**63 - 1]))
+        case 1:
+            payloads.append(payloads[chosen])
+        case _:
+            payloads[chosen] = mutate(rng, payloads[chosen], words)
+    return b"".join(
+        record(payload, claimed if index == chosen else None)
+        for index, payload in enumerate(payloads)
+    )
+
+
+# Targets
+
+YAML = """\
+base_config: iql
+env_name: PointmassEasy-v0
+exp_name: name
+learning_rate: 3e-4
+use_double_q: true
+clip_grad_norm: null
+sweep:
+  expectile: [0.7, 0.9]
+  seed: [1, 2]
+"""
+YAML_WORDS = (
+    *b"&a *a *b : - ? | > = # [ ] { } , ' << ../ /etc/passwd sweep: seed: %YAML 2001-01-01".split(),
+    *b".inf .nan 1e999 -1 1:1:1:1 !!int !!bool !!binary !!set !!timestamp !!python/name:os".split(),
+    *(b"\n", b"\t", b"---\n", b": ", b"- ", b"<<: *a\n", b"!!x ", b"\0", b"\xff"),
+    *(b"0x" + b"f" * 5000, b"9" * 5000, b"[" * 500, b"x" * 1000),
+)
+NUMPY_WORDS = (
+    *b"'|O' '<U999999999' '|V8' '<f8' '<f4' '|b1' (99999999999999,) (-1,) () (2,2**60) NaN".split(),
+    *(b"[('a', 'O')]", b"'fortran_order': True", b"\x93NUMPY\x02\x00", b"[" * 3000, b"{", b"\0"),
+)
+PICKLE_WORDS = (
+    *(bytes([code]) for code in b".(02N\x88})]t\x85\x86\x87subR\x81\x93\x94ioQP"),
+    *(b"h\x00", b"h\x01", b"q\x00", b"j\0\0\0\x7f", b"K\x01", b"M\xff\xff", b"\x8a\xff", b"C\xff"),
+    *(b"cos\nsystem\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"\x8c\xff", b"\x8c\x02O8"),
+    *(code + b"\xff\xff\xff\xff\xff\0\0\0" for code in (b"\x8d", b"\x8e", b"\x95", b"\x96")),
+)
+EVENT_WORDS = (
+    *(b"\x0a\xff\xff\xff\xff\x0f", b"\x12\x05", b"\x22", b"\x2a", b"\xff", b"\x80" * 11),
+    *(b"\x15\0\0\xc0\x7f", b"\x15\0\0\x80\x7f", b"\x10" + b"\xff" * 9 + b"\x01", b"critic_loss"),
+)
+JSON_WORDS = (
+    *b'null true NaN Infinity 1e999 -1 { } [ ] " , \\ud800 \\u0000 0001-01-01T00:00+23:59'.split(),
+    *(b"9" * 5000, b"[" * 3000),
+)
+
+TAGS = ("eval_return", "critic_loss")
+PICTURE = "exploration_trajectories_eval"
+RUN_FOLDER = "data/hw5_offline_easy_cql_sd1_2026-01-31_12-00-00"
+SETTINGS = (
+    b"base_config: cql\nenv_name: PointmassEasy-v0\nexp_name: x\nseed: 1\ncql_alpha: 0.5\n"
+    b"training_steps: 30\ndataset_name: easy_rnd1000\n"
+)
+SUMMARY = (
+    b'{"script": "offline", "exp_name": "x", "env_name": "PointmassEasy-v0", "algorithm": "cql", '
+    b'"seed": 1, "status": "finished", "started": "2026-01-31T09:00:00+00:00", "total_steps": 30, '
+    b'"wall_time_s": 2.5, "final_return": -14.5, "optimal_return": -13.4, "coverage": 0.5}'
+)
+
+
+@cache
+def sound_dataset() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound.npz"
+        save_dataset(path, make_dataset(30))
+        return [path.read_bytes()]
+
+
+def sound_pickles() -> list[bytes]:
+    return [dump(collect(20)[0], protocol) for protocol in (3, 4, 5)]
+
+
+def scalar_event(step: int, tag: str, value: float) -> bytes:
+    return Event(
+        step=step, summary={"value": [{"tag": tag, "simple_value": value}]}
+    ).SerializeToString()
+
+
+def sound_events() -> list[bytes]:
+    image = {"encoded_image_string": b"\x89PNG\r\n\x1a\n" + bytes(50), "height": 1, "width": 1}
+    picture = Event(step=40, summary={"value": [{"tag": PICTURE, "image": image}]})
+    payloads = [scalar_event(step, TAGS[0], -step) for step in (10, 20, 30)]
+    return [b"".join(map(record, [*payloads, picture.SerializeToString()]))]
+
+
+def read_conversion(path: Path) -> None:
+    """Converts a pickle; what is converted is a sound dataset."""
+    new = path.with_suffix(".npz")
+    convert(path, new, EASY)
+    load_dataset(new, EASY)
+    new.unlink()
+
+
+def read_log(path: Path) -> None:
+    log = read_events(path.parent, TAGS, [PICTURE])
+    assert not any("Memory" in problem for problem in log.problems)
+
+
+@contextlib.contextmanager
+def rest_of_the_run(path: Path) -> Iterator[Path]:
+    """Lays the other files of a run beside one of them; yields the folder of all runs."""
+    others = {
+        path.with_name("events.out.tfevents.1.host"): sound_events()[0],
+        path.with_name("config.yaml"): SETTINGS,
+        path.with_name("summary.json"): SUMMARY,
+    }
+    del others[path]
+    for other, content in others.items():
+        other.write_bytes(content)
+    try:
+        yield path.parent.parent
+    finally:
+        for other in others:
+            other.unlink()
+
+
+def read_settings(path: Path) -> None:
+    with rest_of_the_run(path) as data_dir:
+        answer(collect_runs(data_dir))
+
+
+def read_summary(path: Path) -> None:
+    with rest_of_the_run(path) as data_dir:
+        summaries, _ = read_summaries(data_dir)
+        format_results(summaries)
+        collect_runs(data_dir)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+PLAIN = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(SCALARS, SCALARS, max_size=1)
+
+
+def changed(sound: dict[str, Any], dump: Callable[[Any], str]) -> st.SearchStrategy[bytes]:
+    """Texts of a mapping in which some values are others."""
+    changes = st.dictionaries(st.sampled_from([*sound]) | st.text(max_size=8), PLAIN, max_size=4)
+    return changes.map(lambda values: dump(sound | values).encode("utf-8", "surrogatepass"))
+
+
+def npy(descr: str, shape: tuple[int, ...], data: bytes, *, by_column: bool) -> bytes:
+    header = repr({"descr": descr, "fortran_order": by_column, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+ARRAYS = st.builds(
+    npy,
+    st.sampled_from(["<f4", "<f8", "<i8", "|b1", "|O", "<U9", "<M8[s]", "|V0", "f4, O", "3f4"]),
+    st.lists(st.sampled_from([0, 1, 2, 30, -1, 2**31, 2**62, 2**64]), max_size=3).map(tuple),
+    st.sampled_from([0, 30, 60, 120, 240]).map(bytes) | st.binary(max_size=240),
+    by_column=st.booleans(),
+)
+EVENTS = st.builds(
+    scalar_event,
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from(TAGS) | st.text(st.characters(codec="utf-8"), max_size=5),
+    st.floats(width=32),
+) | st.binary(max_size=30)
+
+TARGETS = {
+    "config": Target(
+        "run.yaml",
+        partial(load_sweep, stage="offline"),
+        lambda: [YAML.encode()],
+        YAML_WORDS,
+        changed(yaml.safe_load(YAML), yaml.safe_dump),
+        mutate_value,
+    ),
+    "dataset": Target(
+        "data.npz",
+        partial(load_dataset, env_id=EASY),
+        sound_dataset,
+        NUMPY_WORDS,
+        st.dictionaries(st.sampled_from([*FIELDS, "manifest"]), ARRAYS, min_size=1).map(
+            lambda arrays: archive(
+                unpack(sound_dataset()[0]) | {f"{k}.npy": v for k, v in arrays.items()}
+            )
+        ),
+        mutate_member,
+    ),
+    "pickle": Target(
+        "old.pkl",
+        read_conversion,
+        sound_pickles,
+        PICKLE_WORDS,
+        st.lists(st.sampled_from(PICKLE_WORDS) | st.binary(max_size=4)).map(b"".join),
+    ),
+    "event file": Target(
+        "events.out.tfevents.1.host",
+        read_log,
+        sound_events,
+        EVENT_WORDS,
+        st.lists(EVENTS.map(record) | st.binary(max_size=20)).map(b"".join),
+        mutate_record,
+    ),
+    "settings of a run": Target(
+        f"{RUN_FOLDER}/config.yaml",
+        read_settings,
+        lambda: [SETTINGS],
+        YAML_WORDS,
+        changed(yaml.safe_load(SETTINGS), yaml.safe_dump),
+        mutate_value,
+    ),
+    "summary of a run": Target(
+        f"{RUN_FOLDER}/summary.json",
+        read_summary,
+        lambda: [SUMMARY],
+        JSON_WORDS,
+        changed(json.loads(SUMMARY), json.dumps),
+    ),
+}
+SHARE = -(-CASES // (2 * len(TARGETS)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _planned():
+    """The report shows the optimum, which takes its time once and is then read from the cache."""
+    plan(EASY)
+
+
+every_target = pytest.mark.parametrize("kind", TARGETS)
+
+
+@every_target
+def test_sound_files_are_read(kind, tmp_path):
+    for content in TARGETS[kind].sound():
+        path = tmp_path / TARGETS[kind].name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        TARGETS[kind].read(path)
+
+
+MERGES = "l0: &l0 {x: 1}\n" + "".join(
+    f"l{level}: &l{level} {{<<: [{', '.join([f'*l{level - 1}'] * 9)}]}}\n" for level in range(1, 13)
+)
+FOUND = [
+    ("event file", record(b"", claimed=2**33)),
+    ("settings of a run", b"training_steps: !!bool x"),
+    ("settings of a run", b"training_steps: !!timestamp x"),
+    ("settings of a run", b"training_steps: 0x" + b"f" * 9000),
+    ("settings of a run", b"0x" + b"f" * 9000 + b": 1"),
+    ("settings of a run", MERGES.encode()),
+    ("settings of a run", b"seed: " + b"[" * 40_000),
+    ("config", b"base_config: dqn\nenv_name: " + b"x" * 40_000),
+    ("config", b"seed: !!bool " + b"9" * 40_000),
+    ("config", b"base_config: dqn\nenv_name: PointmassEasy-v0\n" + b"x" * 500 + b": 1"),
+    ("config", b"seed: *" + b"x" * 40_000),
+    ("pickle", b"F" + b"x" * 40_000 + b"\n."),
+]
+
+
+@pytest.mark.parametrize(("kind", "content"), FOUND)
+def test_what_was_found_stays_mended(kind, content, tmp_path):
+    with little_memory():
+        check(TARGETS[kind], tmp_path, content)
+
+
+def raise_an_error(path):
+    return {}[path]
+
+
+def say_too_much(path):
+    raise UserError("one line\nand another")
+
+
+def never_end(path):
+    while True:
+        path.exists()
+
+
+def take_memory(path):
+    try:
+        np.ones(MEMORY // 4)
+    except Exception as error:
+        raise UserError("cannot be used") from error
+
+
+def leave_something(path):
+    path.with_suffix(".tmp").touch()
+
+
+def change_the_file(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [raise_an_error, say_too_much, never_end, leave_something, change_the_file]
+    + [take_memory] * (sys.platform == "linux"),
+)
+def test_careless_readers_are_caught(monkeypatch, tmp_path, read):
+    monkeypatch.setattr(sys.modules[__name__], "SECONDS", 0.1)
+    target = replace(TARGETS["config"], read=read)
+    with little_memory(), pytest.raises((AssertionError, KeyError)):
+        check(target, tmp_path, b"anything")
+
+
+@every_target
+def test_changed_files_are_read_or_refused(kind, tmp_path):
+    target = TARGETS[kind]
+    contents, words = target.sound(), [*target.words, *EXTREMES]
+    with little_memory():
+        for case in range(SHARE):
+            rng = np.random.default_rng([SEED, case])
+            content = contents[case % len(contents)]
+            change = target.mutate if target.mutate and case % 3 else mutate
+            content = change(rng, content, words)
+            try:
+                check(target, tmp_path, content)
+            except Exception as error:
+                error.add_note(f"{kind}, case {case} of FUZZ_SEED={SEED}: {content!r}")
+                raise
+
+
+@every_target
+def test_generated_files_are_read_or_refused(kind, tmp_path):
+    @seed(SEED)
+    @settings(max_examples=SHARE, deadline=None, database=None)
+    @given(TARGETS[kind].generated)
+    def every_content(content):
+        check(TARGETS[kind], tmp_path, content)
+
+    with little_memory():
+        every_content()
