@@ -135,6 +135,7 @@ def test_failed_save_keeps_the_old_file(path):
         ("rewards", np.full(50, np.inf, np.float32), "rewards must be finite"),
         ("actions", np.full(50, 5), "actions must lie in 0 to 4"),
         ("actions", np.full(50, -1), "actions must lie in 0 to 4"),
+        ("terminated", np.full(50, 2, np.uint8).view(np.bool_), "terminated must be true or false"),
     ],
 )
 def test_wrong_arrays_are_refused_in_memory_and_in_files(path, name, bad, message):

@@ -77,6 +77,10 @@ class Dataset:
             raise ValueError(f"actions must lie in 0 to {NUM_ACTIONS - 1}")
         if not np.isfinite(self.rewards).all():
             raise ValueError("rewards must be finite")
+        for name in ("terminated", "truncated"):
+            # Bytes of a forged file; compiled updates count on 0 and 1.
+            if getattr(self, name).view(np.uint8).max() > 1:
+                raise ValueError(f"{name} must be true or false")
 
     def __len__(self) -> int:
         return len(self.actions)
