@@ -17,8 +17,8 @@ from cs285.infrastructure.ensemble import is_stackable
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.training import Options, Phase, Run, Trainer, make_agent
 
-MIN_STEPS_PER_WORKER = 50_000
-"""Steps times runs below which a second process costs more to start than it saves."""
+MIN_UPDATES_PER_WORKER = 50_000
+"""Updates times runs below which a second process costs more to start than it saves."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Program:
 
     @property
     def work(self) -> int:
-        """Steps of all its runs."""
-        return len(self.runs) * sum(phase.steps for phase in self.phases)
+        """Updates of all its runs, about."""
+        ratio = self.runs[0].config.updates_per_step
+        updates = [phase.steps * (ratio if phase.interacts else 1) for phase in self.phases]
+        return len(self.runs) * sum(updates)
 
 
 def group(runs: Sequence[Run]) -> list[list[Run]]:
@@ -67,7 +69,7 @@ def choose_workers(choice: str, programs: Sequence[Program]) -> int:
         return min(int(choice), runs)
     if ptu.device.type != "cpu":
         return 1  # one program fills a GPU better than several that share it
-    worthwhile = sum(program.work for program in programs) // MIN_STEPS_PER_WORKER
+    worthwhile = sum(program.work for program in programs) // MIN_UPDATES_PER_WORKER
     return max(1, min(os.cpu_count() or 1, runs, worthwhile))
 
 
