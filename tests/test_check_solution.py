@@ -1,5 +1,6 @@
 """The solution checker finds and names mistakes, accuses nobody falsely, and survives attacks."""
 
+import ast
 import json
 import os
 import stat
@@ -7,16 +8,19 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cs285.grading import judging
-from cs285.grading.checking import check_file, check_files
-from cs285.grading.judging import BAD, CORRECT, CRASHES, MISSING, UNSOLVED, WRONG
+from cs285.grading.agent_source import AgentSource
+from cs285.grading.checking import FileReport, check_file, check_files
+from cs285.grading.judges import critics
+from cs285.grading.judging import BAD, CORRECT, CRASHES, MISSING, UNJUDGED, UNSOLVED, WRONG
 from cs285.grading.sandbox import Sandbox
-from cs285.grading.sources import UnsafeHandInError, check_members, read_solution
+from cs285.grading.sources import MAX_SOURCES, UnsafeHandInError, check_members, read_solution
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import check_solution
 
@@ -265,6 +269,24 @@ def test_bombs_are_refused_before_they_unpack(tmp_path):
         check_members([large])
 
 
+def test_a_table_of_contents_that_is_too_long_is_not_read(tmp_path, monkeypatch):
+    path = archive(tmp_path / "a.zip", "dqn_agent.py")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.rindex(b"PK\5\6") + 12, 5 << 20)
+    path.write_bytes(data)
+    monkeypatch.delattr(zipfile, "ZipFile")
+    with pytest.raises(UnsafeHandInError, match="table of contents"):
+        read_solution(path)
+
+
+def test_agents_are_read_before_the_crowd_beside_them(tmp_path):
+    crowd = [f"a{number}.py" for number in range(100)]
+    solution = read_solution(archive(tmp_path / "a.zip", *crowd, "cql_agent.py", "dqn_agent.py"))
+    assert {"cql_agent.py", "dqn_agent.py"} < set(solution.files)
+    assert len(solution.files) == MAX_SOURCES
+    assert "102 Python files" in solution.problems[0]
+
+
 @pytest.mark.parametrize("cut", [slice(None, 40), slice(10, None), slice(0, 0)])
 def test_a_broken_archive_is_said_to_be_broken(tmp_path, cut):
     path = archive(tmp_path / "a.zip", "dqn_agent.py")
@@ -338,6 +360,59 @@ def test_the_script_explains_itself_and_refuses_what_is_not_there(tmp_path, caps
         [sys.executable, str(script), "--help"], capture_output=True, text=True, check=True
     )
     assert "--json" in shown.stdout
+
+
+def test_what_cannot_be_read_is_neither_accused_nor_praised(check, monkeypatch):
+    def unforeseen(*_):
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(critics, "judge_update", unforeseen)
+    findings = check("dqn", student("dqn"))
+    assert [f.verdict for f in findings] == [UNJUDGED], said(findings)
+    assert FileReport("dqn_agent.py", tuple(findings)).verdict == UNJUDGED
+
+
+def test_an_actor_whose_actions_do_not_exist_is_wrong(check):
+    text = (
+        student("awac")
+        + "\n    def get_action(self, observation, epsilon=0.0):\n        return 7\n"
+    )
+    assert "outside 0 to 4" in said(check("awac", text))
+
+
+def test_each_node_is_visited_once_in_search_of_placeholders(monkeypatch):
+    """Slices within slices: looking into each one from all that hold it takes their square."""
+    nested = "x[" * 90 + "..." + "]" * 90
+    text = f"class A:\n    def f(self) -> tuple[int, ...]:\n        return {nested}\n"
+    visits = Counter()
+    children = ast.iter_child_nodes
+
+    def counted(node):
+        visits[node] += 1
+        return children(node)
+
+    source = AgentSource(text, "A")
+    nodes = sum(1 for _ in ast.walk(source.methods["f"]))
+    monkeypatch.setattr(ast, "iter_child_nodes", counted)
+    assert not source.placeholder("f")
+    assert visits.total() <= nodes
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("...", "..."),
+        ("y: int = ...", "..."),
+        ("y = f(...)", "..."),
+        ("raise NotImplementedError", "NotImplementedError"),
+        ("raise NotImplementedError(x" + ".a" * 1500 + ")", "NotImplementedError"),
+        ("raise ValueError('NotImplementedError')", ""),
+        ("y: tuple[int, ...] = x[..., None]", ""),
+    ],
+)
+def test_what_counts_as_a_placeholder(body, left):
+    source = AgentSource(f"class A:\n    def f(self, x: tuple[int, ...]):\n        {body}\n", "A")
+    assert source.placeholder("f") == left
 
 
 def test_a_file_of_placeholders_is_unsolved(check):

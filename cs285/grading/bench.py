@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from cs285.grading.formulas import Formula
+from cs285.grading.fitting import Observation
 from cs285.grading.sandbox import JOB_SECONDS, Sandbox
 from cs285.grading.world import (
     Array,
@@ -206,56 +205,55 @@ class Bench:
         solution, unexplained = derivatives(self.inputs, batch, gradient)
         return solution if unexplained < MAX_UNEXPLAINED else None
 
+    def observe_losses(
+        self, trials: Sequence[int], batches: Sequence[Transitions]
+    ) -> list[Observation | None]:
+        """Read the first call of every trial as a `loss` call on its batch."""
+        return [self.observe_loss(t, 0, b) for t, b in zip(trials, batches, strict=True)]
 
-@dataclass(frozen=True)
-class Observation:
-    """A batch's derivatives, and its loss if that came back too."""
+    def observe_steps(
+        self, trials: Sequence[int], batches: Sequence[Transitions], role: str
+    ) -> list[Observation | None]:
+        """Read the first call of every trial as a step of one network on its batch."""
+        return [self.observe_step(t, 0, b, role) for t, b in zip(trials, batches, strict=True)]
 
-    world: World
-    derivatives: dict[str, Array]
-    loss: float | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The formula that numbers fit."""
-
-    choices: dict[str, Any]
-    variants: list[str]
-    mistakes: list[str]
-
-
-def agrees(formula: Formula, choices: Mapping[str, Any], seen: Observation) -> bool:
-    """Tell whether a formula with these choices gives the derivatives and the loss observed."""
-    leaves = [seen.world.leaves[role] for role in seen.derivatives]
-    try:
-        loss = formula.loss(seen.world, **choices)
-    except (RuntimeError, IndexError):  # shapes that do not broadcast on this batch
-        return False
-    if seen.loss is not None and not close(seen.loss, loss.item()):
-        return False
-    if not loss.requires_grad:
-        return all(not np.abs(found).max() > 1e-6 for found in seen.derivatives.values())  # noqa: PLR2004
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-    for found, expected, leaf in zip(seen.derivatives.values(), gradients, leaves, strict=True):
-        wanted = torch.zeros_like(leaf) if expected is None else expected
-        if not close(found, wanted.detach().numpy()):
-            return False
-    return True
-
-
-def fit(
-    formula: Formula,
-    observations: Sequence[Observation],
-    fixed: Mapping[str, Any] | None = None,
-    *,
-    correct_only: bool = False,
-) -> Fit | None:
-    """Return the likeliest reading of the numbers that agrees with all observations, if any."""
-    for choices, variants, mistakes in formula.deviations():
-        if correct_only and mistakes:
+    def observe_loss(self, trial: int, call: int, batch: Transitions) -> Observation | None:
+        """Read a `loss` call: the loss and the derivatives by the online critic."""
+        seen = self.seen[trial, call]
+        if "critic/online" not in seen.gradients:
             return None
-        chosen = {**choices, **(fixed or {})}
-        if all(agrees(formula, chosen, seen) for seen in observations):
-            return Fit(choices, variants, mistakes)
-    return None
+        found = self.derivative(seen.gradients["critic/online"][0], batch)
+        loss = seen.result[0] if isinstance(seen.result, list) else seen.result
+        if found is None or not isinstance(loss, np.ndarray) or loss.size != 1:
+            return None
+        world = self.world(trial, call, batch)
+        return Observation(world, {"critic/online": found}, float(loss.ravel()[0]))
+
+    def observe_step(
+        self, trial: int, call: int, batch: Transitions, role: str
+    ) -> Observation | None:
+        """Read a call that updates: the derivatives by the network that moved."""
+        if role not in self.seen[trial, call].after:
+            return None
+        found = self.derivative(self.step(trial, call, role), batch)
+        return None if found is None else Observation(self.world(trial, call, batch), {role: found})
+
+    def moved(self, trial: int, call: int, role: str) -> bool:
+        """Tell whether a call changed a network."""
+        seen = self.seen[trial, call]
+        pairs = zip(seen.before.get(role, []), seen.after.get(role, []), strict=False)
+        return any(
+            not close(a, b, 1e-6)
+            for before, after in pairs
+            for a, b in zip(before, after, strict=True)
+        )
+
+    def same(self, first: tuple[int, int], second: tuple[int, int], role: str) -> bool:
+        """Tell whether two calls left a network with the same weights."""
+        a = self.seen[first].after.get(role, [])
+        b = self.seen[second].after.get(role, [])
+        return len(a) == len(b) and all(
+            close(x, y, 1e-4)
+            for one, other in zip(a, b, strict=True)
+            for x, y in zip(one, other, strict=True)
+        )

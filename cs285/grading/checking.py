@@ -9,19 +9,35 @@ from typing import Any
 import numpy as np
 
 from cs285.grading import judging
+from cs285.grading.agent_source import AgentSource
 from cs285.grading.bench import Bench
-from cs285.grading.judging import Finding, Judge, Source
+from cs285.grading.judges.actions import RandomJudge
+from cs285.grading.judges.actors import AWACJudge
+from cs285.grading.judges.bonus import RNDJudge
+from cs285.grading.judges.critics import CQLJudge, DQNJudge
+from cs285.grading.judges.expectiles import IQLJudge
+from cs285.grading.judging import Finding, Judge
 from cs285.grading.sandbox import PACKAGE, Sandbox
 from cs285.grading.world import Inputs
 
+_CRITIC = ("make_critic", "make_optimizer", "make_lr_schedule")
+_ACTOR = (*_CRITIC, "make_actor", "make_actor_optimizer")
+_VALUE = (*_ACTOR, "make_value_critic", "make_value_critic_optimizer")
+_RND = (
+    *_CRITIC,
+    "make_rnd_network",
+    "make_rnd_network_optimizer",
+    "make_target_rnd_network",
+)
 JUDGES: dict[str, tuple[type[Judge], str, tuple[str, ...]]] = {
-    "random": (judging.RandomJudge, "RandomAgent", ()),
-    "rnd": (judging.RNDJudge, "RNDAgent", judging.RND_MAKERS),
-    "dqn": (judging.DQNJudge, "DQNAgent", judging.CRITIC_MAKERS),
-    "cql": (judging.CQLJudge, "CQLAgent", judging.CRITIC_MAKERS),
-    "awac": (judging.AWACJudge, "AWACAgent", judging.ACTOR_MAKERS),
-    "iql": (judging.IQLJudge, "IQLAgent", judging.VALUE_MAKERS),
+    "random": (RandomJudge, "RandomAgent", ()),
+    "rnd": (RNDJudge, "RNDAgent", _RND),
+    "dqn": (DQNJudge, "DQNAgent", _CRITIC),
+    "cql": (CQLJudge, "CQLAgent", _CRITIC),
+    "awac": (AWACJudge, "AWACAgent", _ACTOR),
+    "iql": (IQLJudge, "IQLAgent", _VALUE),
 }
+"""Name of an algorithm to its judge, its class and what makes its networks and optimisers."""
 ALGORITHMS = tuple(JUDGES)
 PARENTS = {"rnd": ("dqn",), "cql": ("dqn",), "awac": ("dqn",), "iql": ("awac", "dqn")}
 _HELPERS = ("__init__.py", "acting.py")
@@ -66,7 +82,7 @@ def check_files(
     Args:
         sandbox: Where student code runs.
         files: Path under `cs285/agents/` to text; other modules there may be helpers.
-        rng: Source of the inputs; by default new and unknown to anyone.
+        rng: AgentSource of the inputs; by default new and unknown to anyone.
 
     Returns:
         A report for each of the six files, present or not.
@@ -86,7 +102,7 @@ def check_file(
     if own not in files:
         return [Finding("", judging.MISSING, f"there is no {own}")]
     judge_class, class_name, makers = JUDGES[name]
-    source = Source(files[own], class_name)
+    source = AgentSource(files[own], class_name)
     if unusable := _unusable(source):
         return [unusable]
 
@@ -102,15 +118,23 @@ def check_file(
         judge = judge_class(source, make_bench, rng, own_parent=own_parent)
         try:
             judge.judge()
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # Numbers of a kind that no reading foresees; no accusation rests on that.
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            # Numbers of a kind that no reading foresees: no accusation and no praise rests on them.
+            judge.findings = [one for one in judge.findings if one.verdict in judging.BAD]
             text = f"the checker cannot read what came back ({type(error).__name__}: {error})"
             judge.say("", judging.UNJUDGED, text)
         return _once(judge.findings) if judge.bench.import_error else judge.findings
 
     findings = judge(own_parent=False)
     for own_parent, column_values in _other_tries(name, files):
-        if not _gravity(findings) or _hopeless(findings):
+        if _gravity(findings) == (False, 0) or _hopeless(findings):
             break
         other = judge(own_parent=own_parent, column_values=column_values)
         if _gravity(other) < _gravity(findings):
@@ -127,7 +151,7 @@ def _other_tries(name: str, files: Mapping[str, str]) -> list[tuple[bool, bool]]
     return own + columns + ([(True, True)] if own and columns else [])
 
 
-def _unusable(source: Source) -> Finding | None:
+def _unusable(source: AgentSource) -> Finding | None:
     """Tell what keeps a file from being judged at all."""
     try:
         if not source.methods and source.class_name not in source.text:
@@ -143,8 +167,10 @@ def _once(findings: list[Finding]) -> list[Finding]:
     return [Finding("", findings[0].verdict, findings[0].text)] if findings else []
 
 
-def _gravity(findings: list[Finding]) -> int:
-    return sum(finding.verdict in judging.BAD for finding in findings)
+def _gravity(findings: list[Finding]) -> tuple[bool, int]:
+    """Tell whether something could not be read, which is the worst, and count what is wrong."""
+    unread = any(not one.method and one.verdict == judging.UNJUDGED for one in findings)
+    return unread, sum(finding.verdict in judging.BAD for finding in findings)
 
 
 def _hopeless(findings: list[Finding]) -> bool:

@@ -22,9 +22,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-# Loaded before the process is confined: the modules that agent files may use.
-
 LEARNING_RATE = 0.5
+"""Step size of the agents' optimisers: plain gradient descent, so that a step is the gradient."""
 NUM_ACTIONS = 5
 RND_SIZE = 4
 MAX_ELEMENTS = 100_000

@@ -11,10 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import cs285
 
@@ -45,11 +44,11 @@ class Answer(NamedTuple):
     """How the process ended, if not as it should."""
 
 
-class Sandbox:
+class Sandbox(AbstractContextManager["Sandbox"]):
     """A child process that runs jobs one after the other, each confined in a process of its own.
 
-    Use it as a context manager. A job that harms the child costs that job alone: the next one
-    starts a new child.
+    As a context manager it closes itself. A job that harms the child costs that job alone: the
+    next one starts a new child.
     """
 
     def __init__(self) -> None:
@@ -58,17 +57,7 @@ class Sandbox:
         self._buffer = b""
         self._stage()
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the child and remove its folder."""
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import stat
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from cs285.infrastructure.errors import UserError
 
@@ -22,8 +23,12 @@ MAX_RATIO = 200
 """How much smaller than its content a member may be packed; text and logs reach about 30."""
 MAX_SOURCE = 256 << 10
 """Bytes of one source file."""
+MAX_SOURCES = 64
+"""Python files that are read of one solution."""
 _RATIO_COUNTS_FROM = 1 << 20
 _IGNORED = {"__MACOSX", "__pycache__", ".git", ".venv", "venv", "node_modules"}
+_Readers = dict[PurePosixPath, Callable[[], str]]
+"""Path of a Python file to what reads it."""
 
 
 class UnsafeHandInError(UserError):
@@ -48,24 +53,32 @@ def read_solution(path: Path) -> Solution:
         UnsafeHandInError: If an archive is not safe to unpack, or broken.
         UserError: If there is no such path, or no agent file in it.
     """
-    if path.is_dir():
-        readers, problems = _list_folder(path)
-    elif path.is_file():
-        readers, problems = _list_zip(path)
-    else:
-        raise UserError(f"{path}: there is no such folder or zip file")
+    try:
+        with _open(path) as (readers, problems):
+            return _read(path, readers, problems)
+    except UnsafeHandInError as error:
+        raise UnsafeHandInError(f"{path}: {error}") from None
+
+
+def _read(path: Path, readers: _Readers, problems: list[str]) -> Solution:
     agents = _agents_folder(readers)
     if agents is None:
         if problems:
-            raise UnsafeHandInError(f"{path}: {problems[0]}")
+            raise UnsafeHandInError(problems[0])
         raise UserError(f"{path}: holds none of {', '.join(AGENT_FILES)}")
+    # The agents come first: they are read however many modules lie beside them.
+    names = sorted(
+        (name for name in readers if name.parent == agents),
+        key=lambda name: (name.name not in AGENT_FILES, name.name),
+    )
+    if len(names) > MAX_SOURCES:
+        problems.append(f"{agents}: {len(names)} Python files; {MAX_SOURCES} of them are read")
     files = {}
-    for name, read in readers.items():
-        if name.parent == agents and name.suffix == ".py":
-            try:
-                files[name.name] = read()
-            except (UnsafeHandInError, OSError) as error:
-                problems.append(f"{name}: {error}")
+    for name in names[:MAX_SOURCES]:
+        try:
+            files[name.name] = readers[name]()
+        except UnsafeHandInError as error:
+            problems.append(f"{name}: {error}")
     return Solution(path.name, files, tuple(problems))
 
 
@@ -78,24 +91,30 @@ def _agents_folder(names: Mapping[PurePosixPath, object]) -> PurePosixPath | Non
     return min(counts, key=lambda folder: (-counts[folder], len(folder.parts)), default=None)
 
 
-def _decode(data: bytes) -> str:
-    if len(data) > MAX_SOURCE:
-        raise UnsafeHandInError(f"longer than {MAX_SOURCE >> 10} kB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UnsafeHandInError("not text in UTF-8") from None
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[_Readers, list[str]]]:
+    """Make the Python files of a folder or a zip readable for as long as the context lasts."""
+    # Opening hand-ins builds on the checks below, so that it can be imported only from here on.
+    from cs285.grading.unpacking import open_zip
+
+    if path.is_dir():
+        yield _list_folder(path)
+    elif path.is_file():
+        with open_zip(path) as archive:
+            yield _list_zip(archive), []
+    else:
+        raise UserError(f"{path}: there is no such folder or zip file")
 
 
-def _list_folder(root: Path) -> tuple[dict[PurePosixPath, Callable[[], str]], list[str]]:
-    readers: dict[PurePosixPath, Callable[[], str]] = {}
+def _list_folder(root: Path) -> tuple[_Readers, list[str]]:
+    readers: _Readers = {}
     problems: list[str] = []
     entries = 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - _IGNORED)
         entries += len(names) + len(folders)
         if entries > MAX_ENTRIES:
-            raise UnsafeHandInError(f"{root}: more than {MAX_ENTRIES} files")
+            raise UnsafeHandInError(f"more than {MAX_ENTRIES} files")
         for name in sorted(names):
             path = Path(folder) / name
             if path.suffix != ".py":
@@ -104,49 +123,35 @@ def _list_folder(root: Path) -> tuple[dict[PurePosixPath, Callable[[], str]], li
                 problems.append(f"{path.relative_to(root)}: a link or device, not a file; not read")
                 continue
             relative = PurePosixPath(path.relative_to(root).as_posix())
-            readers[relative] = _file_reader(path)
+            readers[relative] = partial(_read_text, partial(_open_file, path))
     return readers, problems
 
 
-def _file_reader(path: Path) -> Callable[[], str]:
-    def read() -> str:
-        with path.open("rb") as file:
-            return _decode(file.read(MAX_SOURCE + 1))
-
-    return read
-
-
-def _list_zip(path: Path) -> tuple[dict[PurePosixPath, Callable[[], str]], list[str]]:
+def _open_file(path: Path) -> IO[bytes]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            check_members(members)
-            sources: dict[PurePosixPath, bytes] = {}
-            for member in members:
-                name = PurePosixPath(member.filename)
-                if name.suffix != ".py" or _IGNORED & set(name.parts) or member.is_dir():
-                    continue
-                with archive.open(member) as file:
-                    sources[name] = file.read(MAX_SOURCE + 1)
-    except UnsafeHandInError as error:
-        raise UnsafeHandInError(f"{path}: {error}") from None
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        OSError,
-        zlib.error,
-        lzma.LZMAError,
-    ) as error:
-        raise UnsafeHandInError(f"{path}: not a zip that can be read ({error})") from None
-    return {name: _bytes_reader(data) for name, data in sources.items()}, []
+        return path.open("rb")
+    except OSError as error:
+        raise UnsafeHandInError(f"cannot be read ({error.strerror})") from None
 
 
-def _bytes_reader(data: bytes) -> Callable[[], str]:
-    return lambda: _decode(data)
+def _list_zip(archive: zipfile.ZipFile) -> _Readers:
+    readers: _Readers = {}
+    for member in archive.infolist():
+        name = PurePosixPath(member.filename)
+        if name.suffix == ".py" and not _IGNORED & set(name.parts) and not member.is_dir():
+            readers[name] = partial(_read_text, partial(archive.open, member))
+    return readers
+
+
+def _read_text(open_file: Callable[[], IO[bytes]]) -> str:
+    with open_file() as file:
+        data = file.read(MAX_SOURCE + 1)
+    if len(data) > MAX_SOURCE:
+        raise UnsafeHandInError(f"longer than {MAX_SOURCE >> 10} kB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnsafeHandInError("not text in UTF-8") from None
 
 
 def check_members(members: list[zipfile.ZipInfo]) -> None:

@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-NUM_ACTIONS = 5
-RND_SIZE = 4
+from cs285.grading.probe import LEARNING_RATE, NUM_ACTIONS, RND_SIZE
+
 NUM_FEATURES = 64
-LEARNING_RATE = 0.5
-"""Step size of the optimiser that the child gives to the agents: plain gradient descent."""
 
 OUTPUTS = {"critic": NUM_ACTIONS, "actor": NUM_ACTIONS, "value": 1, "rnd": RND_SIZE}
 _SCALES = {"critic": 0.25, "actor": 0.3, "value": 0.25, "rnd": 0.3}

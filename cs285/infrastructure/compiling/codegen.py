@@ -20,7 +20,9 @@ from cs285.infrastructure.compiling.lowering import (
     Product,
     Program,
     Reduction,
+    UnsupportedOperationError,
     View,
+    loop_indices,
     tile_width,
 )
 from cs285.infrastructure.compiling.target import Target
@@ -46,6 +48,10 @@ def generate(program: Program, num_state: int, changed: Sequence[int], target: T
         num_state: See above.
         changed: The first outputs replace these inputs; the others are the run's metrics.
         target: The processor to write for.
+
+    Raises:
+        UnsupportedOperationError: If an output has not the shape of the input that it replaces, or
+            a metric is not a scalar.
     """
     return _Writer(program, num_state, changed, target).write()
 
@@ -92,6 +98,10 @@ class _Writer:
             zip((program.inputs[k] for k in changed), program.outputs, strict=False)
         )
         self.metrics = program.outputs[len(changed) :]
+        if any(old.shape != new.shape for old, new in self.results):
+            raise UnsupportedOperationError("a result of another shape than what it replaces")
+        if any(math.prod(view.shape) != 1 for view in self.metrics):
+            raise UnsupportedOperationError("a metric that is not a scalar")
         self.in_place = self._outputs_in_place()
         self.unstored = self._never_stored()
         self.places, self.scratch = self._allocate()
@@ -106,7 +116,7 @@ class _Writer:
         """
         in_place: dict[Buffer, Buffer] = {}
         for old, new in self.results:
-            if new.buffer.is_input or new.buffer in in_place or new != _like(old, new.buffer):
+            if new.buffer in in_place or not _is_all_of(new, old):
                 continue
             writers = [k for k, group in enumerate(self.groups) if _writes(group, new.buffer)]
             readers = [k for k, group in enumerate(self.groups) if _reads(group, old.buffer)]
@@ -116,7 +126,6 @@ class _Writer:
                 and max(readers, default=-1) <= writers[0]
                 and (max(readers, default=-1) < writers[0] or written_alone)
                 and self._reads_match(self.groups[writers[0]], old.buffer, new.buffer)
-                and not any(view.buffer is old.buffer for view in self.program.outputs)
             ):
                 in_place[new.buffer] = old.buffer
         return in_place
@@ -181,8 +190,8 @@ class _Writer:
         for group in self.groups:
             lines += self._group(group)
         for old, new in self.results:
-            if new.buffer not in self.in_place:
-                lines += _copy(old, new)
+            if self.in_place.get(new.buffer) is not old.buffer:
+                lines += self._copy(old, new)
         lines += ["}", "", *self._driver()]
         return Source("\n".join(lines) + "\n", self.scratch + ALIGNMENT)
 
@@ -241,25 +250,29 @@ class _Writer:
         code = self._spell(kernel.code)
         scale = f" * {kernel.scale!r}f" if kernel.scale != 1 else ""
         if kernel.kind == "argmax":
+            place = "r0" if kernel.reduced else "0"
+            # The first not-a-number is the largest, as it is in PyTorch.
             return [
                 *_open(kernel.extents, "i"),
                 "    std::int64_t best = 0;",
                 "    float largest = -INFINITY;",
                 *_open(kernel.reduced, "r"),
                 f"      const float candidate = {code};",
-                "      if (!(candidate <= largest)) { largest = candidate; best = r0; }",
+                "      if (candidate > largest || (candidate != candidate && largest == largest))",
+                f"        largest = candidate, best = {place};",
                 "    }",
                 f"    {target} = best;",
                 "  }",
             ]
+        kind = C_TYPES[kernel.target.buffer.dtype]
         start, combine = {
-            "sum": ("0.0f", "{0} + {1}"),
+            "sum": ("0", "{0} + {1}"),
             "amax": ("-INFINITY", "larger({0}, {1})"),
         }[kernel.kind]
         if kernel.innermost or not kernel.extents:
             return [
                 *_open(kernel.extents, "i"),
-                f"    float result = {start};",
+                f"    {kind} result = {start};",
                 *_open(kernel.reduced, "r"),
                 f"      result = {combine.format('result', code)};",
                 "    }",
@@ -283,6 +296,12 @@ class _Writer:
         a, b = (f"{self._name(v.buffer)} + {v.offset}" for v in (kernel.a, kernel.b))
         arguments = ", ".join(str(size) for size in (*sizes, columns))
         return f"  multiply<{arguments}>({a}, {b}, {self._name(kernel.c.buffer)});"
+
+    def _copy(self, old: View, new: View) -> list[str]:
+        extents = [extent for extent in old.shape if extent != 1]
+        indices = loop_indices(old.shape)
+        code = self._spell(str(new.access(indices)))
+        return [*_open(extents, "i"), f"    {old.access(indices)} = {code};", "  }"]
 
     def _driver(self) -> list[str]:
         """Write the function that callers see."""
@@ -365,8 +384,11 @@ def _reads(group: Sequence[Kernel], buffer: Buffer) -> bool:
     return any(access.buffer is buffer for kernel in group for access in kernel.accesses)
 
 
-def _like(view: View, buffer: Buffer) -> View:
-    return View(buffer, view.shape, view.strides, view.offset)
+def _is_all_of(new: View, old: View) -> bool:
+    """Tell whether a result lies in its buffer as the whole old value lies in its own."""
+    same = View(new.buffer, old.shape, old.strides, old.offset)
+    sizes = (new.buffer.size, new.dtype) == (old.buffer.size, old.dtype)
+    return new == same and sizes
 
 
 def _item_bytes(buffer: Buffer) -> int:
@@ -386,10 +408,3 @@ def _open(extents: Sequence[int], variable: str) -> list[str]:
     if not loops:
         return ["  {"]
     return [*(f"  {loop}" for loop in loops[:-1]), "INDEPENDENT", f"  {loops[-1]} {{"]
-
-
-def _copy(old: View, new: View) -> list[str]:
-    extents = [extent for extent in old.shape if extent != 1]
-    counter = iter(range(len(extents)))
-    indices = tuple("0" if extent == 1 else f"i{next(counter)}" for extent in old.shape)
-    return [*_open(extents, "i"), f"    {old.access(indices)} = {new.access(indices)};", "  }"]

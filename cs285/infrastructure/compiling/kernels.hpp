@@ -62,9 +62,19 @@ inline float square(float x) { return x * x; }
 inline float clamp(float x, float low, float high) { return std::min(std::max(x, low), high); }
 inline float larger(float x, float y) { return x < y || y != y ? y : x; }
 
-// exp(x) = 2^n exp(r) with |r| <= log(2) / 2, where a polynomial is exact to rounding.
+// Multiplies x by 2^n, as long as the result is a normal number.
+inline float shift(float x, std::int32_t n) {
+  std::int32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits += n << 23;
+  std::memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+
+// exp(x) = 2^n exp(r) with |r| <= log(2) / 2, where a polynomial is exact to rounding. Half of n at
+// a time, so that large and small results end in infinity and zero.
 inline float fast_exp(float x) {
-  const float bounded = clamp(x, -87.0f, 88.0f);
+  const float bounded = clamp(x, -104.0f, 89.0f);
   const float n = __builtin_rintf(bounded * 1.44269504f);
   const float r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
   float p = 1.0f / 5040;
@@ -75,11 +85,8 @@ inline float fast_exp(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  std::int32_t bits;
-  std::memcpy(&bits, &p, sizeof bits);
-  bits += static_cast<std::int32_t>(n) << 23;
-  std::memcpy(&p, &bits, sizeof bits);
-  return p;
+  const std::int32_t whole = static_cast<std::int32_t>(n), half = whole >> 1;
+  return shift(p, half) * shift(1.0f, whole - half);
 }
 
 // tanh(x) as x times a quotient of polynomials in x^2, within 3e-7 of the exact value.

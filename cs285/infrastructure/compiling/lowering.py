@@ -8,14 +8,14 @@ in the order of the graph.
 
 from __future__ import annotations
 
+import functools
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.fx import Graph, Node
+from torch.fx import Graph, Node, map_arg
 from torch.fx.passes.shape_prop import TensorMetadata
 
 aten = torch.ops.aten
@@ -174,7 +174,21 @@ def lower(graph: Graph, lanes: int, widest: int) -> Program:
 
 
 # Elementwise operations in C++; {0}, {1}, ... are the operands.
+_COMPARISONS: dict[Any, str] = {
+    aten.ge.Scalar: "({0} >= {1})",
+    aten.gt.Scalar: "({0} > {1})",
+    aten.le.Scalar: "({0} <= {1})",
+    aten.lt.Scalar: "({0} < {1})",
+    aten.eq.Scalar: "({0} == {1})",
+    aten.ne.Scalar: "({0} != {1})",
+    aten.ge.Tensor: "({0} >= {1})",
+    aten.gt.Tensor: "({0} > {1})",
+    aten.le.Tensor: "({0} <= {1})",
+    aten.lt.Tensor: "({0} < {1})",
+    aten.eq.Tensor: "({0} == {1})",
+}
 _ELEMENTWISE: dict[Any, str] = {
+    **_COMPARISONS,
     aten.add.Tensor: "({0} + {1})",
     aten.sub.Tensor: "({0} - {1})",
     aten.mul.Tensor: "({0} * {1})",
@@ -197,20 +211,21 @@ _ELEMENTWISE: dict[Any, str] = {
     aten.where.self: "({0} ? {1} : {2})",
     aten.bitwise_not.default: "(!{0})",
     aten.logical_not.default: "(!{0})",
-    aten.ge.Scalar: "({0} >= {1})",
-    aten.gt.Scalar: "({0} > {1})",
-    aten.le.Scalar: "({0} <= {1})",
-    aten.lt.Scalar: "({0} < {1})",
-    aten.eq.Scalar: "({0} == {1})",
-    aten.ne.Scalar: "({0} != {1})",
-    aten.ge.Tensor: "({0} >= {1})",
-    aten.gt.Tensor: "({0} > {1})",
-    aten.le.Tensor: "({0} <= {1})",
-    aten.lt.Tensor: "({0} < {1})",
-    aten.eq.Tensor: "({0} == {1})",
     aten.clone.default: "{0}",
     aten._to_copy.default: "{0}",  # noqa: SLF001 - an operation's name
 }
+_MOVES = {aten.where.self, aten.clone.default, aten._to_copy.default}  # noqa: SLF001
+_EXACT: dict[torch.dtype, set[Any]] = {
+    torch.int64: {*_MOVES, aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.neg.default},
+    torch.bool: {
+        *_MOVES,
+        *_COMPARISONS,
+        aten.mul.Tensor,
+        aten.bitwise_not.default,
+        aten.logical_not.default,
+    },
+}
+"""Elementwise operations whose rules also hold for results that are no floats."""
 _CONSTANTS = (aten.full.default, aten.full_like.default, aten.scalar_tensor.default)
 _RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)  # noqa: SLF001
 _VIEWS = {
@@ -250,11 +265,11 @@ class _Lowering:
                 self.values[node] = self._lower(node)
             elif node.op == "output":
                 self.program.outputs = [self._output(result) for result in _arguments(node)[0]]
+            else:
+                raise UnsupportedOperationError("a tensor that is neither state nor batch")
         return self.program
 
     def _buffer(self, dtype: torch.dtype, size: int, *, is_input: bool = False) -> Buffer:
-        if dtype not in C_TYPES:
-            raise UnsupportedOperationError(f"numbers of type {dtype}")
         self.count += 1
         return Buffer(f"b{self.count}_", dtype, size, is_input)
 
@@ -319,7 +334,7 @@ class _Lowering:
 
     def _store(self, value: Value, view: View) -> None:
         extents = tuple(extent for extent in value.shape if extent != 1)
-        indices = _loop_indices(value.shape)
+        indices = loop_indices(value.shape)
         accesses: list[Access] = []
         code = value.read(indices, accesses)
         self.program.kernels.append(Loop(extents, view.access(indices), code, tuple(accesses)))
@@ -343,30 +358,48 @@ class _Lowering:
 
     # Elementwise
 
-    def _operand(self, argument: Any, shape: Shape) -> Callable[[Indices, list[Access]], str]:
+    def _operand(
+        self, argument: Any, shape: Shape, dtype: torch.dtype
+    ) -> Callable[[Indices, list[Access]], str]:
+        """Read an operand as numbers of type `dtype`, repeated to `shape`."""
         if not isinstance(argument, Node):
-            return _constant(_literal(argument))
+            return _constant(_literal(argument, dtype))
         value = self.values[argument]
         missing = len(shape) - len(value.shape)
 
         def read(indices: Indices, accesses: list[Access]) -> str:
             own = indices[missing:]
             fitted = tuple("0" if n == 1 else i for i, n in zip(own, value.shape, strict=True))
-            return value.read(fitted, accesses)
+            return _cast(value.read(fitted, accesses), value.dtype, dtype)
 
         return read
 
     def _elementwise(self, pattern: str, node: Node) -> Formula:
-        if node.kwargs.get("alpha", 1) != 1 or node.kwargs.get("rounding_mode"):
-            raise UnsupportedOperationError(f"operation {node.target} with {node.kwargs}")
         meta = _meta(node)
         shape = tuple(meta.shape)
-        operands = [self._operand(argument, shape) for argument in _arguments(node)]
+        if node.kwargs.get("alpha", 1) != 1 or node.target not in _EXACT.get(
+            meta.dtype, {node.target}
+        ):
+            raise UnsupportedOperationError(f"operation {node.target} with {node.kwargs}")
+        types = [meta.dtype] * len(_arguments(node))
+        if node.target in _COMPARISONS:
+            types = [functools.reduce(torch.promote_types, map(self._type, node.args))] * 2
+        elif node.target is aten.where.self:
+            types[0] = torch.bool
+        operands = [
+            self._operand(argument, shape, dtype)
+            for argument, dtype in zip(_arguments(node), types, strict=True)
+        ]
 
         def spell(indices: Indices, accesses: list[Access]) -> str:
             return pattern.format(*(operand(indices, accesses) for operand in operands))
 
         return Formula(shape, meta.dtype, spell)
+
+    def _type(self, argument: Any) -> torch.dtype:
+        if isinstance(argument, Node):
+            return self.values[argument].dtype
+        return {bool: torch.bool, int: torch.int64}.get(type(argument), torch.float32)
 
     def _constant(self, node: Node) -> Formula:
         meta = _meta(node)
@@ -375,7 +408,7 @@ class _Lowering:
             if node.target is aten.scalar_tensor.default
             else _arguments(node)[1]
         )
-        return Formula(tuple(meta.shape), meta.dtype, _constant(_literal(value)))
+        return Formula(tuple(meta.shape), meta.dtype, _constant(_literal(value, meta.dtype)))
 
     def _power(self, node: Node) -> Formula:
         patterns = {0.5: "std::sqrt({0})", 1.0: "{0}", 2.0: "square({0})"}
@@ -390,11 +423,13 @@ class _Lowering:
             node.kwargs.get("max", high),
         )
         low_text, high_text = (
-            _literal(infinity if bound is None else bound)
+            _literal(infinity if bound is None else bound, torch.float32)
             for bound, infinity in zip(bounds, (-math.inf, math.inf), strict=True)
         )
         meta = _meta(node)
-        operand = self._operand(_arguments(node)[0], tuple(meta.shape))
+        if meta.dtype is not torch.float32:
+            raise UnsupportedOperationError(f"operation {node.target} of {meta.dtype}")
+        operand = self._operand(_arguments(node)[0], tuple(meta.shape), meta.dtype)
         return Formula(
             tuple(meta.shape),
             meta.dtype,
@@ -424,7 +459,7 @@ class _Lowering:
         axis = axis % len(into.shape)
         if places.shape != (*into.shape[:axis], 1, *into.shape[axis + 1 :]):
             raise UnsupportedOperationError("a scatter of more than one element a row")
-        values = self._operand(source, places.shape)
+        values = self._operand(source, places.shape, into.dtype)
         adds = node.target is aten.scatter_add.default
 
         def spell(indices: Indices, accesses: list[Access]) -> str:
@@ -441,8 +476,11 @@ class _Lowering:
 
     def _reduce(self, kind: str, node: Node, axes: Iterable[int] | None) -> View:
         value = self.values[_arguments(node)[0]]
+        meta = _meta(node)
+        if kind != "sum" and value.dtype is not torch.float32:
+            raise UnsupportedOperationError(f"operation {node.target} of {value.dtype}")
         rank = len(value.shape)
-        chosen = {axis % rank for axis in axes} if axes else set(range(rank))
+        chosen = {axis % max(rank, 1) for axis in axes} if axes else set(range(rank))
         kept = [axis for axis in range(rank) if axis not in chosen]
         names: dict[int, str] = {}
         extents: list[int] = []
@@ -458,7 +496,8 @@ class _Lowering:
                 extents.append(extent)
         accesses: list[Access] = []
         code = value.read(tuple(names[axis] for axis in range(rank)), accesses)
-        meta = _meta(node)
+        if kind == "sum":
+            code = _cast(code, value.dtype, meta.dtype)
         buffer = self._buffer(meta.dtype, math.prod(extents))
         target = _contiguous(buffer, tuple(value.shape[axis] for axis in kept))
         scale = 1 / math.prod(reduced) if "mean" in str(node.target) else 1.0
@@ -485,9 +524,10 @@ class _Lowering:
         )
 
     def _argmax(self, node: Node) -> View:
-        if len(_arguments(node)) == 1:
+        axis = [*_arguments(node), None][1]
+        if axis is None:
             raise UnsupportedOperationError("argmax over all axes")
-        return self._reduce("argmax", node, [_arguments(node)[1]])
+        return self._reduce("argmax", node, [axis])
 
     # Products
 
@@ -501,7 +541,7 @@ class _Lowering:
         bias, *operands = _arguments(node)
         product = self._product(*(self._in_memory(self.values[x]) for x in operands))
         meta = _meta(node)
-        added = self._operand(bias, product.shape)
+        added = self._operand(bias, product.shape, torch.float32)
 
         def spell(indices: Indices, accesses: list[Access]) -> str:
             return f"({product.read(indices, accesses)} + {added(indices, accesses)})"
@@ -609,8 +649,14 @@ def _constant(text: str) -> Callable[[Indices, list[Access]], str]:
 
 
 def _meta(node: Node) -> TensorMetadata:
-    """Return shape and type of what a node computes."""
-    meta: TensorMetadata = node.meta["tensor_meta"]
+    """Return shape and type of what a node computes: one tensor that holds something."""
+    meta = node.meta.get("tensor_meta")
+    if not isinstance(meta, TensorMetadata):
+        raise UnsupportedOperationError(f"operation {node.target}")
+    if meta.dtype not in C_TYPES:
+        raise UnsupportedOperationError(f"numbers of type {meta.dtype}")
+    if 0 in meta.shape:
+        raise UnsupportedOperationError("a tensor without elements")
     return meta
 
 
@@ -625,9 +671,9 @@ def _users(node: Node) -> Iterable[Node]:
             yield from _users(user)
         else:
             # An operation may read the same operand twice.
-            for argument in user.all_input_nodes:
-                if argument is node:
-                    yield user
+            operands: list[Node] = []
+            map_arg((user.args, user.kwargs), operands.append)
+            yield from [user] * operands.count(node)
 
 
 def _contiguous(buffer: Buffer, shape: Iterable[int]) -> View:
@@ -648,17 +694,24 @@ def _span(shape: Shape, strides: Shape) -> int:
     return 1 + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
 
 
-def _loop_indices(shape: Shape) -> Indices:
+def loop_indices(shape: Shape) -> Indices:
+    """Name the variables of loops over all elements; an axis of one element needs none."""
     counter = iter(range(len(shape)))
     return tuple("0" if extent == 1 else f"i{next(counter)}" for extent in shape)
 
 
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    number = operator.index(value) if isinstance(value, int) else float(value)
-    if isinstance(number, int):
-        return f"{number}.0f"
-    if math.isinf(number):
-        return "INFINITY" if number > 0 else "-INFINITY"
-    return f"{number!r}f" if "." in repr(number) or "e" in repr(number) else f"{number!r}.0f"
+def _cast(code: str, given: torch.dtype, wanted: torch.dtype) -> str:
+    return code if given is wanted else f"static_cast<{C_TYPES[wanted]}>({code})"
+
+
+def _literal(value: float, dtype: torch.dtype) -> str:
+    """Spell a number in C++."""
+    if dtype is torch.bool:
+        return str(bool(value)).lower()
+    if dtype is torch.int64:
+        text = str(int(value))
+    elif math.isfinite(value):
+        text = f"{float(value)!r}f"
+    else:
+        text = {"nan": "NAN", "inf": "INFINITY", "-inf": "-INFINITY"}[str(float(value))]
+    return f"({text})" if text.startswith("-") else text

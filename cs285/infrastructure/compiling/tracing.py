@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ def _log_softmax(values: torch.Tensor, axis: int, half_to_float: bool) -> torch.
 
 def _logsumexp(values: torch.Tensor, axes: list[int], keepdim: bool = False) -> torch.Tensor:  # noqa: FBT001, FBT002 - PyTorch's signature
     largest = values.amax(axes, keepdim=True)
+    largest = torch.where(largest.abs() == math.inf, 0.0, largest)  # inf - inf would be no number
     total = (values - largest).exp().sum(axes, keepdim=True).log() + largest
     return total if keepdim else total.squeeze(axes)
 
@@ -71,10 +73,10 @@ def _var_mean(
     correction: float | None = None,
     keepdim: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    chosen = list(range(values.dim())) if axes is None else axes
+    chosen = axes or list(range(values.dim()))
     mean = values.mean(chosen, keepdim=True)
     count = values.numel() // mean.numel()
-    divisor = count - (1 if correction is None else correction)
+    divisor = max(0, count - (1 if correction is None else correction))
     variance = (values - mean).square().sum(chosen, keepdim=keepdim) / divisor
     return variance, mean if keepdim else mean.squeeze(chosen)
 
