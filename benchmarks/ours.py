@@ -77,8 +77,15 @@ def prepare(
             len(one.returns)
             for one in evaluate(trainer.learner, trainer.env_ids, seeds, EVAL_EPISODES, step=1)
         )
-    # The step itself, as many at once as it takes, without evaluating and logging.
-    return lambda: runs * trainer._advance(phase, STEPS)  # noqa: SLF001 - nothing public does less
+    # The loop's own stretch: many updates, or one environment step and what it is followed by.
+    stretches = 10 if explores else 1
+    return lambda: (
+        runs
+        * sum(
+            trainer._advance(phase, STEPS)  # noqa: SLF001 - the public method evaluates and logs, too
+            for _ in range(stretches)
+        )
+    )
 
 
 def train_reference(

@@ -142,19 +142,15 @@ def scaling(bench: Bench) -> list[Row]:
 # Environments
 
 
-def exploration(bench: Bench) -> list[Row]:
+def exploration(bench: Bench, algorithm: str, runs: int) -> list[Row]:
     """Steps per second of exploration, over all runs of a program."""
-    rows = []
-    for algorithm, counts in (("random", (1, 20)), ("rnd", (1, 5))):
-        arguments = arguments_of(bench, "exploration", algorithm, learning_starts=1)
-        takes = {"starter": bench.take("starter", "contenders.starter", **arguments)}
-        for runs in counts:
-            takes[f"ours, S={runs}"] = bench.take("ours", "ours", **arguments, runs=runs)
-        rows += rows_of(
-            f"exploration-{algorithm}", interleave(takes, bench.repeats), "steps/s", inverts=True
-        )
+    arguments = arguments_of(bench, "exploration", algorithm, learning_starts=1)
+    takes = {"starter": bench.take("starter", "contenders.starter", **arguments)}
+    for count in (1, runs):
+        takes[f"ours, S={count}"] = bench.take("ours", "ours", **arguments, runs=count)
+    timings = interleave(takes, bench.repeats)
     bench.end_workers()
-    return rows
+    return rows_of(f"exploration-{algorithm}", timings, "steps/s", inverts=True)
 
 
 def evaluation(bench: Bench) -> list[Row]:
@@ -388,7 +384,8 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "matmul": matmul,
     **{f"updates-{name}": partial(updates, algorithm=name) for name in LEARNERS},
     "scaling": scaling,
-    "exploration": exploration,
+    "exploration-random": partial(exploration, algorithm="random", runs=20),
+    "exploration-rnd": partial(exploration, algorithm="rnd", runs=5),
     "evaluation": evaluation,
     "startup": startup,
     "memory": memory,

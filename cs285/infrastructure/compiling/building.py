@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -27,18 +28,32 @@ def build(text: str, target: Target) -> ctypes.CDLL:
     """Compile a library, or find it in the cache, and load it.
 
     Raises:
-        CompilerError: If the compiler fails or the cache cannot be written to.
+        CompilerError: If the compiler fails, or the cache cannot be written to or is not the
+            user's own.
     """
-    key = hashlib.sha256("\0".join([text, target.version, _processor(), *FLAGS]).encode())
-    folder = cache_folder()
-    library = folder / f"update_{key.hexdigest()[:32]}.so"
+    # The macros belong to the key because machines may share a cache.
+    key = hashlib.sha256("\0".join([text, target.compiler, target.macros, *FLAGS]).encode())
     try:
+        folder = cache_folder().absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_ownership(folder)
+        library = folder / f"update_{key.hexdigest()[:32]}.so"
         if not library.is_file():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _compile(text, library, target)
-        return ctypes.CDLL(str(library))
-    except OSError as error:
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError:  # damaged, by a crash or a full disk
+            _compile(text, library, target)
+            return ctypes.CDLL(str(library))
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         raise CompilerError(str(error)) from None
+
+
+def _check_ownership(folder: Path) -> None:
+    """Refuse to load what somebody else may have put there."""
+    found = folder.stat()
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH):
+        raise CompilerError(f"{folder} belongs to somebody else or everybody can write to it")
 
 
 def _compile(text: str, library: Path, target: Target) -> None:
@@ -49,15 +64,6 @@ def _compile(text: str, library: Path, target: Target) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
         if done.returncode != 0:
             complaint = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr)
-            raise CompilerError(complaint.strip())
+            raise CompilerError(complaint.strip() or f"{command[0]} ended with {done.returncode}")
         # Processes that build the same library at once replace it by the same one.
         built.replace(library)
-
-
-def _processor() -> str:
-    """Identify what `-march=native` means here: a cache may be shared between machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return "".join(sorted({line for line in lines if line.startswith(("flags", "model name"))}))

@@ -53,13 +53,17 @@ class CompiledUpdate:
         Args:
             state: Contiguous tensors `(S, ...)`.
             transitions: Contiguous tensors `(N, ...)`.
-            rows: Which transitions each update looks at `(K, S, batch)`, int64.
+            rows: Which transitions each update looks at `(K, S, batch)`, each in [0, N): nobody
+                checks that.
 
         Returns:
             Metrics of the last update `(metrics, S)`.
+
+        Raises:
+            ValueError: If a tensor is not contiguous.
         """
         updates, runs, _ = rows.shape
-        rows = np.ascontiguousarray(rows)
+        rows = np.ascontiguousarray(rows, np.int64)
         metrics = torch.empty(self._metrics, runs)
         self._train(
             runs,
@@ -74,5 +78,9 @@ class CompiledUpdate:
 
 
 def _pointers(tensors: Iterable[torch.Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    addresses = [tensor.data_ptr() for tensor in tensors]
+    addresses = []
+    for tensor in tensors:
+        if not tensor.is_contiguous():
+            raise ValueError(f"a tensor {tuple(tensor.shape)} is not contiguous")
+        addresses.append(tensor.data_ptr())
     return (ctypes.c_void_p * len(addresses))(*addresses)

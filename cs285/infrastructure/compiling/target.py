@@ -15,7 +15,8 @@ class Target:
     """A compiler and what it says about this processor's vectors."""
 
     compiler: str
-    version: str
+    macros: str
+    """What it predefines: its version, and all that `-march=native` stands for on this machine."""
     lanes: int
     """Floats in a vector register."""
     registers: int
@@ -36,6 +37,8 @@ FLAGS = (
     "-fno-signed-zeros",
     "-fassociative-math",
     "-freciprocal-math",
+    # Scratch memory holds floats here and integers there.
+    "-fno-strict-aliasing",
     "-shared",
     "-fPIC",
 )
@@ -48,8 +51,7 @@ def find_target() -> Target | None:
         path = shutil.which(name)
         macros = _predefined_macros(path) if path else None
         if path and macros is not None:
-            version = next((line for line in macros.splitlines() if "__VERSION__" in line), "")
-            return Target(path, version, *_vectors(macros))
+            return Target(path, macros, *_vectors(macros))
     return None
 
 
