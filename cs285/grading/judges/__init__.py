@@ -1,0 +1,1 @@
+"""What each of the six agents is asked, and what its answers mean."""
