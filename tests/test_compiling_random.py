@@ -8,7 +8,7 @@ from cs285.infrastructure.compiling import target, trace
 from cs285.infrastructure.compiling.compiled_update import CompiledUpdate
 
 RUNS, BATCH, TRANSITIONS = 2, 5, 30
-STATE = [(5, 17), (5, 17), (17, 5), (5, 17), (4,), (4,), (1, 4), (), ()]
+STATE = [(6, 6), (6, 6), (6, 6), (5, 17), (17, 5), (4,), (4,), (1, 4), (), ()]
 
 # Functions of x (one axis at least), of y whose shape is the end of x's shape, and of an axis of x.
 # They keep numbers small.
@@ -39,6 +39,8 @@ CALCULATIONS = [
     lambda x, y, axis: (x + y).unsqueeze(axis).squeeze(),
     lambda x, y, axis: x.unsqueeze(axis).expand(*x.shape[:axis], 2, *x.shape[axis:]),
     lambda x, y, axis: x[:1].expand_as(x),
+    lambda x, y, axis: (z := x * 0.9) - z[:1].tanh(),
+    lambda x, y, axis: x.sigmoid() + x.sigmoid().transpose(axis, -1).reshape(x.shape),
 ]
 PRODUCTS = [
     lambda x, y: x @ y.t() / 9,
@@ -73,7 +75,7 @@ def program(seed, operations=40):
         values += exact
         for _ in range(operations):
             x = pick(values)
-            x = x if x.dim() else x.expand(pick([(4,), (1, 4), (5, 17)]))
+            x = x if x.dim() else x.expand(pick([(4,), (6, 6), (5, 17)]))
             y = pick([y for y in values if y.shape == x.shape[x.dim() - y.dim() :]] or [x])
             if rng.random() < 0.25:
                 chosen = pick(exact)

@@ -118,12 +118,12 @@ def test_homework_command_runs_every_experiment_and_then_the_table(checkout: Pat
     assert configs(checkout) == {
         "explore": {
             *(f"{maze}_{agent}" for maze in mazes for agent in ("random", "rnd")),
-            *(f"medium_rnd_{size}" for size in sizes),
+            *(f"{maze}_rnd_{size}" for maze in ("medium", "hard") for size in sizes),
         },
         "offline": {
             *(f"{maze}_{agent}" for maze in mazes for agent in ("dqn", "cql", "awac", "iql")),
             *(f"medium_cql_alpha{alpha}" for alpha in alphas),
-            *(f"medium_cql_rnd{size}" for size in sizes),
+            *(f"{maze}_cql_rnd{size}" for maze in ("medium", "hard") for size in sizes),
         },
         "finetune": {f"hard_{agent}_finetune" for agent in ("dqn", "cql", "awac", "iql")},
     }
