@@ -82,7 +82,7 @@ def check_files(
     Args:
         sandbox: Where student code runs.
         files: Path under `cs285/agents/` to text; other modules there may be helpers.
-        rng: AgentSource of the inputs; by default new and unknown to anyone.
+        rng: Draws the inputs; by default new and unknown to anyone.
 
     Returns:
         A report for each of the six files, present or not.
