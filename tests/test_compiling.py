@@ -1,5 +1,7 @@
 """A compiled update does what the operations it was traced from do."""
 
+import ctypes
+import os
 import re
 
 import numpy as np
@@ -309,6 +311,33 @@ def test_the_second_program_finds_the_first_ones_library(
     assert learner._compiled[8] is not None
     assert library.suffix == ".so"
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+@pytest.mark.parametrize("what", ["folder", "library"])
+def test_nothing_is_loaded_that_others_could_have_put_there(
+    monkeypatch, capsys, tmp_path, make_agent, make_batch, mode, what
+):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CS285_CACHE_DIR", str(folder))
+    Ensemble([make_agent("dqn")], compiles=True).update(make_batch(1, 8), 1)
+    (library,) = folder.iterdir()
+    {"folder": folder, "library": library}[what].chmod(mode)
+    monkeypatch.setattr(ctypes, "CDLL", None)  # calling it would fail
+    learner = Ensemble([make_agent("dqn")], compiles=True)
+    learner.update(make_batch(1, 8), 1)
+    assert learner._compiled[8] is None
+    assert "not yours alone to write to" in capsys.readouterr().out
+
+
+def test_nothing_is_loaded_from_the_folder_of_somebody_else(
+    monkeypatch, capsys, tmp_path, make_agent, make_batch
+):
+    monkeypatch.setenv("CS285_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    Ensemble([make_agent("dqn")], compiles=True).update(make_batch(1, 8), 1)
+    assert "not yours alone to write to" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

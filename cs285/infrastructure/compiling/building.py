@@ -40,6 +40,7 @@ def build(text: str, target: Target) -> ctypes.CDLL:
         library = folder / f"update_{key.hexdigest()[:32]}.so"
         if not library.is_file():
             _compile(text, library, target)
+        _check_ownership(library)
         try:
             return ctypes.CDLL(str(library))
         except OSError:  # damaged, by a crash or a full disk
@@ -49,11 +50,15 @@ def build(text: str, target: Target) -> ctypes.CDLL:
         raise CompilerError(str(error)) from None
 
 
-def _check_ownership(folder: Path) -> None:
-    """Refuse to load what somebody else may have put there."""
-    found = folder.stat()
-    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH):
-        raise CompilerError(f"{folder} belongs to somebody else or everybody can write to it")
+def _check_ownership(path: Path) -> None:
+    """Refuse a folder or library that somebody else may have put something into."""
+    found = path.stat()
+    is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or is_open):
+        raise CompilerError(
+            f"{path} is not yours alone to write to, so no library is loaded from there; "
+            "`chmod go-w` mends that if it is yours, CS285_CACHE_DIR names another folder"
+        )
 
 
 def _compile(text: str, library: Path, target: Target) -> None:
@@ -65,5 +70,6 @@ def _compile(text: str, library: Path, target: Target) -> None:
         if done.returncode != 0:
             complaint = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr)
             raise CompilerError(complaint.strip() or f"{command[0]} ended with {done.returncode}")
+        built.chmod(0o700)
         # Processes that build the same library at once replace it by the same one.
         built.replace(library)
