@@ -430,6 +430,13 @@ def test_script_makes_the_report_of_an_empty_folder(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.pdf").stat().st_size > 0
 
 
+def test_names_of_folders_cannot_command_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "hw5_offline_\x1b[2Jx_sd1_2026-01-31_12-00-00").mkdir()
+    done = make_report("--data_dir", tmp_path, "--out", tmp_path / "out")
+    assert "\x1b" not in done.stdout
+    assert "left out  hw5_offline_\\x1b[2Jx" in done.stdout
+
+
 def test_unwritable_output_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = make_report("--data_dir", tmp_path, "--out", tmp_path / "file" / "out")

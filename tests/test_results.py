@@ -149,6 +149,16 @@ def test_broken_summaries_are_listed_and_the_rest_shown(tmp_path: Path) -> None:
     assert "status:" in stopped
 
 
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    write_run(tmp_path, exp_name="red\x1b[31m\nforged line", algorithm="cql\r", env_name="\x07")
+    (tmp_path / "hw5_\x1b[2J").mkdir()
+    summaries, problems = read_summaries(tmp_path)
+    shown = format_results(summaries) + "\n" + "\n".join(problems)
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert "red\\x1b[31m\\nforged line" in shown
+    assert "hw5_\\x1b[2J" in shown
+
+
 def test_missing_folder_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--data_dir"):
         read_summaries(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""What is meant for the person at the keyboard."""
 
 
 class UserError(Exception):
@@ -6,6 +6,14 @@ class UserError(Exception):
 
     Scripts print its message without a traceback and exit with status 2.
     """
+
+
+def printable(text: object) -> str:
+    r"""Return a text as a terminal may show it: control characters become `\x1b` and the like.
+
+    Names of files and what summaries hold may be anybody's choice.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 class DivergenceError(Exception):

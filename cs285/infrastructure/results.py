@@ -6,23 +6,26 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from cs285.envs.mazes import MAZES
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import UserError, printable
 
 STAGES = {"explore": "Exploration", "offline": "Offline learning", "finetune": "Fine-tuning"}
+
+
+Name = Annotated[str, AfterValidator(printable)]
 
 
 class RunSummary(BaseModel, frozen=True):
     """What the table needs of a run's `summary.json`; None where a run has no such number."""
 
     script: Literal["explore", "offline", "finetune"]
-    exp_name: str
-    env_name: str
-    algorithm: str
+    exp_name: Name
+    env_name: Name
+    algorithm: Name
     seed: int
     status: Literal["finished", "diverged"]
     started: datetime
@@ -71,7 +74,8 @@ def read_summaries(
                 summaries.append(summary)
             else:
                 problems.append(f"{folder}: the run diverged, its numbers are not finite")
-    return sorted(summaries, key=lambda summary: summary.started.astimezone()), problems
+    summaries.sort(key=lambda summary: summary.started.astimezone())
+    return summaries, [printable(problem) for problem in problems]
 
 
 def format_results(summaries: Sequence[RunSummary]) -> str:

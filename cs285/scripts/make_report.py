@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import UserError, printable
 from cs285.report.build import build
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     made = sum(section.plot is not None for section in sections)
     print(f"{made} of {len(sections)} figures, from {len(collection.runs)} runs.")
     for name, reason in collection.left_out:
-        print(f"left out  {name}: {reason}")
+        print(printable(f"left out  {name}: {reason}"))
     for section in sections:
         for what, command in section.missing:
             print(f"\n{section.number} {section.title}, no runs yet: {what}\n  {command}")
