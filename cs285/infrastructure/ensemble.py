@@ -18,7 +18,9 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
+from cs285.infrastructure import agent_state
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.checkpoints import fill
 from cs285.infrastructure.compiling import compile_update, trace
 from cs285.infrastructure.objective import Batch, Objective
 from cs285.infrastructure.replay_buffer import look_up
@@ -58,6 +60,22 @@ class Learner(Protocol):
 
     def sync_agents(self) -> None:
         """Write what was learned back into `agents`."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that the future depends on.
+
+        Raises:
+            TypeError: If an agent keeps something that no checkpoint can.
+        """
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` of agents of the same configs returned."""
+        ...
+
+    def state_of(self, run: int) -> dict[str, Any]:
+        """Return what `get_state` tells of one run."""
         ...
 
 
@@ -357,6 +375,33 @@ class Ensemble:
                 rates = [scheduler.get_last_lr()[0] for scheduler in schedulers]
                 self.state[trainee.rate].copy_(torch.tensor(rates))
 
+    # Checkpoints
+
+    def get_state(self) -> dict[str, Any]:
+        """See `Learner.get_state`."""
+        return {"tensors": self.state, "schedules": [o.state_dict() for o in self._schedules()]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `Learner.set_state`."""
+        for name, tensor in self.state.items():
+            fill(tensor, state["tensors"][name])
+        for part, own in zip(self._schedules(), state["schedules"], strict=True):
+            part.load_state_dict(own)
+
+    def state_of(self, run: int) -> dict[str, Any]:
+        """See `Learner.state_of`."""
+        return {name: tensor[run] for name, tensor in self.state.items()}
+
+    def _schedules(self) -> list[Any]:
+        """Return every schedule that moves, followed by the optimiser whose rate it sets."""
+        return [
+            part
+            for agent in self.agents
+            for objective in agent.objectives
+            if _is_scheduled(objective)
+            for part in (objective.lr_scheduler, objective.optimizer)
+        ]
+
     # Tracing and compiling
 
     def _trace(
@@ -433,3 +478,16 @@ class AgentLoop:
 
     def sync_agents(self) -> None:
         """Nothing to write back: the agents hold their own state."""
+
+    def get_state(self) -> dict[str, Any]:
+        """See `Learner.get_state`."""
+        return {"agents": [agent_state.get_state(agent) for agent in self.agents]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `Learner.set_state`."""
+        for agent, own in zip(self.agents, state["agents"], strict=True):
+            agent_state.set_state(agent, own)
+
+    def state_of(self, run: int) -> dict[str, Any]:
+        """See `Learner.state_of`."""
+        return agent_state.get_state(self.agents[run])

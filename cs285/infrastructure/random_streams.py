@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+
+from cs285.infrastructure.checkpoints import fill
 
 PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
 """Each purpose is a stream of its own, so that drawing more for one never shifts another."""
@@ -38,6 +41,29 @@ def undisturbed_generators(agents: Iterable[object]) -> Iterator[None]:
             np.random.set_state(numpy_state)  # noqa: NPY002 - as above
             for generator, state in zip(own, states, strict=True):
                 generator.set_state(state)
+
+
+def get_global_generators() -> dict[str, Any]:
+    """Return the states of the generators that agents of any kind may draw from."""
+    kind, keys, *position = np.random.get_state()  # noqa: NPY002 - as above
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, np.asarray(keys).astype(np.int64), *position),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch declares no types
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_global_generators(state: dict[str, Any]) -> None:
+    """Restore what `get_global_generators` returned."""
+    random.setstate(state["python"])
+    kind, keys, *position = state["numpy"]
+    np.random.set_state((kind, np.asarray(keys).astype(np.uint32), *position))  # noqa: NPY002 - as above
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 class UniformStreams:
@@ -73,3 +99,18 @@ class UniformStreams:
             self._used = 0
         start, self._used = self._used, min(self._used + most, block)
         return self._numbers[start : self._used]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that the next numbers depend on."""
+        return {
+            "generators": [generator.bit_generator.state for generator in self._generators],
+            "numbers": self._numbers,
+            "used": self._used,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` of as many streams returned."""
+        fill(self._numbers, state["numbers"])
+        for generator, bits in zip(self._generators, state["generators"], strict=True):
+            generator.bit_generator.state = bits
+        self._used = int(state["used"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.checkpoints import fill
 from cs285.infrastructure.objective import Batch
 
 
@@ -104,6 +106,29 @@ class ReplayBuffer:
             for shown, own in zip(self.transitions, self._flat, strict=True):
                 shown[start : start + count] = own[start : start + count]
         self.inserted[run] = count
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the rings hold, without the room that is still free."""
+        held = slice(int(self.sizes.max()))
+        return {
+            "inserted": self.inserted,
+            "truncated": self.truncated[:, held],
+            "transitions": [field[:, held] for field in self.storage],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` of as many rings returned, of any capacity that suffices."""
+        held = slice(state["truncated"].shape[1])
+        fill(self.inserted, state["inserted"])
+        if not 0 <= int(self.inserted.min()) <= int(self.sizes.max()) == held.stop:
+            raise ValueError(f"rings of {self.capacity} cannot hold {held.stop} transitions")
+        fill(self.truncated[:, held], state["truncated"])
+        for field, saved in zip(self.storage, state["transitions"], strict=True):
+            fill(field[:, held], saved)
+        if self.transitions is not self._flat:
+            shown = np.repeat(self._shows_task, self.capacity)
+            for task, own in ((self.transitions[k], self._flat[k]) for k in (2, 4)):
+                task[shown] = own[shown]
 
     def rows(self, uniforms: np.ndarray) -> np.ndarray:
         """Turn uniform numbers `(..., S, batch)` in [0, 1) into rows of `transitions`.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from cs285.envs.pointmass import PointmassVectorEnv
+from cs285.infrastructure.checkpoints import fill
 from cs285.infrastructure.ensemble import Learner
 from cs285.infrastructure.random_streams import UniformStreams, derive_seed
 
@@ -63,6 +64,17 @@ class LockstepEnvs:
             for lane in np.flatnonzero(infos.get("_final_obs", ())):
                 steps.next_observations[lanes[lane]] = infos["final_obs"][lane]
         return steps
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that the future of the lanes depends on."""
+        environments = [env.get_state() for _, env in self._groups]
+        return {"observations": self.observations, "environments": environments}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` of the same lanes returned."""
+        fill(self.observations, state["observations"])
+        for (_, env), own in zip(self._groups, state["environments"], strict=True):
+            env.set_state(own)
 
 
 @dataclass(frozen=True)

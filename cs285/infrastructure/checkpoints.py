@@ -1,0 +1,198 @@
+"""Checkpoints: everything that the future of a training program depends on, in one file.
+
+The file is PyTorch's, of one text and a list of tensors: the text is JSON that says how plain
+values and the tensors make up the state. So it loads with `weights_only=True`, and its reader can
+insist on a layout so simple that nothing in it is left to trust.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickletools
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import write_atomically
+
+CHECKPOINT = "checkpoint.pt"
+"""Name of the file, in the folder of a program's first run."""
+
+FORMAT_VERSION = 1
+MAX_LAYOUT_BYTES = 50_000_000
+"""Bytes of the pickled layout, which holds the text: no program of this homework comes near."""
+
+# Kind of value -> its mark. What JSON lacks is written as a mapping of one mark to a value.
+TENSOR, ARRAY, MAPPING, TUPLE = "tensor", "array", "mapping", "tuple"
+
+STORAGES = {
+    "torch BoolStorage": torch.bool,
+    "torch ByteStorage": torch.uint8,
+    "torch IntStorage": torch.int32,
+    "torch LongStorage": torch.int64,
+    "torch FloatStorage": torch.float32,
+    "torch DoubleStorage": torch.float64,
+}
+GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", *STORAGES}
+OPCODES = re.compile(
+    r"PROTO|EMPTY_(DICT|LIST|TUPLE)|MARK|BINUNICODE|BININT[12]?|LONG1|GLOBAL|BINPERSID|STOP"
+    r"|TUPLE[123]?|NEW(FALSE|TRUE)|REDUCE|APPENDS?|SETITEMS|(LONG_)?BIN(PUT|GET)"
+)
+"""All that PyTorch writes a text and tensors with."""
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of plain values, arrays and tensors, whole or not at all.
+
+    Raises:
+        TypeError: If the state holds anything else.
+        UserError: If the file cannot be written.
+    """
+    tensors: list[torch.Tensor] = []
+    text = json.dumps(_flatten(state, tensors))
+    # PyTorch's own writer does not survive a full disk, so the disk is none of its business.
+    content = io.BytesIO()
+    torch.save({"format": FORMAT_VERSION, "state": text, "tensors": tensors}, content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a state; its tensors are on the CPU.
+
+    Raises:
+        UserError: If the file cannot be opened or is no sound checkpoint.
+    """
+    try:
+        _check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT_VERSION:
+            raise ValueError(f"it has format {content['format']}, not {FORMAT_VERSION}")  # noqa: TRY301 - one place reports all
+        tensors = content["tensors"]
+        for tensor in tensors:
+            if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
+                raise ValueError("a tensor is not what its bytes are")  # noqa: TRY301 - as above
+        state = _restore(json.loads(content["state"]), tensors)
+        if not isinstance(state, dict):
+            raise TypeError("its state is no mapping")  # noqa: TRY301 - as above
+    except OSError as error:
+        raise UserError(f"Cannot open the checkpoint {path}: {error.strerror or error}.") from error
+    except Exception as error:
+        # On forged bytes zipfile, pickletools, PyTorch and JSON raise errors of many kinds.
+        raise UserError(
+            f"The checkpoint {path} cannot be used: it is damaged, or none of this version. "
+            "Delete it, and --resume starts over what it is of."
+        ) from error
+    return state
+
+
+def fill(target: torch.Tensor | np.ndarray, source: Any) -> None:
+    """Copy a value of a checkpoint into a tensor or an array that must be of its shape and type.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    into = target if isinstance(target, torch.Tensor) else torch.from_numpy(target)
+    values = source if isinstance(source, torch.Tensor) else torch.from_numpy(source)
+    if (into.shape, into.dtype) != (values.shape, values.dtype):
+        raise ValueError(f"{values.dtype} of shape {tuple(values.shape)} fits nothing here")
+    into.copy_(values)
+
+
+def _flatten(value: Any, tensors: list[torch.Tensor]) -> Any:
+    """Turn a value into JSON, with numbers of `tensors` in the place of tensors and arrays."""
+    if isinstance(value, np.ndarray):
+        return {ARRAY: _flatten(torch.from_numpy(value), tensors)[TENSOR]}
+    if isinstance(value, torch.Tensor) and value.dtype in STORAGES.values():
+        # A clone owns its bytes; a view would bring along all that it is a view of.
+        tensors.append(value.detach().cpu().clone(memory_format=torch.contiguous_format))
+        return {TENSOR: len(tensors) - 1}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {MAPPING: [[_flatten(x, tensors) for x in item] for item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_flatten(item, tensors) for item in value]
+        return {TUPLE: items} if isinstance(value, tuple) else items
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be kept in a checkpoint")
+
+
+def _restore(value: Any, tensors: list[torch.Tensor]) -> Any:
+    """Undo `_flatten`."""
+    if isinstance(value, list):
+        return [_restore(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((mark, content),) = value.items()
+    if mark in {TENSOR, ARRAY}:
+        return tensors[content] if mark == TENSOR else tensors[content].numpy()
+    items = _restore(content, tensors)
+    return {MAPPING: dict, TUPLE: tuple}[mark](items)
+
+
+class _Word(NamedTuple):
+    """An opcode with what it pushes."""
+
+    opcode: str
+    argument: Any
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a file that could take more memory than it has bytes, or bytes that it has not.
+
+    Raises:
+        ValueError: If the file is damaged or not laid out as `save_checkpoint` does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(info.compress_type != zipfile.ZIP_STORED for info in members):
+            raise ValueError("it is compressed")
+        # PyTorch looks names up without regard to case.
+        sizes = {info.filename.lower().partition("/")[2]: info.file_size for info in members}
+        if len(sizes) != len(members) or sum(sizes.values()) > path.stat().st_size:
+            raise ValueError("its members overlap")
+        (layout,) = (info for info in members if info.filename.endswith("/data.pkl"))
+        if layout.file_size > MAX_LAYOUT_BYTES or archive.testzip():
+            raise ValueError("it is damaged")
+        _check_layout(archive.read(layout), sizes)
+
+
+def _check_layout(layout: bytes, sizes: dict[str, int]) -> None:
+    """Refuse a pickle of anything but plain values and tensors whose bytes are there.
+
+    PyTorch believes the number of elements that the layout claims for a storage.
+    """
+    said: list[_Word] = []
+    memo: dict[Any, _Word] = {}
+    for opcode, argument, _ in pickletools.genops(layout):
+        if not OPCODES.fullmatch(opcode.name):
+            raise ValueError(f"its layout uses {opcode.name}")
+        if opcode.name in {"BINPUT", "LONG_BINPUT"}:
+            memo[argument] = said[-1]
+        elif opcode.name in {"BINGET", "LONG_BINGET"}:
+            said.append(memo[argument])
+        else:
+            said.append(_Word(opcode.name, argument))
+        if opcode.name == "GLOBAL" and argument not in GLOBALS:
+            raise ValueError(f"its layout names {argument}")
+        if opcode.name == "BINPERSID":
+            _check_storage(said[-8:-1], sizes)
+        del said[:-8]
+
+
+def _check_storage(said: list[_Word], sizes: dict[str, int]) -> None:
+    """Refuse a storage that is not `("storage", type, name, "cpu", elements)` of its member."""
+    opcodes = [word.opcode for word in said]
+    _, kind, type_, name, device, count, _ = (word.argument for word in said)
+    shape = ["MARK", "BINUNICODE", "GLOBAL", "BINUNICODE", "BINUNICODE", opcodes[5], "TUPLE"]
+    if opcodes != shape or (kind, device) != ("storage", "cpu") or not isinstance(count, int):
+        raise ValueError("its layout describes a storage otherwise")
+    if count * STORAGES[type_].itemsize != sizes[f"data/{name}"]:
+        raise ValueError(f"storage {name} claims {count} elements")
