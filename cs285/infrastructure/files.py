@@ -1,11 +1,12 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import fcntl
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,8 @@ from cs285.infrastructure.errors import UserError
 
 # File systems allow 255 bytes; a prefix, a timestamp or a seed still has to fit beside the name.
 MAX_NAME_BYTES = 200
+LOCK_PATIENCE_S = 5.0
+"""A worker whose parent was killed notices it within a step."""
 
 
 def check_name(name: str, what: str) -> str:
@@ -105,6 +108,39 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except OSError as error:
         raise UserError(f"Cannot write {path}: {_reason(error)}.") from error
     _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder; the system ends that with this one.
+
+    Raises:
+        UserError: Another process has the folder, and has not ended after a few seconds.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"Cannot open the folder {folder}: {_reason(error)}.") from error
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(f"{folder} is in use by another process; let it end.") from None
+            time.sleep(0.05)
+        except OSError:
+            return  # a file system without locks
+        else:
+            return
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,22 +1,32 @@
 """What a run leaves in its folder: a TensorBoard event file, its config and its summary."""
 
+import contextlib
+import itertools
 import json
 import math
+import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import yaml
 
-from cs285.infrastructure.files import write_atomically
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import check_name, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+EVENTS = "events.out.tfevents."
+"""With this the name of every event file begins."""
+
+_numbers = itertools.count()
 
 PACKAGES = ("torch", "numpy", "gymnasium", "cs285")
 
@@ -24,16 +34,16 @@ PACKAGES = ("torch", "numpy", "gymnasium", "cs285")
 class RunLogger:
     """Writes everything of one run into one folder; closes its event file as a context manager.
 
+    Every event is handed to the system at once, so that nothing logged dies with the process.
+
     Args:
         folder: An existing folder that belongs to this run alone.
     """
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.folder = folder
-        self._writer = SummaryWriter(folder)
-        self._events: Any = self._writer.file_writer  # torch declares it as None
+        self._path: Path | None = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -47,17 +57,46 @@ class RunLogger:
         self.close()
 
     def log_scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Add scalars under their tags; all values of a step share one event, which is cheaper."""
+        """Add scalars under their tags; all values of a step share one event, which is cheaper.
+
+        Raises:
+            UserError: If the event file cannot be written, as of `log_figure`.
+        """
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]  # has no stubs
 
         entries = [
             Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()
         ]
-        self._events.add_summary(Summary(value=entries), step)
+        self._write(step=step, summary=Summary(value=entries))
 
     def log_figure(self, figure: "Figure", tag: str, step: int) -> None:
         """Add a picture of the figure under its tag, and close the figure."""
-        self._writer.add_figure(tag, figure, step, close=True)
+        from torch.utils.tensorboard._utils import figure_to_image
+        from torch.utils.tensorboard.summary import image
+
+        pixels = figure_to_image(figure, close=True)  # type: ignore[no-untyped-call]  # as all of it
+        picture = image(tag, pixels, dataformats="CHW")  # type: ignore[no-untyped-call]  # likewise
+        self._write(step=step, summary=picture)
+
+    def _write(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # has no stubs
+        from tensorboard.summary.writer.record_writer import (  # type: ignore[import-untyped]  # has no stubs
+            RecordWriter,
+        )
+
+        events = [Event(wall_time=time.time(), **content)]
+        try:
+            if self._file is None:
+                name = f"{EVENTS}{int(time.time()):010d}.{platform.node()}.{os.getpid()}"
+                self._path = self.folder / f"{name}.{next(_numbers)}"
+                self._file = self._path.open("xb")
+                events.insert(0, Event(wall_time=time.time(), file_version="brain.Event:2"))
+            writer = RecordWriter(self._file)
+            for event in events:
+                writer.write(event.SerializeToString())
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"Cannot write to {self._path}: {error.strerror or error}.") from error
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved config (plain YAML types) to `config.yaml`."""
@@ -69,13 +108,49 @@ class RunLogger:
         text = json.dumps(_finite(dict(summary)), indent=2, allow_nan=False) + "\n"
         write_atomically(self.folder / "summary.json", lambda file: file.write(text.encode()))
 
-    def flush(self) -> None:
-        """Bring everything logged so far to the disk."""
-        self._writer.flush()
+    def flush(self) -> dict[str, Any]:
+        """Bring everything logged so far to the disk; return where that is for `rewind`.
+
+        Raises:
+            UserError: If the disk does not take it.
+        """
+        if self._path is None:
+            return {"name": None, "size": 0}
+        try:
+            if self._file is not None:
+                os.fsync(self._file.fileno())
+            return {"name": self._path.name, "size": self._path.stat().st_size}
+        except OSError as error:
+            raise UserError(f"Cannot write to {self._path}: {error.strerror or error}.") from error
+
+    def rewind(self, position: Mapping[str, Any]) -> None:
+        """Go back to what `flush` returned: forget all that was logged later, and go on there.
+
+        Raises:
+            UserError: If that much is not there, or cannot be changed.
+        """
+        self.close()
+        name, size = position["name"], position["size"]
+        try:
+            for path in self.folder.glob(f"{EVENTS}*"):
+                if path.name != name:
+                    path.unlink()
+            if name is not None:
+                self._path = self.folder / check_name(name, "event file")
+                self._file = self._path.open("r+b")
+                if self._file.seek(0, os.SEEK_END) < size:
+                    raise UserError(f"{self._path} has lost its end, so its run cannot go on.")
+                self._file.truncate(size)
+                self._file.seek(size)
+        except OSError as error:
+            raise UserError(f"Cannot go on with the log of {self.folder}: {error}.") from error
 
     def close(self) -> None:
-        """Flush and close the event file."""
-        self._writer.close()
+        """Close the event file."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # told when it was written to
+                self._file.close()
+            self._file = None
 
 
 def versions() -> dict[str, str]:

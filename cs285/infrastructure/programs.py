@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-import signal
+import shlex
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
+from cs285.infrastructure import interruption, sweeps
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint
 from cs285.infrastructure.ensemble import is_stackable
 from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import locked
+from cs285.infrastructure.interruption import StoppedError
 from cs285.infrastructure.training import Options, Phase, Run, Trainer, make_agent
 
 MIN_UPDATES_PER_WORKER = 50_000
@@ -86,36 +93,136 @@ def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -
 
     Raises:
         UserError: If a folder cannot be written to.
+        StoppedError: Upon Ctrl-C or SIGTERM.
     """
-    if workers == 1:
-        torch.set_num_threads(1)
-        return [name for program in programs for name in _train((program, options))]
+    parts = split(programs, workers) if workers > 1 else programs
+    return train_parts(_begin(parts, options, workers), options, workers)
+
+
+def _begin(programs: Sequence[Program], options: Options, workers: int) -> list[Program]:
+    """Make every run's folder and write down in each what belongs together."""
+    located = [
+        Program(
+            [replace(run, folder=run.info.make_folder(options.data_dir)) for run in program.runs],
+            program.phases,
+        )
+        for program in programs
+    ]
+    sweeps.write(
+        sweeps.Sweep(
+            stage=programs[0].runs[0].info.stage,
+            options=options,
+            workers=workers,
+            device=str(ptu.device),
+            programs=[[_folder(run).name for run in program.runs] for program in located],
+        ),
+        options.data_dir,
+    )
+    return located
+
+
+def train_parts(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
+    """Train programs whose runs have their folders, as far as they are not trained already.
+
+    Args:
+        programs: What each process trains in one go, in this order.
+        options: Intervals and folders.
+        workers: Processes.
+
+    Returns:
+        The names of the runs that diverged.
+
+    Raises:
+        UserError: If a folder cannot be written to, or what it holds cannot be gone on with.
+        StoppedError: Upon Ctrl-C or SIGTERM; says how to go on.
+    """
+    first = programs[0].runs[0]
+    script = f"cs285/scripts/run_hw5_{first.info.stage}.py"
+    command = shlex.join(["python", script, "--resume", str(_folder(first))])
+    with interruption.deferred_signals():
+        try:
+            if workers > 1:
+                return _train_in_workers(programs, options, workers)
+            torch.set_num_threads(1)
+            return [name for program in programs for name in _train(program, options)]
+        except StoppedError as error:
+            raise StoppedError(error.signum, command) from None
+        except UserError as error:
+            raise UserError(f"{error} Once that is mended, this goes on: {command}") from error
+
+
+def _train_in_workers(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
     context = multiprocessing.get_context("spawn")
+    arguments = (ptu.device, interruption.shared_request())
     diverged: list[str] = []
-    with ProcessPoolExecutor(workers, context, _start_worker, (ptu.device,)) as pool:
-        jobs = [pool.submit(_train, (part, options)) for part in split(programs, workers)]
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+        jobs = [pool.submit(interruption.in_worker, _train, part, options) for part in programs]
         try:
             for job in as_completed(jobs):
                 diverged += job.result()
-        except BaseException as error:  # Ctrl-C among them: no worker outlives what went wrong
-            for process in multiprocessing.active_children():
-                process.terminate()
-            if isinstance(error, BrokenProcessPool):
-                raise UserError(
-                    "a worker was killed, perhaps for want of memory; fewer --workers need less"
-                ) from None
+        except BrokenProcessPool:
+            if signum := interruption.requested():
+                raise StoppedError(signum) from None
+            raise UserError(
+                "a worker was killed, perhaps for want of memory; fewer --workers need less."
+            ) from None
+        except BaseException:
+            interruption.stop_workers()  # none goes on for hours beside one that failed
             raise
     return diverged
 
 
-def _train(job: tuple[Program, Options]) -> list[str]:
-    program, options = job
-    trainer = Trainer(program.runs, program.phases, options)
-    trainer.train()
-    return trainer.diverged
+def _train(program: Program, options: Options) -> list[str]:
+    """Train a program from its last checkpoint on, else from the start."""
+    if signum := interruption.requested():
+        raise StoppedError(signum)
+    folders = [_folder(run) for run in program.runs]
+    with locked(folders[0]):
+        for folder in folders:
+            sweeps.clear(folder, sweeps.UNFINISHED)
+        path = folders[0] / CHECKPOINT
+        if path.exists():
+            trainer = _resume(program, options, path)
+        elif all((folder / "summary.json").exists() for folder in folders):
+            return [run.info.name for run in program.runs if _status(_folder(run)) == "diverged"]
+        else:
+            for folder in folders:
+                sweeps.clear(folder, sweeps.LEFTOVERS)
+            trainer = Trainer(program.runs, program.phases, options)
+        trainer.train()
+        return trainer.diverged
 
 
-def _start_worker(device: torch.device) -> None:
+def _resume(program: Program, options: Options, path: Path) -> Trainer:
+    checkpoint = load_checkpoint(path)
+    try:
+        trainer = Trainer(program.runs, program.phases, options, checkpoint)
+    except UserError:
+        raise
+    except Exception as error:
+        # What is missing or misshapen shows in many ways.
+        raise UserError(
+            f"The checkpoint {path} is of another program than config.yaml beside it ({error!r})."
+        ) from error
+    tqdm.write(f"{program.runs[0].info.name}: goes on at step {trainer.step:,}")
+    return trainer
+
+
+def _status(folder: Path) -> str | None:
+    try:
+        status: str | None = json.loads((folder / "summary.json").read_text())["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return status
+
+
+def _folder(run: Run) -> Path:
+    if run.folder is None:
+        raise ValueError(f"{run.info.name} has no folder")
+    return run.folder
+
+
+def _start_worker(device: torch.device, request: object) -> None:
     ptu.device = device
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
+    interruption.start_worker(request)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,16 @@ class RunInfo:
         """Tell this run apart from others of its stage."""
         return f"{self.exp_name}_sd{self.seed}"
 
+    def make_folder(self, data_dir: Path) -> Path:
+        """Make the run's folder, which nobody else has, and put the resolved config into it.
+
+        Raises:
+            UserError: If that is not possible.
+        """
+        folder = make_run_folder(data_dir, f"hw5_{self.stage}", self.name)
+        RunLogger(folder).write_config(self.settings)
+        return folder
+
 
 @dataclass
 class RunRecorder:
@@ -56,6 +67,7 @@ class RunRecorder:
         data_dir: Where run folders are made.
         total_steps: Steps that the run will take.
         online_start: The first step of online fine-tuning, or None.
+        own_folder: The run's folder, with its config; made where it is None.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -65,20 +77,52 @@ class RunRecorder:
     data_dir: Path
     total_steps: int
     online_start: int | None = None
+    own_folder: InitVar[Path | None] = None
 
+    folder: Path = field(init=False)
     steps: list[int] = field(default_factory=list)
     """The step of every evaluation."""
     returns: list[float] = field(default_factory=list)
     """The mean return of every evaluation."""
+    finite: dict[str, float] = field(default_factory=dict)
+    """The last metrics of which all losses were finite, and their `step`."""
+    diverged_at: int | None = None
+    """The step at which a loss was seen not to be finite; the run ends there."""
 
-    def __post_init__(self) -> None:
-        folder = make_run_folder(self.data_dir, f"hw5_{self.info.stage}", self.info.name)
-        self.folder = folder
-        self.logger = RunLogger(folder)
-        self.logger.write_config(self.info.settings)
+    def __post_init__(self, own_folder: Path | None) -> None:
+        self.folder = own_folder or self.info.make_folder(self.data_dir)
+        self.logger = RunLogger(self.folder)
         self.maze = get_maze(self.info.env_id)
         self.started = datetime.now(UTC)
         self._clock = time.perf_counter()
+
+    def get_state(self) -> dict[str, Any]:
+        """Bring all that was logged to the disk; return where that is, and what the end needs.
+
+        Raises:
+            UserError: If the disk does not take it.
+        """
+        return {
+            "log": self.logger.flush(),
+            "steps": self.steps,
+            "returns": self.returns,
+            "finite": self.finite,
+            "diverged_at": self.diverged_at,
+            "started": self.started.isoformat(),
+            "seconds": time.perf_counter() - self._clock,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `get_state` returned, in the log as well.
+
+        Raises:
+            UserError: If the log cannot go back there.
+        """
+        self.logger.rewind(state["log"])
+        self.steps, self.returns = state["steps"], state["returns"]
+        self.finite, self.diverged_at = state["finite"], state["diverged_at"]
+        self.started = datetime.fromisoformat(state["started"])
+        self._clock = time.perf_counter() - state["seconds"]
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Log scalars."""
@@ -152,11 +196,13 @@ class RunRecorder:
     def agent(self, agent: Any) -> None:
         """Save the weights as `agent.pt`, which loads with `weights_only=True`."""
         if isinstance(agent, torch.nn.Module):
-            state = agent.state_dict()
-            write_atomically(self.folder / "agent.pt", lambda file: torch.save(state, file))
+            content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
+            torch.save(agent.state_dict(), content)
+            write_atomically(self.folder / "agent.pt", lambda file: file.write(content.getbuffer()))
 
     def summary(self, status: str, extra: Mapping[str, Any]) -> None:
-        """Write `summary.json`."""
+        """Write `summary.json`, once all that was logged is on the disk."""
+        self.logger.flush()
         planned = plan(self.info.env_id)
         final = final_return(self.returns) if self.returns else None
         score = None if final is None else float(normalised_score(self.info.env_id, final))
@@ -168,6 +214,7 @@ class RunRecorder:
                 "algorithm": self.info.algorithm,
                 "seed": self.info.seed,
                 "status": status,
+                **self._divergence(),
                 "final_return": final,
                 "best_return": max(self.returns, default=None),
                 "normalised_score": score,
@@ -181,6 +228,11 @@ class RunRecorder:
                 "started": self.started.isoformat(timespec="seconds"),
             }
         )
+
+    def _divergence(self) -> dict[str, Any]:
+        if self.diverged_at is None:
+            return {}
+        return {"diverged_at_step": self.diverged_at, "last_finite_metrics": self.finite}
 
     def close(self) -> None:
         """Close the event file."""

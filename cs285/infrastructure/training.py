@@ -7,19 +7,21 @@ fine-tuning is offline steps, then online steps that append to that dataset.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from cs285.envs.dynamics import MOVES
-from cs285.infrastructure import compiling
+from cs285.infrastructure import compiling, interruption
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.checkpoints import CHECKPOINT, fill, save_checkpoint
 from cs285.infrastructure.datasets import (
     Dataset,
     data_statistics,
@@ -29,10 +31,13 @@ from cs285.infrastructure.datasets import (
     set_aside,
 )
 from cs285.infrastructure.ensemble import make_learner
+from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder
 from cs285.infrastructure.random_streams import (
     UniformStreams,
     derive_seed,
+    get_global_generators,
+    set_global_generators,
     undisturbed_generators,
 )
 from cs285.infrastructure.recording import RunInfo, RunRecorder, mean_of_latest
@@ -42,6 +47,14 @@ from cs285.infrastructure.rollouts import Evaluation, LockstepEnvs, evaluate
 OBSERVATION_SHAPE = (2,)
 DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
 """Arrays of a dataset in the order of `Batch`."""
+
+DIVERGED = "diverged.pt"
+"""What a run had learned when it was seen to diverge, in its folder."""
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between two checkpoints, unless the command line says how many steps."""
+CHECKPOINT_RATIO = 200
+"""And at least so many times as long as the last one took: half a percent of a run."""
 
 RUN_UPDATES_AT_ONCE = 1_000
 """Updates of all runs between two looks at Ctrl-C and the progress bar, about."""
@@ -70,6 +83,8 @@ class Options:
     num_eval_trajectories: int
     compile: str = "auto"
     """One of `compiling.CHOICES`."""
+    checkpoint_interval: int | None = None
+    """Steps between checkpoints; 0 for none, None for one a minute."""
 
 
 class Settings(Protocol):
@@ -133,6 +148,8 @@ class Run:
     info: RunInfo
     dataset: Dataset | None = None
     """The data it starts from."""
+    folder: Path | None = None
+    """Its folder, if it is there already."""
 
 
 def make_agent(config: Settings) -> Any:
@@ -150,20 +167,26 @@ class Trainer:
         runs: The runs.
         phases: What happens, in order, to all of them.
         options: Intervals and folders.
+        checkpoint: What `get_state` of such a trainer returned, to go on from there. It holds the
+            data, so the runs need not.
 
     Raises:
-        UserError: If a run folder cannot be made.
+        UserError: If a run folder cannot be made, or the checkpoint is of other runs.
     """
 
-    def __init__(self, runs: Sequence[Run], phases: Sequence[Phase], options: Options) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        phases: Sequence[Phase],
+        options: Options,
+        checkpoint: dict[str, Any] | None = None,
+    ) -> None:
         self.runs = list(runs)
         self.phases = list(phases)
         self.options = options
         self.step = 0
         self.updates = 0
         """Gradient steps so far."""
-        self.diverged: list[str] = []
-        """Names of the runs whose metrics are no longer finite."""
         self.metrics: dict[str, torch.Tensor] = {}
         """What the last update returned, each `(S,)`."""
 
@@ -179,16 +202,23 @@ class Trainer:
         self.updates_per_step = configs[0].updates_per_step
         compiles = compiling.pays(options.compile, self._total_updates())
         self.learner = make_learner(agents, compiles=compiles)
-        self.buffer = self._make_buffer()
+        self.buffer = self._make_buffer(checkpoint)
         self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
         self.chance = UniformStreams(self._derive_seeds("exploration"), width=1)
         self.batches = UniformStreams(self._derive_seeds("batches"), width=configs[0].batch_size)
         self.episode_returns = np.zeros(len(runs))
         self.episode_lengths = np.zeros(len(runs), dtype=np.int64)
         self.recorders = [
-            RunRecorder(run.info, options.data_dir, self.total_steps, self._online_start())
+            RunRecorder(
+                run.info, options.data_dir, self.total_steps, self._online_start(), run.folder
+            )
             for run in self.runs
         ]
+        self.checkpoint_path = self.recorders[0].folder / CHECKPOINT
+        self._is_resumable = True
+        self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+        if checkpoint is not None:
+            self._restore(checkpoint)
 
     @property
     def total_steps(self) -> int:
@@ -212,14 +242,16 @@ class Trainer:
     def _derive_seeds(self, purpose: str) -> list[int]:
         return [derive_seed(seed, purpose) for seed in self.seeds]
 
-    def _make_buffer(self) -> ReplayBuffer:
+    def _make_buffer(self, checkpoint: dict[str, Any] | None) -> ReplayBuffer:
         """Make room for every transition that is there and every one that will come."""
         online = sum(phase.steps for phase in self.phases if phase.interacts)
         offline = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
+        if checkpoint is not None:
+            offline = checkpoint["buffer"]["truncated"].shape[1]  # with what came online
         hides_task = [self.explores and run.config.explores_purely for run in self.runs]
         buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE, hides_task)
         for index, run in enumerate(self.runs):
-            if run.dataset is not None:
+            if run.dataset is not None and checkpoint is None:
                 arrays = run.dataset.arrays()
                 buffer.fill(index, [arrays[name] for name in DATASET_FIELDS])
         return buffer
@@ -232,26 +264,37 @@ class Trainer:
         with ExitStack() as stack:
             for recorder in self.recorders:
                 stack.callback(recorder.close)
-            bar = stack.enter_context(tqdm(total=self.total_steps, desc=title, mininterval=1.0))
+            bar = stack.enter_context(
+                tqdm(total=self.total_steps, initial=self.step, desc=title, mininterval=1.0)
+            )
+            end = 0
             for index, phase in enumerate(self.phases):
-                self._record({"phase": index}, self.step + 1)
-                end = self.step + phase.steps
-                while self.step < end:
+                start, end = end, end + phase.steps
+                if self.step == start:
+                    self._record({"phase": index}, self.step + 1)
+                while self.step < end and self._active():
                     bar.update(self._advance(phase, end - self.step))
-                    remaining = end - self.step
-                    evaluates = self._due(self.options.eval_interval, remaining)
-                    draws = self._due(self.options.visualize_interval, remaining)
-                    if self._due(self.options.log_interval, remaining):
-                        self._log_metrics(phase)
-                    if self.explores and self.step == self.total_steps:
-                        # First of all: whatever fails from here on, the data are safe.
-                        self._save_datasets()
-                    if evaluates or draws:
-                        evaluations = self._evaluate(index)
-                        bar.set_postfix_str(f"eval_return {mean_of_latest(self.recorders):.1f}")
-                    if draws:
-                        self._draw(evaluations)
+                    self._follow(index, end - self.step, bar)
+                    self._look_up()
             self._finish()
+
+    def _follow(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
+        """Do what is due after a step."""
+        evaluates = self._due(self.options.eval_interval, remaining)
+        draws = self._due(self.options.visualize_interval, remaining)
+        if self._due(self.options.log_interval, remaining):
+            self._log_metrics(self.phases[phase_index])
+        if not self._active():
+            return
+        if self.explores and self.step == self.total_steps:
+            # First of all: whatever fails from here on, the data are safe.
+            self._save_datasets()
+        if evaluates or draws:
+            evaluations = self._evaluate(phase_index)
+            active = [recorder for _, recorder in self._active()]
+            bar.set_postfix_str(f"eval_return {mean_of_latest(active):.1f}")
+        if draws:
+            self._draw(evaluations)
 
     def _due(self, interval: int, remaining: int) -> bool:
         """Tell whether this step is one of an interval, or the last of its phase."""
@@ -267,7 +310,12 @@ class Trainer:
                 due -= self._learn(due)
             return 1
         options = self.options
-        for interval in (options.eval_interval, options.visualize_interval, options.log_interval):
+        for interval in (
+            options.eval_interval,
+            options.visualize_interval,
+            options.log_interval,
+            options.checkpoint_interval or most,
+        ):
             most = min(most, interval - self.step % interval)
         taken = self._learn(min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
         self.step += taken
@@ -293,17 +341,108 @@ class Trainer:
         self.episode_returns += steps.rewards
         self.episode_lengths += 1
         for index in np.flatnonzero(steps.terminated | steps.truncated):
-            values = {
-                "train_return": self.episode_returns[index],
-                "train_ep_len": self.episode_lengths[index],
-            }
-            self.recorders[index].scalars(values, self.step)
+            if self.recorders[index].diverged_at is None:
+                values = {
+                    "train_return": self.episode_returns[index],
+                    "train_ep_len": self.episode_lengths[index],
+                }
+                self.recorders[index].scalars(values, self.step)
             self.episode_returns[index] = self.episode_lengths[index] = 0
+
+    # Checkpoints
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that the future depends on, with all that was logged on the disk.
+
+        Raises:
+            TypeError: If an agent keeps something that no checkpoint can.
+            UserError: If the disk is full.
+        """
+        return {
+            "settings": [run.info.settings for run in self.runs],
+            "step": self.step,
+            "updates": self.updates,
+            "metrics": self.metrics,
+            "episode_returns": self.episode_returns,
+            "episode_lengths": self.episode_lengths,
+            "recorders": [recorder.get_state() for recorder in self.recorders],
+            "generators": get_global_generators(),
+            **{name: part.get_state() for name, part in self._parts().items()},
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner,
+            "buffer": self.buffer,
+            "environments": self.envs,
+            "exploration": self.chance,
+            "batches": self.batches,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["settings"] != [run.info.settings for run in self.runs]:
+            raise UserError(
+                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it"
+            )
+        self.step, self.updates = int(state["step"]), int(state["updates"])
+        if not 0 < self.step < self.total_steps:
+            raise ValueError(f"there is no step {self.step} to go on from")
+        self.metrics = {tag: values.to(ptu.device) for tag, values in state["metrics"].items()}
+        fill(self.episode_returns, state["episode_returns"])
+        fill(self.episode_lengths, state["episode_lengths"])
+        for name, part in self._parts().items():
+            part.set_state(state[name])
+        for recorder, own in zip(self.recorders, state["recorders"], strict=True):
+            recorder.set_state(own)
+        set_global_generators(state["generators"])
+
+    def _look_up(self) -> None:
+        """Write a checkpoint where one is due, and stop where that is asked for.
+
+        Raises:
+            StoppedError: Upon Ctrl-C or SIGTERM.
+        """
+        if self.step == self.total_steps or not self._active():
+            return  # what is left takes no time
+        signum = interruption.requested()
+        interval = self.options.checkpoint_interval
+        if interval is None:
+            due = time.monotonic() >= self._next_checkpoint
+        else:
+            due = interval > 0 and self.step % interval == 0
+        if due or signum:
+            self._checkpoint()
+        if signum:
+            raise interruption.StoppedError(signum)
+
+    def _checkpoint(self) -> None:
+        """Write a checkpoint; where that fails, say so and go on with the one before."""
+        started = time.monotonic()
+        try:
+            save_checkpoint(self.checkpoint_path, self.get_state())
+        except UserError as error:
+            tqdm.write(f"{error} There is no new checkpoint at step {self.step:,}.")
+        except TypeError as error:
+            if self._is_resumable:
+                tqdm.write(f"There are no checkpoints: {error}. A stopped run starts over.")
+            self._is_resumable = False
+        seconds = time.monotonic() - started
+        wait = max(CHECKPOINT_SECONDS, CHECKPOINT_RATIO * seconds)
+        self._next_checkpoint = time.monotonic() + wait
 
     # What it shows
 
+    def _active(self) -> list[tuple[int, RunRecorder]]:
+        """Return the runs that have not diverged, and their indices."""
+        return [(k, x) for k, x in enumerate(self.recorders) if x.diverged_at is None]
+
+    @property
+    def diverged(self) -> list[str]:
+        """Names of the runs that ended because a loss was not finite."""
+        return [x.info.name for x in self.recorders if x.diverged_at is not None]
+
     def _record(self, values: dict[str, float], step: int) -> None:
-        for recorder in self.recorders:
+        for _, recorder in self._active():
             recorder.scalars(values, step)
 
     def _log_metrics(self, phase: Phase) -> None:
@@ -311,24 +450,34 @@ class Trainer:
             return
         # One transfer for all metrics of all runs.
         rows = torch.stack(list(self.metrics.values())).T.tolist()
-        for recorder, row, epsilon in zip(self.recorders, rows, self.epsilon, strict=True):
-            values = dict(zip(self.metrics, row, strict=True))
-            if not np.isfinite(row).all():
-                self._report_divergence(recorder)
-            recorder.scalars(values | ({"epsilon": epsilon} if phase.interacts else {}), self.step)
+        for index, recorder in self._active():
+            values = dict(zip(self.metrics, rows[index], strict=True))
+            logged = values | ({"epsilon": self.epsilon[index]} if phase.interacts else {})
+            recorder.scalars(logged, self.step)
+            if all(np.isfinite(value) for tag, value in values.items() if "loss" in tag):
+                recorder.finite = {"step": self.step, **values}
+            else:
+                self._end_diverged(index)
 
-    def _report_divergence(self, recorder: RunRecorder) -> None:
-        """Name a run that lost its numbers, once; the others of the program go on."""
-        name = recorder.info.name
-        if name not in self.diverged:
-            self.diverged.append(name)
-            tqdm.write(f"{name} diverged: its metrics are not finite at step {self.step:,}")
+    def _end_diverged(self, index: int) -> None:
+        """End a run that lost its numbers: its lane of the program goes on, but nobody looks."""
+        recorder = self.recorders[index]
+        recorder.diverged_at = self.step
+        tqdm.write(f"{recorder.info.name} diverged: a loss is not finite at step {self.step:,}")
+        learned: dict[str, Any] = {"step": self.step, "updates": self.updates}
+        try:
+            learned["learner"] = self.learner.state_of(index)
+            save_checkpoint(recorder.folder / DIVERGED, learned)
+        except TypeError as error:
+            tqdm.write(f"{recorder.info.name}: {DIVERGED} cannot be written: {error}")
+        recorder.summary("diverged", self._data_statistics(index) if self.explores else {})
+        recorder.close()
 
     def _evaluate(self, phase_index: int) -> list[Evaluation]:
         episodes = self.options.num_eval_trajectories
         with undisturbed_generators(self.learner.agents):
             evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, self.step)
-        for index, recorder in enumerate(self.recorders):
+        for index, recorder in self._active():
             recorder.evaluation(evaluations[index], self.step)
             if self.explores:
                 recorder.scalars(self._data_statistics(index), self.step)
@@ -338,7 +487,7 @@ class Trainer:
     def _draw(self, evaluations: Sequence[Evaluation]) -> None:
         self.learner.sync_agents()
         last = self.step == self.total_steps
-        for index, recorder in enumerate(self.recorders):
+        for index, recorder in self._active():
             if self.explores:
                 name = f"{self.runs[index].config.dataset_name}_seed{self.seeds[index]}.png"
                 png = prepare_folder(self.options.picture_dir) / name if last else None
@@ -358,18 +507,19 @@ class Trainer:
 
     def _finish(self) -> None:
         self.learner.sync_agents()
-        for index, recorder in enumerate(self.recorders):
+        for index, recorder in self._active():
             extra: dict[str, Any] = {}
             if self.explores:
                 extra = self._data_statistics(index)
             else:
                 recorder.learning_curve_picture()
             recorder.agent(self.learner.agents[index])
-            diverged = recorder.info.name in self.diverged
-            recorder.summary("diverged" if diverged else "finished", extra)
+            recorder.summary("finished", extra)
+        # From here on the summaries say that nothing is left to do.
+        self.checkpoint_path.unlink(missing_ok=True)
 
     def _save_datasets(self) -> None:
-        for index in range(len(self.runs)):
+        for index, _ in self._active():
             self._save_dataset(index)
 
     def _save_dataset(self, index: int) -> None:

@@ -7,19 +7,22 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, cast
 
 import torch
 
-from cs285.env_configs import BaseConfig, load_sweep
+from cs285.env_configs import BaseConfig, load_config, load_sweep
 from cs285.env_configs.loading import STEP_KEYS
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure import sweeps
 from cs285.infrastructure.compiling import CHOICES
 from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
 from cs285.infrastructure.errors import DivergenceError, UserError
 from cs285.infrastructure.files import check_name, prepare_folder
-from cs285.infrastructure.programs import Program, choose_workers, group, train_all
+from cs285.infrastructure.interruption import StoppedError
+from cs285.infrastructure.programs import Program, choose_workers, group, train_all, train_parts
 from cs285.infrastructure.recording import RunInfo
 from cs285.infrastructure.training import Options, Phase, Run
 
@@ -33,16 +36,25 @@ VISUALIZE_INTERVAL = {"explore": 2_500, "offline": 25_000, "finetune": 25_000}
 
 
 def main(stage: str, description: str, phases: Phases) -> NoReturn:
-    """Run one of the three scripts and exit: 0 when all went well, 2 on bad input.
+    """Run one of the three scripts and exit.
+
+    The status is 0 when all went well, 1 when a run diverged, 2 on bad input, 130 after Ctrl-C and
+    143 after SIGTERM.
 
     Args:
         stage: `explore`, `offline` or `finetune`.
         description: What `--help` says.
         phases: What a run of this script goes through, given its config.
     """
-    arguments = make_parser(stage, description).parse_args()
+    parser = make_parser(stage, description)
+    arguments = parser.parse_args()
     try:
-        train(stage, arguments, phases)
+        if arguments.resume is None:
+            train(stage, arguments, phases)
+        else:
+            if arguments != parser.parse_args(["--resume", str(arguments.resume)]):
+                raise UserError("--resume goes on with the flags of the start; give it alone")  # noqa: TRY301 - told like all others
+            resume(stage, arguments.resume, phases)
     except UserError as error:
         _exit(2, f"error: {error}")
     except DivergenceError as error:
@@ -52,6 +64,8 @@ def main(stage: str, description: str, phases: Phases) -> NoReturn:
         if "is yours to write" not in str(error):
             raise
         _exit(1, f"error: {error}")
+    except StoppedError as error:
+        _exit(128 + error.signum, str(error))
     except KeyboardInterrupt:
         _exit(130, "Stopped.")
     sys.exit(0)
@@ -68,7 +82,14 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("-cfg", "--config_file", type=Path, nargs="+", required=True, help="YAML file(s)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("-cfg", "--config_file", type=Path, nargs="+", help="YAML file(s)")
+    what.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN_FOLDER",
+        help="go on with the run of this folder, and all that the same command trains",
+    )
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=_at_least(0), help="seed of the run; 1 if no file says more")
     seeds.add_argument(
@@ -115,6 +136,13 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         type=_workers,
         default="auto",
         help="processes to train in, one core each: a number, or auto",
+    )
+    add(
+        "--checkpoint_interval",
+        type=_at_least(0),
+        metavar="STEPS",
+        help="steps between checkpoints for --resume; 0 for none but on Ctrl-C (default: one a "
+        "minute)",
     )
     add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
@@ -174,13 +202,46 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
         log_interval=arguments.log_interval,
         num_eval_trajectories=arguments.num_eval_trajectories,
         compile=arguments.compile,
+        checkpoint_interval=arguments.checkpoint_interval,
     )
     programs = [
         Program(together, phases(cast("BaseConfig", together[0].config)))
         for together in group(runs)
     ]
     workers = choose_workers(arguments.workers, programs)
-    if diverged := train_all(programs, options, workers):
+    _report(train_all(programs, options, workers))
+
+
+def resume(stage: str, folder: Path, phases: Phases) -> None:
+    """Go on with all runs of the command that a run folder belongs to.
+
+    Raises:
+        UserError: If the folder is none of this stage, or not usable.
+    """
+    sweep = sweeps.read(folder)
+    if sweep.stage != stage:
+        raise UserError(f"--resume {folder}: run_hw5_{sweep.stage}.py is for it")
+    ptu.init_gpu(use_gpu=sweep.device != "cpu", gpu_id=int(sweep.device.partition(":")[2] or 0))
+    if str(ptu.device) != sweep.device:
+        raise UserError(f"--resume {folder}: it was trained on {sweep.device}, which is not there")
+    programs = []
+    for names in sweep.programs:
+        folders = [folder.parent / name for name in names]
+        configs = [load_config(path / "config.yaml", stage) for path in folders]
+        needs_data = stage != "explore" and not sweeps.is_begun(folders)
+        runs = [
+            replace(
+                make_run(stage, config, sweep.options.dataset_dir if needs_data else None),
+                folder=path,
+            )
+            for config, path in zip(configs, folders, strict=True)
+        ]
+        programs.append(Program(runs, phases(configs[0])))
+    _report(train_parts(programs, sweep.options, sweep.workers))
+
+
+def _report(diverged: Sequence[str]) -> None:
+    if diverged:
         raise DivergenceError(f"diverged: {', '.join(diverged)}; all other runs are complete")
 
 
@@ -255,8 +316,10 @@ def _shorten(config: BaseConfig, stage: str, fraction: float) -> BaseConfig:
     )
 
 
-def make_run(stage: str, config: BaseConfig, dataset_dir: Path) -> Run:
+def make_run(stage: str, config: BaseConfig, dataset_dir: Path | None) -> Run:
     """Bring a config together with the dataset it starts from, if its stage wants one.
+
+    Without a folder of datasets there is none.
 
     Raises:
         UserError: If that dataset is missing or not usable.
@@ -271,8 +334,9 @@ def make_run(stage: str, config: BaseConfig, dataset_dir: Path) -> Run:
         settings=config.model_dump(exclude=other_keys),
     )
     check_name(info.name, "exp_name")
-    dataset = None if stage == "explore" else read_dataset(config, dataset_dir)
-    return Run(config, info, dataset)
+    if stage == "explore" or dataset_dir is None:
+        return Run(config, info)
+    return Run(config, info, read_dataset(config, dataset_dir))
 
 
 def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:

@@ -1,0 +1,122 @@
+"""Ctrl-C and SIGTERM: asked to stop, training finishes its step, and no worker is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from types import FrameType
+from typing import Any
+
+POLITE = b"\nStopping after this step; Ctrl-C once more stops at once.\n"
+
+
+class StoppedError(Exception):
+    """Training stopped because it was asked to."""
+
+    def __init__(self, signum: int, command: str = "") -> None:
+        super().__init__(signum, command)
+        self.signum = signum
+        self.command = command
+        """How to go on."""
+
+    def __str__(self) -> str:
+        return f"Stopped. To go on: {self.command}" if self.command else "Stopped."
+
+
+class _Request:
+    """The signal that asked this process to stop, 0 without one."""
+
+    shared: Any = ctypes.c_int(0)
+    """Of the parent and all its workers."""
+    own = 0
+    """Of this worker alone."""
+    is_busy = False
+
+
+def requested() -> int:
+    """Return the number of the signal that asked to stop, or 0."""
+    return _Request.own or int(_Request.shared.value)
+
+
+def stop_workers() -> None:
+    """Ask all workers to stop, for want of one that succeeded."""
+    _Request.shared.value = _Request.shared.value or signal.SIGTERM
+
+
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Make Ctrl-C and SIGTERM requests to stop; a second Ctrl-C ends the process at once.
+
+    Signals that whoever started this process ignores, as `nohup` and background jobs do, stay
+    ignored.
+    """
+    _Request.shared = multiprocessing.get_context("spawn").RawValue(ctypes.c_int, 0)
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may have handlers
+        return
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        del frame
+        if _Request.shared.value and signum == signal.SIGINT:
+            os._exit(128 + signum)
+        if not _Request.shared.value:
+            os.write(2, POLITE)  # print could be interrupted in the middle of itself
+        _Request.shared.value = _Request.shared.value or signum
+
+    handled = [
+        signum
+        for signum in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    ]
+    before = {signum: signal.signal(signum, ask) for signum in handled}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        _Request.shared = ctypes.c_int(0)
+
+
+def shared_request() -> Any:
+    """Return what `start_worker` takes in a worker of this process."""
+    return _Request.shared
+
+
+def start_worker(shared: Any) -> None:
+    """Set up a worker process: it stops when its parent is asked to, and ends when that ends."""
+    _Request.shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C for all
+    signal.signal(signal.SIGTERM, _terminate_worker)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do a piece of work; a SIGTERM to this process alone ends it afterwards."""
+    _Request.is_busy = True
+    try:
+        return work(*arguments)
+    finally:
+        _Request.is_busy = False
+        if _Request.own:
+            os._exit(128 + _Request.own)
+
+
+def _terminate_worker(signum: int, frame: FrameType | None) -> None:
+    del frame
+    if not _Request.is_busy:
+        os._exit(128 + signum)
+    _Request.own = signum
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the parent, however it ends, and follow it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,100 @@
+"""What one command trains, written down so that all of it can go on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cs285.infrastructure.checkpoints import CHECKPOINT
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import check_name, write_atomically
+from cs285.infrastructure.training import DIVERGED, Options
+
+RECORD = "sweep.json"
+"""In the folder of a command's first run; the folders of all others name that one there."""
+
+LEFTOVERS = ("events.out.tfevents.*", "*.png", "summary.json", "agent.pt", DIVERGED)
+"""What a run that starts over in its folder takes away first."""
+UNFINISHED = (".*.tmp",)
+"""What a kill leaves of a file that was being written."""
+
+
+class Sweep(BaseModel):
+    """All runs of one command."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: Literal["explore", "offline", "finetune"]
+    options: Options
+    workers: Annotated[int, Field(ge=1, le=1_000)]
+    device: str
+    programs: list[Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
+    """Names of the run folders of each program: those that train as one, and exactly those."""
+
+
+def write(sweep: Sweep, data_dir: Path) -> None:
+    """Write a sweep down in the folders of its runs.
+
+    Raises:
+        UserError: If they cannot be written to.
+    """
+    first, *others = [name for program in sweep.programs for name in program]
+    _write(data_dir / first, sweep.model_dump_json())
+    for name in others:
+        _write(data_dir / name, json.dumps({"first": first}))
+
+
+def _write(folder: Path, text: str) -> None:
+    write_atomically(folder / RECORD, lambda file: file.write(text.encode()))
+
+
+def read(folder: Path) -> Sweep:
+    """Read the sweep that a run folder belongs to.
+
+    Raises:
+        UserError: If the folder has no sound record.
+    """
+    path = folder / RECORD
+    try:
+        values = json.loads(path.read_bytes())
+        if isinstance(values, dict) and values.keys() == {"first"}:
+            path = folder.parent / check_name(values["first"], "folder") / RECORD
+            values = json.loads(path.read_bytes())
+        sweep = Sweep.model_validate(values)
+    except OSError as error:
+        raise UserError(
+            f"--resume {folder}: cannot open {path}: {error.strerror}; it wants the folder of a "
+            "run as data/ holds them"
+        ) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "damaged"
+        raise UserError(f"--resume {folder}: {path} is no record of runs: {reason}") from error
+    for name in (name for program in sweep.programs for name in program):
+        check_name(name, f"the folder name in {path}")
+        if not (folder.parent / name).is_dir():
+            raise UserError(f"--resume {folder}: there is no folder {folder.parent / name}")
+    return sweep
+
+
+def clear(folder: Path, patterns: Iterable[str]) -> None:
+    """Take away what an earlier attempt has left in a run's folder.
+
+    Raises:
+        UserError: If that is not possible.
+    """
+    try:
+        for pattern in patterns:
+            for path in folder.glob(pattern):
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"Cannot clear {folder}: {error}.") from error
+
+
+def is_begun(folders: list[Path]) -> bool:
+    """Tell whether a program of these folders needs no data: it has a checkpoint or an end."""
+    ended = all((folder / "summary.json").exists() for folder in folders)
+    return ended or (folders[0] / CHECKPOINT).exists()

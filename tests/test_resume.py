@@ -1,0 +1,507 @@
+"""Whatever stops a run, it goes on where it was, and ends as if nothing had happened."""
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from test_training import PHASES, Lab, read_scalars
+
+from cs285.infrastructure import checkpoints, interruption, training
+from cs285.infrastructure.checkpoints import load_checkpoint, save_checkpoint
+from cs285.infrastructure.errors import DivergenceError, UserError
+from cs285.infrastructure.event_files import read_events
+from cs285.infrastructure.interruption import StoppedError
+from cs285.infrastructure.training import Trainer
+from cs285.scripts import cli
+
+ROOT = Path(__file__).parent.parent
+
+
+class Interrupted(Lab):
+    """A lab whose runs are stopped at some steps and resumed each time, until they end."""
+
+    def run(self, stage, *configs, flags=(), stops=()):
+        if not stops:
+            return super().run(stage, *configs, flags=flags)
+        with mock.patch.object(interruption, "requested", self.request(stops)):
+            with pytest.raises(StoppedError, match="--resume"):
+                super().run(stage, *configs, flags=flags)
+            for _ in stops[1:]:
+                with pytest.raises(StoppedError, match="--resume"):
+                    self.resume(stage)
+            return self.resume(stage)
+
+    def stop(self, step, stage, *configs, flags=()):
+        """Starts runs and stops them at a step."""
+        request = mock.patch.object(interruption, "requested", self.request([step]))
+        with request, pytest.raises(StoppedError):
+            super().run(stage, *configs, flags=flags)
+
+    def request(self, stops):
+        waiting = list(stops)
+
+        def requested():
+            step = max((trainer.step for trainer in self.trainers), default=0)
+            if waiting and step >= waiting[0]:
+                waiting.pop(0)
+                return signal.SIGINT
+            return 0
+
+        return requested
+
+    def resume(self, stage, folder=None):
+        """Resumes by the folder that the message named, or by another one."""
+        self.trainers = []
+
+        def make_trainer(*arguments):
+            self.trainers.append(Trainer(*arguments))
+            return self.trainers[-1]
+
+        folder = folder or next((self.root / "data").glob("hw5_*"))
+        with (
+            mock.patch("cs285.infrastructure.programs.Trainer", make_trainer),
+            mock.patch.object(Trainer, "_draw"),
+            mock.patch("cs285.infrastructure.recording.RunRecorder.learning_curve_picture"),
+        ):
+            cli.resume(stage, folder, PHASES[stage])
+        return sorted((self.root / "data").iterdir())
+
+
+@pytest.fixture
+def labs(tmp_path):
+    """Two equal laboratories: in the second one runs are interrupted."""
+    both = [Lab(tmp_path / "calm"), Interrupted(tmp_path / "stormy")]
+    for lab in both:
+        lab.root.mkdir()
+        for seed in (1, 2):
+            lab.save_data(seed=seed)
+    return both
+
+
+def outcome(lab):
+    """Everything that runs leave behind, but for times: by name of run or dataset."""
+    left = {}
+    for folder in (lab.root / "data").iterdir():
+        summary = json.loads((folder / "summary.json").read_text())
+        for key in ("wall_time_s", "started"):
+            del summary[key]
+        name = (summary["exp_name"], summary["seed"])
+        left[name] = summary, read_scalars(folder), read_tensors(folder / "agent.pt")
+        curves = read_events(folder, set(read_scalars(folder))).curves
+        for tag, series in read_scalars(folder).items():
+            steps = [step for step, _ in series]
+            assert len(steps) == len(set(steps)), f"{tag} has a step twice"
+            if np.isfinite([value for _, value in series]).all():
+                assert curves[tag].steps.tolist() == sorted(steps)
+    for path in (lab.root / "datasets").glob("*.npz"):
+        with np.load(path) as file:
+            left[path.name] = {k: file[k].tobytes() for k in file.files if k != "manifest"}
+    return left
+
+
+def read_tensors(path):
+    if not path.exists():
+        return None
+    state = torch.load(path, weights_only=True)
+    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+
+
+CASES = [
+    ("explore", ["rnd"], [7, 20, 33], []),
+    ("explore", ["random"], [30], []),
+    ("explore", ["rnd"], [29], ["--seeds", "1", "2"]),
+    ("offline", ["cql"], [1, 7], []),
+    ("offline", ["iql"], [5], []),
+    ("offline", ["cql", "iql", "awac"], [3, 8, 8], ["--seeds", "1", "2"]),
+    ("offline", ["iql"], [5], ["--compile", "on"]),
+    ("finetune", ["dqn"], [3, 6, 40], []),
+    ("finetune", ["iql"], [31], ["--seeds", "1", "2"]),
+]
+
+
+@pytest.mark.parametrize(("stage", "algorithms", "stops", "flags"), CASES)
+def test_an_interrupted_run_ends_as_the_uninterrupted_one(labs, stage, algorithms, stops, flags):
+    for lab in labs:
+        configs = [lab.config(stage, algorithm) for algorithm in algorithms]
+        more = {} if lab is labs[0] else {"stops": stops}
+        lab.run(stage, *configs, flags=flags, **more)
+    calm, stormy = map(outcome, labs)
+    assert calm == stormy
+    assert not list((labs[1].root / "data").rglob("checkpoint.pt"))
+
+
+def test_intervals_change_nothing_but_the_moments_of_checkpoints(labs):
+    calm, other = labs
+    saved = []
+    with mock.patch.object(Trainer, "_checkpoint", lambda self: saved.append(self.step)):
+        other.run("finetune", other.config("finetune", "cql"), flags=["--checkpoint_interval", 5])
+    calm.run("finetune", calm.config("finetune", "cql"), flags=["--checkpoint_interval", 0])
+    assert outcome(calm) == outcome(other)
+    assert saved == list(range(5, 61, 5))
+
+
+# Kills
+
+
+def start(work):
+    """Starts some work in a process of its own, which shares what is imported here."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        sys.stderr = sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+        work()
+        status = 0
+    except StoppedError as error:
+        status = 128 + error.signum
+    except (UserError, DivergenceError):
+        status = 2
+    finally:
+        os._exit(status)
+
+
+def end_of(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def begun(lab):
+    """Tells whether the folders of a sweep are all made and written down."""
+    folders = list((lab.root / "data").glob("hw5_*"))
+    return folders and all((folder / "sweep.json").exists() for folder in folders)
+
+
+def await_(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def start_or_resume(lab, stage, configs, flags):
+    if begun(lab):
+        return start(lambda: lab.resume(stage))
+    for folder in (lab.root / "data").glob("hw5_*"):  # killed before anything was written down
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    return start(lambda: lab.run(stage, *configs, flags=flags))
+
+
+STORMS = [
+    ("explore", ["rnd"], []),
+    ("offline", ["cql", "iql"], ["--seeds", "1", "2"]),
+    ("finetune", ["awac"], ["--seeds", "1", "2"]),
+    ("explore", ["rnd", "random"], ["--seeds", "1", "2"]),
+    ("offline", ["dqn"], ["--compile", "on"]),
+    ("finetune", ["cql"], []),
+]
+LONGER = {
+    "explore": {"total_steps": 120},
+    "offline": {"training_steps": 120},
+    "finetune": {"offline_steps": 40, "online_steps": 80},
+}
+KILLS = int(os.environ.get("KILLS", "6"))
+"""`tools/kill_test.sh` asks for more, and for workers, which take seconds to start."""
+if "KILLS" in os.environ:
+    STORMS.append(("offline", ["cql", "iql"], ["--seeds", "1", "2", "--workers", "2"]))
+
+
+@pytest.mark.parametrize(("number", "storm"), list(enumerate(STORMS)), ids=str)
+def test_kills_at_random_moments_change_nothing(tmp_path, number, storm):
+    stage, algorithms, flags = storm
+    flags = [*flags, "--checkpoint_interval", 20, "-ei", 40]
+    rng = np.random.default_rng([int(os.environ.get("KILL_SEED", "1")), number])
+    calm = make_lab(tmp_path / "calm")
+    configs = [calm.config(stage, algorithm, **LONGER[stage]) for algorithm in algorithms]
+    began = time.monotonic()
+    assert end_of(start(lambda: calm.run(stage, *configs, flags=flags))) == 0
+    duration = time.monotonic() - began
+    expected = outcome(calm)
+    wanted, kills, rounds = -(-KILLS // len(STORMS)), 0, 0
+    while kills < wanted:
+        stormy = make_lab(tmp_path / f"stormy{rounds}")
+        rounds += 1
+        status = None
+        while status != 0:
+            pid = start_or_resume(stormy, stage, configs, flags)
+            time.sleep(rng.uniform(0, 0.7 * duration))
+            if kills < wanted:
+                os.kill(pid, signal.SIGKILL)
+            status = end_of(pid)
+            assert status in {0, -signal.SIGKILL}
+            kills += status != 0
+        assert outcome(stormy) == expected
+    print(f"{kills} kills")
+
+
+def make_lab(root):
+    lab = Interrupted(root)
+    root.mkdir()
+    for seed in (1, 2):
+        lab.save_data(seed=seed)
+    return lab
+
+
+@pytest.mark.parametrize("stage", ["explore", "finetune"])
+def test_kills_within_any_write_change_nothing(labs, stage):
+    """Every attempt gets one flush to disk or rename further before it kills itself."""
+    calm, stormy = labs
+    algorithm = {"explore": "rnd", "finetune": "cql"}[stage]
+    config = calm.config(stage, algorithm)
+    calm.run(stage, config)
+    stormy.stop(3, stage, config, flags=["--checkpoint_interval", 20])
+    attempts, status = 0, None
+    while status != 0:
+        attempts += 1
+        with kill_at(attempts):
+            status = end_of(start(lambda: stormy.resume(stage)))
+    assert attempts > 6
+    assert outcome(calm) == outcome(stormy)
+    assert not list((stormy.root / "data").rglob("*.tmp"))
+
+
+def kill_at(number):
+    left = [number]
+
+    def dying(function):
+        def call(*arguments, **names):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **names)
+
+        return call
+
+    return mock.patch.multiple("os", fsync=dying(os.fsync), replace=dying(os.replace))
+
+
+# Disks and folders
+
+
+def test_a_full_disk_ends_with_a_sentence_and_the_run_goes_on_once_there_is_room(labs):
+    calm, stormy = labs
+    config = calm.config("finetune", "cql")
+    calm.run("finetune", config)
+    stormy.stop(10, "finetune", config, flags=["--checkpoint_interval", 1])
+
+    def cramped():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+        with pytest.raises(UserError, match=r"Cannot write .* --resume"):
+            stormy.resume("finetune")
+
+    assert end_of(start(cramped)) == 0
+    assert end_of(start(lambda: stormy.resume("finetune"))) == 0
+    assert outcome(calm) == outcome(stormy)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(labs, capsys):
+    calm, other = labs
+    config = calm.config("offline", "cql")
+    calm.run("offline", config)
+    save, failed = checkpoints.write_atomically, []
+
+    def fail_later(path, write):
+        failed.append(load_checkpoint(path)["step"] if path.exists() else None)
+        if len(failed) in {3, 4}:
+            raise UserError(f"Cannot write {path}: read-only file system.")
+        save(path, write)
+
+    with mock.patch.object(checkpoints, "write_atomically", fail_later):
+        other.run("offline", config, flags=["--checkpoint_interval", 2])
+    assert failed == [None, 2, 4, 4, 4]
+    assert "read-only file system. There is no new checkpoint at step 6." in capsys.readouterr().out
+    assert outcome(calm) == outcome(other)
+
+
+def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
+    calm, other = labs
+    config = calm.config("explore", "rnd")
+    calm.run("explore", config)
+    advance = Trainer._advance
+
+    def vanish(trainer, phase, most):
+        if trainer.step == 30:
+            for path in trainer.recorders[0].folder.iterdir():
+                path.unlink()
+            trainer.recorders[0].folder.rmdir()
+        return advance(trainer, phase, most)
+
+    with (
+        mock.patch.object(Trainer, "_advance", vanish),
+        pytest.raises(UserError, match=r"Cannot write .*no such file"),
+    ):
+        other.run("explore", config, flags=["--checkpoint_interval", 20])
+    assert "There is no new checkpoint at step 40" in capsys.readouterr().out
+    expected, found = (lab.explored("explore_rnd") for lab in labs)
+    assert all((found[name] == expected[name]).all() for name in expected)
+
+
+# What is refused
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A laboratory with a stopped offline run, and its folder."""
+    lab = make_lab(tmp_path / "lab")
+    lab.stop(5, "offline", lab.config("offline", "cql"))
+    (folder,) = (lab.root / "data").iterdir()
+    return lab, folder
+
+
+def test_the_data_may_be_gone_once_there_is_a_checkpoint(stopped):
+    lab, folder = stopped
+    for path in (lab.root / "datasets").iterdir():
+        path.unlink()
+    assert lab.resume("offline") == [folder]
+    assert (folder / "summary.json").exists()
+
+
+def test_what_is_finished_is_left_alone(stopped):
+    lab, folder = stopped
+    lab.resume("offline")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    lab.resume("offline")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "sweep.json").unlink(), "cannot open"),
+        (lambda folder: (folder / "sweep.json").write_text("[]"), "no record of runs"),
+        (lambda folder: (folder / "sweep.json").write_text('{"first": "../x"}'), "plain name"),
+        (lambda folder: (folder / "checkpoint.pt").write_bytes(b"PK"), "cannot be used"),
+        (lambda folder: save_checkpoint(folder / "checkpoint.pt", {}), "of another program"),
+        (lambda folder: lower(folder / "config.yaml"), "of other settings"),
+        (lambda folder: [path.unlink() for path in folder.glob("events*")], "the log"),
+        (lambda folder: [os.truncate(p, 9) for p in folder.glob("events*")], "lost its end"),
+    ],
+)
+def test_what_cannot_go_on_is_told_in_a_sentence(stopped, damage, told):
+    lab, folder = stopped
+    damage(folder)
+    with pytest.raises(UserError, match=told):
+        lab.resume("offline")
+
+
+def lower(path):
+    path.write_text(path.read_text().replace("discount: 0.95", "discount: 0.9"))
+
+
+def test_a_folder_of_another_stage_names_its_script(stopped):
+    lab, _ = stopped
+    with pytest.raises(UserError, match=r"run_hw5_offline.py is for it"):
+        lab.resume("explore")
+
+
+def test_two_processes_do_not_train_one_run(stopped, monkeypatch):
+    from cs285.infrastructure import files
+
+    lab, folder = stopped
+    monkeypatch.setattr(files, "LOCK_PATIENCE_S", 0.1)
+    with files.locked(folder), pytest.raises(UserError, match="in use by another process"):
+        lab.resume("offline")
+
+
+# Agents of any kind
+
+
+def test_agents_that_state_no_objectives_go_on_as_well(labs):
+    make_agent = training.make_agent
+
+    def loose(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Loose", (type(agent),), {})  # says nothing of being stackable
+        agent.counts = {"seen": 0}
+        agent.update = counting(agent)
+        return agent
+
+    def counting(agent):
+        def update(*batch):
+            agent.counts["seen"] += 1
+            return type(agent).update(agent, *batch)
+
+        return update
+
+    with mock.patch.object(training, "make_agent", loose):
+        for lab, more in zip(labs, ({}, {"stops": [4, 30]}), strict=True):
+            lab.run("finetune", lab.config("finetune", "iql"), **more)
+            assert lab.trainers[0].learner.agents[0].counts == {"seen": 61}
+    calm, stormy = map(outcome, labs)
+    assert calm == stormy
+
+
+def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
+    make_agent = training.make_agent
+
+    def opaque(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Opaque", (type(agent),), {})
+        agent.memory = memoryview(b"what it saw")
+        return agent
+
+    with mock.patch.object(training, "make_agent", opaque):
+        for lab, more in zip(labs, ({}, {"stops": [4]}), strict=True):
+            lab.run("offline", lab.config("offline", "cql"), **more)
+    assert "Opaque.memory is a memoryview" in capsys.readouterr().out
+    calm, stormy = map(outcome, labs)
+    assert calm == stormy
+
+
+# Divergence
+
+
+def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
+    calm, lab = labs
+    learn = training.Trainer._learn
+
+    def spoil(trainer, most):
+        if trainer.updates == 6 and 2 in trainer.seeds:
+            trainer.learner.state["critic.net.0.weight"][trainer.seeds.index(2)] = torch.nan
+        return learn(trainer, 1)
+
+    flags = ["--seeds", 1, 2, 3]
+    for each in labs:
+        each.save_data(seed=3)
+    config = lab.config("offline", "cql")
+    with mock.patch.object(Trainer, "_learn", spoil), pytest.raises(DivergenceError, match="sd2"):
+        Lab.run(lab, "offline", config, flags=flags)
+    calm.run("offline", config, flags=flags)
+    expected, found = outcome(calm), outcome(lab)
+    name = ("offline_cql", 2)
+    summary, scalars, weights = found.pop(name)
+    assert found == {key: expected[key] for key in found}  # the others, bit for bit
+    assert (summary["status"], summary["diverged_at_step"]) == ("diverged", 8)
+    assert summary["last_finite_metrics"]["step"] == 6
+    last = dict(expected[name][1]["critic_loss"])[6]
+    assert summary["last_finite_metrics"]["critic_loss"] == pytest.approx(last)
+    assert weights is None
+    assert max(step for series in scalars.values() for step, _ in series) == 8
+    (path,) = (lab.root / "data").rglob("diverged.pt")
+    kept = load_checkpoint(path)
+    assert (kept["step"], kept["updates"]) == (8, 8)
+
+
+def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):
+    _, lab = labs
+    lab.trainers = []
+    learn = training.Trainer._learn
+
+    def spoil(trainer, most):
+        for tensor in trainer.learner.state.values():
+            tensor.fill_(torch.nan)
+        return learn(trainer, most)
+
+    with mock.patch.object(Trainer, "_learn", spoil), pytest.raises(DivergenceError):
+        Lab.run(lab, "explore", lab.config("explore", "rnd"))
+    assert lab.trainers[0].step == 22  # the first look after the warm-up of 20 steps
+    assert not list((lab.root / "datasets").glob("explore*"))

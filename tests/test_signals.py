@@ -1,0 +1,154 @@
+"""Ctrl-C and SIGTERM stop training after its step; nothing goes on without its parent."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from test_resume import await_, end_of, make_lab, outcome, start
+
+from cs285.infrastructure import interruption
+from cs285.infrastructure.interruption import StoppedError, deferred_signals
+from cs285.infrastructure.training import Trainer
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return make_lab(tmp_path / "lab")
+
+
+def slowly(seconds=0.05):
+    """Makes every step last."""
+    advance = Trainer._advance
+
+    def slow(trainer, phase, most):
+        time.sleep(seconds)
+        return advance(trainer, phase, 1)
+
+    return mock.patch.object(Trainer, "_advance", slow)
+
+
+def is_training(lab):
+    return list((lab.root / "data").glob("*/events*"))
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_and_its_status(lab, tmp_path, signum, status):
+    config = lab.config("finetune", "cql")
+    with slowly():
+        pid = start(lambda: lab.run("finetune", config))
+        await_(lambda: is_training(lab))
+        os.kill(pid, signum)
+        assert end_of(pid) == status
+    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+    lab.resume("finetune")
+    calm = make_lab(tmp_path / "calm")
+    calm.run("finetune", config)
+    assert outcome(lab) == outcome(calm)
+
+
+def test_a_second_ctrl_c_stops_at_once(lab):
+    with slowly(60):
+        pid = start(lambda: lab.run("offline", lab.config("offline", "dqn")))
+        await_(lambda: is_training(lab))
+        began = time.monotonic()
+        os.kill(pid, signal.SIGINT)
+        time.sleep(0.3)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        os.kill(pid, signal.SIGINT)
+        assert end_of(pid) == 130
+        assert time.monotonic() - began < 50
+    assert not list((lab.root / "data").glob("*/checkpoint.pt"))
+
+
+def test_a_signal_between_programs_begins_none(lab):
+    configs = [lab.config("offline", name) for name in ("dqn", "cql")]
+
+    def requested():
+        return signal.SIGTERM if lab.trainers and lab.trainers[0].step == 12 else 0
+
+    with mock.patch.object(interruption, "requested", requested), pytest.raises(StoppedError):
+        lab.run("offline", *configs)
+    assert len(lab.trainers) == 1
+    lab.resume("offline")
+    assert len(outcome(lab)) == 2 + 2  # runs and datasets
+
+
+def test_handlers_are_put_back_and_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_signals():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interruption.requested() == signal.SIGTERM
+        assert interruption.requested() == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in found]
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
+    """Two workers: SIGTERM to the parent, then -9 to it, then left in peace until the end."""
+    config = lab.config("offline", "cql", training_steps=20_000)
+    flags = ["--seeds", "1", "2", "--workers", "2", "--log_interval", 5_000, "-ei", 10_000]
+    pid = start(lambda: lab.run("offline", config, flags=flags))
+    await_(lambda: len(is_training(lab)) == 2)
+    os.kill(pid, signal.SIGTERM)
+    assert end_of(pid) == 143
+    checkpoints = list((lab.root / "data").glob("*/checkpoint.pt"))
+    assert len(checkpoints) == 2
+
+    sizes = [path.stat().st_size for path in (lab.root / "data").glob("*/events*")]
+    pid = start(lambda: lab.resume("offline"))
+    await_(lambda: len(children(pid)) >= 3)  # two workers and Python's resource tracker
+    time.sleep(0.5)
+    workers = children(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert end_of(pid) == -signal.SIGKILL
+    await_(lambda: not any(map(is_alive, workers)), 30)
+    assert len(sizes) == 2
+
+
+def test_the_script_says_how_to_go_on_and_that_works(lab):
+    config = lab.config("offline", "dqn", training_steps=2_000_000)
+    command = [sys.executable, str(ROOT / "cs285" / "scripts" / "run_hw5_offline.py")]
+    flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
+    process = subprocess.Popen([*command, *flags], cwd=lab.root, stderr=subprocess.PIPE, text=True)
+    await_(lambda: is_training(lab))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    (told,) = re.findall(r"^Stopped\. To go on: (.*)$", said, re.MULTILINE)
+    python, script, *resume = shlex.split(told)
+    assert (python, script) == ("python", "cs285/scripts/run_hw5_offline.py")
+    assert resume[0] == "--resume"
+    assert (lab.root / resume[1] / "checkpoint.pt").exists()
+    refused = subprocess.run(
+        [*command, *resume, "--seed", "3"],
+        cwd=lab.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "give it alone" in refused.stderr
