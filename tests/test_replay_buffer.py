@@ -179,16 +179,10 @@ def test_one_runs_ring_is_the_same_whatever_lies_beside_it():
         assert torch.equal(ours[1], theirs[0])
 
 
-@pytest.mark.parametrize("fills", [False, True])
-def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it(fills):
+def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it():
     buffer = ReplayBuffer(2, 3, (2,), hides_task=[True, False])
-    if fills:
-        *fields, _ = transitions(5, 7)
-        for run in range(2):
-            buffer.fill(run, [*fields, np.array([False, True])])
-    else:
-        insert(buffer, 5, 5)
-        insert(buffer, 7, 7, terminated=True)
+    insert(buffer, 5, 5)
+    insert(buffer, 7, 7, terminated=True)
     batch = sample(buffer, np.tile([0.0, 0.5], (2, 1)))
     assert batch.rewards.tolist() == [[0, 0], [-5, -7]]
     assert batch.dones.tolist() == [[False, False], [False, True]]
@@ -196,3 +190,25 @@ def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it(fills):
     for run in range(2):
         assert held(buffer, run) == [5, 7]
         assert buffer.contents(run).dones.tolist() == [False, True]
+
+
+def test_where_the_task_is_hidden_an_episode_ends_in_an_absorbing_state():
+    buffer = ReplayBuffer(2, 4, (2,), hides_task=[True, False])
+    insert(buffer, 5, 5, terminated=True)
+    insert(buffer, 7, 7)
+    insert(buffer, 9, 9)
+    batch = sample(buffer, np.tile([0.0, 0.4, 0.9], (2, 1)))
+    end = [6, 6.5]
+    own = buffer.contents(0)
+    assert batch.observations[0].tolist() == [own.observations[0].tolist(), end, [9, 9.5]]
+    assert batch.next_observations[0].tolist() == [end, end, own.next_observations[2].tolist()]
+    for shown, kept in zip(batch, buffer.contents(1), strict=True):
+        assert torch.equal(shown[1], kept)
+    assert held(buffer, 0) == [5, 7, 9]
+
+
+def test_given_transitions_cannot_hide_the_task():
+    buffer = ReplayBuffer(1, 3, (2,), hides_task=[True])
+    *fields, _ = transitions(5)
+    with pytest.raises(ValueError, match="hides its task"):
+        buffer.fill(0, fields)

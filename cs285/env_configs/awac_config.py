@@ -34,7 +34,11 @@ class ActorConfig(CriticConfig):
 
         def make_actor(observation_shape: tuple[int, ...], num_actions: int) -> MLPPolicy:
             return MLPPolicy(
-                observation_shape, num_actions, self.actor_num_layers, self.actor_hidden_size
+                observation_shape,
+                num_actions,
+                self.actor_num_layers,
+                self.actor_hidden_size,
+                self.input_scale,
             )
 
         return {

@@ -28,7 +28,9 @@ class IQLConfig(ActorConfig):
         from cs285.networks.critics import ValueCritic
 
         def make_value_critic(observation_shape: tuple[int, ...]) -> nn.Module:
-            return ValueCritic(observation_shape, self.num_layers, self.hidden_size)
+            return ValueCritic(
+                observation_shape, self.num_layers, self.hidden_size, self.input_scale
+            )
 
         return IQLAgent(
             observation_shape,

@@ -35,7 +35,7 @@ CONFIGS: dict[str, type[BaseConfig]] = {
 """What `base_config` may name."""
 
 STEP_KEYS = {
-    "explore": {"total_steps", "learning_starts"},
+    "explore": {"total_steps", "learning_starts", "num_exploration_steps"},
     "offline": {"training_steps"},
     "finetune": {"offline_steps", "online_steps"},
 }

@@ -8,7 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from cs285.env_configs.base_config import CriticConfig, Fraction, LearningRate, Positive, Size, adam
+from cs285.env_configs.base_config import (
+    CriticConfig,
+    LearningRate,
+    Positive,
+    Size,
+    Steps,
+    adam,
+)
 
 
 class RNDConfig(CriticConfig):
@@ -22,8 +29,6 @@ class RNDConfig(CriticConfig):
 
     base_config: Literal["rnd"]
 
-    discount: Fraction = 0.98
-    """Longer than elsewhere: novelty must be worth a walk of fifty steps through known rooms."""
     rnd_weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the normalised bonus."""
     learning_starts: Annotated[int, Field(ge=1)] = 150
@@ -44,17 +49,27 @@ class RNDConfig(CriticConfig):
     visited from not."""
     use_reward: bool = False
     """Add the environment's reward to the bonus; the flag `--use_reward` says the same."""
+    num_exploration_steps: Steps | None = None
+    """Train a second critic on the environment's reward alone, and let it collect the data after
+    this many steps. There is none by default: exploration ends with the run."""
 
     @property
     def explores_purely(self) -> bool:
-        """Curiosity alone, unless the reward is asked for."""
-        return not self.use_reward
+        """Curiosity alone, unless the reward is asked for or a second critic needs it."""
+        return not self.use_reward and self.num_exploration_steps is None
+
+    @property
+    def steps_before_exploiting(self) -> int:
+        """All of them, if there is no second critic."""
+        return min(self.num_exploration_steps or self.total_steps, self.total_steps)
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
-        """Build an `RNDAgent`."""
+        """Build an `RNDAgent`, with a second critic if exploration is to end."""
+        from cs285.agents.dqn_agent import DQNAgent
         from cs285.agents.rnd_agent import RNDAgent
+        from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
         from cs285.infrastructure.pytorch_util import build_mlp
-        from cs285.networks.rescaling import Rescale
+        from cs285.networks.rescaling import rescaled
 
         def make_network(observation_shape: tuple[int, ...]) -> nn.Module:
             network = build_mlp(
@@ -63,14 +78,21 @@ class RNDConfig(CriticConfig):
                 n_layers=self.rnd_num_layers,
                 size=self.rnd_hidden_size,
             )
-            return nn.Sequential(Rescale(self.rnd_input_scale), network)
+            return rescaled(network, self.rnd_input_scale)
 
-        return RNDAgent(
+        arguments: dict[str, Any] = {
+            "make_rnd_network": make_network,
+            "make_rnd_network_optimizer": adam(self.rnd_learning_rate),
+            "make_target_rnd_network": make_network,
+            "rnd_weight": self.rnd_weight,
+            **self.critic_arguments(),
+        }
+        if self.num_exploration_steps is None:
+            return RNDAgent(observation_shape, num_actions, **arguments)
+        return TwoCriticRNDAgent(
             observation_shape,
             num_actions,
-            make_rnd_network=make_network,
-            make_rnd_network_optimizer=adam(self.rnd_learning_rate),
-            make_target_rnd_network=make_network,
-            rnd_weight=self.rnd_weight,
-            **self.critic_arguments(),
+            exploiter=DQNAgent(observation_shape, num_actions, **self.critic_arguments()),
+            use_reward=self.use_reward,
+            **arguments,
         )

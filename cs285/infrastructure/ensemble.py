@@ -62,6 +62,10 @@ class Learner(Protocol):
         """Write what was learned back into `agents`."""
         ...
 
+    def exploit(self) -> None:
+        """From now on, the second critic of agents with two collects the data."""
+        ...
+
     def get_state(self) -> dict[str, Any]:
         """Return everything that the future depends on.
 
@@ -430,6 +434,10 @@ class Ensemble:
             for name, tensor in [*agent.named_parameters(), *agent.named_buffers()]:
                 tensor.copy_(self.state[name][run])
 
+    def exploit(self) -> None:
+        """See `Learner.exploit`."""
+        self.state["exploits"].fill_(1)
+
 
 def _is_scheduled(objective: Objective) -> bool:
     """Tell whether the learning rate will ever change."""
@@ -478,6 +486,11 @@ class AgentLoop:
 
     def sync_agents(self) -> None:
         """Nothing to write back: the agents hold their own state."""
+
+    def exploit(self) -> None:
+        """See `Learner.exploit`."""
+        for agent in self.agents:
+            agent.exploits.fill_(1)
 
     def get_state(self) -> dict[str, Any]:
         """See `Learner.get_state`."""

@@ -22,8 +22,10 @@ class ReplayBuffer:
         num_runs: Number of rings, S.
         capacity: Transitions that each ring can hold.
         observation_shape: Shape of one observation.
-        hides_task: Per run, whether what it learns from shows no rewards (all 0) and no
-            terminations. The rings keep both as they were.
+        hides_task: Per run, whether what it learns from shows neither rewards, which are all 0,
+            nor terminations: where an episode ended becomes an absorbing state (Sutton and Barto
+            2018, section 3.4), with one transition from it to itself in place of the first one of
+            the next episode. The rings keep everything as it was.
     """
 
     def __init__(
@@ -51,14 +53,16 @@ class ReplayBuffer:
         self._starts = np.arange(num_runs) * capacity
         # Views of `storage` in which all rings follow each other.
         self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))
-        self.transitions = self._flat
+        self._hides_task = np.array(hides_task or [False] * num_runs)
+        self._shown = self.storage
+        if self._hides_task.any():
+            self._shown = Batch(*map(torch.zeros_like, self.storage))
+        self.transitions = Batch(*(field.flatten(0, 1) for field in self._shown))
         """What the runs learn from, one ring after the other `(S * capacity, ...)`."""
-        self._shows_task = ~np.array(hides_task or [False] * num_runs)
-        if not self._shows_task.all():
-            self.transitions = self._flat._replace(
-                rewards=torch.zeros_like(self._flat.rewards),
-                dones=torch.zeros_like(self._flat.dones),
-            )
+        self._absorbs = np.zeros(num_runs, dtype=np.bool_)
+        """Whether the last transition of a run that hides its task ended an episode `(S,)`."""
+        self._ends = np.zeros((num_runs, *observation_shape), dtype=np.float32)
+        """Where the last transition led."""
 
     @property
     def sizes(self) -> np.ndarray:
@@ -80,10 +84,18 @@ class ReplayBuffer:
         """
         rows = self._starts + self.inserted % self.capacity
         _write(self._flat, rows, (observations, actions, rewards, next_observations, terminated))
-        if self.transitions is not self._flat:
-            shown = self._shows_task
-            task = (self.transitions.rewards, self.transitions.dones)
-            _write(task, rows[shown], (rewards[shown], terminated[shown]))
+        if self._shown is not self.storage:
+            absorbs = self._absorbs.reshape(-1, *[1] * (observations.ndim - 1))
+            shown = (
+                np.where(absorbs, self._ends, observations),
+                actions,
+                np.where(self._hides_task, 0.0, rewards),
+                np.where(absorbs, self._ends, next_observations),
+                terminated & ~self._hides_task,
+            )
+            _write(self.transitions, rows, shown)
+            self._absorbs[:] = terminated & self._hides_task
+            self._ends[:] = next_observations
         self.truncated.reshape(-1)[rows] = truncated
         self.inserted += 1
 
@@ -91,9 +103,11 @@ class ReplayBuffer:
         """Put N transitions, five arrays `(N, ...)` in the order of `Batch`, into an empty ring.
 
         Raises:
-            ValueError: If the ring is not empty or cannot hold all of them.
+            ValueError: If the ring is not empty or cannot hold all of them, or hides its task.
         """
         count = len(transitions[0])
+        if self._hides_task[run]:
+            raise ValueError(f"run {run} hides its task, of which given transitions tell")
         if self.inserted[run] or count > self.capacity:
             raise ValueError(
                 f"ring {run} of capacity {self.capacity} holds {self.inserted[run]} transitions "
@@ -101,10 +115,9 @@ class ReplayBuffer:
             )
         for field, values in zip(self.storage, transitions, strict=True):
             field[run, :count] = torch.as_tensor(values, dtype=field.dtype)
-        if self._shows_task[run]:
-            start = int(self._starts[run])
-            for shown, own in zip(self.transitions, self._flat, strict=True):
-                shown[start : start + count] = own[start : start + count]
+        if self._shown is not self.storage:
+            for shown, own in zip(self._shown, self.storage, strict=True):
+                shown[run] = own[run]
         self.inserted[run] = count
 
     def get_state(self) -> dict[str, Any]:
@@ -113,7 +126,9 @@ class ReplayBuffer:
         return {
             "inserted": self.inserted,
             "truncated": self.truncated[:, held],
-            "transitions": [field[:, held] for field in self.storage],
+            "transitions": [[field[:, held] for field in view] for view in self._views()],
+            "absorbs": self._absorbs,
+            "ends": self._ends,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -123,12 +138,14 @@ class ReplayBuffer:
         if not 0 <= int(self.inserted.min()) <= int(self.sizes.max()) == held.stop:
             raise ValueError(f"rings of {self.capacity} cannot hold {held.stop} transitions")
         fill(self.truncated[:, held], state["truncated"])
-        for field, saved in zip(self.storage, state["transitions"], strict=True):
-            fill(field[:, held], saved)
-        if self.transitions is not self._flat:
-            shown = np.repeat(self._shows_task, self.capacity)
-            for task, own in ((self.transitions[k], self._flat[k]) for k in (2, 4)):
-                task[shown] = own[shown]
+        for view, saved in zip(self._views(), state["transitions"], strict=True):
+            for field, values in zip(view, saved, strict=True):
+                fill(field[:, held], values)
+        fill(self._absorbs, state["absorbs"])
+        fill(self._ends, state["ends"])
+
+    def _views(self) -> list[Batch]:
+        return [self.storage] if self._shown is self.storage else [self.storage, self._shown]
 
     def rows(self, uniforms: np.ndarray) -> np.ndarray:
         """Turn uniform numbers `(..., S, batch)` in [0, 1) into rows of `transitions`.

@@ -68,6 +68,8 @@ class Phase:
     steps: int
     interacts: bool
     """Every step takes an environment step first, and its transition joins the buffer."""
+    exploits: bool = False
+    """An agent with two critics lets the task's collect the data."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,8 @@ class Trainer:
                 start, end = end, end + phase.steps
                 if self.step == start:
                     self._record({"phase": index}, self.step + 1)
+                    if phase.exploits:
+                        self.learner.exploit()
                 while self.step < end and self._active():
                     bar.update(self._advance(phase, end - self.step))
                     self._follow(index, end - self.step, bar)

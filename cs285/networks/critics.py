@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.networks.rescaling import rescaled
 
 
 class StateActionCritic(nn.Module):
@@ -19,11 +20,13 @@ class StateActionCritic(nn.Module):
         num_actions: int,
         num_layers: int,
         hidden_size: int,
+        input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.net = ptu.build_mlp(
+        network = ptu.build_mlp(
             math.prod(observation_shape), num_actions, n_layers=num_layers, size=hidden_size
         )
+        self.net = rescaled(network, input_scale)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the value of every action."""
@@ -39,12 +42,17 @@ class ValueCritic(nn.Module):
     """
 
     def __init__(
-        self, observation_shape: tuple[int, ...], num_layers: int, hidden_size: int
+        self,
+        observation_shape: tuple[int, ...],
+        num_layers: int,
+        hidden_size: int,
+        input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.net = ptu.build_mlp(
+        network = ptu.build_mlp(
             math.prod(observation_shape), 1, n_layers=num_layers, size=hidden_size
         )
+        self.net = rescaled(network, input_scale)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the value of every state."""

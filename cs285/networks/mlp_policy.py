@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from cs285.infrastructure import pytorch_util as ptu
+from cs285.networks.rescaling import rescaled
 
 
 class MLPPolicy(nn.Module):
@@ -20,11 +21,13 @@ class MLPPolicy(nn.Module):
         num_actions: int,
         num_layers: int,
         hidden_size: int,
+        input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.logits_net = ptu.build_mlp(
+        network = ptu.build_mlp(
             math.prod(observation_shape), num_actions, n_layers=num_layers, size=hidden_size
         )
+        self.logits_net = rescaled(network, input_scale)
 
     def forward(self, observations: torch.Tensor) -> Categorical:
         """Return the distribution over actions at every observation."""

@@ -19,3 +19,8 @@ class Rescale(nn.Module):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Centre and stretch."""
         return (2.0 * observations - 1.0) * self.scale
+
+
+def rescaled(network: nn.Module, scale: float | None) -> nn.Module:
+    """Return the network behind a `Rescale`, or as it is where there is no scale."""
+    return network if scale is None else nn.Sequential(Rescale(scale), network)

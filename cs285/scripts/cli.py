@@ -310,9 +310,9 @@ def _with_reward(config: BaseConfig, path: Path) -> BaseConfig:
 
 
 def _shorten(config: BaseConfig, stage: str, fraction: float) -> BaseConfig:
-    keys = STEP_KEYS[stage]
+    steps = {key: getattr(config, key, None) for key in STEP_KEYS[stage]}
     return config.model_copy(
-        update={key: max(1, round(getattr(config, key) * fraction)) for key in keys}
+        update={key: max(1, round(value * fraction)) for key, value in steps.items() if value}
     )
 
 

@@ -10,7 +10,12 @@ from cs285.scripts import cli
 
 def phases(config: BaseConfig) -> list[Phase]:
     """Environment steps only; the agent learns from what it collects."""
-    return [Phase("exploration", config.total_steps, interacts=True)]
+    exploring = config.steps_before_exploiting
+    explored = [Phase("exploration", exploring, interacts=True)]
+    if exploring == config.total_steps:
+        return explored
+    rest = config.total_steps - exploring
+    return [*explored, Phase("exploitation", rest, interacts=True, exploits=True)]
 
 
 if __name__ == "__main__":

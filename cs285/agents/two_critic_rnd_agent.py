@@ -1,0 +1,121 @@
+"""Random network distillation with two critics, as the homework's handout describes it.
+
+    exploration critic     DQN on the bonus of `RNDAgent`, blind to the task
+    exploitation critic    DQN on the environment's reward, from the same batches
+
+The exploration critic collects the data. The exploitation critic learns from them off-policy; it is
+what evaluation sees, and once `exploits` is set it collects the data, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cs285.agents.acting import epsilon_greedy
+from cs285.agents.dqn_agent import DQNAgent
+from cs285.agents.rnd_agent import RNDAgent
+from cs285.infrastructure.objective import Metrics, Objective, hyperparameter
+
+
+class TwoCriticRNDAgent(RNDAgent):
+    """RND beside a critic of the task.
+
+    Args:
+        *args: Those of `RNDAgent`.
+        exploiter: Learns the task; its critic is the exploitation critic.
+        use_reward: Whether the exploration critic sees rewards and terminations after all.
+        **kwargs: Those of `RNDAgent`.
+    """
+
+    stackable = True
+
+    use_reward: torch.Tensor
+    exploits: torch.Tensor
+    """0 while the exploration critic collects data, then 1."""
+
+    def __init__(
+        self, *args: Any, exploiter: DQNAgent, use_reward: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.exploiter = exploiter
+        self.register_buffer("use_reward", hyperparameter(use_reward))
+        self.register_buffer("exploits", hyperparameter(0))
+
+    # Acting
+
+    def action_probabilities(
+        self, observations: torch.Tensor, epsilon: torch.Tensor
+    ) -> torch.Tensor:
+        """Return pi(. | s) `(batch, num_actions)`: the task's at `epsilon` 0, as in evaluation."""
+        return torch.where(
+            torch.where(epsilon > 0, self.exploits, 1.0) > 0,
+            epsilon_greedy(self.exploiter.critic(observations), epsilon),
+            epsilon_greedy(self.critic(observations), epsilon),
+        )
+
+    # Losses
+
+    def compute_exploration_loss(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
+        """Return DQN's loss on the weighted bonus, and on the reward if it is to be used."""
+        uses_reward = self.use_reward > 0
+        seen = (reward * uses_reward, next_obs, done * uses_reward)
+        return super().compute_exploration_loss(obs, action, *seen)
+
+    def compute_exploitation_loss(
+        self, *batch: torch.Tensor
+    ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
+        """Return DQN's loss on the environment's reward."""
+        loss, metrics, variables = self.exploiter.compute_critic_loss(*batch)
+        return loss, {f"exploitation_{tag}": value for tag, value in metrics.items()}, variables
+
+    # Objectives
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """As in `update`."""
+        return (*super().objectives, self.exploitation_objective)
+
+    @property
+    def exploitation_objective(self) -> Objective:
+        """What trains the exploitation critic."""
+        return replace(
+            self.exploiter.critic_objective,
+            loss_tag="exploitation_critic_loss",
+            grad_norm_tag="exploitation_grad_norm",
+            loss=self.compute_exploitation_loss,
+        )
+
+    @property
+    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """Both critics and their lagging copies."""
+        return (*super().target_networks, *self.exploiter.target_networks)
+
+    def update(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        rewards: torch.Tensor,
+        next_observations: torch.Tensor,
+        dones: torch.Tensor,
+        step: int,
+    ) -> dict[str, Any]:
+        """Take one step on a batch: exploration critic, predictor, exploitation critic."""
+        batch = (observations, actions, rewards, next_observations, dones)
+        metrics = self.exploration_objective.minimise(*batch)
+        metrics["rnd_loss"] = self.update_rnd(next_observations)
+        metrics |= self.exploitation_objective.minimise(*batch)
+        if step % self.target_update_period == 0:
+            self.update_target_critic()
+            self.exploiter.update_target_critic()
+        return metrics
