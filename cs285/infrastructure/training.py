@@ -48,6 +48,9 @@ OBSERVATION_SHAPE = (2,)
 DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
 """Arrays of a dataset in the order of `Batch`."""
 
+LAST_EVALUATION = 5
+"""The last evaluation of learning takes so many times as many episodes: it decides final returns."""
+
 DIVERGED = "diverged.pt"
 """What a run had learned when it was seen to diverge, in its folder."""
 
@@ -479,6 +482,8 @@ class Trainer:
 
     def _evaluate(self, phase_index: int) -> list[Evaluation]:
         episodes = self.options.num_eval_trajectories
+        if self.step == self.total_steps and not self.explores:
+            episodes *= LAST_EVALUATION
         with undisturbed_generators(self.learner.agents):
             evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, self.step)
         for index, recorder in self._active():

@@ -117,7 +117,7 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         "-neval",
         type=positive,
         default=20,
-        help="episodes of an evaluation",
+        help="episodes of an evaluation; the last one takes five times as many",
     )
     add("--log_interval", type=positive, default=1_000, help="steps between logged metrics")
     add(
