@@ -11,6 +11,7 @@ import torch
 from cs285.env_configs.loading import make_config
 from cs285.infrastructure import training
 from cs285.infrastructure.objective import Batch
+from cs285.scripts.cli import EXPLORERS
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # Workers inherit the variable, so all of them share one cache, which ends with the session.
@@ -40,7 +41,8 @@ def make_agent():
             **SMALL_NETWORKS[algorithm],
             **values,
         }
-        return training.make_agent(make_config(values, Path("test.yaml"), "offline"))
+        stage = "explore" if algorithm in EXPLORERS else "offline"
+        return training.make_agent(make_config(values, Path("test.yaml"), stage))
 
     return make
 

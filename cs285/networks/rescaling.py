@@ -21,6 +21,6 @@ class Rescale(nn.Module):
         return (2.0 * observations - 1.0) * self.scale
 
 
-def rescaled(network: nn.Module, scale: float | None) -> nn.Module:
+def rescaled(network: nn.Sequential, scale: float | None) -> nn.Sequential:
     """Return the network behind a `Rescale`, or as it is where there is no scale."""
-    return network if scale is None else nn.Sequential(Rescale(scale), network)
+    return network if scale is None else nn.Sequential(Rescale(scale), *network)

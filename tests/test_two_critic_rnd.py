@@ -1,0 +1,131 @@
+"""RND with two critics: one explores, the other learns the task, and one of them acts."""
+
+import numpy as np
+import pytest
+import torch
+
+from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
+from cs285.env_configs.loading import make_config
+from cs285.infrastructure.ensemble import AgentLoop, Ensemble, make_learner
+from cs285.infrastructure.objective import Batch
+from cs285.scripts import cli
+from cs285.scripts.run_hw5_explore import phases
+
+OBSERVATIONS = np.random.default_rng(0).random((1, 200, 2), dtype=np.float32)
+
+
+@pytest.fixture
+def make_two(make_agent):
+    return lambda **values: make_agent("rnd", num_exploration_steps=5, **values)
+
+
+def weights(network):
+    return torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+
+
+def test_without_a_second_critic_there_is_none(make_agent, make_two):
+    assert not isinstance(make_agent("rnd"), TwoCriticRNDAgent)
+    assert isinstance(make_two(), TwoCriticRNDAgent)
+
+
+def test_the_exploitation_critic_learns_what_dqn_learns(make_agent, make_two, make_batch):
+    agent, dqn = make_two(learning_rate=0.01), make_agent("dqn", learning_rate=0.01)
+    dqn.critic.load_state_dict(agent.exploiter.critic.state_dict())
+    dqn.target_critic.load_state_dict(agent.exploiter.target_critic.state_dict())
+    for step in range(1, 8):
+        batch = make_batch(9, seed=step)
+        ours, theirs = agent.update(*batch, step), dqn.update(*batch, step)
+        torch.testing.assert_close(ours["exploitation_critic_loss"], theirs["critic_loss"])
+        torch.testing.assert_close(ours["exploitation_q_values"], theirs["q_values"])
+    torch.testing.assert_close(weights(agent.exploiter.critic), weights(dqn.critic))
+
+
+@pytest.mark.parametrize("uses", [False, True])
+def test_the_exploration_critic_sees_the_task_only_if_asked_to(make_two, make_batch, uses):
+    batch = make_batch(9)
+    unseen = batch._replace(
+        rewards=torch.zeros_like(batch.rewards), dones=torch.zeros_like(batch.dones)
+    )
+    ours, plain = make_two(use_reward=uses), make_two(use_reward=True)
+    expected, *_ = plain.compute_exploration_loss(*(batch if uses else unseen))
+    other, *_ = plain.compute_exploration_loss(*(unseen if uses else batch))
+    loss, *_ = ours.compute_exploration_loss(*batch)
+    torch.testing.assert_close(loss, expected)
+    assert abs(loss - other).item() > 0.01
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_the_critics_act_in_turn(make_two, loops):
+    agent = make_two()
+    learner = AgentLoop([agent]) if loops else make_learner([agent])
+    best = {
+        name: critic(torch.from_numpy(OBSERVATIONS[0])).argmax(-1).numpy()
+        for name, critic in (("explore", agent.critic), ("exploit", agent.exploiter.critic))
+    }
+    assert (best["explore"] != best["exploit"]).any()
+    uniforms = np.full((1, OBSERVATIONS.shape[1]), 0.5)
+    barely = np.full(1, 1e-6)  # a chance too small to be met
+    acts = lambda epsilon: learner.act(OBSERVATIONS, epsilon, uniforms)[0]  # noqa: E731 - short
+    np.testing.assert_array_equal(acts(barely), best["explore"])
+    np.testing.assert_array_equal(acts(np.zeros(1)), best["exploit"])
+    learner.exploit()
+    np.testing.assert_array_equal(acts(barely), best["exploit"])
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_runs_side_by_side_learn_what_each_learns_alone(make_two, make_batch, compiles):
+    together, alone = ([make_two(seed=seed) for seed in (1, 2)] for _ in range(2))
+    learner = Ensemble(together, compiles=compiles)
+    for step in range(1, 40):
+        batch = make_batch(2, 16, seed=step)
+        learner.update(batch, step)
+        for run, agent in enumerate(alone):
+            agent.update(*Batch(*(field[run] for field in batch)), step)
+    learner.sync_agents()
+    for ours, expected in zip(together, alone, strict=True):
+        for name in ("critic", "rnd_net"):
+            pair = weights(getattr(ours, name)), weights(getattr(expected, name))
+            torch.testing.assert_close(*pair, atol=1e-4, rtol=1e-4)
+        pair = weights(ours.exploiter.critic), weights(expected.exploiter.critic)
+        torch.testing.assert_close(*pair, atol=1e-4, rtol=1e-4)
+
+
+def test_both_targets_are_copied_when_due(make_two, make_batch):
+    agent = make_two(target_update_period=2)
+    for step, same in ((1, False), (2, True), (3, False)):
+        agent.update(*make_batch(9, seed=step), step)
+        for source, copy in agent.target_networks:
+            assert torch.equal(weights(source), weights(copy)) is same
+
+
+@pytest.mark.parametrize(
+    ("exploring", "expected"),
+    [
+        (None, [("exploration", 100, False)]),
+        (100, [("exploration", 100, False)]),
+        (500, [("exploration", 100, False)]),
+        (30, [("exploration", 30, False), ("exploitation", 70, True)]),
+    ],
+)
+def test_exploitation_begins_when_the_config_says(tmp_path, exploring, expected):
+    values = {
+        "base_config": "rnd",
+        "env_name": "PointmassEasy-v0",
+        "total_steps": 100,
+        "num_exploration_steps": exploring,
+    }
+    config = make_config(values, tmp_path / "a.yaml", "explore")
+    found = [(phase.name, phase.steps, phase.exploits) for phase in phases(config)]
+    assert found == expected
+
+
+def test_a_short_run_switches_early_too(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "base_config: rnd\nenv_name: PointmassEasy-v0\ntotal_steps: 1000\n"
+        "num_exploration_steps: 700\n"
+    )
+    parser = cli.make_parser("explore", "")
+    arguments = parser.parse_args(["-cfg", str(path), "--steps_fraction", "0.1"])
+    (config,) = cli.read_configs("explore", arguments)
+    assert [phase.steps for phase in phases(config)] == [70, 30]
