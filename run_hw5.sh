@@ -3,6 +3,7 @@
 #
 #   RUN_EXPLORATION=0 RUN_OFFLINE=0 RUN_FINETUNE=0   skip that stage (offline and fine-tuning read its datasets)
 #   SEEDS="1 2 3"       seeds of every experiment (default: 1)
+#   BONUS=1             VeryHard, the bonus environment, too
 #   QUICK=1             a tenth of the steps; datasets and pictures go to folders quick/ of their own
 #   JOBS=4              programs at a time, one thread each (default: 2, or 1 on a single core)
 #   SKIP_INSTALL=1      take .venv as it is
@@ -123,17 +124,24 @@ if [[ ${RUN_EXPLORATION:-1} != 0 ]]; then
   run explore random {easy,medium,hard}_random
   run explore rnd {easy,medium,hard}_rnd
   for size in 20000 10000 5000 1000; do run explore "rnd_$size" {medium,hard}_rnd_"$size"; done
+  [[ ${BONUS:-0} != 1 ]] || run explore veryhard veryhard_rnd
   await_all
 fi
 if [[ ${RUN_OFFLINE:-1} != 0 ]]; then
   echo "== Offline learning"
   run offline cql {easy,medium,hard}_cql medium_cql_alpha{0,0.1,0.5,1,2,5,10} {medium,hard}_cql_rnd{1000,5000,10000,20000}
   for algorithm in iql awac dqn; do run offline "$algorithm" {easy,medium,hard}_"$algorithm"; done
+  for algorithm in cql iql awac dqn; do
+    [[ ${BONUS:-0} != 1 ]] || run offline "veryhard_$algorithm" "veryhard_$algorithm"
+  done
   await_all
 fi
 if [[ ${RUN_FINETUNE:-1} != 0 ]]; then
   echo "== Fine-tuning"
   for algorithm in cql iql awac dqn; do run finetune "$algorithm" "hard_${algorithm}_finetune"; done
+  for algorithm in cql iql; do
+    [[ ${BONUS:-0} != 1 ]] || run finetune "veryhard_$algorithm" "veryhard_${algorithm}_finetune"
+  done
   await_all
 fi
 

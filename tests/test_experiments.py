@@ -52,15 +52,14 @@ PLAN = {
         *(f"{maze}_rnd_{size}" for maze in ("medium", "hard") for size in SIZES),
     },
     "offline": {
-        *(
-            f"{maze}_{agent}"
-            for maze in ("easy", "medium", "hard")
-            for agent in ("dqn", "cql", "awac", "iql")
-        ),
+        *(f"{maze}_{agent}" for maze in ENVIRONMENTS for agent in ("dqn", "cql", "awac", "iql")),
         *(f"medium_cql_alpha{alpha}" for alpha in ("0", "0.1", "0.5", "1", "2", "5", "10")),
         *(f"{maze}_cql_rnd{size}" for maze in ("medium", "hard") for size in SIZES),
     },
-    "finetune": {f"hard_{agent}_finetune" for agent in ("dqn", "cql", "awac", "iql")},
+    "finetune": {
+        *(f"hard_{agent}_finetune" for agent in ("dqn", "cql", "awac", "iql")),
+        *(f"veryhard_{agent}_finetune" for agent in ("cql", "iql")),
+    },
 }
 
 
@@ -105,7 +104,8 @@ def test_dataset_and_varied_value_are_those_of_the_name(file: Path) -> None:
     alpha = re.fullmatch(r"alpha(.+)", variation)
     if file.parent.name == "exploration":
         assert config.dataset_name == file.stem
-        assert config.total_steps == (int(variation) if variation.isdigit() else 10_000)
+        usual = 30_000 if config.exp_name == "pointmass_veryhard_rnd" else 10_000
+        assert config.total_steps == (int(variation) if variation.isdigit() else usual)
     elif size := re.fullmatch(r"rnd(\d+)", variation):
         assert config.dataset_name == f"{explored}_{size[1]}"
         assert (ROOT / f"experiments/exploration/{config.dataset_name}.yaml").is_file()

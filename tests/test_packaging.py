@@ -135,6 +135,19 @@ def test_homework_command_runs_every_experiment_and_then_the_table(checkout: Pat
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
+def test_the_bonus_environment_is_run_on_request(checkout: Path) -> None:
+    done = command(checkout, "run_hw5.sh", SKIP_INSTALL="1", BONUS="1")
+    assert done.returncode == 0, done.stderr
+    bonus = {
+        stage: {x for x in all_ if "veryhard" in x} for stage, all_ in configs(checkout).items()
+    }
+    assert bonus == {
+        "explore": {"veryhard_rnd"},
+        "offline": {f"veryhard_{agent}" for agent in ("dqn", "cql", "awac", "iql")},
+        "finetune": {f"veryhard_{agent}_finetune" for agent in ("cql", "iql")},
+    }
+
+
 def test_stages_can_be_skipped_and_shortened(checkout: Path) -> None:
     skips = {"RUN_EXPLORATION": "0", "RUN_OFFLINE": "0"}
     done = command(checkout, "run_hw5.sh", SKIP_INSTALL="1", QUICK="1", **skips)
