@@ -127,6 +127,7 @@ def test_no_file_repeats_a_default(file: Path) -> None:
     ("name", "points"),
     [
         ("medium_cql_alpha", 7),
+        ("medium_cql_alpha_temperature", 10),
         ("medium_cql_dataset_size", 4),
         ("hard_cql_dataset_size", 4),
         ("medium_iql", 16),

@@ -99,7 +99,7 @@ def coverage_figure(maze: Maze, observations: Floats, title: str | None = None) 
         title: Stands above the picture, with the fraction of free cells visited.
     """
     figure, (ax,) = _panels(1)
-    _draw_coverage(ax, maze, observations, title or maze.env_id)
+    draw_coverage(ax, maze, observations, title or maze.env_id)
     return figure
 
 
@@ -123,7 +123,7 @@ def exploration_figure(
     """
     plotter = agent if isinstance(agent, AuxPlotter) else None
     figure, (ax, *aux_axes) = _panels(1 + (plotter.num_aux_plots() if plotter else 0))
-    _draw_coverage(ax, maze, observations, title or maze.env_id)
+    draw_coverage(ax, maze, observations, title or maze.env_id)
     if plotter:
         _draw_aux(aux_axes, maze, plotter)
     return figure
@@ -244,7 +244,8 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> None:
+def draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> None:
+    """Draw what `coverage_figure` shows."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
