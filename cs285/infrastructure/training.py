@@ -49,7 +49,7 @@ DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "te
 """Arrays of a dataset in the order of `Batch`."""
 
 LAST_EVALUATION = 5
-"""The last evaluation of learning takes so many times as many episodes: it decides final returns."""
+"""The last evaluation of learning takes so many times as many episodes: it counts most."""
 
 DIVERGED = "diverged.pt"
 """What a run had learned when it was seen to diverge, in its folder."""
