@@ -21,11 +21,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 torch.set_num_threads(1)  # xdist already gives every core a process
 
 SMALL_NETWORKS = {
-    "dqn": {"hidden_size": 8},
-    "cql": {"hidden_size": 8},
-    "awac": {"hidden_size": 8, "actor_hidden_size": 8},
-    "iql": {"hidden_size": 8, "actor_hidden_size": 8},
-    "rnd": {"hidden_size": 8, "rnd_hidden_size": 8},
+    "dqn": {"hidden_size": 8, "input_scale": None},
+    "cql": {"hidden_size": 8, "input_scale": None},
+    "awac": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
+    "iql": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
+    "rnd": {"hidden_size": 8, "input_scale": None, "rnd_hidden_size": 8},
     "random": {},
 }
 

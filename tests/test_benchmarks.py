@@ -20,7 +20,9 @@ def _benchmarks_can_be_imported(monkeypatch):
 
 
 def config_of(algorithm, **values):
-    values = {"base_config": algorithm, "env_name": "PointmassMedium-v0", **values}
+    # Contenders see observations as they are.
+    plain = {"base_config": algorithm, "env_name": "PointmassMedium-v0", "input_scale": None}
+    values = {**plain, **values}
     if algorithm == "rnd":
         values |= {"rnd_hidden_size": 400, "rnd_num_layers": 2, "rnd_dim": 5}
     return make_config(values, Path("test.yaml"), "offline")

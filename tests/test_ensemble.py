@@ -82,7 +82,7 @@ def test_a_run_beside_others_learns_what_it_learns_alone(make_runs, make_batches
     learner.sync_agents()
     for run, agent in enumerate(learner.agents):
         assert_same_state(agent, state_of(alone[run]))
-        moved = agent.critic.state_dict()["net.1.weight"] - initial[run]["critic.net.1.weight"]
+        moved = agent.critic.state_dict()["net.0.weight"] - initial[run]["critic.net.0.weight"]
         assert moved.abs().max() > 100 * TOLERANCE
 
 
