@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -146,17 +147,12 @@ class AWACJudge(Judge):
             return None
         own = torch.tensor(result.ravel()) * (seen.world.scalars["temperature"] if divided else 1.0)
 
-        def loss(w: World, **choices: Any) -> torch.Tensor:
-            return actor_loss(w, lambda *_: own, **choices)
-
+        # Which advantage it is, that method's verdict says.
         variants, mistakes = (
-            {
-                name: values
-                for name, values in choices.items()
-                if name not in {"advantage", "network"}
-            }
-            for choices in (self.actor_formula.variants, self.actor_formula.mistakes)
+            {name: values for name, values in one.items() if name not in {"advantage", "network"}}
+            for one in (self.actor_formula.variants, self.actor_formula.mistakes)
         )
+        loss = partial(actor_loss, advantage_rule=lambda *_: own)
         formula = Formula(loss, variants, mistakes)
         return right_fit(formula, [seen], capped=True) or fit(formula, [seen])
 
