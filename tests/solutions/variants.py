@@ -237,7 +237,7 @@ VARIANTS = [
     _variant(
         "awac: next of ten samples",
         "awac",
-        "sampled from the actor",
+        "an average of samples from the actor",
         AWAC_NEXT,
         "self.target_critic(next_observations).gather(1, distribution.sample((10,)).T).mean(1)",
     ),
@@ -261,7 +261,7 @@ VARIANTS = [
     _variant(
         "awac: baseline of ten samples",
         "awac",
-        "sampled from the actor",
+        "an average of samples from the actor",
         AWAC_BASELINE,
         "qa_values.gather(1, action_dist.sample((10,)).T).mean(dim=1)",
     ),
@@ -287,6 +287,16 @@ VARIANTS = [
         "sampled from the actor",
         f"return q_values - {AWAC_BASELINE}",
         f"return (q_values - {SAMPLED_BASELINE}) / self.temperature",
+        WEIGHTS,
+        "torch.exp(advantages)",
+    ),
+    _variant(
+        "awac: baseline of ten samples, over the temperature at once",
+        "awac",
+        "an average of samples from the actor",
+        f"return q_values - {AWAC_BASELINE}",
+        "baseline = qa_values.gather(1, action_dist.sample((10,)).T).mean(dim=1)\n"
+        "        return (q_values - baseline) / self.temperature",
         WEIGHTS,
         "torch.exp(advantages)",
     ),

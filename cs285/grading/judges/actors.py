@@ -22,6 +22,7 @@ from cs285.grading.formulas.critics import AWAC_CRITIC
 from cs285.grading.formulas.formula import Formula
 from cs285.grading.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.judges.sampling import (
+    AVERAGED,
     DIVIDED,
     SAMPLED,
     judge_sampled_actor,
@@ -124,14 +125,16 @@ class AWACJudge(Judge):
         """Judge a step on sampled advantages; return False if it depends on no seed."""
         # With the same seed the class draws the same advantages by itself, unless something else
         # is drawn before them in the step.
-        sampled = [
-            f for f in self.findings if f.method == "compute_advantage" and SAMPLED in f.text
-        ]
-        if sampled and (found := self.fit_own_advantage(seen, divided=DIVIDED in sampled[0].text)):
-            variants = [*found.variants, "on the sampled advantage"]
-            self.conclude("update_actor", Fit(found.choices, variants, found.mistakes))
-            return True
-        return judge_sampled_actor(self, batch, scalars)
+        said = "".join(f.text for f in self.findings if f.method == "compute_advantage")
+        # An average does not always tell whether the temperature divides it already.
+        readings = [False, True] if AVERAGED in said else [DIVIDED in said]
+        fits = [self.fit_own_advantage(seen, divided=divided) for divided in readings]
+        found = min(filter(None, fits), key=lambda one: len(one.mistakes), default=None)
+        if found is None or not (SAMPLED in said or AVERAGED in said):
+            return judge_sampled_actor(self, batch, scalars)
+        variants = [*found.variants, "on the sampled advantage"]
+        self.conclude("update_actor", Fit(found.choices, variants, found.mistakes))
+        return True
 
     def fit_own_advantage(self, seen: Observation | None, *, divided: bool = False) -> Fit | None:
         """Fit the actor's step on the advantages that the class computes itself, right or not.

@@ -22,6 +22,7 @@ FEW_DRAWS = 20
 DRAWS = 200
 """Seeds that tell from what: a bias of half a standard deviation is seen in a single row."""
 SAMPLED = "is sampled from the actor, not summed exactly"
+AVERAGED = "is an average of samples from the actor, not summed exactly"
 DIVIDED = "it returns A / temperature"
 _SLACK = 1e-2
 """How far rounding may move what is read off a gradient; values spread over about 5."""
@@ -151,10 +152,12 @@ def _conclude(
     judge: Judge, method: str, name: str, policy: Array, candidates: list[tuple[str, Array, Array]]
 ) -> None:
     """Accept samples `(draws, batch)` of values `(batch, actions)`, or report the first of them."""
-    for reading, samples, values in candidates:
-        if _are_samples(samples, values, policy):
-            judge.say(method, VARIANT, f"{name} {SAMPLED}{reading}")
-            return
+    # Averages come second: their test, which other readings of single draws may pass, is weaker.
+    for fits, text in ((_are_draws, SAMPLED), (_are_averages, AVERAGED)):
+        for reading, samples, values in candidates:
+            if fits(samples, values, policy):
+                judge.say(method, VARIANT, f"{name} {text}{reading}")
+                return
     _, samples, values = candidates[0]
     judge.wrong(
         method,
@@ -163,15 +166,23 @@ def _conclude(
     )
 
 
-def _are_samples(samples: Array, values: Array, policy: Array) -> bool:
-    """Tell whether samples, or averages of some, may be of values under a policy."""
-    low, high = values.min(1) - _SLACK, values.max(1) + _SLACK
-    inside = bool(((samples >= low) & (samples <= high)).all())
-    if not (inside and is_chance(samples.mean(0), values, policy, len(samples), _SLACK)):
-        return False
-    # Samples that are values tell which action was drawn, unless two actions have nearly one value.
+def _are_draws(samples: Array, values: Array, policy: Array) -> bool:
+    """Tell whether samples are values of actions, drawn from a policy."""
     distance = np.abs(samples[:, :, None] - values)
+    # Of actions with nearly one value it cannot be told which was drawn.
     apart = np.diff(np.sort(values, axis=1), axis=1).min(1) > 4 * _SLACK
-    if (distance.min(2) > _SLACK).any() or not apart.any():
-        return True
-    return are_samples(distance.argmin(2)[:, apart].T, policy[apart])
+    return (
+        bool((distance.min(2) < _SLACK).all())
+        and is_chance(samples.mean(0), values, policy, len(samples), _SLACK)
+        and (not apart.any() or are_samples(distance.argmin(2)[:, apart].T, policy[apart]))
+    )
+
+
+def _are_averages(samples: Array, values: Array, policy: Array) -> bool:
+    """Tell whether samples may be averages of several draws each."""
+    low, high = values.min(1) - _SLACK, values.max(1) + _SLACK
+    single = (np.abs(samples[:, :, None] - values).min(2) < _SLACK).all()
+    inside = ((samples >= low) & (samples <= high)).all()
+    return bool(inside and not single) and is_chance(
+        samples.mean(0), values, policy, len(samples), _SLACK
+    )
