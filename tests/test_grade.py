@@ -811,6 +811,32 @@ def test_checking_code_comes_to_an_end(tmp_path):
     assert "took longer than 1 s" in verdicts[2].verdict
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "share"),
+    [
+        ("correct, accepted variant, correct, correct", 1),
+        ("correct, wrong, correct, correct", 3 / 4),
+        # A mistake costs once, whatever builds on it.
+        ("correct, wrong, not judged, correct", 2 / 3),
+        # A method left unwritten does not hide those that need it.
+        ("correct, unsolved, not judged, not judged", 1 / 4),
+        ("correct, crashes, not judged, wrong", 1 / 4),
+        ("missing, not judged", 0),
+        ("not judged", 0),
+    ],
+)
+def test_share_of_a_file_is_what_is_right_of_its_methods(verdicts, share):
+    findings = [
+        {"method": f"method {number}", "verdict": verdict, "text": ""}
+        for number, verdict in enumerate(verdicts.split(", "))
+    ]
+    assert code_check.share_right(findings) == share
+    remark = {"method": "", "verdict": "accepted variant", "text": "a remark on the file"}
+    assert code_check.share_right([*findings, remark]) == share
+    unread = {"method": "", "verdict": "not judged", "text": "what came back cannot be read"}
+    assert code_check.share_right([unread]) == 0
+
+
 def test_hand_in_without_code_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
     verdicts = code_check.check_code(tmp_path / "empty")

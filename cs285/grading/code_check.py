@@ -12,21 +12,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cs285.grading.archives import printable
 from cs285.grading.sandbox import PACKAGE
 from cs285.grading.sources import AGENT_FILES, read_solution
-from cs285.grading.unpacking import printable
 from cs285.infrastructure.errors import UserError
 
 SECONDS = 45.0
 """Wall time for all six files on an idle machine; without endless loops they take under ten."""
 _CLEAN_UP_SECONDS = 5.0
 _TEXT = 400
+_RIGHT = ("correct", "accepted variant")
+_FAILS = ("crashes", "unsolved", "missing")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class CodeVerdict:
     file: str
     verdict: str
     share: float
-    """The part of its judged methods that is right."""
+    """The part of its methods that is right, from 0 to 1."""
     lines: tuple[str, ...]
     """A line for every method that is not plainly correct."""
 
@@ -76,17 +78,28 @@ def check_code(path: Path, seconds: float | None = None) -> list[CodeVerdict]:
 
 def _verdict(report: Mapping[str, Any]) -> CodeVerdict:
     lines: list[str] = []
-    right = judged = 0
     for finding in report["findings"]:
-        is_right = finding["verdict"] in {"correct", "accepted variant"}
-        right += is_right
-        judged += is_right or finding["verdict"] != "not judged"
         if finding["verdict"] != "correct":
             parts = (finding["method"], finding["verdict"], finding["text"])
             lines.append(": ".join(printable(part, _TEXT) for part in parts if part))
     return CodeVerdict(
-        report["file"], report["verdict"], right / judged if judged else 0.0, tuple(lines)
+        report["file"], report["verdict"], share_right(report["findings"]), tuple(lines)
     )
+
+
+def share_right(findings: Sequence[Mapping[str, str]]) -> float:
+    """Return the part of a file's methods that is right.
+
+    Methods that could not be judged because another one of the file fails are not shown to work,
+    so they count as it does: leaving a method unwritten gains nothing. Those that could not be
+    judged because another one is wrong are left out: a mistake costs once.
+    """
+    # A finding on no method is a remark on the file, or what keeps all of it from being judged.
+    verdicts = [one["verdict"] for one in findings if one["method"] or one["verdict"] not in _RIGHT]
+    fails = any(verdict in _FAILS for verdict in verdicts)
+    counted = [verdict for verdict in verdicts if fails or verdict != "not judged"]
+    right = sum(verdict in _RIGHT for verdict in counted)
+    return right / len(counted) if counted else 0.0
 
 
 def main() -> None:

@@ -67,6 +67,26 @@ def fit(
     return None
 
 
+def right_fit(
+    formula: Formula, observations: Sequence[Observation | None], *, capped: bool = False
+) -> Fit | None:
+    """Return a fit without mistakes, if there is one and every observation could be read.
+
+    With `capped`, one of an actor's loss whose exponential may have a cap.
+    """
+    present = [seen for seen in observations if seen is not None]
+    if len(present) < len(observations):
+        return None
+    found = fit(formula, present, correct_only=True)
+    if found is not None or not capped:
+        return found
+    cap = max(float(row_weights(seen).max()) for seen in present)
+    found = fit(formula, present, {"cap": cap}, correct_only=True) if cap > 1 else None
+    if found is not None:
+        found.variants.append(f"the exponential is capped at {cap:.4g}")
+    return found
+
+
 def difference(formula: Formula, seen: Observation) -> str:
     """Write expected and got for one observation."""
     loss = formula.loss(seen.world)

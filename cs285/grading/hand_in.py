@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cs285.grading.archives import UnsafeHandInError, printable
 from cs285.grading.code_check import check_code as check_agent_files
 from cs285.grading.plausibility import find_misfits
 from cs285.grading.rubric import Rubric, load_rubric
 from cs285.grading.runs import Run, find_runs
 from cs285.grading.scoring import is_of_kind, score_question
-from cs285.grading.sources import AGENT_FILES, UnsafeHandInError
-from cs285.grading.unpacking import HandIn, is_junk, open_hand_in, printable
+from cs285.grading.sources import AGENT_FILES
+from cs285.grading.unpacking import HandIn, is_junk, open_hand_in
 
 SHOWN = 20
 """Lines of one message; a hand-in decides how much there is to say."""

@@ -26,8 +26,6 @@ CORRECT, VARIANT, WRONG, CRASHES, UNSOLVED, MISSING, UNJUDGED = (
 BAD = (WRONG, CRASHES, UNSOLVED, MISSING)
 
 PERIOD = 7
-SIGMAS = 6.0
-"""How far chance may lead a sampled quantity astray: once in half a billion."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,8 @@ class Judge:
         self.bench = make_bench()
         self.inputs = self.bench.inputs
         self.findings: list[Finding] = []
+        self.samples = False
+        """A step depends on the seed, so that no two of them need be alike."""
 
     def judge(self) -> None:
         """Run the class and add the findings."""

@@ -10,24 +10,20 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cs285.infrastructure.event_files import RECORD_OVERHEAD
+from cs285.infrastructure.records import RECORD_OVERHEAD, DamagedRecordError, read_records
 
-MAX_RECORD = 16 << 20
-"""Bytes of one record; a picture has a hundredth."""
 MAX_TAGS = 200
 MAX_STEP = 10**9
 _FINGERPRINTED = 1_000
 """Events that tell two logs apart."""
-_HEADER = struct.Struct("<QI")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +70,6 @@ class RunLog:
         return max((int(series.steps[-1]) for series in self.series.values()), default=0)
 
 
-class _DamageError(Exception):
-    """A record that is cut off or altered."""
-
-
 def read_log(files: Sequence[Path]) -> RunLog:
     """Read the event files of one run, oldest first; of two values at one step the later stays."""
     reader = _Reader()
@@ -108,18 +100,20 @@ class _Reader:
         latest = -math.inf
         size = path.stat().st_size
         try:
-            for record in _records(path):
-                consumed += len(record) + RECORD_OVERHEAD
-                event = Event.FromString(record)
+            for record in read_records(path):
+                if not record.is_sound:
+                    raise DamagedRecordError  # noqa: TRY301 - as the reader does
+                consumed += len(record.data) + RECORD_OVERHEAD
+                event = Event.FromString(record.data)
                 if latest == -math.inf and (named := re.search(r"tfevents\.(\d{10})\.", path.name)):
                     self.named_times.append((int(named[1]), event.wall_time))
                 if not (math.isfinite(event.wall_time) and 0 <= event.step <= MAX_STEP):
-                    raise _DamageError  # noqa: TRY301 - as any other record that no writer writes
+                    raise DamagedRecordError  # noqa: TRY301 - as any other record that no writer writes
                 self.setback = max(self.setback, latest - event.wall_time)
                 latest = max(latest, event.wall_time)
                 self.begins = min(self.begins, event.wall_time)
                 self._take(event)
-        except (OSError, DecodeError, OverflowError, _DamageError):
+        except (OSError, DecodeError, OverflowError, DamagedRecordError):
             self.damage.append(f"cut off or altered after {consumed:,} of {size:,} bytes")
         if not size:
             self.damage.append("an event file is empty")
@@ -155,30 +149,3 @@ class _Reader:
             self.hash.digest(),
             tuple(self.damage),
         )
-
-
-def _records(path: Path) -> Iterator[bytes]:
-    """Yield the records of an event file, in memory that its author does not decide.
-
-    TensorBoard's own reader allocates what a record claims to have.
-
-    Raises:
-        _DamageError: At a record that is cut off, altered or over-long.
-    """
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: ignore[import-untyped]  # has no stubs
-        masked_crc32c,
-    )
-
-    # Most records are of a few lengths.
-    check_of = lru_cache(1_000)(masked_crc32c)
-    with path.open("rb") as file:
-        while header := file.read(_HEADER.size):
-            if len(header) < _HEADER.size:
-                raise _DamageError
-            length, check = _HEADER.unpack(header)
-            if check_of(header[:8]) != check or length > MAX_RECORD:
-                raise _DamageError
-            record = file.read(length)
-            if file.read(4) != struct.pack("<I", masked_crc32c(record)):
-                raise _DamageError
-            yield record

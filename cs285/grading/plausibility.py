@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
+from cs285.grading.archives import printable
 from cs285.grading.runs import Run
-from cs285.grading.unpacking import printable
 from cs285.infrastructure.statistics import final_return
 
 Floats = npt.NDArray[np.float64]

@@ -12,8 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cs285.envs.mazes import MAZES
+from cs285.grading.archives import open_zip, printable
 from cs285.grading.logs import RunLog, read_log
-from cs285.grading.unpacking import HandIn, open_zip, printable
+from cs285.grading.unpacking import HandIn
 from cs285.infrastructure.datasets import Dataset, data_statistics, load_dataset
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.event_files import FolderName, parse_folder_name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,26 +12,17 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip
 from cs285.infrastructure.errors import UserError
 
 AGENT_FILES = tuple(f"{name}_agent.py" for name in ("random", "rnd", "dqn", "cql", "awac", "iql"))
-MAX_ENTRIES = 20_000
-MAX_TOTAL = 1 << 30
-"""Bytes that a whole archive may unpack to."""
-MAX_RATIO = 200
-"""How much smaller than its content a member may be packed; text and logs reach about 30."""
 MAX_SOURCE = 256 << 10
 """Bytes of one source file."""
 MAX_SOURCES = 64
 """Python files that are read of one solution."""
-_RATIO_COUNTS_FROM = 1 << 20
 _IGNORED = {"__MACOSX", "__pycache__", ".git", ".venv", "venv", "node_modules"}
 _Readers = dict[PurePosixPath, Callable[[], str]]
 """Path of a Python file to what reads it."""
-
-
-class UnsafeHandInError(UserError):
-    """A hand-in that no tool should unpack; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +84,6 @@ def _agents_folder(names: Mapping[PurePosixPath, object]) -> PurePosixPath | Non
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[_Readers, list[str]]]:
     """Make the Python files of a folder or a zip readable for as long as the context lasts."""
-    # Opening hand-ins builds on the checks below, so that it can be imported only from here on.
-    from cs285.grading.unpacking import open_zip
-
     if path.is_dir():
         yield _list_folder(path)
     elif path.is_file():
@@ -152,46 +139,3 @@ def _read_text(open_file: Callable[[], IO[bytes]]) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UnsafeHandInError("not text in UTF-8") from None
-
-
-def check_members(members: list[zipfile.ZipInfo]) -> None:
-    """Look at an archive's table of contents before anything is unpacked.
-
-    Raises:
-        UnsafeHandInError: If a name leads elsewhere or comes twice, if a member is encrypted or
-            anything but a file or a folder, or if the whole would unpack to too much.
-    """
-    if len(members) > MAX_ENTRIES:
-        raise UnsafeHandInError(f"a zip bomb: {len(members)} members, at most {MAX_ENTRIES}")
-    total = sum(member.file_size for member in members)
-    if total > MAX_TOTAL:
-        raise UnsafeHandInError(f"a zip bomb: it would unpack to {total >> 20} MB")
-    counts = Counter(member.orig_filename for member in members)
-    for name, count in counts.most_common(1):
-        if count > 1:
-            raise UnsafeHandInError(f"the name {name!r} comes twice")
-    for member in members:
-        if problem := _problem(member):
-            raise UnsafeHandInError(problem)
-
-
-def _problem(member: zipfile.ZipInfo) -> str:
-    """Say what makes one member unsafe, if anything."""
-    # The name as it is packed: zipfile cuts it at a zero byte.
-    name = member.orig_filename
-    parts = name.replace("\\", "/").split("/")
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    checks = {
-        f"the absolute or malformed name {name!r}": (
-            name.startswith(("/", "\\")) or ":" in parts[0] or "\0" in name
-        ),
-        f"the name {name!r} leads out of the archive": ".." in parts,
-        f"{name!r} is a symbolic link": kind == stat.S_IFLNK,
-        f"{name!r} is a device, not a file": kind
-        not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK},
-        f"{name!r} is encrypted": bool(member.flag_bits & 1),
-        f"a zip bomb: {name!r} unpacks to {member.file_size >> 20} MB from "
-        f"{member.compress_size >> 10} kB": member.file_size
-        > max(_RATIO_COUNTS_FROM, MAX_RATIO * member.compress_size),
-    }
-    return next((text for text, unsafe in checks.items() if unsafe), "")

@@ -24,6 +24,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder
 
 _HELPER = "optional, a helper of the reference"
+_SECOND_CRITIC = "optional, only for num_exploration_steps in a config"
 _OBJECTIVES = "optional: makes several runs train as one; without it scripts call `update`"
 WRITTEN: Mapping[str, Mapping[str, str]] = {
     "cs285/agents/acting.py": {
@@ -72,6 +73,14 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "RNDAgent.objectives": _OBJECTIVES,
         "RNDAgent.update_rnd": "take one step on the predictor; return its loss",
         "RNDAgent.update": "train the critic on the bonus, then the predictor",
+    },
+    # It shows how the agent above is written.
+    "cs285/agents/two_critic_rnd_agent.py": {
+        "TwoCriticRNDAgent.action_probabilities": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.compute_exploration_loss": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.compute_exploitation_loss": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.objectives": _OBJECTIVES,
+        "TwoCriticRNDAgent.update": _SECOND_CRITIC,
     },
 }
 """By file, what students write and what the TODO in its place says."""

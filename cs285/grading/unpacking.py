@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 import shutil
 import stat
-import struct
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cs285.grading.sources import MAX_ENTRIES, UnsafeHandInError, check_members
+from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip, printable
 from cs285.infrastructure.errors import UserError
 
-MAX_ARCHIVE = 64 << 20
-"""Bytes of a zip that is opened at all: four times what a hand-in may have."""
-MAX_CONTENTS = 4 << 20
-"""Bytes of a zip's table of contents: enough for 20,000 names, read before it is opened."""
 MAX_LOG = 64 << 20
 """Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
 MAX_DATASET = 4 << 20
@@ -39,7 +32,6 @@ _LIMITS = {
 _SKIPPED = {".git", ".venv", "venv", "node_modules"}
 JUNK = ("__MACOSX", ".DS_Store", "__pycache__", "*.pyc", ".git", ".venv", "venv", ".*_cache")
 _TO_MEASURE = 64 << 20
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 @dataclass(frozen=True)
@@ -70,12 +62,6 @@ class HandIn:
         return sorted(path for path in names if self.has(path))
 
 
-def printable(text: object, longest: int = 150) -> str:
-    """Return text from a hand-in as it may be shown: short and without control characters."""
-    plain = re.sub(r"[^ -~]", lambda found: ascii(found[0])[1:-1], str(text))
-    return plain if len(plain) <= longest else f"{plain[: longest - 3]}..."
-
-
 def is_junk(path: PurePosixPath) -> bool:
     """Tell whether a file is one that computers leave behind."""
     return any(fnmatch.fnmatchcase(part, pattern) for part in path.parts for pattern in JUNK)
@@ -96,48 +82,6 @@ def open_hand_in(path: Path) -> Iterator[HandIn]:
             yield _unpack(path, Path(folder))
     else:
         raise UserError(f"{path}: there is no such folder or zip file")
-
-
-@contextmanager
-def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive whose table of contents has been looked at.
-
-    Raises:
-        UnsafeHandInError: If it is unsafe or broken, also while the context lasts.
-    """
-    try:
-        with path.open("rb") as file:
-            _check_size(file.fileno())
-            with zipfile.ZipFile(file) as archive:
-                check_members(archive.infolist())
-                for member in archive.infolist():
-                    if member.compress_type not in _METHODS:
-                        name = printable(member.filename)
-                        raise UnsafeHandInError(f"{name!r} is packed by an uncommon method")
-                yield archive
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        OSError,
-        zlib.error,
-    ) as error:
-        raise UnsafeHandInError(f"not a zip that can be read ({printable(error)})") from None
-
-
-def _check_size(descriptor: int) -> None:
-    """Look at the end of a zip: a long table of contents takes memory before it can be judged."""
-    size = os.fstat(descriptor).st_size
-    if size > MAX_ARCHIVE:
-        raise UnsafeHandInError(f"{size / 1e6:,.0f} MB: a hand-in that large is not opened")
-    tail = os.pread(descriptor, 1 << 17, max(0, size - (1 << 17)))
-    end = tail.rfind(b"PK\5\6")
-    contents = struct.unpack_from("<I", tail, end + 12)[0] if 0 <= end <= len(tail) - 22 else 0
-    # Zip64 tells another size elsewhere, for archives beyond what is opened here.
-    if contents > MAX_CONTENTS or b"PK\6\7" in tail[max(0, end - 20) : max(0, end)]:
-        raise UnsafeHandInError("a zip bomb: its table of contents is too long")
 
 
 def _unpack(path: Path, root: Path) -> HandIn:

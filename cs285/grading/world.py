@@ -21,7 +21,7 @@ from cs285.grading.probe import LEARNING_RATE, NUM_ACTIONS, RND_SIZE
 NUM_FEATURES = 64
 
 OUTPUTS = {"critic": NUM_ACTIONS, "actor": NUM_ACTIONS, "value": 1, "rnd": RND_SIZE}
-_SCALES = {"critic": 0.25, "actor": 0.3, "value": 0.25, "rnd": 0.3}
+_SCALES = {"critic": 0.25, "actor": 0.2, "value": 0.25, "rnd": 0.3}
 COPIES = {"critic": 4, "actor": 2, "value": 2, "rnd": 2}
 """Networks of one role for which weights are drawn: more than any solution asks for."""
 

@@ -5,7 +5,6 @@ What is sound is kept and the rest is told: a reader of logs must never fail bec
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections import Counter
@@ -18,16 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cs285.envs.mazes import MAZES
+from cs285.infrastructure.records import RECORD_OVERHEAD, DamagedRecordError, read_records
 
 MAX_POINTS = 5_000
 """Points kept of one tag: beyond, every second one goes. No evaluation curve comes near."""
 MAX_FILE_BYTES = 500_000_000
 """A larger file is no log of this homework."""
-MAX_RECORD_BYTES = 10_000_000
-"""No record of this homework is larger: the largest hold a picture."""
 MAX_PICTURE_BYTES = 5_000_000
-RECORD_OVERHEAD = 16
-"""Bytes of a record beside its content: its length and two checksums."""
 
 STAGES = ("explore", "offline", "finetune")
 
@@ -118,49 +114,28 @@ def _is_event_file(name: str) -> bool:
 def _entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
     """Yield the step and the summary value of everything readable in a file."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
-    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped]  # has no stubs
-        RawEventFileLoader,
-    )
-    from tensorboard.compat import tf  # type: ignore[import-untyped]  # has no stubs
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # likewise
 
-    consumed = 0
+    consumed = size = 0
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             problems.append(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes")
             return
-        whole = _count_records(path, size)
-        for record in itertools.islice(RawEventFileLoader(str(path)).Load(), whole):
-            consumed += len(record) + RECORD_OVERHEAD
-            event = Event.FromString(record)
+        for record in read_records(path):
+            if not record.is_sound:
+                raise DamagedRecordError  # noqa: TRY301 - as the reader does
+            consumed += len(record.data) + RECORD_OVERHEAD
+            event = Event.FromString(record.data)
             for entry in event.summary.value:
                 yield event.step, entry
-    except (OSError, DecodeError, MemoryError, OverflowError, tf.errors.OpError) as error:
+    except (OSError, DecodeError, MemoryError, OverflowError) as error:
         problems.append(f"{path.name} cannot be read on: {type(error).__name__}")
         return
-    # TensorBoard's reader ends silently at a record that is cut off or fails its checksum.
+    except DamagedRecordError:
+        problems.append(f"{path.name} is cut off or damaged after {consumed:,} of {size:,} bytes")
     if size == 0:
         problems.append(f"{path.name} is empty")
-    elif consumed < size:
-        problems.append(f"{path.name} is cut off or damaged after {consumed:,} of {size:,} bytes")
-
-
-def _count_records(path: Path, size: int) -> int:
-    """Count the records before one that claims to be huge or to reach beyond the end of its file.
-
-    TensorBoard's reader would ask for all the memory that such a record claims.
-    """
-    count = end = 0
-    with path.open("rb") as file:
-        while header := file.read(8):
-            length = int.from_bytes(header, "little")
-            end += length + RECORD_OVERHEAD
-            if length > MAX_RECORD_BYTES or end > size:
-                break
-            file.seek(end)
-            count += 1
-    return count
 
 
 def _insert(points: dict[int, float], step: int, value: float) -> None:

@@ -6,16 +6,15 @@ Records are copied as they are, checksums included, unless one of their values g
 from __future__ import annotations
 
 import io
-import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_HEADER = struct.Struct("<QI")
-"""Begins a TFRecord: the length of its data and a checksum of that. One of the data ends it."""
+from cs285.infrastructure.records import DamagedRecordError, Record, pack_record, read_records
 
 
 class Limits(NamedTuple):
@@ -112,14 +111,14 @@ def thin(path: Path, inventory: Inventory, limits: Limits) -> bytes:
         remaining = [one for one in values if _stays(one, seen, inventory, limits)]
         if values and not remaining:
             continue
-        if not _is_sound(record):
+        if not record.is_sound:
             break
         recoloured = limits.colours is not None and _recolour(remaining, limits.colours)
         if recoloured or len(remaining) < len(values):
             event.summary.CopyFrom(type(event.summary)(value=remaining))
-            output += _pack(event.SerializeToString())
+            output += pack_record(event.SerializeToString())
         else:
-            output += record
+            output += record.packed
     return bytes(output)
 
 
@@ -167,43 +166,18 @@ def _counts(inventory: Inventory, value: Any) -> Counter[str] | None:
     return inventory.points if thins else None
 
 
-def _records(path: Path) -> Iterator[bytes]:
-    """Yield whole records with their headers and checksums, until one has no sound header."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while len(header := file.read(_HEADER.size)) == _HEADER.size:
-            length, checksum = _HEADER.unpack(header)
-            if _masked_crc32c(header[:8]) != checksum or length + 4 > size - file.tell():
-                return
-            yield header + file.read(length + 4)
+def _records(path: Path) -> Iterator[Record]:
+    """Yield the records of an event file up to where it is damaged."""
+    with suppress(DamagedRecordError):
+        yield from read_records(path)
 
 
-def _parse(record: bytes) -> Any:
+def _parse(record: Record) -> Any:
     """Return the event of a record, or None if it is none."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # likewise
 
     try:
-        return Event.FromString(record[_HEADER.size : -4])
+        return Event.FromString(record.data)
     except DecodeError:
         return None
-
-
-def _is_sound(record: bytes) -> bool:
-    return _pack(record[_HEADER.size : -4]) == record
-
-
-def _pack(data: bytes) -> bytes:
-    """Return data as a TFRecord."""
-    length = struct.pack("<Q", len(data))
-    checksums = (struct.pack("<I", _masked_crc32c(part)) for part in (length, data))
-    return length + next(checksums) + data + next(checksums)
-
-
-def _masked_crc32c(data: bytes) -> int:
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: ignore[import-untyped]  # has no stubs
-        masked_crc32c,
-    )
-
-    checksum: int = masked_crc32c(data)
-    return checksum

@@ -12,6 +12,8 @@ DQN_Q = "q_values = qa_values.gather(1, action.unsqueeze(1)).squeeze(1)"
 AWAC_Q = "qa_values.gather(1, actions[:, None]).squeeze(1)"
 AWAC_NEXT = "(distribution.probs * self.target_critic(next_observations)).sum(dim=-1)"
 AWAC_BASELINE = "(action_dist.probs * qa_values).sum(dim=-1)"
+NEXT_ACTION = "distribution.sample()[:, None]"
+SAMPLED_BASELINE = "qa_values.gather(1, action_dist.sample()[:, None]).squeeze(1)"
 WEIGHTS = "torch.exp(advantages / self.temperature)"
 IQL_Q = "self.critic(observations).gather(1, actions.unsqueeze(1)).squeeze(-1)"
 NORMALISED = "bonus = (bonus - bonus.mean()) / (bonus.std() + 1e-6)"
@@ -223,22 +225,90 @@ VARIANTS = [
         "awac",
         "sampled from the actor",
         AWAC_NEXT,
-        "self.target_critic(next_observations).gather(1,"
-        " distribution.sample()[:, None]).squeeze(1)",
+        f"self.target_critic(next_observations).gather(1, {NEXT_ACTION}).squeeze(1)",
+    ),
+    _variant(
+        "awac: sampled next, online",
+        "awac",
+        "sampled from the actor",
+        AWAC_NEXT,
+        f"self.critic(next_observations).gather(1, {NEXT_ACTION}).squeeze(1)",
+    ),
+    _variant(
+        "awac: next of ten samples",
+        "awac",
+        "an average of samples from the actor",
+        AWAC_NEXT,
+        "self.target_critic(next_observations).gather(1, distribution.sample((10,)).T).mean(1)",
+    ),
+    _variant(
+        "awac: sampled next, and draws of its own in an update",
+        "awac",
+        "sampled from the actor",
+        AWAC_NEXT,
+        f"self.target_critic(next_observations).gather(1, {NEXT_ACTION}).squeeze(1)",
+        "        metrics = self.update_critic(",
+        "        entropy = -self.actor(observations).log_prob(self.actor(observations).sample())\n"
+        "        metrics = self.update_critic(",
     ),
     _variant(
         "awac: sampled baseline",
         "awac",
         "sampled from the actor",
         AWAC_BASELINE,
-        "qa_values.gather(1, action_dist.sample()[:, None]).squeeze(1)",
+        SAMPLED_BASELINE,
     ),
     _variant(
         "awac: baseline of ten samples",
         "awac",
-        "sampled from the actor",
+        "an average of samples from the actor",
         AWAC_BASELINE,
         "qa_values.gather(1, action_dist.sample((10,)).T).mean(dim=1)",
+    ),
+    _variant(
+        "awac: sampled baseline of the target critic",
+        "awac",
+        "sampled from the actor",
+        AWAC_BASELINE,
+        "self.target_critic(observations).gather(1, action_dist.sample()[:, None]).squeeze(1)",
+    ),
+    _variant(
+        "awac: sampled baseline, capped",
+        "awac",
+        "on the sampled advantage",
+        AWAC_BASELINE,
+        SAMPLED_BASELINE,
+        WEIGHTS,
+        f"{WEIGHTS}.clamp(max=1.2)",
+    ),
+    _variant(
+        "awac: sampled baseline, over the temperature at once",
+        "awac",
+        "sampled from the actor",
+        f"return q_values - {AWAC_BASELINE}",
+        f"return (q_values - {SAMPLED_BASELINE}) / self.temperature",
+        WEIGHTS,
+        "torch.exp(advantages)",
+    ),
+    _variant(
+        "awac: baseline of ten samples, over the temperature at once",
+        "awac",
+        "an average of samples from the actor",
+        f"return q_values - {AWAC_BASELINE}",
+        "baseline = qa_values.gather(1, action_dist.sample((10,)).T).mean(dim=1)\n"
+        "        return (q_values - baseline) / self.temperature",
+        WEIGHTS,
+        "torch.exp(advantages)",
+    ),
+    _variant(
+        "awac: sampled baseline, after another draw",
+        "awac",
+        "sampled from the actor",
+        AWAC_BASELINE,
+        SAMPLED_BASELINE,
+        "            advantages = self.compute_advantage(",
+        "            entropy = -distribution.log_prob(distribution.sample())\n"
+        "            advantages = self.compute_advantage(",
     ),
     _variant(
         "awac: einsum",

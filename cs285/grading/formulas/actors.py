@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 
@@ -97,8 +97,8 @@ TARGET_VALUES = {
 
 def actor_loss(
     w: World,
-    advantage_rule: Callable[..., torch.Tensor],
     *,
+    advantage_rule: Callable[..., torch.Tensor],
     advantage: str = "",
     network: str = "online",
     weight: str = "",
@@ -194,21 +194,13 @@ _NORMALISED = {
 }
 
 
-def _awac_actor(w: World, **choices: Any) -> torch.Tensor:
-    return actor_loss(w, awac_advantage, **choices)
-
-
-def _iql_actor(w: World, **choices: Any) -> torch.Tensor:
-    return actor_loss(w, iql_advantage, **choices)
-
-
 AWAC_ACTOR = Formula(
-    _awac_actor,
+    partial(actor_loss, advantage_rule=awac_advantage),
     {"network": TARGET_ADVANTAGE, "weight": _NORMALISED, "advantage": _MIXED},
     _ACTOR_MISTAKES | {"advantage": AWAC_ADVANTAGES},
 )
 IQL_ACTOR = Formula(
-    _iql_actor,
+    partial(actor_loss, advantage_rule=iql_advantage),
     {"network": TARGET_VALUES, "weight": _NORMALISED},
     _ACTOR_MISTAKES | {"advantage": IQL_ADVANTAGES},
 )

@@ -66,7 +66,7 @@ def cql_loss(
     term = term_rules[conservative]()
     factor = w.scalars["cql_alpha"] if alpha in {"", "all", "td"} else alpha
     penalty = term.mean() if mean == "mean" else term.sum()
-    loss = td_loss(w, dqn_bootstrap, **td)
+    loss = td_loss(w, bootstrap_rule=dqn_bootstrap, **td)
     if alpha == "all":
         return float(factor) * (loss + penalty)
     if alpha == "td":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -127,8 +127,8 @@ IQL_BOOTSTRAPS = {
 
 def td_loss(
     w: World,
-    bootstrap_rule: Callable[[World, str], torch.Tensor],
     *,
+    bootstrap_rule: Callable[[World, str], torch.Tensor],
     bootstrap: str = "",
     mask: str = "",
     discount: float | str = "",
@@ -231,26 +231,18 @@ TD_MISTAKES: Choices = {
 }
 
 
-def _dqn(w: World, **choices: Any) -> torch.Tensor:
-    return td_loss(w, dqn_bootstrap, **choices)
-
-
-def _awac(w: World, **choices: Any) -> torch.Tensor:
-    return td_loss(w, awac_bootstrap, **choices)
-
-
-def _iql(w: World, **choices: Any) -> torch.Tensor:
-    return td_loss(w, iql_bootstrap, **choices)
-
-
-DQN = Formula(_dqn, HALF, TD_MISTAKES | {"bootstrap": DQN_BOOTSTRAPS})
+DQN = Formula(
+    partial(td_loss, bootstrap_rule=dqn_bootstrap),
+    HALF,
+    TD_MISTAKES | {"bootstrap": DQN_BOOTSTRAPS},
+)
 AWAC_CRITIC = Formula(
-    _awac,
+    partial(td_loss, bootstrap_rule=awac_bootstrap),
     HALF | {"bootstrap": {"online": "the online critic values the next state"}},
     TD_MISTAKES | {"bootstrap": AWAC_BOOTSTRAPS},
 )
 IQL_CRITIC = Formula(
-    _iql,
+    partial(td_loss, bootstrap_rule=iql_bootstrap),
     HALF | {"bootstrap": {"online": "the online V values the next state"}},
     TD_MISTAKES | {"bootstrap": IQL_BOOTSTRAPS},
 )

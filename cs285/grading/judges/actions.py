@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cs285.grading.bench import Call
-from cs285.grading.judging import CORRECT, SIGMAS, VARIANT, Judge
+from cs285.grading.chance import are_samples, is_chance_share
+from cs285.grading.judging import CORRECT, VARIANT, Judge
 from cs285.grading.probe import NUM_ACTIONS
 from cs285.grading.world import Array
 
@@ -56,7 +56,7 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
             judge.wrong("get_action", "epsilon the wrong way round: greedy at epsilon 1")
             return
         text = f"at epsilon 0 it takes the best action in {share:.0%} of cases only"
-        if abs(share - 1 / NUM_ACTIONS) < SIGMAS * 0.4 / math.sqrt(greedy.size):
+        if is_chance_share(share, 1 / NUM_ACTIONS, greedy.size):
             text += ": it acts at random"
         judge.wrong("get_action", text)
     elif chosen:
@@ -75,8 +75,7 @@ def _outside(judge: Judge, *actions: Array) -> bool:
 
 def _judge_exploration(judge: Judge, some: Array, all_random: Array, best: Array) -> None:
     def within(found: Array, probability: float) -> bool:
-        deviation = math.sqrt(probability * (1 - probability) / found.size)
-        return abs(float((found == best).mean()) - probability) < SIGMAS * deviation
+        return is_chance_share(float((found == best).mean()), probability, found.size)
 
     fifth = 1 / NUM_ACTIONS
     if (some == best).all() and (all_random == best).all():
@@ -112,7 +111,7 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
     mode = logits.argmax(1)[:, None]
     if (greedy == mode).all():
         _judge_actor_exploration(judge, exploring, mode, probabilities)
-    elif _sampled(greedy, probabilities):
+    elif are_samples(greedy, probabilities):
         judge.say("get_action", VARIANT, "a sample of the actor, also in evaluation")
     elif (greedy == values.argmax(1)[:, None]).all() and not judge.defines("get_action"):
         text = "acts on argmax Q: the actor is trained but never used"
@@ -125,7 +124,7 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
             (logits.argmin(1), "takes the actor's least likely action"),
         )
         text = next((t for a, t in readings if (greedy == a[:, None]).all()), "")
-        if _sampled(greedy, np.full_like(probabilities, 1 / NUM_ACTIONS)):
+        if are_samples(greedy, np.full_like(probabilities, 1 / NUM_ACTIONS)):
             text = "acts at random, whatever the actor says"
         judge.wrong(
             "get_action",
@@ -140,7 +139,9 @@ def _judge_actor_exploration(
 ) -> None:
     if (exploring == mode).all():
         judge.say("get_action", VARIANT, "the actor's likeliest action, also while exploring")
-    elif _sampled(exploring, probabilities) and not _likelier_mixed(exploring, mode, probabilities):
+    elif are_samples(exploring, probabilities) and not _likelier_mixed(
+        exploring, mode, probabilities
+    ):
         judge.say("get_action", CORRECT)
     else:
         _say_mixed(judge, exploring, mode)
@@ -155,26 +156,10 @@ def _likelier_mixed(actions: Array, mode: Array, probabilities: Array) -> bool:
 
 def _say_mixed(judge: Judge, exploring: Array, mode: Array) -> None:
     share = float((exploring == mode).mean())
-    expected = 0.75 + 0.25 / NUM_ACTIONS
-    deviation = math.sqrt(expected * (1 - expected) / exploring.size)
-    if abs(share - expected) < SIGMAS * deviation:
+    if is_chance_share(share, 0.75 + 0.25 / NUM_ACTIONS, exploring.size):
         judge.say("get_action", VARIANT, "epsilon-greedy on the actor's likeliest action")
     else:
         judge.say("get_action", VARIANT, "another way to explore around the actor's mode")
-
-
-def _sampled(actions: Array, probabilities: Array) -> bool:
-    """Tell whether rows of actions may be samples of rows of probabilities."""
-    surprise = -np.log(np.maximum(np.take_along_axis(probabilities, actions, 1), 1e-12))
-    logs = -np.log(np.maximum(probabilities, 1e-12))
-    mean = (probabilities * logs).sum(1)
-    variance = (probabilities * logs**2).sum(1) - mean**2
-    n = actions.shape[1]
-    counts = np.stack([(actions == a).mean(1) for a in range(NUM_ACTIONS)], 1)
-    spread = np.sqrt(probabilities * (1 - probabilities) / n)
-    apart = np.abs(counts - probabilities).max() > (SIGMAS * spread + 2 / n).max()
-    z = (surprise.sum() - n * mean.sum()) / math.sqrt(n * variance.sum() + 1e-9)
-    return abs(z) < SIGMAS and not apart
 
 
 def _outputs(judge: Judge, role: str, index: int, observations: Array) -> Array:
@@ -214,14 +199,15 @@ class RandomJudge(Judge):
         if not self.failed("get_action", seen, self.bench.seen[acting, 1]):
             actions = np.asarray(seen.result).astype(int)
             counts = np.bincount(np.clip(actions.ravel(), 0, NUM_ACTIONS), minlength=6)
-            expected = actions.size / NUM_ACTIONS
-            bound = SIGMAS * math.sqrt(expected * (1 - 1 / NUM_ACTIONS))
             if _outside(self, actions):
                 pass
             elif (counts[:NUM_ACTIONS] == 0).any():
                 never = ", ".join(str(a) for a in range(NUM_ACTIONS) if not counts[a])
                 self.wrong("get_action", f"never takes action {never}")
-            elif np.abs(counts[:NUM_ACTIONS] - expected).max() > bound:
+            elif not all(
+                is_chance_share(count / actions.size, 1 / NUM_ACTIONS, actions.size)
+                for count in counts[:NUM_ACTIONS]
+            ):
                 self.wrong(
                     "get_action",
                     f"actions are not equally likely: counts {counts[:NUM_ACTIONS].tolist()} "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from cs285.grading.bench import Call
-from cs285.grading.fitting import Fit, Observation, fit, row_weights
+from cs285.grading.fitting import Fit, Observation, fit, right_fit
 from cs285.grading.formulas.actors import (
     AWAC_ACTOR,
     AWAC_ADVANTAGES,
@@ -21,14 +22,15 @@ from cs285.grading.formulas.critics import AWAC_CRITIC
 from cs285.grading.formulas.formula import Formula
 from cs285.grading.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.judges.sampling import (
-    differs,
-    differs_after,
+    AVERAGED,
+    DIVIDED,
+    SAMPLED,
     judge_sampled_actor,
     judge_sampled_advantage,
     judge_sampled_critic,
 )
 from cs285.grading.judges.updates import add_updates, judge_update
-from cs285.grading.judging import CORRECT, UNJUDGED, VARIANT, Judge
+from cs285.grading.judging import CORRECT, UNJUDGED, VARIANT, WRONG, Judge
 from cs285.grading.world import Array, Transitions, World, close, shown
 
 
@@ -39,6 +41,8 @@ class AWACJudge(Judge):
     advantage_rule = staticmethod(awac_advantage)
     advantages: Mapping[str, str] = AWAC_ADVANTAGES
     networks: Mapping[str, str] = TARGET_ADVANTAGE
+    has_expectation = True
+    """The advantage holds an expectation over actions, which may be sampled."""
 
     def judge(self) -> None:
         """Add the findings."""
@@ -51,7 +55,6 @@ class AWACJudge(Judge):
             bench.add(first, Call("compute_critic_loss", values[0], "loss")),
             bench.add(second, Call("compute_critic_loss", values[1], "loss")),
         ]
-        again = bench.add(first, Call("compute_critic_loss", values[0], "loss"), seed=2)
         updates = add_updates(self, first, values[0])
         critic, actor = Call("update_critic", values[0]), Call("update_actor", values[0][:2])
         oracles = [(bench.add(first, critic, actor), 1), (bench.add(first, actor, critic), 1)]
@@ -60,12 +63,14 @@ class AWACJudge(Judge):
         bench.run()
         judge_actor_policy(self, *acting)
         method = "compute_critic_loss"
-        if not self.failed(method, *(bench.seen[t, 0] for t in (*losses, again))):
-            if differs(self, losses[0], again, "critic/online"):
-                judge_sampled_critic(self, batches[0], first)
-            else:
-                observed = bench.observe_losses(losses, batches)
+        if not self.failed(method, *(bench.seen[trial, 0] for trial in losses)):
+            observed = bench.observe_losses(losses, batches)
+            if right_fit(AWAC_CRITIC, observed) or not judge_sampled_critic(
+                self, batches[0], first
+            ):
                 self.judge_fit(method, AWAC_CRITIC, observed)
+            else:
+                self.samples = True
         self.judge_actor(batches, first)
         judge_update(
             self,
@@ -88,68 +93,71 @@ class AWACJudge(Judge):
             self.bench.add(first, once, once),
             self.bench.add(second, Call("update_actor", values[1])),
         ]
-        self.actor_again = self.bench.add(first, once, seed=2)
-        advantage = Call("compute_advantage", values[0])
-        self.advantage_trials = [self.bench.add(first, advantage, seed=seed) for seed in (1, 2)]
+        self.advantage_trial = self.bench.add(first, Call("compute_advantage", values[0]))
 
     def judge_actor(self, batches: Sequence[Transitions], scalars: Mapping[str, Any]) -> None:
         """Judge `compute_advantage` and `update_actor`."""
-        bench = self.bench
-        seen = [bench.seen[trial, 0] for trial in self.advantage_trials]
-        if not self.failed("compute_advantage", *seen):
+        bench, method = self.bench, "update_actor"
+        if not self.failed("compute_advantage", bench.seen[self.advantage_trial, 0]):
             self.judge_advantage(batches[0], scalars)
-        trials, method = self.actor_trials, "update_actor"
-        if self.failed(method, *(bench.seen[t, 0] for t in (*trials, self.actor_again))):
+        if self.failed(method, *(bench.seen[trial, 0] for trial in self.actor_trials)):
             return
-        if differs_after(self, trials[0], self.actor_again, "actor/online"):
-            judge_sampled_actor(self, batches[0], scalars)
-            return
-        observed = self.bench.observe_steps(trials, batches, "actor/online")
+        observed = bench.observe_steps(self.actor_trials, batches, "actor/online")
         if self.is_bad("compute_advantage"):
-            self.judge_actor_apart(observed[0])
+            self.conclude(method, self.fit_own_advantage(observed[0]))
+            if not any(finding.method == method for finding in self.findings):
+                self.say(method, UNJUDGED, "compute_advantage is wrong")
             return
-        found = self.capped_fit(observed)
-        if found is None:
+        found = right_fit(self.actor_formula, observed, capped=True)
+        if found is not None:
+            self.conclude(method, found)
+        elif self.has_expectation and self.judge_sampled_step(observed[0], batches[0], scalars):
+            self.samples = True
+            return
+        else:
             found = self.judge_fit(method, self.actor_formula, observed)
         if found is not None and not found.mistakes:
-            self.judge_second_step(method, trials[0], "actor/online")
+            self.judge_second_step(method, self.actor_trials[0], "actor/online")
 
-    def judge_actor_apart(self, seen: Observation | None) -> None:
-        """Judge the actor's step by the wrong advantages that the class computes itself."""
-        method = "update_actor"
-        result = self.bench.seen[self.advantage_trials[0], 0].result
+    def judge_sampled_step(
+        self, seen: Observation | None, batch: Transitions, scalars: Mapping[str, Any]
+    ) -> bool:
+        """Judge a step on sampled advantages; return False if it depends on no seed."""
+        # With the same seed the class draws the same advantages by itself, unless something else
+        # is drawn before them in the step.
+        said = "".join(f.text for f in self.findings if f.method == "compute_advantage")
+        # An average does not always tell whether the temperature divides it already.
+        readings = [False, True] if AVERAGED in said else [DIVIDED in said]
+        fits = [self.fit_own_advantage(seen, divided=divided) for divided in readings]
+        found = min(filter(None, fits), key=lambda one: len(one.mistakes), default=None)
+        if found is None or not (SAMPLED in said or AVERAGED in said):
+            return judge_sampled_actor(self, batch, scalars)
+        variants = [*found.variants, "on the sampled advantage"]
+        self.conclude("update_actor", Fit(found.choices, variants, found.mistakes))
+        return True
+
+    def fit_own_advantage(self, seen: Observation | None, *, divided: bool = False) -> Fit | None:
+        """Fit the actor's step on the advantages that the class computes itself, right or not.
+
+        With `divided`, the temperature divides them already.
+        """
+        result = self.bench.seen[self.advantage_trial, 0].result
         if (
-            seen is not None
-            and isinstance(result, np.ndarray)
-            and result.size == len(seen.world.batch)
+            seen is None
+            or not isinstance(result, np.ndarray)
+            or result.size != len(seen.world.batch)
         ):
-            own = torch.tensor(result.ravel())
-
-            def loss(w: World, **choices: Any) -> torch.Tensor:
-                return actor_loss(w, lambda *_: own, **choices)
-
-            mistakes = {k: v for k, v in self.actor_formula.mistakes.items() if k != "advantage"}
-            found = fit(Formula(loss, {}, mistakes), [seen])
-            if found is not None:
-                self.conclude(method, found)
-                return
-        self.say(method, UNJUDGED, "compute_advantage is wrong")
-
-    def capped_fit(self, observed: Sequence[Observation | None]) -> Fit | None:
-        """Recognise a cap on the exponential, which the assignment leaves open, and report it."""
-        present = [seen for seen in observed if seen is not None]
-        if len(present) < len(observed) or fit(self.actor_formula, present, correct_only=True):
             return None
-        cap = max(float(row_weights(seen).max()) for seen in present)
-        if cap <= 1:
-            return None
-        found = fit(self.actor_formula, present, {"cap": cap}, correct_only=True)
-        if found is None:
-            return None
-        variants = [*found.variants, f"the exponential is capped at {cap:.4g}"]
-        capped = Fit(found.choices, variants, [])
-        self.conclude("update_actor", capped)
-        return capped
+        own = torch.tensor(result.ravel()) * (seen.world.scalars["temperature"] if divided else 1.0)
+
+        # Which advantage it is, that method's verdict says.
+        variants, mistakes = (
+            {name: values for name, values in one.items() if name not in {"advantage", "network"}}
+            for one in (self.actor_formula.variants, self.actor_formula.mistakes)
+        )
+        loss = partial(actor_loss, advantage_rule=lambda *_: own)
+        formula = Formula(loss, variants, mistakes)
+        return right_fit(formula, [seen], capped=True) or fit(formula, [seen])
 
     def judge_second_step(self, method: str, trial: int, role: str) -> None:
         """Find gradients of an earlier step in a later one."""
@@ -174,50 +182,40 @@ class AWACJudge(Judge):
     def judge_advantage(self, batch: Transitions, scalars: Mapping[str, Any]) -> None:
         """Judge what `compute_advantage` returns."""
         method = "compute_advantage"
-        first, second = (self.bench.seen[trial, 0].result for trial in self.advantage_trials)
-        if not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray):
+        found = self.bench.seen[self.advantage_trial, 0].result
+        if not isinstance(found, np.ndarray):
             self.wrong(method, "it returns no tensor")
             return
         size = len(batch)
-        if first.size == size * size:
+        if found.size == size * size:
             self.wrong(
                 method, "(B, 1) against (B,): it returns an advantage for every pair of rows"
             )
             return
-        if first.size != size:
-            self.wrong(method, f"expected shape ({size},), got {first.shape}")
+        if found.size != size:
+            self.wrong(method, f"expected shape ({size},), got {found.shape}")
             return
-        found = first.ravel()
-        if not close(found, second.ravel(), 1e-4):
-            judge_sampled_advantage(self, batch, scalars)
-            return
-        world = self.bench.world(self.advantage_trials[0], 0, batch)
-        self.name_advantage(world, found, "" if first.shape == (size,) else f"shape {first.shape}")
-
-    def name_advantage(self, world: World, found: Array, note: str) -> None:
-        """Say which advantage numbers are."""
-        method = "compute_advantage"
-        kinds = {"": "", **self.advantages}
-        readings = (
-            (mistake, text, self.advantage_rule(world, kind, network).detach().numpy())
-            for network, text in {"online": "", **self.networks}.items()
-            for kind, mistake in kinds.items()
-        )
-        mistake, text, _ = next(
-            (reading for reading in readings if close(found, reading[2])), (None, "", found)
-        )
-        if mistake is None and close(found, self.scaled_advantage(world)):
-            self.say(method, VARIANT, "it returns A / temperature")
-        elif mistake is None:
-            expected = self.advantage_rule(world).detach().numpy()
-            self.wrong(method, f"expected {shown(expected)}, got {shown(found)}")
-        elif mistake:
-            self.wrong(method, "; ".join(part for part in (mistake, text) if part))
+        note = "" if found.shape == (size,) else f"shape {found.shape}"
+        world = self.bench.world(self.advantage_trial, 0, batch)
+        verdict, text = self.read_advantage(world, found.ravel(), note)
+        if verdict != WRONG:
+            self.say(method, verdict, text)
+        elif self.has_expectation and judge_sampled_advantage(self, batch, scalars):
+            self.samples = True
         else:
-            notes = "; ".join(part for part in (text, note) if part)
-            self.say(method, VARIANT if notes else CORRECT, notes)
+            self.wrong(method, text)
 
-    def scaled_advantage(self, world: World) -> Array:
-        """Return A / temperature, which some divide here and not in the weight."""
-        scaled: Array = self.advantage_rule(world).detach().numpy() / world.scalars["temperature"]
-        return scaled
+    def read_advantage(self, world: World, found: Array, note: str) -> tuple[str, str]:
+        """Say which advantage numbers are: a verdict and its text."""
+        kinds = {"": "", **self.advantages}
+        for network, variant in {"online": "", **self.networks}.items():
+            for kind, mistake in kinds.items():
+                if close(found, self.advantage_rule(world, kind, network).detach().numpy()):
+                    if mistake:
+                        return WRONG, "; ".join(part for part in (mistake, variant) if part)
+                    notes = "; ".join(part for part in (variant, note) if part)
+                    return VARIANT if notes else CORRECT, notes
+        expected = self.advantage_rule(world).detach().numpy()
+        if close(found, expected / world.scalars["temperature"]):
+            return VARIANT, DIVIDED
+        return WRONG, f"expected {shown(expected)}, got {shown(found)}"

@@ -29,6 +29,7 @@ class IQLJudge(AWACJudge):
     advantage_rule = staticmethod(iql_advantage)
     advantages = IQL_ADVANTAGES
     networks = TARGET_VALUES
+    has_expectation = False
 
     def judge(self) -> None:
         """Add the findings."""

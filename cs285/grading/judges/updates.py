@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cs285.grading.bench import Bench, Call, Seen
+from cs285.grading.bench import Call, Seen
 from cs285.grading.judging import CORRECT, PERIOD, UNJUDGED, VARIANT, Judge
 from cs285.grading.world import Array, close
 
@@ -48,7 +48,7 @@ def judge_update(
     if judge.failed("update", *(bench.seen[trial, 0] for trial in updates)):
         return
     usable = [one for one in oracles if bench.seen[one].error is None]
-    problems = _training_problems(bench, (updates.between, 0), usable, trained)
+    problems = _training_problems(judge, (updates.between, 0), usable, trained)
     notes: list[str] = []
     for target, online in copies.items():
         if judge.is_bad(f"update_target_{'value_' if 'value' in target else ''}critic"):
@@ -65,12 +65,13 @@ def judge_update(
 
 
 def _training_problems(
-    bench: Bench,
+    judge: Judge,
     update: tuple[int, int],
     oracles: Sequence[tuple[int, int]],
     trained: Mapping[str, str],
 ) -> list[str]:
     """Say which networks an update leaves elsewhere than every order of single steps does."""
+    bench = judge.bench
     differs = {
         role: name
         for role, name in trained.items()
@@ -81,7 +82,8 @@ def _training_problems(
         for role, name in differs.items()
         if not bench.moved(*update, role) and any(bench.moved(*one, role) for one in oracles)
     ]
-    if never or not differs:
+    # An update may draw other samples than single steps do.
+    if never or not differs or judge.samples:
         return never
     names = " and the ".join(differs.values())
     effect = "not that of the class's own single steps on this batch, in any order"
