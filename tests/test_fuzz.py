@@ -33,13 +33,18 @@ from test_datasets import make_dataset
 from test_training import EASY
 
 from cs285.env_configs import load_sweep
+from cs285.env_configs.loading import make_config
 from cs285.envs.planner import plan
+from cs285.infrastructure import programs, sweeps
+from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from cs285.infrastructure.datasets import FIELDS, load_dataset, save_dataset
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.event_files import read_events
 from cs285.infrastructure.results import format_results, read_summaries
+from cs285.infrastructure.training import Options, Phase, Trainer
 from cs285.report.questions import answer
 from cs285.report.runs import collect as collect_runs
+from cs285.scripts.cli import make_run
 from cs285.scripts.convert_dataset import convert
 
 CASES = int(os.environ.get("FUZZ_CASES", "2000"))
@@ -264,6 +269,11 @@ PICKLE_WORDS = (
     *(b"cos\nsystem\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"\x8c\xff", b"\x8c\x02O8"),
     *(code + b"\xff\xff\xff\xff\xff\0\0\0" for code in (b"\x8d", b"\x8e", b"\x95", b"\x96")),
 )
+CHECKPOINT_WORDS = (
+    *PICKLE_WORDS,
+    *b"cpu cuda storage LongStorage DoubleStorage tensors tensor array mapping tuple".split(),
+    *(b'"', b"[", b"]", b"{", b"}", b": ", b", ", b"0", b"-1", b"1e999", b"9" * 5000, b"[" * 3000),
+)
 EVENT_WORDS = (
     *(b"\x0a\xff\xff\xff\xff\x0f", b"\x12\x05", b"\x22", b"\x2a", b"\xff", b"\x80" * 11),
     *(b"\x15\0\0\xc0\x7f", b"\x15\0\0\x80\x7f", b"\x10" + b"\xff" * 9 + b"\x01", b"critic_loss"),
@@ -355,6 +365,72 @@ def read_summary(path: Path) -> None:
         collect_runs(data_dir)
 
 
+PHASES = [Phase("offline", 30, interacts=False)]
+OPTIONS = Options(Path("data"), Path("datasets"), Path("pictures"), 10, 10, 10, 1)
+
+
+def small_run(folder: Path) -> programs.Run:
+    values = {"base_config": "cql", "env_name": EASY, "exp_name": "x", "seed": 1, "hidden_size": 8}
+    values |= {"batch_size": 4, "training_steps": 30}
+    config = make_config(values, Path("x.yaml"), "offline")
+    return replace(make_run("offline", config, None), folder=folder)
+
+
+@cache
+def sound_checkpoint() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        run = replace(small_run(Path(folder)), dataset=make_dataset(30))
+        trainer = Trainer([run], PHASES, OPTIONS)
+        trainer.step += trainer._learn(3)
+        save_checkpoint(trainer.checkpoint_path, trainer.get_state())
+        return trainer.checkpoint_path.read_bytes()
+
+
+@cache
+def sound_state() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CHECKPOINT
+        path.write_bytes(sound_checkpoint())
+        return load_checkpoint(path)
+
+
+def restore(path: Path) -> None:
+    program = programs.Program([small_run(path.parent)], PHASES)
+    assert programs._resume(program, OPTIONS, path).step in range(1, 30)
+
+
+def with_changes(changes: dict[tuple[str, ...], Any]) -> bytes:
+    """Puts other values into the state of a checkpoint."""
+    state = sound_state()
+    state = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
+    for place in sorted(changes, key=len, reverse=True):  # what is inside goes first
+        (state[place[0]] if len(place) == 2 else state)[place[-1]] = changes[place]
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder) / CHECKPOINT, state)
+        return (Path(folder) / CHECKPOINT).read_bytes()
+
+
+def places() -> list[tuple[str, ...]]:
+    """Names in the state, and of what they hold."""
+    state = sound_state()
+    return [(k,) for k in state] + [
+        (k, name) for k, value in state.items() if isinstance(value, dict) for name in value
+    ]
+
+
+SWEEP = sweeps.Sweep(
+    stage="offline",
+    options=OPTIONS,
+    workers=1,
+    device="cpu",
+    programs=[[Path(RUN_FOLDER).name]],
+).model_dump_json(indent=1)
+
+
+def read_sweep(path: Path) -> None:
+    assert sweeps.read(path.parent).options.eval_interval > 0
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 PLAIN = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(SCALARS, SCALARS, max_size=1)
 
@@ -435,6 +511,24 @@ TARGETS = {
         JSON_WORDS,
         changed(json.loads(SUMMARY), json.dumps),
     ),
+    "checkpoint": Target(
+        f"{RUN_FOLDER}/{CHECKPOINT}",
+        restore,
+        lambda: [sound_checkpoint()],
+        CHECKPOINT_WORDS,
+        st.deferred(
+            lambda: st.dictionaries(st.sampled_from(places()), PLAIN, min_size=1, max_size=3)
+        ).map(with_changes),
+        mutate_member,
+    ),
+    "record of a sweep": Target(
+        f"{RUN_FOLDER}/{sweeps.RECORD}",
+        read_sweep,
+        lambda: [SWEEP.encode()],
+        JSON_WORDS,
+        changed(json.loads(SWEEP), json.dumps),
+        mutate_value,
+    ),
 }
 SHARE = -(-CASES // (2 * len(TARGETS)))
 
@@ -460,6 +554,19 @@ def test_sound_files_are_read(kind, tmp_path):
 MERGES = "l0: &l0 {x: 1}\n" + "".join(
     f"l{level}: &l{level} {{<<: [{', '.join([f'*l{level - 1}'] * 9)}]}}\n" for level in range(1, 13)
 )
+
+
+def checkpoint_of(layout: bytes) -> bytes:
+    return archive({"x/data.pkl": b"\x80\x02" + layout + b".", "x/version": b"3\n"})
+
+
+def text(state: bytes) -> bytes:
+    """Pickles a checkpoint of no tensors with this text."""
+    key, size = b"X\x05\0\0\0state", struct.pack("<I", len(state))
+    others = b"X\x06\0\0\0formatK\x01X\x07\0\0\0tensors]"
+    return b"}(" + key + b"X" + size + state + others + b"u"
+
+
 FOUND = [
     ("event file", record(b"", claimed=2**33)),
     ("settings of a run", b"training_steps: !!bool x"),
@@ -473,6 +580,10 @@ FOUND = [
     ("config", b"base_config: dqn\nenv_name: PointmassEasy-v0\n" + b"x" * 500 + b": 1"),
     ("config", b"seed: *" + b"x" * 40_000),
     ("pickle", b"F" + b"x" * 40_000 + b"\n."),
+    ("checkpoint", checkpoint_of(b"]" * 3_000_000)),
+    ("checkpoint", checkpoint_of(text(b"[" + b"[]," * 330_000 + b"0]"))),
+    ("checkpoint", checkpoint_of(text(b"[" * 900_000))),
+    ("record of a sweep", b"[" * 100_000),
 ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from test_resume import await_, end_of, make_lab, outcome, start
+from test_resume import await_, begun, end_of, make_lab, outcome, start
 
 from cs285.infrastructure import interruption
 from cs285.infrastructure.interruption import StoppedError, deferred_signals
@@ -125,8 +125,26 @@ def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
     workers = children(pid)
     os.kill(pid, signal.SIGKILL)
     assert end_of(pid) == -signal.SIGKILL
-    await_(lambda: not any(map(is_alive, workers)), 30)
+    await_(lambda: not any(map(is_alive, workers)))
     assert len(sizes) == 2
+
+
+def test_ctrl_c_while_workers_start_is_one_sentence(lab, tmp_path):
+    """A terminal sends it to all processes, also to those that are not set up yet."""
+    said = tmp_path / "said"
+
+    def work():
+        os.setpgid(0, 0)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        lab.run("offline", config, flags=["--seeds", "1", "2", "--workers", "2"])
+
+    config = lab.config("offline", "dqn")
+    pid = start(work)
+    await_(lambda: len(children(pid)) >= 3)
+    os.killpg(pid, signal.SIGINT)
+    assert end_of(pid) == 130
+    assert said.read_bytes() == interruption.POLITE
+    assert begun(lab)
 
 
 def test_the_script_says_how_to_go_on_and_that_works(lab):

@@ -25,8 +25,11 @@ CHECKPOINT = "checkpoint.pt"
 """Name of the file, in the folder of a program's first run."""
 
 FORMAT_VERSION = 1
-MAX_LAYOUT_BYTES = 50_000_000
-"""Bytes of the pickled layout, which holds the text: no program of this homework comes near."""
+MAX_TEXT = 1_000_000
+"""Characters of the text; what is long belongs into arrays."""
+MAX_TENSORS = 10_000
+MAX_LAYOUT_BYTES = MAX_TEXT + 500 * MAX_TENSORS
+MAX_OPCODES = 40 * MAX_TENSORS
 
 # Kind of value -> its mark. What JSON lacks is written as a mapping of one mark to a value.
 TENSOR, ARRAY, MAPPING, TUPLE = "tensor", "array", "mapping", "tuple"
@@ -51,11 +54,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a state of plain values, arrays and tensors, whole or not at all.
 
     Raises:
-        TypeError: If the state holds anything else.
+        TypeError: If the state holds anything else, or too much that is no array or tensor.
         UserError: If the file cannot be written.
     """
     tensors: list[torch.Tensor] = []
     text = json.dumps(_flatten(state, tensors))
+    if len(text) > MAX_TEXT or len(tensors) > MAX_TENSORS:
+        raise TypeError(f"{len(text):,} characters and {len(tensors):,} tensors are too much")
     # PyTorch's own writer does not survive a full disk, so the disk is none of its business.
     content = io.BytesIO()
     torch.save({"format": FORMAT_VERSION, "state": text, "tensors": tensors}, content)
@@ -74,6 +79,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if content["format"] != FORMAT_VERSION:
             raise ValueError(f"it has format {content['format']}, not {FORMAT_VERSION}")  # noqa: TRY301 - one place reports all
         tensors = content["tensors"]
+        if len(content["state"]) > MAX_TEXT:
+            raise ValueError("its text is too long")  # noqa: TRY301 - as above
         for tensor in tensors:
             if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
                 raise ValueError("a tensor is not what its bytes are")  # noqa: TRY301 - as above
@@ -171,7 +178,9 @@ def _check_layout(layout: bytes, sizes: dict[str, int]) -> None:
     """
     said: list[_Word] = []
     memo: dict[Any, _Word] = {}
-    for opcode, argument, _ in pickletools.genops(layout):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(layout)):
+        if count == MAX_OPCODES:
+            raise ValueError("its layout is too long")
         if not OPCODES.fullmatch(opcode.name):
             raise ValueError(f"its layout uses {opcode.name}")
         if opcode.name in {"BINPUT", "LONG_BINPUT"}:

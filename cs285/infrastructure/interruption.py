@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLITE = b"\nStopping after this step; Ctrl-C once more stops at once.\n"
 
 
@@ -69,11 +70,7 @@ def deferred_signals() -> Iterator[None]:
             os.write(2, POLITE)  # print could be interrupted in the middle of itself
         _Request.shared.value = _Request.shared.value or signum
 
-    handled = [
-        signum
-        for signum in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(signum) is not signal.SIG_IGN
-    ]
+    handled = [x for x in STOPPING if signal.getsignal(x) is not signal.SIG_IGN]
     before = {signum: signal.signal(signum, ask) for signum in handled}
     try:
         yield
@@ -88,11 +85,26 @@ def shared_request() -> Any:
     return _Request.shared
 
 
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait; processes that are started meanwhile hold them likewise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(shared: Any) -> None:
-    """Set up a worker process: it stops when its parent is asked to, and ends when that ends."""
+    """Set up a worker process: it stops when its parent is asked to, and ends when that ends.
+
+    It is started with `held_signals`: a terminal sends Ctrl-C to all processes, also to those that
+    have not come this far.
+    """
     _Request.shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C for all
     signal.signal(signal.SIGTERM, _terminate_worker)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -136,6 +136,8 @@ class RunLogger:
                 if path.name != name:
                     path.unlink()
             if name is not None:
+                if not name.startswith(EVENTS):
+                    raise UserError(f"{name[:80]!r} is no event file.")
                 self._path = self.folder / check_name(name, "event file")
                 self._file = self._path.open("r+b")
                 if self._file.seek(0, os.SEEK_END) < size:

@@ -156,7 +156,8 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
     arguments = (ptu.device, interruption.shared_request())
     diverged: list[str] = []
     with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
-        jobs = [pool.submit(interruption.in_worker, _train, part, options) for part in programs]
+        with interruption.held_signals():  # submitting starts the workers
+            jobs = [pool.submit(interruption.in_worker, _train, part, options) for part in programs]
         try:
             for job in as_completed(jobs):
                 diverged += job.result()

@@ -104,8 +104,8 @@ class RunRecorder:
         """
         return {
             "log": self.logger.flush(),
-            "steps": self.steps,
-            "returns": self.returns,
+            "steps": np.array(self.steps, np.int64),
+            "returns": np.array(self.returns, np.float64),
             "finite": self.finite,
             "diverged_at": self.diverged_at,
             "started": self.started.isoformat(),
@@ -119,7 +119,7 @@ class RunRecorder:
             UserError: If the log cannot go back there.
         """
         self.logger.rewind(state["log"])
-        self.steps, self.returns = state["steps"], state["returns"]
+        self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
         self.finite, self.diverged_at = state["finite"], state["diverged_at"]
         self.started = datetime.fromisoformat(state["started"])
         self._clock = time.perf_counter() - state["seconds"]

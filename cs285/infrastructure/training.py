@@ -12,10 +12,11 @@ from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
 from cs285.envs.dynamics import MOVES
@@ -77,18 +78,21 @@ class Phase:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about a training program, for all of its runs."""
+    """What the command line says about a training program, for all of its runs.
+
+    The types bound what a file may say of it.
+    """
 
     data_dir: Path
     dataset_dir: Path
     picture_dir: Path
-    eval_interval: int
-    visualize_interval: int
-    log_interval: int
-    num_eval_trajectories: int
-    compile: str = "auto"
-    """One of `compiling.CHOICES`."""
-    checkpoint_interval: int | None = None
+    eval_interval: PositiveInt
+    visualize_interval: PositiveInt
+    log_interval: PositiveInt
+    num_eval_trajectories: PositiveInt
+    compile: Literal["auto", "on", "off"] = "auto"
+    """See `compiling.pays`."""
+    checkpoint_interval: NonNegativeInt | None = None
     """Steps between checkpoints; 0 for none, None for one a minute."""
 
 
@@ -317,12 +321,13 @@ class Trainer:
                 due -= self._learn(due)
             return 1
         options = self.options
-        for interval in (
+        intervals = (
             options.eval_interval,
             options.visualize_interval,
             options.log_interval,
-            options.checkpoint_interval or most,
-        ):
+            options.checkpoint_interval,
+        )
+        for interval in filter(None, intervals):
             most = min(most, interval - self.step % interval)
         taken = self._learn(min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
         self.step += taken
