@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -68,17 +67,16 @@ class RNDConfig(CriticConfig):
         from cs285.agents.dqn_agent import DQNAgent
         from cs285.agents.rnd_agent import RNDAgent
         from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
-        from cs285.infrastructure.pytorch_util import build_mlp
-        from cs285.networks.rescaling import rescaled
+        from cs285.networks.mlp import build_network
 
         def make_network(observation_shape: tuple[int, ...]) -> nn.Module:
-            network = build_mlp(
-                math.prod(observation_shape),
+            return build_network(
+                observation_shape,
                 self.rnd_dim,
-                n_layers=self.rnd_num_layers,
-                size=self.rnd_hidden_size,
+                self.rnd_num_layers,
+                self.rnd_hidden_size,
+                self.rnd_input_scale,
             )
-            return rescaled(network, self.rnd_input_scale)
 
         arguments: dict[str, Any] = {
             "make_rnd_network": make_network,

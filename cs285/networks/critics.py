@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
-from cs285.infrastructure import pytorch_util as ptu
-from cs285.networks.rescaling import rescaled
+from cs285.networks.mlp import build_network
 
 
 class StateActionCritic(nn.Module):
@@ -23,10 +20,9 @@ class StateActionCritic(nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        network = ptu.build_mlp(
-            math.prod(observation_shape), num_actions, n_layers=num_layers, size=hidden_size
+        self.net = build_network(
+            observation_shape, num_actions, num_layers, hidden_size, input_scale
         )
-        self.net = rescaled(network, input_scale)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the value of every action."""
@@ -49,10 +45,7 @@ class ValueCritic(nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        network = ptu.build_mlp(
-            math.prod(observation_shape), 1, n_layers=num_layers, size=hidden_size
-        )
-        self.net = rescaled(network, input_scale)
+        self.net = build_network(observation_shape, 1, num_layers, hidden_size, input_scale)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the value of every state."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from cs285.infrastructure import pytorch_util as ptu
-from cs285.networks.rescaling import rescaled
+from cs285.networks.mlp import build_network
 
 
 class MLPPolicy(nn.Module):
@@ -24,10 +21,9 @@ class MLPPolicy(nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        network = ptu.build_mlp(
-            math.prod(observation_shape), num_actions, n_layers=num_layers, size=hidden_size
+        self.logits_net = build_network(
+            observation_shape, num_actions, num_layers, hidden_size, input_scale
         )
-        self.logits_net = rescaled(network, input_scale)
 
     def forward(self, observations: torch.Tensor) -> Categorical:
         """Return the distribution over actions at every observation."""
