@@ -235,13 +235,24 @@ def test_learning_finds_the_value_of_a_bandit(make_agent, algorithm):
 # Random network distillation
 
 
+def assert_centred_and_stretched(network):
+    """Expects a network that maps [0, 1] to [-3, 3] before its first layer."""
+    _, *layers = network
+    expected = nn.Sequential(*layers)(torch.tensor([[-3.0, 3.0], [0.0, -1.5]]))
+    assert torch.equal(network(torch.tensor([[0.0, 1.0], [0.5, 0.25]])), expected)
+
+
 def test_both_networks_of_rnd_see_observations_centred_and_stretched(make_agent):
     agent = make_agent("rnd", rnd_input_scale=3.0)
-    observations = torch.tensor([[0.0, 1.0], [0.5, 0.25]])
-    for network in (agent.rnd_net, agent.rnd_target_net):
-        _, perceptron = network
-        expected = perceptron(torch.tensor([[-3.0, 3.0], [0.0, -1.5]]))
-        assert torch.equal(network(observations), expected)
+    assert_centred_and_stretched(agent.rnd_net)
+    assert_centred_and_stretched(agent.rnd_target_net)
+
+
+def test_critics_and_actors_see_observations_centred_and_stretched(make_agent):
+    agent = make_agent("iql", input_scale=3.0)
+    for network in (agent.critic, agent.target_critic, agent.value_critic):
+        assert_centred_and_stretched(network.net)
+    assert_centred_and_stretched(agent.actor.logits_net)
 
 
 def test_only_the_predictor_of_rnd_learns(make_agent, make_batch):
