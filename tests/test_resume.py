@@ -184,15 +184,15 @@ def test_checkpoints_come_each_minute_but_never_take_a_hundredth_of_the_time(lab
 
 def test_neither_open_files_nor_threads_grow_with_steps(labs):
     lab, _ = labs
-    look_up, seen = Trainer._look_up, []
+    go_on, seen = Trainer._checkpoint_or_stop, []
 
     def count(trainer):
-        look_up(trainer)
+        go_on(trainer)
         lowest = os.dup(0)  # of the numbers that are free
         os.close(lowest)
         seen.append((lowest, threading.active_count()))
 
-    with mock.patch.object(Trainer, "_look_up", count):
+    with mock.patch.object(Trainer, "_checkpoint_or_stop", count):
         lab.run("finetune", lab.config("finetune", "dqn"), flags=["--checkpoint_interval", 5])
     assert len(seen) > 55
     assert all(max(counts) == counts[0] for counts in zip(*seen, strict=True))

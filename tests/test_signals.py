@@ -20,6 +20,14 @@ from cs285.infrastructure.training import Trainer
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """Undoes what shells do to background jobs: they ignore Ctrl-C, and training would, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def lab(tmp_path):
     return make_lab(tmp_path / "lab")

@@ -286,7 +286,7 @@ class Trainer:
                 while self.step < end and self._active():
                     bar.update(self._advance(phase, end - self.step))
                     self._follow(index, end - self.step, bar)
-                    self._look_up()
+                    self._checkpoint_or_stop()
             self._finish()
 
     def _follow(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
@@ -408,7 +408,7 @@ class Trainer:
             recorder.set_state(own)
         set_global_generators(state["generators"])
 
-    def _look_up(self) -> None:
+    def _checkpoint_or_stop(self) -> None:
         """Write a checkpoint where one is due, and stop where that is asked for.
 
         Raises:
