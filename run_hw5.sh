@@ -48,11 +48,12 @@ stop_programs() {
   for ((slot = 0; slot < jobs; slot++)); do
     [[ -z ${pids[slot]:-} ]] || kill "${pids[slot]}" 2>/dev/null || true
   done
+  wait
 }
 # Background programs ignore Ctrl-C, so it is passed on to them here.
 trap stop_programs EXIT
 trap 'exit 129' HUP
-trap 'echo "Stopped." >&2; exit 130' INT
+trap 'echo "Stopped; each file ${logs:-data/logs/*}/*.log ends with the command that goes on." >&2; exit 130' INT
 trap 'exit 143' TERM
 
 # A second's wait; once a minute it shows the last line of every running program.

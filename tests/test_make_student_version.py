@@ -49,7 +49,9 @@ GIVEN = {
     "RNDAgent": {
         "__init__", "exploration_objective", "rnd_objective", "num_aux_plots", "plot_aux",
     },
-    "TwoCriticRNDAgent": {"__init__", "exploitation_objective", "target_networks"},
+    "TwoCriticRNDAgent": {
+        "__init__", "exploitation_objective", "get_action", "target_networks",
+    },
 }  # fmt: skip
 ALONE = """
 import sys

@@ -4,7 +4,9 @@
     exploitation critic    DQN on the environment's reward, from the same batches
 
 The exploration critic collects the data. The exploitation critic learns from them off-policy; it is
-what evaluation sees, and once `exploits` is set it collects the data, too.
+what evaluation sees, and once `exploits` is set it collects the data, too. Unlike where RND is
+alone, the end of an episode is no absorbing state to the exploration critic: the batches that both
+learn from show the task as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -56,6 +59,12 @@ class TwoCriticRNDAgent(RNDAgent):
             epsilon_greedy(self.exploiter.critic(observations), epsilon),
             epsilon_greedy(self.critic(observations), epsilon),
         )
+
+    def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
+        """Choose an action for one observation, by the critic whose turn it is."""
+        if epsilon == 0 or self.exploits > 0:
+            return self.exploiter.get_action(observation, epsilon)
+        return super().get_action(observation, epsilon)
 
     # Losses
 
@@ -111,11 +120,8 @@ class TwoCriticRNDAgent(RNDAgent):
         step: int,
     ) -> dict[str, Any]:
         """Take one step on a batch: exploration critic, predictor, exploitation critic."""
-        batch = (observations, actions, rewards, next_observations, dones)
-        metrics = self.exploration_objective.minimise(*batch)
-        metrics["rnd_loss"] = self.update_rnd(next_observations)
-        metrics |= self.exploitation_objective.minimise(*batch)
-        if step % self.target_update_period == 0:
-            self.update_target_critic()
-            self.exploiter.update_target_critic()
-        return metrics
+        uses_reward = self.use_reward > 0
+        seen = (rewards * uses_reward, next_observations, dones * uses_reward)
+        metrics = super().update(observations, actions, *seen, step)
+        own = self.exploiter.update(observations, actions, rewards, next_observations, dones, step)
+        return metrics | {f"exploitation_{tag}": value for tag, value in own.items()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from cs285.env_configs.base_config import (
@@ -52,6 +52,12 @@ class RNDConfig(CriticConfig):
     """Train a second critic on the environment's reward alone, and let it collect the data after
     this many steps. There is none by default: exploration ends with the run."""
 
+    @model_validator(mode="after")
+    def _explores_by_chance(self) -> Self:
+        if self.num_exploration_steps is not None and self.epsilon == 0:
+            raise ValueError("`num_exploration_steps` needs an `epsilon` above 0")
+        return self
+
     @property
     def explores_purely(self) -> bool:
         """Curiosity alone, unless the reward is asked for or a second critic needs it."""
@@ -66,7 +72,6 @@ class RNDConfig(CriticConfig):
         """Build an `RNDAgent`, with a second critic if exploration is to end."""
         from cs285.agents.dqn_agent import DQNAgent
         from cs285.agents.rnd_agent import RNDAgent
-        from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
         from cs285.networks.mlp import build_network
 
         def make_network(observation_shape: tuple[int, ...]) -> nn.Module:
@@ -87,6 +92,9 @@ class RNDConfig(CriticConfig):
         }
         if self.num_exploration_steps is None:
             return RNDAgent(observation_shape, num_actions, **arguments)
+
+        from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
+
         return TwoCriticRNDAgent(
             observation_shape,
             num_actions,

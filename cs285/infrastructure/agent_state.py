@@ -6,7 +6,9 @@ keeps networks, optimisers, counters and the like under names of its own.
 
 from __future__ import annotations
 
+import functools
 import random
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,13 @@ KEEPERS: tuple[tuple[type, str, str], ...] = (
 
 PLAIN = (type(None), bool, int, float, str, np.generic, np.ndarray, torch.Tensor)
 STATELESS = (torch.device, torch.dtype, np.dtype)
+CODE = (
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    functools.partial,
+)
 
 
 def get_state(agent: object) -> dict[str, dict[str, Any]]:
@@ -81,9 +90,7 @@ def _attributes(owner: object) -> Iterator[tuple[str, Any]]:
 
 def _is_fixed(value: Any) -> bool:
     """Tell whether a value is an owner of its own, or code rather than data."""
-    return isinstance(value, (nn.Module, *STATELESS)) or (
-        callable(value) and not isinstance(value, tuple(kind for kind, *_ in KEEPERS))
-    )
+    return isinstance(value, (nn.Module, *STATELESS, *CODE))
 
 
 def _told(value: Any, what: str) -> Any:
@@ -92,7 +99,7 @@ def _told(value: Any, what: str) -> Any:
             return getattr(value, tell)()
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
-    if not _is_plain(value):
+    if not (isinstance(value, nn.Parameter) or _is_plain(value)):
         raise TypeError(f"{what} is a {type(value).__name__}")
     return value
 
@@ -102,7 +109,8 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if type(value) is dict:
         return all(map(_is_plain, value.values()))
-    return isinstance(value, PLAIN)
+    # A parameter in a list is shared with a network, of which a copy would know nothing.
+    return isinstance(value, PLAIN) and not isinstance(value, nn.Parameter)
 
 
 def _take_back(owner: object, name: str, current: Any, value: Any) -> None:

@@ -114,7 +114,7 @@ def fill(target: torch.Tensor | np.ndarray, source: Any) -> None:
 def _flatten(value: Any, tensors: list[torch.Tensor]) -> Any:
     """Turn a value into JSON, with numbers of `tensors` in the place of tensors and arrays."""
     if isinstance(value, np.ndarray):
-        return {ARRAY: _flatten(torch.from_numpy(value), tensors)[TENSOR]}
+        return {ARRAY: _flatten(torch.from_numpy(np.ascontiguousarray(value)), tensors)[TENSOR]}
     if isinstance(value, torch.Tensor) and value.dtype in STORAGES.values():
         # A clone owns its bytes; a view would bring along all that it is a view of.
         tensors.append(value.detach().cpu().clone(memory_format=torch.contiguous_format))

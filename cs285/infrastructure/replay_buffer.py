@@ -132,7 +132,10 @@ class ReplayBuffer:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of as many rings returned, of any capacity that suffices."""
+        """Restore what `get_state` of as many rings returned, of any capacity that suffices.
+
+        None of them may have overwritten anything.
+        """
         held = slice(state["truncated"].shape[1])
         fill(self.inserted, state["inserted"])
         if not 0 <= int(self.inserted.min()) <= int(self.sizes.max()) == held.stop:

@@ -31,7 +31,7 @@ class Sweep(BaseModel):
     stage: Literal["explore", "offline", "finetune"]
     options: Options
     workers: Annotated[int, Field(ge=1, le=1_000)]
-    device: str
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda:\d{1,3})$")]
     programs: list[Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
     """Names of the run folders of each program: those that train as one, and exactly those."""
 

@@ -50,7 +50,7 @@ DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "te
 """Arrays of a dataset in the order of `Batch`."""
 
 LAST_EVALUATION = 5
-"""The last evaluation of learning takes so many times as many episodes: it counts most."""
+"""The last evaluation of learning takes so many times as many episodes."""
 
 DIVERGED = "diverged.pt"
 """What a run had learned when it was seen to diverge, in its folder."""
@@ -394,7 +394,7 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         if state["settings"] != [run.info.settings for run in self.runs]:
             raise UserError(
-                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it"
+                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it."
             )
         self.step, self.updates = int(state["step"]), int(state["updates"])
         if not 0 < self.step < self.total_steps:
@@ -466,7 +466,9 @@ class Trainer:
             values = dict(zip(self.metrics, rows[index], strict=True))
             logged = values | ({"epsilon": self.epsilon[index]} if phase.interacts else {})
             recorder.scalars(logged, self.step)
-            if all(np.isfinite(value) for tag, value in values.items() if "loss" in tag):
+            # An agent that logs no loss is judged by all that it logs.
+            losses = [value for tag, value in values.items() if "loss" in tag]
+            if np.isfinite(losses or list(values.values())).all():
                 recorder.finite = {"step": self.step, **values}
             else:
                 self._end_diverged(index)

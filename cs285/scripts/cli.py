@@ -117,7 +117,7 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         "-neval",
         type=positive,
         default=20,
-        help="episodes of an evaluation; the last one takes five times as many",
+        help="episodes of an evaluation; in learning, the last one takes five times as many",
     )
     add("--log_interval", type=positive, default=1_000, help="steps between logged metrics")
     add(
@@ -141,8 +141,8 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         "--checkpoint_interval",
         type=_at_least(0),
         metavar="STEPS",
-        help="steps between checkpoints for --resume; 0 for none but on Ctrl-C (default: one a "
-        "minute)",
+        help="steps between checkpoints for --resume: one a minute if not given, 0 for none but on "
+        "Ctrl-C",
     )
     add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
