@@ -8,6 +8,7 @@ import stat
 import struct
 import sys
 import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +333,16 @@ class Harmful:
 # Logs that do not fit
 
 
+@pytest.mark.parametrize(("made", "fits"), [("2026-01-31_12-00-00", False), (None, True)])
+def test_a_run_may_wait_for_others_of_its_command(ours, made, fits):
+    folder = run_folder(ours, "easy_cql")
+    name, _, written = folder.name.rpartition("_sd1_")
+    waited = datetime.strptime(f"{written}+0000", "%Y-%m-%d_%H-%M-%S%z") - timedelta(minutes=77)
+    made = made or f"{waited:%Y-%m-%d_%H-%M-%S}"
+    folder.rename(folder.with_name(f"{name}_sd1_{made}"))
+    assert ("20 of 20 runs fit" in logs_item(graded(ours)).message) is fits
+
+
 def swap_logs(hand_in, one, other):
     first, second = run_folder(hand_in, one), run_folder(hand_in, other)
     (a,), (b,) = first.glob("*tfevents*"), second.glob("*tfevents*")
@@ -342,7 +353,7 @@ def swap_logs(hand_in, one, other):
 
 SWAPS = [
     ("medium_dqn", "easy_awac", "actor_loss, which dqn has not"),
-    ("rnd1000", "rnd5000", "the time in the folder's name"),
+    ("rnd1000", "rnd5000", "in summary.json and"),
     ("rnd_1000", "rnd_20000", "steps"),
     ("cql_alpha10", "hard_cql_finetune", "train_return, but offline"),
     ("easy_cql", "alpha1_", "episodes last from 1 to 50 steps here"),

@@ -40,6 +40,10 @@ FEW_SPREAD = 10.0
 """Standard deviation to assume where there are too few evaluations to tell: that of one episode."""
 CLOCK_SLACK = 120.0
 """Seconds between making a folder, opening its log and logging first, on a slow disk."""
+FARTHEST_ZONE = 15 * 3600
+"""Seconds between a local time and UTC, and some."""
+LONGEST_WAIT = 7 * 24 * 3600
+"""Seconds from the making of a run's folder to its first step."""
 TIME_ZONE_STEP = 900.0
 """Time zones differ by multiples of this, so minutes and seconds are compared alone."""
 MAX_EVALUATIONS = 100_000
@@ -219,7 +223,12 @@ def _clock(run: Run) -> Iterator[str]:
     made = _folder_time(run.time_in_name)
     if made is not None:
         apart = (log.begins - made + CLOCK_SLACK) % TIME_ZONE_STEP
-        if apart > 2 * CLOCK_SLACK or abs(log.begins - made) > 15 * 3600:
+        # A command makes all its folders at once, and a run may wait for others or be resumed.
+        may_wait = run.config is not None
+        late = LONGEST_WAIT if may_wait else 0
+        if not -FARTHEST_ZONE <= log.begins - made <= FARTHEST_ZONE + late or (
+            apart > 2 * CLOCK_SLACK and not may_wait
+        ):
             yield "the time in the folder's name is not that at which the log begins"
 
 
