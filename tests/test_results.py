@@ -184,3 +184,10 @@ def test_script_answers_bad_arguments_with_status_2(arguments: tuple[str, str]) 
     assert done.returncode == 2
     assert arguments[1] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_time_without_end_is_no_time(tmp_path: Path) -> None:
+    write_run(tmp_path, wall_time_s=float("inf"))
+    summaries, (problem,) = read_summaries(tmp_path)
+    assert not summaries
+    assert "wall_time_s" in problem

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from cs285.envs.mazes import MAZES
 from cs285.infrastructure.errors import UserError, printable
@@ -30,7 +30,7 @@ class RunSummary(BaseModel, frozen=True):
     status: Literal["finished", "diverged"]
     started: datetime
     total_steps: int
-    wall_time_s: float
+    wall_time_s: Annotated[float, Field(ge=0, le=1e9)]
     final_return: float | None = None
     """Mean of the last three evaluations."""
     optimal_return: float | None = None
