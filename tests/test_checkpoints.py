@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cs285.infrastructure import agent_state
 from cs285.infrastructure.checkpoints import load_checkpoint, save_checkpoint
 from cs285.infrastructure.errors import UserError
 
@@ -75,3 +76,20 @@ def test_no_damaged_byte_ends_in_a_traceback(tmp_path):
         path.write_bytes(content if rng.random() < 0.5 else content[:position])
         with suppress(UserError):
             load_checkpoint(path)
+
+
+class Counting:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_what_a_checkpoint_would_cut_off_or_forget_is_told(shares):
+    agent = torch.nn.Module()
+    agent.net = torch.nn.Linear(2, 2)
+    agent.own = list(agent.net.parameters()) if shares else Counting()
+    with pytest.raises(TypeError, match="own"):
+        agent_state.get_state(agent)

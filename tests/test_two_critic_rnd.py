@@ -7,6 +7,7 @@ import torch
 from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
 from cs285.env_configs.loading import make_config
 from cs285.infrastructure.ensemble import AgentLoop, Ensemble, make_learner
+from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.objective import Batch
 from cs285.scripts import cli
 from cs285.scripts.run_hw5_explore import phases
@@ -117,6 +118,11 @@ def test_exploitation_begins_when_the_config_says(tmp_path, exploring, expected)
     config = make_config(values, tmp_path / "a.yaml", "explore")
     found = [(phase.name, phase.steps, phase.exploits) for phase in phases(config)]
     assert found == expected
+
+
+def test_without_chance_nobody_could_tell_who_acts(make_two):
+    with pytest.raises(UserError, match="needs an `epsilon` above 0"):
+        make_two(epsilon=0.0)
 
 
 def test_a_short_run_switches_early_too(tmp_path):

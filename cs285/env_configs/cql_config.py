@@ -21,8 +21,8 @@ class CQLConfig(CriticConfig):
     to order the actions and too little to bend the values."""
     cql_temperature: Positive = 1.0
     """Temperature of the soft maximum; the handout's formula is the one at 1. Values of one state
-    differ by one to two here, which is little beside 1: the term lifts what the data did more than
-    it lowers the best action, and values rise with alpha. At 0.1 they fall."""
+    differ by one to two here, so that the softmax at 1 is broad: the term lifts what the data did
+    more than it lowers the best action, and values rise with alpha. At 0.1 they fall."""
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `CQLAgent`."""
