@@ -277,8 +277,6 @@ def _summary(run: Run) -> Iterator[str]:
         said = getattr(summary, name)
         if said is not None and seen is not None and not abs(said - seen) <= ROUNDING:
             yield f"{name} is {said:.6g} in summary.json and {seen:.6g} in the log"
-    if summary.wall_time_s + CLOCK_SLACK < log.ends - log.begins:
-        yield "the log lasts longer than summary.json tells"
 
 
 def _summarised(run: Run) -> dict[str, float | None]:
