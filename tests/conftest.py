@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure import training
+from cs285.infrastructure import runs
 from cs285.infrastructure.objective import Batch
 from cs285.scripts.cli import EXPLORERS
 
@@ -42,7 +42,7 @@ def make_agent():
             **values,
         }
         stage = "explore" if algorithm in EXPLORERS else "offline"
-        return training.make_agent(make_config(values, Path("test.yaml"), stage))
+        return runs.make_agent(make_config(values, Path("test.yaml"), stage))
 
     return make
 

@@ -65,21 +65,25 @@ class Simulated:
         wall = self.start + 0.5 + step / 1_000
         self.events.append((wall, Event(wall_time=wall, step=step, summary=Summary(value=entries))))
 
-    def episodes(self, success):
+    def episodes(self, success, count):
         """Return the returns and lengths of some episodes."""
         shortest = round(-plan(self.env_id).optimal_return) + 1
-        lengths = self.rng.integers(shortest, min(shortest + 6, self.limit), EPISODES)
-        failed = self.rng.random(EPISODES) >= success
+        lengths = self.rng.integers(shortest, min(shortest + 6, self.limit), count)
+        failed = self.rng.random(count) >= success
         lengths[failed] = self.limit
         return np.where(failed, -self.limit, 1 - lengths), lengths
 
     def evaluate(self, step, success):
-        returns, lengths = self.episodes(success)
+        count = EPISODES
+        if self.ours and self.stage != "explore" and step == self.steps:
+            count *= 5
+        returns, lengths = self.episodes(success, count)
         values = {"eval_return": returns.mean(), "eval_ep_len": lengths.mean()}
         for name, numbers in (("return", returns), ("ep_len", lengths)):
             for which in ("std", "max", "min"):
                 values[f"eval__{name}_{which}"] = getattr(numbers, which)()
         if self.ours:
+            values["eval__episodes"] = count
             best = plan(self.env_id)
             values["eval__normalised_score"] = (returns.mean() - best.random_return) / (
                 best.optimal_return - best.random_return
@@ -105,6 +109,11 @@ class Simulated:
             wall = self.start + 1 + self.steps / 1_000
             self.events.append((wall, Event(wall_time=wall, step=self.steps, summary=summary)))
         self.events.sort(key=lambda event: event[0])
+
+    @property
+    def final_return(self):
+        """The mean return of the last hundred episodes, in evaluations of twenty or a hundred."""
+        return float(np.mean(self.returns[-5:] if self.stage == "explore" else self.returns[-1:]))
 
     @property
     def exp_name(self):
@@ -175,7 +184,7 @@ class Simulated:
             "started": datetime.fromtimestamp(self.start, UTC).isoformat(),
             "total_steps": self.steps,
             "wall_time_s": 2 + self.steps / 1_000,
-            "final_return": float(np.mean(self.returns[-3:])),
+            "final_return": self.final_return,
             "best_return": max(self.returns),
         }
         if self.stage == "explore":

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from cs285.agents.cql_agent import CQLAgent
-from cs285.infrastructure.ensemble import AgentLoop, Ensemble, make_learner
+from cs285.infrastructure.agent_loop import AgentLoop
+from cs285.infrastructure.ensemble import Ensemble
+from cs285.infrastructure.learner import make_learner
 from cs285.infrastructure.objective import Batch, Objective
 
 SETTINGS = {

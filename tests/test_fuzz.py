@@ -41,7 +41,8 @@ from cs285.infrastructure.datasets import FIELDS, load_dataset, save_dataset
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.event_files import read_events
 from cs285.infrastructure.results import format_results, read_summaries
-from cs285.infrastructure.training import Options, Phase, Trainer
+from cs285.infrastructure.runs import Options, Phase
+from cs285.infrastructure.training import Trainer
 from cs285.report.questions import answer
 from cs285.report.runs import collect as collect_runs
 from cs285.scripts.cli import make_run

@@ -8,7 +8,7 @@ import torch
 
 from cs285.infrastructure import programs, training
 from cs285.infrastructure.programs import Program, choose_workers, group, split, train_all
-from cs285.infrastructure.training import Options, Phase, Run
+from cs285.infrastructure.runs import Options, Phase, Run
 from cs285.scripts import cli
 
 

@@ -21,6 +21,7 @@ from cs285.infrastructure.checkpoints import load_checkpoint, save_checkpoint
 from cs285.infrastructure.errors import DivergenceError, UserError
 from cs285.infrastructure.event_files import read_events
 from cs285.infrastructure.interruption import StoppedError
+from cs285.infrastructure.program_recorder import ProgramRecorder
 from cs285.infrastructure.training import Trainer
 from cs285.scripts import cli
 
@@ -70,7 +71,7 @@ class Interrupted(Lab):
         folder = folder or next((self.root / "data").glob("hw5_*"))
         with (
             mock.patch("cs285.infrastructure.programs.Trainer", make_trainer),
-            mock.patch.object(Trainer, "_draw"),
+            mock.patch.object(ProgramRecorder, "draw"),
             mock.patch("cs285.infrastructure.recording.RunRecorder.learning_curve_picture"),
         ):
             cli.resume(stage, folder, PHASES[stage])

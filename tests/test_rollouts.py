@@ -5,7 +5,7 @@ import pytest
 
 from cs285.envs.mazes import get_maze
 from cs285.envs.pointmass import PointmassEnv
-from cs285.infrastructure.ensemble import make_learner
+from cs285.infrastructure.learner import make_learner
 from cs285.infrastructure.random_streams import derive_seed
 from cs285.infrastructure.rollouts import LockstepEnvs, evaluate
 

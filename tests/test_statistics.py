@@ -86,9 +86,21 @@ def test_curve_is_estimated_at_every_step() -> None:
     assert (curve.low[1], curve.high[1]) == pytest.approx((alone.low, alone.high))
 
 
-def test_final_return_is_the_mean_of_the_last_three_evaluations() -> None:
+def test_final_return_is_the_mean_of_the_last_hundred_episodes() -> None:
+    assert final_return([-50, -40, -30], episodes=[20, 20, 100]) == pytest.approx(-30)
+    assert final_return([-50, -40, -30], episodes=[100, 25, 50]) == pytest.approx(-7_500 / 175)
+    assert final_return([-90, -40, -30], episodes=[50, 75, 25]) == pytest.approx(-37.5)
+    assert final_return([-40, -30], episodes=[10, 30]) == pytest.approx(-32.5)
+
+
+def test_final_return_is_the_mean_of_the_last_three_evaluations_of_unknown_episodes() -> None:
     assert final_return([-100, -40, -38, -36]) == pytest.approx(-38)
     assert final_return([-40, -30]) == pytest.approx(-35)
+
+
+def test_an_evaluation_without_episodes_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="no episodes"):
+        final_return([-40, -30], episodes=[20, 0])
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])

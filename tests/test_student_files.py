@@ -15,8 +15,10 @@ import yaml
 
 import cs285.agents
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure.ensemble import AgentLoop, Ensemble, make_learner
-from cs285.infrastructure.training import make_agent
+from cs285.infrastructure.agent_loop import AgentLoop
+from cs285.infrastructure.ensemble import Ensemble
+from cs285.infrastructure.learner import make_learner
+from cs285.infrastructure.runs import make_agent
 from cs285.scripts import cli, run_hw5_explore, run_hw5_finetune, run_hw5_offline
 
 FOLDER = Path(__file__).parent / "student_files"

@@ -22,7 +22,9 @@ from test_training import EASY, Lab, assert_same_arrays, random_walk, read_event
 
 from cs285.env_configs import load_config
 from cs285.infrastructure import files, training
+from cs285.infrastructure.datasets import DATASET_FIELDS
 from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.program_recorder import LAST_EVALUATION
 from cs285.infrastructure.random_streams import derive_seed
 from cs285.infrastructure.replay_buffer import look_up
 
@@ -119,7 +121,7 @@ def test_trap_4_fine_tuning_keeps_its_offline_data_and_their_file(lab):
     for run, (seed, size) in enumerate(sizes.items()):
         held, data = trainer.buffer.contents(run), random_walk(size, seed)
         assert len(held.rewards) == size + ONLINE_STEPS
-        for field, name in zip(held, training.DATASET_FIELDS, strict=True):
+        for field, name in zip(held, DATASET_FIELDS, strict=True):
             np.testing.assert_array_equal(field[:size], getattr(data, name))
         assert held.observations[size].tolist() == pytest.approx([0.1, 0.1])
         np.testing.assert_array_equal(
@@ -163,7 +165,7 @@ def test_trap_5_the_actor_is_evaluated_and_not_the_critic(
     policy = solve_easy if actor_solves else stay_left
     *_, (last, _) = evaluations = read_scalars(folder)["eval_return"]
     for step, value in evaluations:
-        lanes = range(2 * training.LAST_EVALUATION if step == last else 2)
+        lanes = range(2 * LAST_EVALUATION if step == last else 2)
         seeds = [derive_seed(1, "evaluation", step, lane) for lane in lanes]
         expected = np.mean([single_episode(EASY, seed, policy)[0] for seed in seeds])
         assert value == pytest.approx(expected, rel=1e-6)  # logs hold single precision

@@ -6,8 +6,10 @@ import torch
 
 from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure.ensemble import AgentLoop, Ensemble, make_learner
+from cs285.infrastructure.agent_loop import AgentLoop
+from cs285.infrastructure.ensemble import Ensemble
 from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.learner import make_learner
 from cs285.infrastructure.objective import Batch
 from cs285.scripts import cli
 from cs285.scripts.run_hw5_explore import phases

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MOVES: FloatArray = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)], dtype=np.float64)
 """Mean displacement (row, column) of the five actions: stay, left, right, up, down."""
 
+NUM_ACTIONS = len(MOVES)
+
 NOISE_STD = 0.5
 """Standard deviation of the displacement along each axis."""
 

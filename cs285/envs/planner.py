@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cs285.envs.dynamics import MOVES, NOISE_STD, SUBSTEPS, distance_to_goal, move
+from cs285.envs.dynamics import MOVES, NOISE_STD, NUM_ACTIONS, SUBSTEPS, distance_to_goal, move
 from cs285.envs.mazes import FloatArray, Maze, cell_of, get_maze
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def solve(maze: Maze) -> Plan:
     free = index >= 0
     values[horizon, free] = 0.0
     for step in reversed(range(horizon)):
-        q = (transitions @ current).reshape(len(nodes), len(MOVES), 2) + (arrivals - 1)[..., None]
+        q = (transitions @ current).reshape(len(nodes), NUM_ACTIONS, 2) + (arrivals - 1)[..., None]
         current = np.stack([q[..., 0].max(axis=1), q[..., 1].mean(axis=1)], axis=1)
         # Rounding must not carry a return past the worst one there is.
         current = np.clip(current, step - horizon, 0.0)
@@ -207,7 +207,7 @@ def _transitions(maze: Maze, resolution: int) -> tuple[csr_array, npt.NDArray[np
         expectation = sparse.kron(sparse.eye_array(len(start)), probabilities, format="csr")
         blocks.append((expectation @ endpoints).astype(np.float32))
         arrivals.append(expectation @ arrived)
-    chances = np.concatenate(arrivals).reshape(len(nodes), len(MOVES)).astype(np.float32)
+    chances = np.concatenate(arrivals).reshape(len(nodes), NUM_ACTIONS).astype(np.float32)
     return sparse.vstack(blocks, format="csr"), chances
 
 

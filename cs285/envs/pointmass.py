@@ -17,7 +17,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from cs285.envs.dynamics import MOVES, NOISE_STD, move, outcome
+from cs285.envs.dynamics import MOVES, NOISE_STD, NUM_ACTIONS, move, outcome
 from cs285.envs.mazes import FloatArray, get_maze, observe
 from cs285.envs.rendering import draw
 
@@ -66,7 +66,7 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
         self.render_mode = _checked_render_mode(render_mode)
         self.max_episode_steps = max_episode_steps or self.maze.max_episode_steps
         self.observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
-        self.action_space = gym.spaces.Discrete(len(MOVES))
+        self.action_space = gym.spaces.Discrete(NUM_ACTIONS)
         self._positions = np.array([self.maze.start])
         self._steps = 0
         self._needs_reset = True
@@ -94,7 +94,7 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
         if self._needs_reset:
             raise ResetNeeded("the episode is over or has not begun: call reset() before step()")
         if not self.action_space.contains(action):
-            raise ValueError(f"action {action!r} is not an integer from 0 to {len(MOVES) - 1}")
+            raise ValueError(f"action {action!r} is not an integer from 0 to {NUM_ACTIONS - 1}")
         noise = self.np_random.standard_normal((1, 2))
         self._positions = move(self.maze.walls, self._positions, MOVES[action] + NOISE_STD * noise)
         self._steps += 1
@@ -151,7 +151,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         self.render_mode = _checked_render_mode(render_mode)
         self.max_episode_steps = max_episode_steps or self.maze.max_episode_steps
         self.single_observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
-        self.single_action_space = gym.spaces.Discrete(len(MOVES))
+        self.single_action_space = gym.spaces.Discrete(NUM_ACTIONS)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -214,9 +214,9 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         if not self._begun or (not next_step and self._needs_reset.any()):
             raise ResetNeeded("an episode is over or has not begun: call reset() before step()")
         actions = np.asarray(actions)
-        if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= len(MOVES):
+        if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= NUM_ACTIONS:
             raise ValueError(
-                f"actions must be {self.num_envs} integers from 0 to {len(MOVES) - 1}: {actions}"
+                f"actions must be {self.num_envs} integers from 0 to {NUM_ACTIONS - 1}: {actions}"
             )
         # Only next-step mode gets here with episodes to restart; such a lane uses up no noise.
         restarting = self._needs_reset

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from cs285.infrastructure.event_files import Curve
 from cs285.infrastructure.records import RECORD_OVERHEAD, DamagedRecordError, read_records
 
 MAX_TAGS = 200
@@ -27,23 +27,10 @@ _FINGERPRINTED = 1_000
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
-    """The values (N,) of one tag at their steps (N,), which increase."""
-
-    steps: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-
-    @property
-    def last(self) -> float:
-        """The last value."""
-        return float(self.values[-1])
-
-
-@dataclass(frozen=True, eq=False)
 class RunLog:
     """What the event files of one run hold."""
 
-    series: Mapping[str, Series] = field(default_factory=dict)
+    series: Mapping[str, Curve] = field(default_factory=dict)
     pictures: frozenset[str] = frozenset()
     """Tags of pictures."""
     begins: float = 0.0
@@ -138,7 +125,7 @@ class _Reader:
         for tag, values in self.values.items():
             # Reversed, since `unique` keeps the first of equals and the later one is to stay.
             steps, chosen = np.unique(np.array(self.steps[tag])[::-1], return_index=True)
-            series[tag] = Series(steps, np.array(values)[::-1][chosen])
+            series[tag] = Curve(steps, np.array(values)[::-1][chosen])
         return RunLog(
             series,
             frozenset(self.pictures),

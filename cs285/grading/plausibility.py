@@ -22,7 +22,7 @@ from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
 from cs285.grading.archives import printable
 from cs285.grading.runs import Run
-from cs285.infrastructure.statistics import final_return
+from cs285.infrastructure.event_files import final_return_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -284,7 +284,7 @@ def _summarised(run: Run) -> dict[str, float | None]:
     series = run.log.series
     returns = series.get("eval_return")
     return {
-        "final_return": None if returns is None else final_return(returns.values),
+        "final_return": final_return_of(series),
         "best_return": None if returns is None else float(returns.values.max()),
         "coverage": series["coverage"].last if "coverage" in series else None,
         "goals_reached": series["goals_reached"].last if "goals_reached" in series else None,

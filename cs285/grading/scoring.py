@@ -11,7 +11,7 @@ from cs285.envs.mazes import MAZES
 from cs285.envs.planner import normalised_score, plan
 from cs285.grading.rubric import Experiment, Question, Rubric
 from cs285.grading.runs import Run
-from cs285.infrastructure.statistics import final_return
+from cs285.infrastructure.event_files import final_return_of
 
 NEARLY_ALL = 0.9
 """Part of its steps at which a public version's log may end: up to an interval before the last."""
@@ -133,10 +133,9 @@ def _results(run: Run, experiment: Experiment) -> tuple[float, list[str]]:
     """Return how far the results come up to their thresholds, from 0 to 1, and say so."""
     share = 1.0
     notes = []
-    returns = run.log.series.get("eval_return")
-    if run.stage != "explore" and returns is not None:
+    final = final_return_of(run.log.series)
+    if run.stage != "explore" and final is not None:
         best = plan(run.env_id)
-        final = final_return(returns.values)
         note = f"final return {final:.1f} on {MAZES[run.env_id].name}"
         if experiment.score is not None:
             reach = best.optimal_return - best.random_return

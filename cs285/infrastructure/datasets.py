@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cs285.envs.dynamics import NUM_ACTIONS
 from cs285.envs.mazes import coverage, get_maze, positions_of
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
 from cs285.infrastructure.logger import versions
 
 FORMAT_VERSION = 1
-NUM_ACTIONS = 5
+DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
+"""Arrays of a dataset in the order of `Batch`."""
 # Far above any homework dataset; keeps a forged file from claiming all memory (0.3 GB at most).
 MAX_TRANSITIONS = 10_000_000
 MAX_MANIFEST_BYTES = 4_000_000

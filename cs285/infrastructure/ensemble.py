@@ -3,222 +3,28 @@
 An update is a pure function of one run: from the run's state and a batch to the state's new
 values. `Ensemble` keeps the state of S runs, each tensor with a leading axis of runs, and applies
 that function to all of them: lifted by `torch.vmap`, or compiled to C++ that walks the runs.
-`AgentLoop` offers the same methods for agents that state no objectives, such as a file written
-against the homework's starter, one agent after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 
-from cs285.infrastructure import agent_state
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import fill
 from cs285.infrastructure.compiling import compile_update, trace
-from cs285.infrastructure.objective import Batch, Objective
+from cs285.infrastructure.objective import Batch, Tensors
 from cs285.infrastructure.replay_buffer import look_up
+from cs285.infrastructure.trainee import Method, Trainee, is_scheduled
 
 if TYPE_CHECKING:
     from cs285.infrastructure.compiling.compiled_update import CompiledUpdate
-
-Tensors = dict[str, torch.Tensor]
-
-
-class Learner(Protocol):
-    """S runs that act and learn in lock-step."""
-
-    agents: list[Any]
-
-    def act(
-        self, observations: np.ndarray, epsilon: np.ndarray, uniforms: np.ndarray
-    ) -> np.ndarray:
-        """Choose actions `(S, n)` for observations `(S, n, ...)` with epsilon `(S,)`.
-
-        `uniforms (S, n)` in [0, 1) decide what the agents leave to chance.
-        """
-        ...
-
-    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
-        """Take K updates on transitions `(N, ...)` looked up at `rows (K, S, batch)`.
-
-        Args:
-            transitions: Of all runs, one after the other.
-            rows: In which of them each update looks.
-            step: Number of the first update.
-
-        Returns:
-            Metrics of the last update, each `(S,)`.
-        """
-        ...
-
-    def sync_agents(self) -> None:
-        """Write what was learned back into `agents`."""
-        ...
-
-    def exploit(self) -> None:
-        """From now on, the second critic of agents with two collects the data."""
-        ...
-
-    def get_state(self) -> dict[str, Any]:
-        """Return everything that the future depends on.
-
-        Raises:
-            TypeError: If an agent keeps something that no checkpoint can.
-        """
-        ...
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of agents of the same configs returned."""
-        ...
-
-    def state_of(self, run: int) -> dict[str, Any]:
-        """Return what `get_state` tells of one run."""
-        ...
-
-
-def make_learner(agents: Sequence[Any], *, compiles: bool = False) -> Learner:
-    """Stack the agents where their classes allow it, else loop over them.
-
-    Args:
-        agents: S agents.
-        compiles: Whether the update of stacked agents is compiled.
-    """
-    if all(map(is_stackable, agents)):
-        return Ensemble(agents, compiles=compiles)
-    return AgentLoop(agents)
-
-
-def is_stackable(agent: Any) -> bool:
-    """Tell whether every class of the agent's own says that it may be stacked.
-
-    Each must say so itself: a student's subclass of a stackable agent may override `update`, which
-    an ensemble would never call.
-    """
-    own = [c for c in type(agent).__mro__ if c not in nn.Module.__mro__]
-    if not all(vars(c).get("stackable", False) for c in own):
-        return False
-    try:
-        objectives = agent.objectives
-    except NotImplementedError:  # not written yet, in a starter: `update` trains the agent
-        return False
-    return all(_is_plain_adam(objective.optimizer) for objective in objectives)
-
-
-def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
-    groups = optimizer.param_groups
-    extras = ("weight_decay", "amsgrad", "maximize")
-    return (
-        type(optimizer) is torch.optim.Adam
-        and len(groups) == 1
-        and not any(groups[0][name] for name in extras)
-    )
-
-
-class _Method(nn.Module):
-    """A function that belongs to an agent, as a module whose parameters can be swapped."""
-
-    def __init__(self, agent: nn.Module, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.agent = agent
-        self.function = function
-
-    def forward(self, *inputs: Any) -> Any:
-        """Call the function as it is; `functional_call` has swapped the agent's parameters."""
-        return self.function(*inputs)
-
-    def on(self, state: Tensors, *inputs: Any) -> Any:
-        """Call the function as if the agent held `state`."""
-        return functional_call(self, {f"agent.{key}": state[key] for key in state}, inputs)
-
-
-class _Trainee:
-    """One objective of an agent as a step on a run's state, Adam's memory included."""
-
-    def __init__(self, agent: nn.Module, objective: Objective) -> None:
-        self.objective = objective
-        self.method = _Method(agent, objective.loss)
-        trained = {id(parameter) for parameter in objective.network.parameters()}
-        self.leaves = [name for name, p in agent.named_parameters() if id(p) in trained]
-        self.rate, self.updates = (f"{objective.loss_tag}/{x}" for x in ("rate", "updates"))
-        settings = objective.optimizer.param_groups[0]
-        self.beta1, self.beta2 = settings["betas"]
-        self.eps = settings["eps"]
-
-    def mean_of(self, leaf: str) -> str:
-        """Name the running mean of a leaf's gradient."""
-        return f"{self.objective.loss_tag}/mean/{leaf}"
-
-    def mean_square_of(self, leaf: str) -> str:
-        """Name the running mean of its square."""
-        return f"{self.objective.loss_tag}/mean_square/{leaf}"
-
-    def memory(self, state: Tensors, rates: Sequence[float]) -> Tensors:
-        """Return Adam's memory of S runs before their first step."""
-        some = state[self.leaves[0]]
-        zeros = {name: torch.zeros_like(state[name]) for name in self.leaves}
-        return {
-            self.rate: some.new_tensor(rates),
-            self.updates: some.new_zeros(len(rates)),
-            **{self.mean_of(name): zeros[name].clone() for name in self.leaves},
-            **{self.mean_square_of(name): zeros[name] for name in self.leaves},
-        }
-
-    def minimise(
-        self, state: Tensors, held: Sequence[str], batch: Batch
-    ) -> tuple[Tensors, Tensors]:
-        """Take a gradient step of one run; see `Objective.minimise`.
-
-        Args:
-            state: The run's.
-            held: Names in it that belong to the agent.
-            batch: The run's.
-
-        Returns:
-            What changes in the state, and metrics.
-        """
-        objective = self.objective
-        inputs = [getattr(batch, name) for name in objective.inputs]
-
-        def loss(leaves: Tensors, others: Tensors) -> Any:
-            value, metrics, *_ = self.method.on(others | leaves, *inputs)
-            return value, metrics
-
-        leaves = {name: state[name] for name in self.leaves}
-        gradient = grad_and_value(loss, has_aux=True)
-        gradients, (value, metrics) = gradient(leaves, {name: state[name] for name in held})
-        norm = sum(g.square().sum() for g in gradients.values()).sqrt()
-        if objective.clip_grad_norm is not None:
-            scale = (objective.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-            gradients = {name: g * scale for name, g in gradients.items()}
-        metrics = {objective.loss_tag: value, objective.grad_norm_tag: norm, **metrics}
-        return self._adam(state, gradients), metrics
-
-    def _adam(self, state: Tensors, gradients: Tensors) -> Tensors:
-        """Return what Adam's step changes (Kingma and Ba 2015, algorithm 1).
-
-        PyTorch's own optimiser works on whole parameter lists in Python; written out, the step
-        becomes part of the traced update.
-        """
-        updates = state[self.updates] + 1
-        changes = {self.updates: updates}
-        rate = state[self.rate] / (1 - self.beta1**updates)
-        correction = 1 / (1 - self.beta2**updates)
-        for name, g in gradients.items():
-            mean, mean_square = state[self.mean_of(name)], state[self.mean_square_of(name)]
-            mean = mean + (1 - self.beta1) * (g - mean)
-            mean_square = self.beta2 * mean_square + (1 - self.beta2) * g * g
-            changes[self.mean_of(name)] = mean
-            changes[self.mean_square_of(name)] = mean_square
-            step = rate * mean / ((mean_square * correction).sqrt() + self.eps)
-            changes[name] = state[name] - step
-        return changes
 
 
 class Ensemble:
@@ -242,7 +48,7 @@ class Ensemble:
         self._held = list(held)
         self.state: Tensors = held
         """Everything that training changes or reads, each tensor with the leading axis of runs."""
-        self._trainees = [_Trainee(self.template, o) for o in self.template.objectives]
+        self._trainees = [Trainee(self.template, o) for o in self.template.objectives]
         for k, trainee in enumerate(self._trainees):
             optimizers = [agent.objectives[k].optimizer for agent in self.agents]
             for optimizer in optimizers:
@@ -251,7 +57,7 @@ class Ensemble:
                 optimizer.step()
             self.state |= trainee.memory(held, [x.param_groups[0]["lr"] for x in optimizers])
         self._targets = self._target_pairs()
-        self._policy = _Method(self.template, self.template.action_probabilities)
+        self._policy = Method(self.template, self.template.action_probabilities)
         self._changed: list[str] = []
         self._metrics: list[str] = []
         self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
@@ -333,7 +139,7 @@ class Ensemble:
     def _stretches(self, step: int, count: int) -> list[tuple[int, int]]:
         """Cut `count` updates from number `step` on after each one that something follows."""
         period = self.template.target_update_period
-        if any(_is_scheduled(trainee.objective) for trainee in self._trainees):
+        if any(is_scheduled(trainee.objective) for trainee in self._trainees):
             period = 1
         cuts = [k + 1 for k in range(count) if (step + k) % period == 0]
         edges = [0, *cuts, *([] if cuts and cuts[-1] == count else [count])]
@@ -372,7 +178,7 @@ class Ensemble:
     def _follow_schedules(self) -> None:
         """Step every run's own schedules."""
         for k, trainee in enumerate(self._trainees):
-            if _is_scheduled(trainee.objective):
+            if is_scheduled(trainee.objective):
                 schedulers = [agent.objectives[k].lr_scheduler for agent in self.agents]
                 for scheduler in schedulers:
                     scheduler.step()
@@ -402,7 +208,7 @@ class Ensemble:
             part
             for agent in self.agents
             for objective in agent.objectives
-            if _is_scheduled(objective)
+            if is_scheduled(objective)
             for part in (objective.lr_scheduler, objective.optimizer)
         ]
 
@@ -437,70 +243,3 @@ class Ensemble:
     def exploit(self) -> None:
         """See `Learner.exploit`."""
         self.state["exploits"].fill_(1)
-
-
-def _is_scheduled(objective: Objective) -> bool:
-    """Tell whether the learning rate will ever change."""
-    scheduler = objective.lr_scheduler
-    is_constant = (
-        isinstance(scheduler, torch.optim.lr_scheduler.ConstantLR) and scheduler.factor == 1
-    )
-    return scheduler is not None and not is_constant
-
-
-class AgentLoop:
-    """S agents of any kind behind the methods of an ensemble, one after the other."""
-
-    def __init__(self, agents: Sequence[Any]) -> None:
-        self.agents = list(agents)
-
-    def act(
-        self, observations: np.ndarray, epsilon: np.ndarray, uniforms: np.ndarray
-    ) -> np.ndarray:
-        """See `Learner.act`; the agents draw their own numbers."""
-        del uniforms
-        return np.array(
-            [
-                [int(agent.get_action(observation, float(e))) for observation in row]
-                for agent, row, e in zip(self.agents, observations, epsilon, strict=True)
-            ]
-        )
-
-    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
-        """See `Learner.learn`."""
-        metrics: Tensors = {}
-        for k in range(len(rows)):
-            metrics = self.update(look_up(transitions, rows[k]), step + k)
-        return metrics
-
-    def update(self, batch: Batch, step: int) -> Tensors:
-        """Take one update on a batch with fields `(S, batch, ...)`."""
-        results = [
-            agent.update(*(field[run] for field in batch), step) or {}
-            for run, agent in enumerate(self.agents)
-        ]
-        return {
-            tag: torch.stack([torch.as_tensor(own[tag]).detach().float().mean() for own in results])
-            for tag in results[0]
-        }
-
-    def sync_agents(self) -> None:
-        """Nothing to write back: the agents hold their own state."""
-
-    def exploit(self) -> None:
-        """See `Learner.exploit`."""
-        for agent in self.agents:
-            agent.exploits.fill_(1)
-
-    def get_state(self) -> dict[str, Any]:
-        """See `Learner.get_state`."""
-        return {"agents": [agent_state.get_state(agent) for agent in self.agents]}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """See `Learner.set_state`."""
-        for agent, own in zip(self.agents, state["agents"], strict=True):
-            agent_state.set_state(agent, own)
-
-    def state_of(self, run: int) -> dict[str, Any]:
-        """See `Learner.state_of`."""
-        return agent_state.get_state(self.agents[run])

@@ -18,11 +18,12 @@ from tqdm import tqdm
 from cs285.infrastructure import interruption, sweeps
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint
-from cs285.infrastructure.ensemble import is_stackable
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked
 from cs285.infrastructure.interruption import StoppedError
-from cs285.infrastructure.training import Options, Phase, Run, Trainer, make_agent
+from cs285.infrastructure.learner import is_stackable
+from cs285.infrastructure.runs import Options, Phase, Run, make_agent
+from cs285.infrastructure.training import Trainer
 
 MIN_UPDATES_PER_WORKER = 50_000
 """Updates times runs below which a second process costs more to start than it saves."""
@@ -191,7 +192,7 @@ def _train(program: Program, options: Options) -> list[str]:
                 sweeps.clear(folder, sweeps.LEFTOVERS)
             trainer = Trainer(program.runs, program.phases, options)
         trainer.train()
-        return trainer.diverged
+        return trainer.recorder.diverged
 
 
 def _resume(program: Program, options: Options, path: Path) -> Trainer:

@@ -84,6 +84,8 @@ class RunRecorder:
     """The step of every evaluation."""
     returns: list[float] = field(default_factory=list)
     """The mean return of every evaluation."""
+    episodes: list[int] = field(default_factory=list)
+    """The number of its episodes."""
     finite: dict[str, float] = field(default_factory=dict)
     """The last metrics of which all losses were finite, and their `step`."""
     diverged_at: int | None = None
@@ -106,6 +108,7 @@ class RunRecorder:
             "log": self.logger.flush(),
             "steps": np.array(self.steps, np.int64),
             "returns": np.array(self.returns, np.float64),
+            "episodes": np.array(self.episodes, np.int64),
             "finite": self.finite,
             "diverged_at": self.diverged_at,
             "started": self.started.isoformat(),
@@ -120,6 +123,7 @@ class RunRecorder:
         """
         self.logger.rewind(state["log"])
         self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
+        self.episodes = state["episodes"].tolist()
         self.finite, self.diverged_at = state["finite"], state["diverged_at"]
         self.started = datetime.fromisoformat(state["started"])
         self._clock = time.perf_counter() - state["seconds"]
@@ -133,7 +137,9 @@ class RunRecorder:
         returns, lengths = evaluation.returns, evaluation.lengths
         self.steps.append(step)
         self.returns.append(float(returns.mean()))
+        self.episodes.append(len(returns))
         values = {
+            "eval/episodes": len(returns),
             "eval_return": returns.mean(),
             "eval_ep_len": lengths.mean(),
             "eval/normalised_score": normalised_score(self.info.env_id, returns).mean(),
@@ -204,7 +210,7 @@ class RunRecorder:
         """Write `summary.json`, once all that was logged is on the disk."""
         self.logger.flush()
         planned = plan(self.info.env_id)
-        final = final_return(self.returns) if self.returns else None
+        final = final_return(self.returns, self.episodes) if self.returns else None
         score = None if final is None else float(normalised_score(self.info.env_id, final))
         self.logger.write_summary(
             {

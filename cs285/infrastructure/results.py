@@ -32,7 +32,7 @@ class RunSummary(BaseModel, frozen=True):
     total_steps: int
     wall_time_s: Annotated[float, Field(ge=0, le=1e9)]
     final_return: float | None = None
-    """Mean of the last three evaluations."""
+    """Mean of the last 100 episodes of evaluation."""
     optimal_return: float | None = None
     normalised_score: float | None = None
     """0 for the random policy, 1 for the best one."""

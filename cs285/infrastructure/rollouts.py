@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from cs285.envs.pointmass import PointmassVectorEnv
 from cs285.infrastructure.checkpoints import fill
-from cs285.infrastructure.ensemble import Learner
+from cs285.infrastructure.learner import Learner
 from cs285.infrastructure.random_streams import UniformStreams, derive_seed
 
 

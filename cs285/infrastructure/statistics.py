@@ -23,8 +23,10 @@ FloatArray = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
 """The ends of an interval move by about 3 % of its width with other resamples."""
+FINAL_EPISODES = 100
+"""The final return is the mean over so many last episodes, if the last evaluations have them."""
 FINAL_EVALUATIONS = 3
-"""The final return is the mean of this many last evaluations: one alone is noisy."""
+"""Where nobody knows their episodes, it is the mean of so many evaluations: one alone is noisy."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,26 @@ class CurveEstimate:
     high: FloatArray
 
 
-def final_return(returns: npt.ArrayLike) -> float:
-    """Return the mean of the last evaluations (N,) of a run, at most `FINAL_EVALUATIONS` of them.
+def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) -> float:
+    """Return the mean return of a run's last episodes.
+
+    Args:
+        returns: Mean returns (N,) of a run's evaluations.
+        episodes: How many episodes each of them had (N,). As few of the last evaluations count as
+            make up `FINAL_EPISODES`, or all; without this, the last `FINAL_EVALUATIONS` do.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no evaluations, or one without episodes.
     """
-    return float(_checked(returns)[-FINAL_EVALUATIONS:].mean())
+    values = _checked(returns)
+    if episodes is None:
+        return float(values[-FINAL_EVALUATIONS:].mean())
+    counts = _checked(episodes)
+    if counts.min() <= 0:
+        raise ValueError("an evaluation has no episodes")
+    later = counts[::-1].cumsum()[::-1] - counts
+    counted = later < FINAL_EPISODES
+    return float(np.average(values[counted], weights=counts[counted]))
 
 
 def interquartile_mean(values: npt.ArrayLike) -> float:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cs285.infrastructure.checkpoints import CHECKPOINT
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
-from cs285.infrastructure.training import DIVERGED, Options
+from cs285.infrastructure.program_recorder import DIVERGED
+from cs285.infrastructure.runs import Options
 
 RECORD = "sweep.json"
 """In the folder of a command's first run; the folders of all others name that one there."""

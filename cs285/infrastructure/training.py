@@ -8,52 +8,39 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Hashable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
-from cs285.envs.dynamics import MOVES
+from cs285.envs.dynamics import NUM_ACTIONS
 from cs285.infrastructure import compiling, interruption
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import CHECKPOINT, fill, save_checkpoint
-from cs285.infrastructure.datasets import (
-    Dataset,
-    data_statistics,
-    dataset_path,
-    make_manifest,
-    save_dataset,
-    set_aside,
-)
-from cs285.infrastructure.ensemble import make_learner
+from cs285.infrastructure.datasets import DATASET_FIELDS
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import prepare_folder
+from cs285.infrastructure.learner import make_learner
+from cs285.infrastructure.objective import Tensors
+from cs285.infrastructure.program_recorder import ProgramRecorder
 from cs285.infrastructure.random_streams import (
     UniformStreams,
     derive_seed,
     get_global_generators,
     set_global_generators,
-    undisturbed_generators,
 )
-from cs285.infrastructure.recording import RunInfo, RunRecorder, mean_of_latest
+from cs285.infrastructure.recording import mean_of_latest
 from cs285.infrastructure.replay_buffer import ReplayBuffer
-from cs285.infrastructure.rollouts import Evaluation, LockstepEnvs, evaluate
-
-OBSERVATION_SHAPE = (2,)
-DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
-"""Arrays of a dataset in the order of `Batch`."""
-
-LAST_EVALUATION = 5
-"""The last evaluation of learning takes so many times as many episodes."""
-
-DIVERGED = "diverged.pt"
-"""What a run had learned when it was seen to diverge, in its folder."""
+from cs285.infrastructure.rollouts import LockstepEnvs
+from cs285.infrastructure.runs import (
+    OBSERVATION_SHAPE,
+    Options,
+    Phase,
+    Run,
+    make_agent,
+)
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, unless the command line says how many steps."""
@@ -62,111 +49,6 @@ CHECKPOINT_RATIO = 200
 
 RUN_UPDATES_AT_ONCE = 1_000
 """Updates of all runs between two looks at Ctrl-C and the progress bar, about."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training."""
-
-    name: str
-    steps: int
-    interacts: bool
-    """Every step takes an environment step first, and its transition joins the buffer."""
-    exploits: bool = False
-    """An agent with two critics lets the task's collect the data."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about a training program, for all of its runs.
-
-    The types bound what a file may say of it.
-    """
-
-    data_dir: Path
-    dataset_dir: Path
-    picture_dir: Path
-    eval_interval: PositiveInt
-    visualize_interval: PositiveInt
-    log_interval: PositiveInt
-    num_eval_trajectories: PositiveInt
-    compile: Literal["auto", "on", "off"] = "auto"
-    """See `compiling.pays`."""
-    checkpoint_interval: NonNegativeInt | None = None
-    """Steps between checkpoints; 0 for none, None for one a minute."""
-
-
-class Settings(Protocol):
-    """What training reads from a config."""
-
-    @property
-    def env_name(self) -> str:
-        """Id of the environment."""
-        ...
-
-    @property
-    def dataset_name(self) -> str:
-        """Name of the dataset that exploration writes."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Decides all randomness of the run."""
-        ...
-
-    @property
-    def epsilon(self) -> float:
-        """Chance of a random action while collecting data."""
-        ...
-
-    @property
-    def learning_starts(self) -> int:
-        """Steps of random exploration before learning begins."""
-        ...
-
-    @property
-    def updates_per_step(self) -> int:
-        """Gradient steps for every environment step."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Transitions in a batch."""
-        ...
-
-    @property
-    def explores_purely(self) -> bool:
-        """Whether exploration learns nothing of the task: neither rewards nor terminations."""
-        ...
-
-    @property
-    def program_key(self) -> Hashable:
-        """Equal for two runs exactly if they can train as one program."""
-        ...
-
-    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
-        """Build the agent."""
-        ...
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run to train."""
-
-    config: Settings
-    info: RunInfo
-    dataset: Dataset | None = None
-    """The data it starts from."""
-    folder: Path | None = None
-    """Its folder, if it is there already."""
-
-
-def make_agent(config: Settings) -> Any:
-    """Build the agent of a run; its initial weights depend on the run's seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
-        agent = config.make_agent(OBSERVATION_SHAPE, len(MOVES))
-    return agent.to(ptu.device) if isinstance(agent, torch.nn.Module) else agent
 
 
 class Trainer:
@@ -196,7 +78,7 @@ class Trainer:
         self.step = 0
         self.updates = 0
         """Gradient steps so far."""
-        self.metrics: dict[str, torch.Tensor] = {}
+        self.metrics: Tensors = {}
         """What the last update returned, each `(S,)`."""
 
         configs = [run.config for run in self.runs]
@@ -217,13 +99,8 @@ class Trainer:
         self.batches = UniformStreams(self._derive_seeds("batches"), width=configs[0].batch_size)
         self.episode_returns = np.zeros(len(runs))
         self.episode_lengths = np.zeros(len(runs), dtype=np.int64)
-        self.recorders = [
-            RunRecorder(
-                run.info, options.data_dir, self.total_steps, self._online_start(), run.folder
-            )
-            for run in self.runs
-        ]
-        self.checkpoint_path = self.recorders[0].folder / CHECKPOINT
+        self.recorder = ProgramRecorder(self.runs, self.phases, options, self.learner, self.buffer)
+        self.checkpoint_path = self.recorder.recorders[0].folder / CHECKPOINT
         self._is_resumable = True
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         if checkpoint is not None:
@@ -238,15 +115,6 @@ class Trainer:
         """Return the gradient steps of all phases, those of the warm-up included."""
         ratio = self.updates_per_step
         return sum(phase.steps * (ratio if phase.interacts else 1) for phase in self.phases)
-
-    def _online_start(self) -> int | None:
-        """Return the step after which a run that began offline goes online, if it does."""
-        offline = 0
-        for phase in self.phases:
-            if phase.interacts:
-                return offline or None
-            offline += phase.steps
-        return None
 
     def _derive_seeds(self, purpose: str) -> list[int]:
         return [derive_seed(seed, purpose) for seed in self.seeds]
@@ -270,42 +138,43 @@ class Trainer:
     def train(self) -> None:
         """Go through all phases and leave everything on disk."""
         title = self.runs[0].info.name if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        with ExitStack() as stack:
-            for recorder in self.recorders:
-                stack.callback(recorder.close)
-            bar = stack.enter_context(
-                tqdm(total=self.total_steps, initial=self.step, desc=title, mininterval=1.0)
-            )
+        bar = tqdm(total=self.total_steps, initial=self.step, desc=title, mininterval=1.0)
+        with closing(self.recorder), bar:
             end = 0
             for index, phase in enumerate(self.phases):
                 start, end = end, end + phase.steps
                 if self.step == start:
-                    self._record({"phase": index}, self.step + 1)
+                    self.recorder.phase(index, self.step + 1)
                     if phase.exploits:
                         self.learner.exploit()
-                while self.step < end and self._active():
+                while self.step < end and self.recorder.active():
                     bar.update(self._advance(phase, end - self.step))
                     self._follow(index, end - self.step, bar)
                     self._checkpoint_or_stop()
-            self._finish()
+            self.recorder.finish()
+            # From here on the summaries say that nothing is left to do.
+            self.checkpoint_path.unlink(missing_ok=True)
 
     def _follow(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
         """Do what is due after a step."""
+        recorder, step = self.recorder, self.step
         evaluates = self._due(self.options.eval_interval, remaining)
         draws = self._due(self.options.visualize_interval, remaining)
         if self._due(self.options.log_interval, remaining):
-            self._log_metrics(self.phases[phase_index])
-        if not self._active():
+            interacts = self.phases[phase_index].interacts
+            recorder.metrics(self.metrics, step, self.updates, interacts=interacts)
+        if not recorder.active():
             return
-        if self.explores and self.step == self.total_steps:
+        if self.explores and step == self.total_steps:
             # First of all: whatever fails from here on, the data are safe.
-            self._save_datasets()
+            recorder.save_datasets()
         if evaluates or draws:
-            evaluations = self._evaluate(phase_index)
-            active = [recorder for _, recorder in self._active()]
+            evaluations = recorder.evaluate(step)
+            recorder.phase(phase_index, step)
+            active = [own for _, own in recorder.active()]
             bar.set_postfix_str(f"eval_return {mean_of_latest(active):.1f}")
         if draws:
-            self._draw(evaluations)
+            recorder.draw(evaluations, step)
 
     def _due(self, interval: int, remaining: int) -> bool:
         """Tell whether this step is one of an interval, or the last of its phase."""
@@ -345,20 +214,19 @@ class Trainer:
         observations = self.envs.observations.copy()
         chance = self.chance.next()
         if self.step <= self.warm_up:
-            actions = (chance[:, 0] * len(MOVES)).astype(np.int64)
+            actions = (chance[:, 0] * NUM_ACTIONS).astype(np.int64)
         else:
             actions = self.learner.act(observations[:, None], self.epsilon, chance)[:, 0]
         steps = self.envs.step(actions)
         self.buffer.insert(observations, actions, *steps)
         self.episode_returns += steps.rewards
         self.episode_lengths += 1
-        for index in np.flatnonzero(steps.terminated | steps.truncated):
-            if self.recorders[index].diverged_at is None:
-                values = {
-                    "train_return": self.episode_returns[index],
-                    "train_ep_len": self.episode_lengths[index],
-                }
-                self.recorders[index].scalars(values, self.step)
+        for index in np.flatnonzero(steps.terminated | steps.truncated).tolist():
+            values = {
+                "train_return": self.episode_returns[index],
+                "train_ep_len": self.episode_lengths[index],
+            }
+            self.recorder.episode(index, values, self.step)
             self.episode_returns[index] = self.episode_lengths[index] = 0
 
     # Checkpoints
@@ -377,7 +245,6 @@ class Trainer:
             "metrics": self.metrics,
             "episode_returns": self.episode_returns,
             "episode_lengths": self.episode_lengths,
-            "recorders": [recorder.get_state() for recorder in self.recorders],
             "generators": get_global_generators(),
             **{name: part.get_state() for name, part in self._parts().items()},
         }
@@ -389,6 +256,7 @@ class Trainer:
             "environments": self.envs,
             "exploration": self.chance,
             "batches": self.batches,
+            "recorders": self.recorder,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -404,8 +272,6 @@ class Trainer:
         fill(self.episode_lengths, state["episode_lengths"])
         for name, part in self._parts().items():
             part.set_state(state[name])
-        for recorder, own in zip(self.recorders, state["recorders"], strict=True):
-            recorder.set_state(own)
         set_global_generators(state["generators"])
 
     def _checkpoint_or_stop(self) -> None:
@@ -414,7 +280,7 @@ class Trainer:
         Raises:
             StoppedError: Upon Ctrl-C or SIGTERM.
         """
-        if self.step == self.total_steps or not self._active():
+        if self.step == self.total_steps or not self.recorder.active():
             return  # what is left takes no time
         signum = interruption.requested()
         interval = self.options.checkpoint_interval
@@ -441,116 +307,6 @@ class Trainer:
         seconds = time.monotonic() - started
         wait = max(CHECKPOINT_SECONDS, CHECKPOINT_RATIO * seconds)
         self._next_checkpoint = time.monotonic() + wait
-
-    # What it shows
-
-    def _active(self) -> list[tuple[int, RunRecorder]]:
-        """Return the runs that have not diverged, and their indices."""
-        return [(k, x) for k, x in enumerate(self.recorders) if x.diverged_at is None]
-
-    @property
-    def diverged(self) -> list[str]:
-        """Names of the runs that ended because a loss was not finite."""
-        return [x.info.name for x in self.recorders if x.diverged_at is not None]
-
-    def _record(self, values: dict[str, float], step: int) -> None:
-        for _, recorder in self._active():
-            recorder.scalars(values, step)
-
-    def _log_metrics(self, phase: Phase) -> None:
-        if not self.metrics:
-            return
-        # One transfer for all metrics of all runs.
-        rows = torch.stack(list(self.metrics.values())).T.tolist()
-        for index, recorder in self._active():
-            values = dict(zip(self.metrics, rows[index], strict=True))
-            logged = values | ({"epsilon": self.epsilon[index]} if phase.interacts else {})
-            recorder.scalars(logged, self.step)
-            # An agent that logs no loss is judged by all that it logs.
-            losses = [value for tag, value in values.items() if "loss" in tag]
-            if np.isfinite(losses or list(values.values())).all():
-                recorder.finite = {"step": self.step, **values}
-            else:
-                self._end_diverged(index)
-
-    def _end_diverged(self, index: int) -> None:
-        """End a run that lost its numbers: its lane of the program goes on, but nobody looks."""
-        recorder = self.recorders[index]
-        recorder.diverged_at = self.step
-        tqdm.write(f"{recorder.info.name} diverged: a loss is not finite at step {self.step:,}")
-        learned: dict[str, Any] = {"step": self.step, "updates": self.updates}
-        try:
-            learned["learner"] = self.learner.state_of(index)
-            save_checkpoint(recorder.folder / DIVERGED, learned)
-        except TypeError as error:
-            tqdm.write(f"{recorder.info.name}: {DIVERGED} cannot be written: {error}")
-        recorder.summary("diverged", self._data_statistics(index) if self.explores else {})
-        recorder.close()
-
-    def _evaluate(self, phase_index: int) -> list[Evaluation]:
-        episodes = self.options.num_eval_trajectories
-        if self.step == self.total_steps and not self.explores:
-            episodes *= LAST_EVALUATION
-        with undisturbed_generators(self.learner.agents):
-            evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, self.step)
-        for index, recorder in self._active():
-            recorder.evaluation(evaluations[index], self.step)
-            if self.explores:
-                recorder.scalars(self._data_statistics(index), self.step)
-        self._record({"phase": phase_index}, self.step)
-        return evaluations
-
-    def _draw(self, evaluations: Sequence[Evaluation]) -> None:
-        self.learner.sync_agents()
-        last = self.step == self.total_steps
-        for index, recorder in self._active():
-            if self.explores:
-                name = f"{self.runs[index].config.dataset_name}_seed{self.seeds[index]}.png"
-                png = prepare_folder(self.options.picture_dir) / name if last else None
-                # The states that were entered: only these include where an episode ended.
-                entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
-                agent = self.learner.agents[index]
-                recorder.exploration_picture(entered, agent, self.step, png)
-            else:
-                png = recorder.folder / "trajectories.png" if last else None
-                recorder.trajectories_picture(evaluations[index], self.step, png)
-
-    def _data_statistics(self, index: int) -> dict[str, float]:
-        """Tell what a run has collected so far."""
-        held = self.buffer.contents(index)
-        arrays = [ptu.to_numpy(x) for x in (held.observations, held.next_observations, held.dones)]
-        return data_statistics(self.env_ids[index], *arrays)
-
-    def _finish(self) -> None:
-        self.learner.sync_agents()
-        for index, recorder in self._active():
-            extra: dict[str, Any] = {}
-            if self.explores:
-                extra = self._data_statistics(index)
-            else:
-                recorder.learning_curve_picture()
-            recorder.agent(self.learner.agents[index])
-            recorder.summary("finished", extra)
-        # From here on the summaries say that nothing is left to do.
-        self.checkpoint_path.unlink(missing_ok=True)
-
-    def _save_datasets(self) -> None:
-        for index, _ in self._active():
-            self._save_dataset(index)
-
-    def _save_dataset(self, index: int) -> None:
-        run = self.runs[index]
-        arrays = {
-            name: ptu.to_numpy(values)
-            for name, values in zip(DATASET_FIELDS, self.buffer.contents(index), strict=True)
-        }
-        arrays["truncated"] = self.buffer.truncated[index, : len(arrays["actions"])]
-        manifest = make_manifest(run.info.env_id, run.info.settings, run.info.seed, arrays)
-        folder = prepare_folder(self.options.dataset_dir)
-        path = dataset_path(folder, run.config.dataset_name, run.info.seed)
-        if aside := set_aside(path, manifest["config"]):
-            tqdm.write(f"{path.name} was made with another config; it is kept as {aside.name}")
-        save_dataset(path, Dataset(**arrays, manifest=manifest))
 
 
 def _seed_global_generators(seed: int) -> None:

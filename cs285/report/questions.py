@@ -480,7 +480,7 @@ def _alpha_finding(
 
 
 def _last(experiment: Experiment, tag: str) -> Estimate | None:
-    numbers = experiment.per_seed(tag, lambda curve: curve.last)
+    numbers = experiment.last_of(tag)
     return estimate(numbers) if numbers else None
 
 

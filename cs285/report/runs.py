@@ -20,6 +20,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.event_files import (
     Curve,
     FolderName,
+    final_return_of,
     find_run_folders,
     parse_folder_name,
     read_events,
@@ -30,7 +31,6 @@ from cs285.infrastructure.statistics import (
     estimate,
     estimate_curve,
     estimate_scores,
-    final_return,
 )
 
 Setting = str | int | float | bool | None
@@ -44,7 +44,15 @@ ALGORITHMS = {
     "iql": "IQL",
 }
 """The algorithms in the order of the homework, with their names in print."""
-SCALARS = ("eval_return", "q_values", "coverage", "goals_reached", "phase", "train_return")
+SCALARS = (
+    "eval_return",
+    "eval/episodes",
+    "q_values",
+    "coverage",
+    "goals_reached",
+    "phase",
+    "train_return",
+)
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 PLANNED_STEPS = {
     "explore": ("total_steps",),
@@ -130,7 +138,7 @@ class Experiment:
     @cached_property
     def returns(self) -> list[float]:
         """The final return of every seed; empty where nothing was evaluated."""
-        return self.per_seed("eval_return", lambda curve: final_return(curve.values))
+        return self._per_seed(lambda run: final_return_of(run.curves))
 
     @cached_property
     def final(self) -> Estimate | None:
@@ -142,11 +150,14 @@ class Experiment:
         """The normalised score over seeds."""
         return estimate_scores({self.first.env_id: self.returns}) if self.returns else None
 
-    def per_seed(self, tag: str, number: Callable[[Curve], float]) -> list[float]:
-        """Return a number of one curve for every seed whose runs have that curve."""
+    def last_of(self, tag: str) -> list[float]:
+        """Return the last value of one curve for every seed whose runs have that curve."""
+        return self._per_seed(lambda run: run.curves[tag].last if tag in run.curves else None)
+
+    def _per_seed(self, number: Callable[[Run], float | None]) -> list[float]:
         found = []
         for runs in self.units:
-            numbers = [number(run.curves[tag]) for run in runs if tag in run.curves]
+            numbers = [value for value in map(number, runs) if value is not None]
             if numbers:
                 found.append(float(np.mean(numbers)))
         return found

@@ -24,7 +24,7 @@ from cs285.infrastructure.files import check_name, prepare_folder
 from cs285.infrastructure.interruption import StoppedError
 from cs285.infrastructure.programs import Program, choose_workers, group, train_all, train_parts
 from cs285.infrastructure.recording import RunInfo
-from cs285.infrastructure.training import Options, Phase, Run
+from cs285.infrastructure.runs import Options, Phase, Run
 
 Phases = Callable[[BaseConfig], list[Phase]]
 

@@ -7,7 +7,7 @@ The offline data stay in the buffer, online data join them, and the dataset file
 """
 
 from cs285.env_configs import BaseConfig
-from cs285.infrastructure.training import Phase
+from cs285.infrastructure.runs import Phase
 from cs285.scripts import cli
 
 

@@ -4,7 +4,7 @@ python cs285/scripts/run_hw5_offline.py -cfg experiments/offline/pointmass_easy_
 """
 
 from cs285.env_configs import BaseConfig
-from cs285.infrastructure.training import Phase
+from cs285.infrastructure.runs import Phase
 from cs285.scripts import cli
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.event_files import final_return_of
 from cs285.infrastructure.files import write_atomically
-from cs285.infrastructure.statistics import final_return
 from cs285.report.runs import ALGORITHMS, LeftOut, collect
 from cs285.submission.runs import QUESTIONS, Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
@@ -224,9 +224,9 @@ class _Contents:
         rows = []
         for entry in self.entries:
             run = entry.run
-            returns = run.curves.get("eval_return")
-            final = f"{final_return(returns.values):.1f}" if returns else ""
-            cells = (run.env_id, ALGORITHMS[run.algorithm], run.seed, f"{run.steps:,}", final)
+            final = final_return_of(run.curves)
+            shown = "" if final is None else f"{final:.1f}"
+            cells = (run.env_id, ALGORITHMS[run.algorithm], run.seed, f"{run.steps:,}", shown)
             rows.append(f"| `{entry.folder}` | {' | '.join(map(str, cells))} |")
         parts = [README, *rows, "", *(f"- `{key}_`: {name}" for key, name in QUESTIONS.items())]
         if limits != Limits():
