@@ -1,5 +1,6 @@
 """The report, from run folders as the scripts write them and as others leave them behind."""
 
+import base64
 import html
 import io
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cs285.envs.mazes import MAZES
@@ -249,6 +251,52 @@ def test_dataset_question_shows_coverage_beside_return(tmp_path: Path) -> None:
     at = section.table.headings.index("Coverage")
     # The last coverage that `write_run` logs.
     assert all(row[at].startswith("40") for row in section.table.rows)
+
+
+def test_size_of_the_data_is_what_the_log_tells(tmp_path: Path) -> None:
+    for size, transitions in ((5_000, 500), (20_000, 2_000)):
+        folder = write_run(
+            tmp_path, "offline", f"pointmass_medium_cql_rnd{size}",
+            dataset_name=f"pointmass_medium_rnd_{size}",
+        )  # fmt: skip
+        with RunLogger(folder) as logger:
+            logger.log_scalars({"dataset_transitions": transitions}, 1)
+    section = answer(collect(tmp_path))[5]
+    assert section.table is not None
+    at = section.table.headings.index("Data")
+    assert [row[at] for row in section.table.rows] == ["500", "2,000"]
+
+
+def test_alpha_finding_tells_of_the_turn_in_between(tmp_path: Path) -> None:
+    for alpha, last in ((0.0, -90.0), (1.0, -170.0), (10.0, -140.0)):
+        name = f"pointmass_hard_cql_alpha{alpha:g}"
+        write_run(tmp_path, "offline", name, returns=(last,) * 4, cql_alpha=alpha)
+    (finding,) = answer(collect(tmp_path))[3].findings
+    assert "went from \N{MINUS SIGN}9.0 at" in finding
+    assert "lowest, \N{MINUS SIGN}17.0, at \N{GREEK SMALL LETTER ALPHA} = 1;" in finding
+    assert "highest" not in finding
+
+
+def test_legend_is_read_row_by_row() -> None:
+    def panel(ax: Axes) -> None:
+        for label in "abcde":
+            ax.plot([0, 1], label=label)
+
+    figure = plots.Plot("name", "title", (panel,), columns=1).figure()
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    at = {text.get_text(): text.get_window_extent() for text in legend.get_texts()}
+    rows: dict[int, str] = {}
+    for name, box in sorted(at.items(), key=lambda item: (-round(item[1].y0), item[1].x0)):
+        rows[round(box.y0)] = rows.get(round(box.y0), "") + name
+    assert list(rows.values()) == ["abcd", "e"]
+
+
+def test_pictures_in_the_page_are_smooth(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    svgs = [base64.b64decode(data) for data in re.findall(r"svg\+xml;base64,([\w+/=]+)", page)]
+    assert any(b"<image" in svg for svg in svgs)
+    assert not any(b"image-rendering" in svg for svg in svgs)
 
 
 def test_optimum_is_a_line_in_every_panel_of_returns(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from cs285.env_configs import load_config
+from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
 from cs285.infrastructure import programs, training
@@ -293,6 +294,24 @@ def test_train_returns_are_those_of_the_episodes_in_the_dataset(lab):
         (end + 1, episode.sum()) for end, episode in zip(ends, episodes, strict=True)
     ]
     assert [length for _, length in scalars["train_ep_len"]] == [len(e) for e in episodes]
+
+
+def test_coverage_is_that_of_the_transitions_so_far(finished):
+    folder, _ = finished("explore", "rnd")
+    data, scalars = finished.lab.explored("explore_rnd"), read_scalars(folder)
+    assert [step for step, _ in scalars["coverage"]] == list(range(1, 61))
+    walls = get_maze(EASY).walls
+    size = np.array(walls.shape)
+    for step, logged in scalars["coverage"]:
+        visited = np.concatenate([data["observations"][:step], data["next_observations"][:step]])
+        cells = {tuple(np.minimum(size - 1, np.floor(size * place)).tolist()) for place in visited}
+        assert logged == pytest.approx(len(cells) / (~walls).sum())
+
+
+@pytest.mark.parametrize("stage", ["offline", "finetune"])
+def test_the_log_tells_how_many_transitions_learning_starts_from(finished, stage):
+    folder, _ = finished(stage, "iql")
+    assert read_scalars(folder)["dataset_transitions"] == [(1, 80)]
 
 
 # Phases

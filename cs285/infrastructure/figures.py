@@ -236,11 +236,19 @@ def _number(value: float | np.floating[Any]) -> str:
     return f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def thousands(number: float) -> str:
+    """Write a number of steps shortly: 500, 2.5k, 100k."""
+    return f"{number:g}" if abs(number) < 1_000 else f"{number / 1_000:g}k"  # noqa: PLR2004 - a thousand
+
+
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     width, height = PANEL_INCHES
-    figure = Figure(figsize=(count * width, height), layout="constrained")
+    # With space, so that a colour bar's label does not seem to be that of the next panel's axis.
+    layout = ConstrainedLayoutEngine(wspace=0.06)
+    figure = Figure(figsize=(count * width, height), layout=layout)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
@@ -256,7 +264,7 @@ def draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> Non
     # Without the palest tenth of the map, which is hard to see on white.
     colours = ListedColormap(colormaps["plasma"](np.linspace(0, 0.9, 256)))
     points = ax.scatter(x, y, c=steps, s=5, linewidths=0, cmap=colours, vmin=0, zorder=1)
-    bar = ax.figure.colorbar(points, ax=ax, shrink=0.9, format="{x:,.0f}")
+    bar = ax.figure.colorbar(points, ax=ax, shrink=0.9, format=lambda step, _: thousands(step))
     bar.set_label("Step of the first visit", fontsize=LABEL_SIZE)
     visited = coverage(maze, positions_of(maze, observations))
     ax.set_title(f"{title}\n{visited:.0%} of free cells visited", fontsize=TITLE_SIZE)

@@ -81,6 +81,12 @@ class ProgramRecorder:
         """Names of the runs that ended because a loss was not finite."""
         return [x.info.name for x in self.recorders if x.diverged_at is not None]
 
+    def datasets(self) -> None:
+        """Log how many transitions each run starts from, if it starts from any."""
+        for run, recorder in zip(self.runs, self.recorders, strict=True):
+            if run.dataset is not None:
+                recorder.scalars({"dataset_transitions": len(run.dataset)}, 1)
+
     def phase(self, index: int, step: int) -> None:
         """Log in which phase the runs are."""
         for _, recorder in self.active():
@@ -129,6 +135,11 @@ class ProgramRecorder:
         recorder.summary("diverged", self._data_statistics(index) if self.explores else {})
         recorder.close()
 
+    def exploration(self, step: int) -> None:
+        """Log what has been explored so far."""
+        for index, recorder in self.active():
+            recorder.scalars(self._data_statistics(index), step)
+
     def evaluate(self, step: int) -> list[Evaluation]:
         """Evaluate all runs and log what the active ones came to."""
         episodes = self.options.num_eval_trajectories
@@ -138,8 +149,6 @@ class ProgramRecorder:
             evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, step)
         for index, recorder in self.active():
             recorder.evaluation(evaluations[index], step)
-            if self.explores:
-                recorder.scalars(self._data_statistics(index), step)
         return evaluations
 
     def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:

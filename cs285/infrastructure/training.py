@@ -47,6 +47,9 @@ CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_RATIO = 200
 """And at least so many times as long as the last one took: half a percent of a run."""
 
+COVERAGE_POINTS = 100
+"""Points of the curve that shows how exploration spreads, about."""
+
 RUN_UPDATES_AT_ONCE = 1_000
 """Updates of all runs between two looks at Ctrl-C and the progress bar, about."""
 
@@ -140,6 +143,8 @@ class Trainer:
         title = self.runs[0].info.name if len(self.runs) == 1 else f"{len(self.runs)} runs"
         bar = tqdm(total=self.total_steps, initial=self.step, desc=title, mininterval=1.0)
         with closing(self.recorder), bar:
+            if self.step == 0:
+                self.recorder.datasets()
             end = 0
             for index, phase in enumerate(self.phases):
                 start, end = end, end + phase.steps
@@ -165,6 +170,8 @@ class Trainer:
             recorder.metrics(self.metrics, step, self.updates, interacts=interacts)
         if not recorder.active():
             return
+        if self.explores and self._due(max(1, self.total_steps // COVERAGE_POINTS), remaining):
+            recorder.exploration(step)
         if self.explores and step == self.total_steps:
             # First of all: whatever fails from here on, the data are safe.
             recorder.save_datasets()

@@ -22,6 +22,7 @@ from cs285.infrastructure.figures import (
     PURPLE,
     SKY,
     VERMILION,
+    thousands,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 GREY = "#767676"
 GRID = "#e4e4e4"
+PAPER = "#fefefe"
+"""What figures lie on; it sets names apart from curves that cross them."""
 SEQUENTIAL = ("#16108a", "#6200a7", "#9c179e", "#c83e73", "#e4695e", "#ee8434", "#d09f10")
 """For ordered values: Matplotlib's plasma map with its pale end darkened."""
 COLOURS = {
@@ -48,6 +51,7 @@ COLOURS_OF_MAZES = (BLUE, VERMILION, PURPLE, ORANGE)
 ON_DARK = {
     INK: "#e8e8ea",
     GRID: "#34363c",
+    PAPER: "#1c1e22",
     GREY: "#a2a5ad",
     BLUE: "#4aa8e8",
     ORANGE: "#efb13a",
@@ -106,10 +110,12 @@ class Plot:
             handles, labels = ax.get_legend_handles_labels()
             named |= dict(zip(labels, handles, strict=True))
         if self.has_legend and named:
+            ncols = min(len(named), 2 + 2 * columns)
+            # Matplotlib fills a legend column by column; readers go row by row.
+            labels = [label for start in range(ncols) for label in list(named)[start::ncols]]
             canvas.legend(
-                named.values(), named.keys(), loc="outside upper center", frameon=False,
-                ncols=min(len(named), 2 + 2 * columns), fontsize=SMALL, handlelength=1.6,
-                columnspacing=1.2,
+                [named[label] for label in labels], labels, loc="outside upper center",
+                frameon=False, ncols=ncols, fontsize=SMALL, handlelength=1.6, columnspacing=1.2,
             )  # fmt: skip
 
     def figure(self, columns: int | None = None) -> Figure:
@@ -175,7 +181,8 @@ def style() -> Iterator[None]:
 
 def svg_uri(plot: Plot, columns: int) -> str:
     """Return the plot as a picture in a data URI, which follows the reader's choice of dark."""
-    svg = plot.bytes("svg", columns).decode()
+    # Browsers would enlarge and shrink pictures pixel by pixel, which nobody can read.
+    svg = re.sub(r"image-rendering:[\w-]+;?", "", plot.bytes("svg", columns).decode())
     if not plot.is_picture:
         names = {colour.lower(): f"--c{index}" for index, colour in enumerate(ON_DARK)}
         light = ";".join(f"{names[colour.lower()]}:{colour}" for colour in ON_DARK)
@@ -235,11 +242,14 @@ def draw_bounds(ax: Axes, optimum: float, random: float) -> None:
 
 
 def _draw_level(ax: Axes, value: float, name: str, line: str, side: str) -> None:
+    from matplotlib.patheffects import withStroke
+
     ax.axhline(value, color=INK, linestyle=line, linewidth=1.2, zorder=1.5)
     ax.annotate(
         name.replace("-", "\N{MINUS SIGN}"), (0.01, value),
         xycoords=("axes fraction", "data"), va=side, fontsize=SMALL - 1,
         xytext=(0, 2 if side == "bottom" else -2.5), textcoords="offset points",
+        path_effects=[withStroke(linewidth=2.5, foreground=PAPER)], zorder=6,
     )  # fmt: skip
 
 
@@ -255,11 +265,6 @@ def label_steps(ax: Axes, label: str) -> None:
     ax.set_xlabel(label)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda step, _: thousands(step)))
-
-
-def thousands(number: float) -> str:
-    """Write a number of steps shortly: 500, 2.5k, 100k."""
-    return f"{number:g}" if abs(number) < 1_000 else f"{number / 1_000:g}k"  # noqa: PLR2004 - a thousand
 
 
 def decode(picture: bytes) -> npt.NDArray[Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
+from cs285.infrastructure.figures import thousands
 from cs285.infrastructure.statistics import Estimate, estimate, estimate_scores
 from cs285.report import plots
 from cs285.report.plots import COLOURS, Panel, Plot
@@ -23,8 +24,6 @@ from cs285.report.runs import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HANDOUT_STEPS = 10_000
-"""Steps of exploration that the handout asks for."""
 READING = (
     "Lines are interquartile means over seeds, bands and bars 95 % bootstrap intervals; a single "
     "seed has none."
@@ -84,9 +83,12 @@ def overview(collection: Collection) -> Table | None:
             rows += [(name, print_name, *_result_cells(experiment)) for experiment in experiments]
             if len(experiments) > 1:
                 scores = estimate_scores({one.first.env_id: one.returns for one in experiments})
-                row = (name, print_name, "all together", str(scores.count), "", "")
-                rows.append((*row, format_estimate(scores, 2)))
-    headings = ("Stage", "Algorithm", "Environment", "Seeds", "Final return", "Optimum", "Score")
+                where = f"all {len(experiments)} together"
+                rows.append(
+                    (name, print_name, where, *[""] * (len(_RESULTS) - 2),
+                     format_estimate(scores, 2))
+                )  # fmt: skip
+    headings = ("Stage", "Algorithm", *_RESULTS)
     return Table(headings, tuple(rows), first_number=3) if rows else None
 
 
@@ -127,19 +129,15 @@ def _exploration(
     environments = by_environment(collection.select("explore", algorithm))
     pictures, captions, shown, rows = [], [], [], []
     for members in environments.values():
-        # Datasets of other sizes belong to 4.3.
-        chosen = min(
-            members,
-            key=lambda member: (abs(member.first.steps - HANDOUT_STEPS), -len(member.units)),
-        )
+        (chosen,) = plain(members)  # datasets of other sizes belong to 4.3
         shown.append(chosen)
         decoded = [plots.decode(run.picture) for run in chosen.runs if run.picture]
         pictures += [pixels for pixels in decoded[:1] if pixels is not None]
         found = _last(chosen, "coverage")
         if found:
             captions.append(
-                f"On {_maze(chosen)} {_count(found.count, 'seed')} covered "
-                f"{_percent(found)} of the free cells."
+                f"On {_maze(chosen)} {_percent(found)} of the free cells were visited, "
+                f"over {_count(found.count, 'seed')}."
             )
         rows.append(
             (_maze(chosen), ALGORITHMS[algorithm], str(len(chosen.units)),
@@ -288,7 +286,7 @@ def _dataset_size(collection: Collection) -> Section:
         if not sweep:
             continue
         maze = MAZES[env_id].name.capitalize()
-        labels = [plots.thousands(size) for size in sweep]
+        labels = [thousands(size) for size in sweep]
         swept = list(sweep.values())
         coverages = [_dataset_coverage(one, explored) for one in swept]
         panels += [
@@ -323,8 +321,7 @@ def _dataset_size(collection: Collection) -> Section:
         Plot("4.3_dataset_size", "Returns and coverage by size of the dataset", tuple(panels), 3),
         (("CQL on datasets of several numbers of RND's steps, beside the fraction of free cells "
          "that each dataset covers."), READING, BOUNDS), tuple(findings),
-        _results(list(coverage_of), ("Steps", lambda one: f"{one.dataset_steps:,.0f}"),
-                 ("Coverage", lambda one: _percent(coverage_of[one]))),
+        _results(list(coverage_of), ("Coverage", lambda one: _percent(coverage_of[one]))),
         () if any(coverage_of.values()) else (explore,),
     )  # fmt: skip
 
@@ -424,14 +421,20 @@ def _results(
     for one in experiments:
         environment, *results = _result_cells(one)
         rows.append((one.name, environment, *(cell(one) for _, cell in extra), *results))
-    headings = ("Experiment", "Environment", *names, "Seeds", "Final return", "Optimum", "Score")
-    return Table(headings, tuple(rows))
+    return Table(("Experiment", _RESULTS[0], *names, *_RESULTS[1:]), tuple(rows))
+
+
+_RESULTS = ("Environment", "Data", "Steps", "Seeds", "Final return", "Optimum", "Score")
 
 
 def _result_cells(experiment: Experiment) -> tuple[str, ...]:
+    """Return a row under `_RESULTS`."""
     optimum = plan(experiment.first.env_id).optimal_return
+    data = experiment.dataset_steps
     return (
         _maze(experiment),
+        "\N{EM DASH}" if data is None else f"{data:,.0f}",
+        f"{experiment.first.steps:,}",
         str(len(experiment.returns)),
         format_estimate(experiment.final),
         f"{optimum:.1f}".replace("-", "\N{MINUS SIGN}"),
@@ -443,6 +446,7 @@ def _finding(experiments: Sequence[Experiment]) -> str:
     """Say where the experiments of one environment ended."""
     optimum = plan(experiments[0].first.env_id).optimal_return
     parts = []
+    differ = len({experiment.first.steps for experiment in experiments}) > 1
     for experiment in experiments:
         if experiment.final:
             distance = optimum - experiment.final.iqm
@@ -450,6 +454,8 @@ def _finding(experiments: Sequence[Experiment]) -> str:
             parts.append(
                 f"{ALGORITHMS[experiment.first.algorithm]} ended at "
                 f"{format_estimate(experiment.final)}, {abs(distance):.1f} {side} the optimum"
+                + f", after {experiment.first.steps:,} steps"
+                * differ
             )
     return f"On {_maze(experiments[0])} {_listed(parts)}."
 
@@ -468,6 +474,10 @@ def _alpha_finding(
             f"the Q-values went from {format_estimate(first)} at {_ALPHA} = {labels[0]} to "
             f"{format_estimate(last)} at {_ALPHA} = {labels[-1]}"
         )
+        found = [(value.iqm, label) for value, label in zip(values, labels, strict=True) if value]
+        for extreme, word in ((min(found), "lowest"), (max(found), "highest")):
+            if extreme[1] not in {labels[0], labels[-1]}:
+                parts.append(f"they were {word}, {extreme[0]:.1f}, at {_ALPHA} = {extreme[1]}")
     ended = [(value.iqm, label) for value, label in zip(returns, labels, strict=True) if value]
     (best, best_at), (worst, worst_at) = max(ended), min(ended)
     parts.append(

@@ -52,6 +52,7 @@ SCALARS = (
     "goals_reached",
     "phase",
     "train_return",
+    "dataset_transitions",
 )
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 PLANNED_STEPS = {
@@ -186,7 +187,9 @@ class Experiment:
 
     @property
     def dataset_steps(self) -> float | None:
-        """Steps in the dataset, where its name or the experiment's tells them."""
+        """Steps in the dataset, where the log, its name or the experiment's tells them."""
+        if (logged := self.first.curves.get("dataset_transitions")) is not None:
+            return logged.last
         name = str(self.first.settings.get("dataset_name") or self.first.experiment)
         found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
         return float(found[1]) if found else None

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cs285.env_configs.loading import STEP_KEYS
-from cs285.report.questions import HANDOUT_STEPS, answer
+from cs285.report.questions import answer
 from cs285.report.runs import Collection, Experiment, Run
+
+HANDOUT_STEPS = 10_000
+"""Steps of exploration that the handout asks for."""
 
 QUESTIONS = {
     "q1": "3 Exploration",
