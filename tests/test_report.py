@@ -188,6 +188,8 @@ def test_run_is_left_out_with_its_reason(
     ((left_out, why),) = collection.left_out
     assert left_out == name
     assert reason in why
+    goes_on = f"run_hw5_offline.py --resume {folder} goes on with it"
+    assert (goes_on in why) == (spoil == "unfinished")
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n- b", b"a: [", b"\xff\xfe", b"[" * 5_000])

@@ -272,7 +272,10 @@ def _read_run(folder: Path, name: str) -> Run | LeftOut:
     if not run.stage:
         run = replace(run, stage="explore" if run.algorithm in {"random", "rnd"} else "offline")
     if reason := _reason_to_leave_out(run, told):
-        return LeftOut(name, "; ".join([reason, *notes]))
+        reasons = [reason, *notes]
+        if reason.startswith("stopped") and settings:
+            reasons.append(f"run_hw5_{run.stage}.py --resume {folder} goes on with it")
+        return LeftOut(name, "; ".join(reasons))
     try:
         summary = _Summary.model_validate_json((folder / "summary.json").read_bytes())
     except (OSError, ValidationError):
