@@ -27,7 +27,8 @@ CHARACTERS = 100
 """So many fit into a line of text; letters of one width take a sixth more space."""
 LETTER = 0.062
 """Width of a letter in a table, on average."""
-MAX_PLOT_HEIGHT = 6.6
+MAX_PLOT_HEIGHT = 5.7
+"""Leaves room for the caption and a table of eight rows."""
 
 
 def render(front: Front, sections: Sequence[Section], collection: Collection) -> bytes:
@@ -134,10 +135,11 @@ class _Document:
 
     def plot(self, plot: Plot) -> None:
         """Draw a plot across the page, below what is there."""
-        columns = min(2, plot.columns)
-        width, height = plot.size(columns)
-        scale = min(1.0, (WIDTH - 2 * MARGIN) / width) if plot.is_picture else 0.74
-        height = min(height * scale, MAX_PLOT_HEIGHT)
+        columns, scale = min(2, plot.columns), 0.74
+        if plot.is_picture:
+            columns = max((1, 2), key=lambda count: _picture_scale(plot, count))
+            scale = _picture_scale(plot, columns)
+        height = min(plot.size(columns)[1] * scale, MAX_PLOT_HEIGHT)
         page = self._sheet()
         ratios = [HEIGHT - self._y, height, self._y - height]
         side = 0.6 * MARGIN
@@ -180,3 +182,9 @@ class _Document:
             self.new_page()
         assert self._page is not None  # noqa: S101 - new_page has just made it
         return self._page
+
+
+def _picture_scale(plot: Plot, columns: int) -> float:
+    """Return by how much pictures must shrink to fit between the margins."""
+    width, height = plot.size(columns)
+    return min(1.0, (WIDTH - 2 * MARGIN) / width, MAX_PLOT_HEIGHT / height)
