@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -137,9 +139,7 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
         UserError: If a folder cannot be written to, or what it holds cannot be gone on with.
         StoppedError: Upon Ctrl-C or SIGTERM; says how to go on.
     """
-    first = programs[0].runs[0]
-    script = f"cs285/scripts/run_hw5_{first.info.stage}.py"
-    command = shlex.join(["python", script, "--resume", str(_folder(first))])
+    command = _command(programs[0].runs[0])
     with interruption.deferred_signals():
         try:
             if workers > 1:
@@ -150,6 +150,24 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
             raise StoppedError(error.signum, command) from None
         except UserError as error:
             raise UserError(f"{error} Once that is mended, this goes on: {command}") from error
+
+
+def _command(run: Run) -> str:
+    """Return the command that goes on with a run, as it is to be typed where this one was."""
+    python = Path(sys.executable)
+    script = Path(__file__).parents[1] / "scripts" / f"run_hw5_{run.info.stage}.py"
+    words = [
+        "python" if shutil.which("python") == str(python) else str(_from_here(python)),
+        str(_from_here(script)),
+        "--resume",
+        str(_folder(run)),
+    ]
+    return shlex.join(words)
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _train_in_workers(programs: Sequence[Program], options: Options, workers: int) -> list[str]:

@@ -226,7 +226,7 @@ def resume(stage: str, folder: Path, phases: Phases) -> None:
         raise UserError(f"--resume {folder}: it was trained on {sweep.device}, which is not there")
     programs = []
     for names in sweep.programs:
-        folders = [folder.parent / name for name in names]
+        folders = [sweep.options.data_dir / name for name in names]
         configs = [load_config(path / "config.yaml", stage) for path in folders]
         needs_data = stage != "explore" and not sweeps.is_begun(folders)
         runs = [
