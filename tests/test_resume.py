@@ -402,6 +402,7 @@ def test_what_is_finished_is_left_alone(stopped):
         (lambda folder: (folder / "sweep.json").unlink(), "cannot open"),
         (lambda folder: (folder / "sweep.json").write_text("[]"), "no record of runs"),
         (lambda folder: (folder / "sweep.json").write_text('{"first": "../x"}'), "plain name"),
+        (lambda folder: (folder / "sweep.json").write_text('{"first": "gone"}'), "cannot open"),
         (lambda folder: (folder / "checkpoint.pt").write_bytes(b"PK"), "cannot be used"),
         (lambda folder: save_checkpoint(folder / "checkpoint.pt", {}), "of another program"),
         (lambda folder: lower(folder / "config.yaml"), "of other settings"),
@@ -424,6 +425,50 @@ def test_a_folder_of_another_stage_names_its_script(stopped):
     lab, _ = stopped
     with pytest.raises(UserError, match=r"run_hw5_offline.py is for it"):
         lab.resume("explore")
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("data/run", "."),
+        ("data/run", "../run/"),
+        ("data/run/deeper", ".."),
+        (".", "data/run/"),
+        (".", "data/other/../run"),
+        (".", "latest"),
+        ("elsewhere", "../data/latest"),
+    ],
+)
+def test_a_run_folder_may_be_named_in_any_way_from_anywhere(labs, monkeypatch, place, named):
+    calm, lab = labs
+    monkeypatch.chdir(lab.root)
+    config = lab.config("explore", "random")
+    for each, more in ((calm, {}), (lab, {"stops": [30]})):
+        with mock.patch.object(Interrupted, "resume"):
+            each.run("explore", config, flags=["--seeds", "1", "2"], **more)
+    first, second = sorted((lab.root / "data").iterdir())
+    place, named = (text.replace("run", second.name) for text in (place, named))
+    for path in (second / "deeper", lab.root / "elsewhere", lab.root / "data" / "other"):
+        path.mkdir()
+    for path in (lab.root / "latest", lab.root / "data" / "latest"):
+        path.symlink_to(second)
+    monkeypatch.chdir(lab.root / place)
+    lab.resume("explore", Path(named))
+    for seed in (1, 2):
+        expected, found = (each.explored("explore_random", seed) for each in labs)
+        assert all((found[name] == expected[name]).all() for name in expected)
+    assert not (lab.root / place / "datasets").exists() or place == "."
+    assert not (first / "checkpoint.pt").exists()
+
+
+def test_a_moved_folder_that_left_a_link_goes_on(labs):
+    _, lab = labs
+    lab.stop(5, "offline", lab.config("offline", "dqn"), flags=["--seeds", "1", "2"])
+    folder = next((lab.root / "data").iterdir())
+    moved = folder.rename(lab.root / "moved")
+    folder.symlink_to(moved)
+    lab.resume("offline", folder)
+    assert (moved / "summary.json").exists()
 
 
 def test_two_processes_do_not_train_one_run(stopped, monkeypatch):

@@ -45,10 +45,9 @@ def undisturbed_generators(agents: Iterable[object]) -> Iterator[None]:
 
 def get_global_generators() -> dict[str, Any]:
     """Return the states of the generators that agents of any kind may draw from."""
-    kind, keys, *position = np.random.get_state()  # noqa: NPY002 - as above
     state = {
         "python": random.getstate(),
-        "numpy": (kind, np.asarray(keys).astype(np.int64), *position),
+        "numpy": pack_legacy(np.random.get_state()),  # noqa: NPY002 - as above
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch declares no types
@@ -59,11 +58,22 @@ def get_global_generators() -> dict[str, Any]:
 def set_global_generators(state: dict[str, Any]) -> None:
     """Restore what `get_global_generators` returned."""
     random.setstate(state["python"])
-    kind, keys, *position = state["numpy"]
-    np.random.set_state((kind, np.asarray(keys).astype(np.uint32), *position))  # noqa: NPY002 - as above
+    np.random.set_state(unpack_legacy(state["numpy"]))  # noqa: NPY002 - as above
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def pack_legacy(state: Any) -> tuple[Any, ...]:
+    """Turn the state of NumPy's legacy generator into one of types that PyTorch knows."""
+    kind, keys, *position = state
+    return (kind, np.asarray(keys).astype(np.int64), *position)
+
+
+def unpack_legacy(state: Sequence[Any]) -> tuple[Any, ...]:
+    """Undo `pack_legacy`."""
+    kind, keys, *position = state
+    return (kind, np.asarray(keys).astype(np.uint32), *position)
 
 
 class UniformStreams:
