@@ -520,7 +520,33 @@ def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
     with mock.patch.object(training, "make_agent", opaque):
         for lab, more in zip(labs, ({}, {"stops": [4]}), strict=True):
             lab.run("offline", lab.config("offline", "cql"), **more)
-    assert "Opaque.memory is a memoryview" in capsys.readouterr().out
+    assert "Opaque.memory is a memoryview. A stopped run starts over." in capsys.readouterr().out
+    calm, stormy = map(outcome, labs)
+    assert calm == stormy
+
+
+def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(labs, capsys):
+    make_agent = training.make_agent
+
+    def closing(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Closing", (type(agent),), {"update": update})
+        return agent
+
+    def update(agent, *batch):
+        if batch[-1] == 6:
+            agent.memory = memoryview(b"what it saw")
+        return super(type(agent), agent).update(*batch)
+
+    flags = ["--checkpoint_interval", 2]
+    with mock.patch.object(training, "make_agent", closing):
+        for lab, more in zip(labs, ({}, {"stops": [9]}), strict=True):
+            lab.run("offline", lab.config("offline", "cql"), flags=flags, **more)
+    assert labs[1].trainers[0].step == 12
+    said = capsys.readouterr().out
+    told = "no checkpoints from step 6 on: Closing.memory is a memoryview. A stopped run goes on"
+    assert said.count(told) == 3  # once each: calm, stopped, resumed
+    assert "goes on at step 4" in said
     calm, stormy = map(outcome, labs)
     assert calm == stormy
 
@@ -573,3 +599,35 @@ def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):
         Lab.run(lab, "explore", lab.config("explore", "rnd"))
     assert lab.trainers[0].step == 22  # the first look after the warm-up of 20 steps
     assert not list((lab.root / "datasets").glob("explore*"))
+
+
+def test_an_agent_that_logs_no_loss_is_judged_by_all_that_it_logs(labs):
+    _, lab = labs
+    make_agent = training.make_agent
+
+    def quiet(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Quiet", (type(agent),), {"update": update})
+        return agent
+
+    def update(agent, *batch):
+        metrics = super(type(agent), agent).update(*batch)
+        lost = batch[-1] >= 7 and agent.discount < 0.95
+        return {"q_values": torch.tensor(torch.inf) if lost else metrics["q_values"]}
+
+    configs = [
+        lab.config("offline", "dqn", name, discount=x) for name, x in (("a", 0.9), ("b", 0.99))
+    ]
+    with (
+        mock.patch.object(training, "make_agent", quiet),
+        pytest.raises(DivergenceError, match="diverged: a_sd1; all other runs are complete"),
+    ):
+        Lab.run(lab, "offline", *configs)
+    found = outcome(lab)
+    summary, scalars, _ = found["a", 1]
+    assert (summary["status"], summary["diverged_at_step"]) == ("diverged", 8)
+    last = summary["last_finite_metrics"]
+    assert last == {"step": 6, "q_values": pytest.approx(dict(scalars["q_values"])[6])}
+    assert found["b", 1][0]["status"] == "finished"
+    (path,) = (lab.root / "data").rglob("diverged.pt")
+    assert path.parent.name.startswith("hw5_offline_a")
