@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -146,6 +147,17 @@ def test_the_critic_that_acts_goes_on_acting(labs):
     calm.run("explore", config)
     stormy.run("explore", config, stops=[30, 40, 50])
     assert outcome(calm) == outcome(stormy)
+
+
+def test_rings_never_wrap_however_often_a_run_is_resumed(labs):
+    _, stormy = labs
+    for stage, algorithm, given in (("explore", "random", 0), ("finetune", "dqn", 80)):
+        config = stormy.config(stage, algorithm)
+        stormy.run(stage, config, stops=[25, 40, 50])
+        buffer = stormy.trainers[0].buffer
+        assert buffer.inserted.tolist() == [given + (60 if stage == "explore" else 55)]
+        assert buffer.inserted.max() <= buffer.capacity
+        shutil.rmtree(stormy.root / "data")
 
 
 def test_intervals_change_nothing_but_the_moments_of_checkpoints(labs):
