@@ -182,6 +182,24 @@ def test_ctrl_c_while_workers_start_is_one_sentence(lab, tmp_path):
     assert begun(lab)
 
 
+def test_ctrl_c_that_ends_who_reads_the_output_first_leaves_a_checkpoint(lab):
+    """As in `script 2>&1 | tee log`: the terminal sends it to both."""
+    config = lab.config("offline", "dqn", training_steps=2_000_000)
+    script = ROOT / "cs285" / "scripts" / "run_hw5_offline.py"
+    flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
+    process = subprocess.Popen(
+        [sys.executable, script, *flags],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    await_(lambda: is_training(lab))
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+
+
 def test_the_script_says_how_to_go_on_and_that_works(lab):
     config = lab.config("offline", "dqn", training_steps=2_000_000)
     command = [sys.executable, str(ROOT / "cs285" / "scripts" / "run_hw5_offline.py")]

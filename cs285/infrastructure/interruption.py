@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -9,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
@@ -54,7 +54,7 @@ def stop_workers() -> None:
     _Request.shared.value = _Request.shared.value or signal.SIGTERM
 
 
-@contextmanager
+@contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
     """Make Ctrl-C and SIGTERM requests to stop; a second Ctrl-C ends the process at once.
 
@@ -76,7 +76,8 @@ def deferred_signals() -> Iterator[None]:
             if pressed[-1] - pressed[0] > SAME_PRESS_S:
                 os._exit(128 + signum)
         if not _Request.shared.value:
-            os.write(2, POLITE)  # print could be interrupted in the middle of itself
+            with contextlib.suppress(OSError):  # Ctrl-C may have ended who reads it
+                os.write(2, POLITE)  # print could be interrupted in the middle of itself
         _Request.shared.value = _Request.shared.value or signum
 
     handled = [x for x in STOPPING if signal.getsignal(x) is not signal.SIG_IGN]
@@ -94,7 +95,7 @@ def shared_request() -> Any:
     return _Request.shared
 
 
-@contextmanager
+@contextlib.contextmanager
 def held_signals() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait; processes that are started meanwhile hold them likewise."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cs285.infrastructure import interruption, sweeps
+from cs285.infrastructure import console, interruption, sweeps
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint
 from cs285.infrastructure.errors import UserError
@@ -243,6 +243,7 @@ def _folder(run: Run) -> Path:
 
 
 def _start_worker(device: torch.device, request: object) -> None:
+    console.forgive()
     ptu.device = device
     torch.set_num_threads(1)
     interruption.start_worker(request)
