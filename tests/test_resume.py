@@ -400,12 +400,14 @@ def test_the_data_may_be_gone_once_there_is_a_checkpoint(stopped):
     assert (folder / "summary.json").exists()
 
 
-def test_what_is_finished_is_left_alone(stopped):
+def test_what_is_finished_is_left_alone(stopped, capsys):
     lab, folder = stopped
     lab.resume("offline")
+    assert "ended already" not in capsys.readouterr().out
     before = {path: path.read_bytes() for path in folder.iterdir()}
     lab.resume("offline")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert capsys.readouterr().out == "offline_cql_sd1: has ended already\n"
 
 
 @pytest.mark.parametrize(
@@ -595,6 +597,28 @@ def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
     (path,) = (lab.root / "data").rglob("diverged.pt")
     kept = load_checkpoint(path)
     assert (kept["step"], kept["updates"]) == (8, 8)
+
+
+@pytest.mark.parametrize("stop", [7, 9])
+def test_a_sweep_goes_on_before_and_after_a_run_of_it_diverged(labs, stop):
+    calm, stormy = labs
+    learn = training.Trainer._learn
+
+    def spoil(trainer, most):
+        if trainer.updates == 6:
+            trainer.learner.state["critic.net.1.weight"][1] = torch.nan
+        return learn(trainer, 1)
+
+    config, flags = calm.config("offline", "cql"), ["--seeds", "1", "2"]
+    with mock.patch.object(Trainer, "_learn", spoil):
+        with pytest.raises(DivergenceError, match="sd2"):
+            Lab.run(calm, "offline", config, flags=flags)
+        stormy.stop(stop, "offline", config, flags=flags)
+        for _ in range(2):  # the second time there is nothing left to do
+            with pytest.raises(DivergenceError, match="sd2"):
+                stormy.resume("offline")
+            found, expected = ({str(k): repr(v) for k, v in outcome(lab).items()} for lab in labs)
+            assert found == expected  # as text: NaN differs from itself
 
 
 def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):

@@ -204,6 +204,7 @@ def _train(program: Program, options: Options) -> list[str]:
         if path.exists():
             trainer = _resume(program, options, path)
         elif all((folder / "summary.json").exists() for folder in folders):
+            tqdm.write(f"{program.runs[0].info.name}: has ended already")
             return [run.info.name for run in program.runs if _status(_folder(run)) == "diverged"]
         else:
             for folder in folders:
@@ -222,7 +223,8 @@ def _resume(program: Program, options: Options, path: Path) -> Trainer:
     except Exception as error:
         # What is missing or misshapen shows in many ways.
         raise UserError(
-            f"The checkpoint {path} is of another program than config.yaml beside it ({error!r})."
+            f"The checkpoint {path} is of another program than config.yaml beside it and the code "
+            f"make now ({error!r}): undo what was changed, or delete it to start over."
         ) from error
     tqdm.write(f"{program.runs[0].info.name}: goes on at step {trainer.step:,}")
     return trainer
