@@ -223,6 +223,15 @@ def test_what_a_new_agent_could_not_take_back_is_told_when_it_is_written(change,
         agent_state.get_state(agent, born)
 
 
+def test_an_agent_with_slots_is_told_of():
+    class Slotted:
+        __slots__ = ("count",)
+
+    agent = Slotted()
+    with pytest.raises(TypeError):
+        agent_state.get_state(agent, agent_state.outline(agent))
+
+
 def test_a_masked_array_is_more_than_its_numbers():
     agent = Loose()
     agent.visits = np.ma.masked_array([1, 2], [False, True])

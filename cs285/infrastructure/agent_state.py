@@ -46,6 +46,8 @@ def outline(agent: object) -> Outline:
 
     Per module and attribute, as `get_state`.
     """
+    if not hasattr(agent, "__dict__"):
+        return {}  # it has slots, of which `get_state` knows nothing
     return {
         path: {name: kind for name, value in _attributes(owner) if (kind := _kind(value))}
         for path, owner in _owners(agent)
