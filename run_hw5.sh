@@ -43,17 +43,23 @@ failed=()
 # Programs run in numbered slots, at most $jobs at a time. pids[slot] is empty while a slot is free.
 pids=() names=() begun=()
 
+# Lets running programs write their checkpoints, and tells the commands that go on with them.
 stop_programs() {
-  local slot
+  local slot stopped=() commands
   for ((slot = 0; slot < jobs; slot++)); do
-    [[ -z ${pids[slot]:-} ]] || kill "${pids[slot]}" 2>/dev/null || true
+    [[ -n ${pids[slot]:-} ]] || continue
+    kill "${pids[slot]}" 2>/dev/null || true
+    stopped+=("$logs/${names[slot]}.log")
   done
   wait
+  ((${#stopped[@]})) || return 0
+  commands=$(sed -n 's/^Stopped\. To go on:/ /p' "${stopped[@]}")
+  [[ -z $commands ]] || printf 'In %s, this goes on with what was running:\n%s\n' "$PWD" "$commands" >&2
 }
 # Background programs ignore Ctrl-C, so it is passed on to them here.
 trap stop_programs EXIT
 trap 'exit 129' HUP
-trap 'echo "Stopped; each file ${logs:-data/logs/*}/*.log ends with the command that goes on." >&2; exit 130' INT
+trap 'echo "Stopping after this step." >&2; exit 130' INT
 trap 'exit 143' TERM
 
 # A second's wait; once a minute it shows the last line of every running program.

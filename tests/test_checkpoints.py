@@ -8,9 +8,59 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.infrastructure import agent_state
+from cs285.infrastructure import agent_state, checkpoints
 from cs285.infrastructure.checkpoints import load_checkpoint, save_checkpoint
 from cs285.infrastructure.errors import UserError
+
+ODD_ARRAYS = {
+    "negative strides": np.arange(6.0).reshape(2, 3)[::-1, ::-1],
+    "no axis": np.array(2.5),
+    "foreign bytes": np.arange(3, dtype=">i4"),
+    "unwritable": np.broadcast_to(np.float32(1.5), (2, 2)),
+    "small": np.arange(-2, 2, dtype=np.int8),
+    "half": np.array([0.1, np.inf], dtype=np.float16),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ARRAYS)
+def test_arrays_of_any_layout_come_back(tmp_path, name):
+    array = ODD_ARRAYS[name]
+    save_checkpoint(tmp_path / "a.pt", {"x": array})
+    found = load_checkpoint(tmp_path / "a.pt")["x"]
+    assert found.dtype == array.dtype.newbyteorder("=")
+    assert found.shape == array.shape
+    np.testing.assert_array_equal(found, array)
+
+
+def test_numbers_keep_their_types_and_long_lists_of_them_their_values(tmp_path):
+    state = {
+        "single": np.float32(0.1),
+        "flag": np.bool_(True),
+        "losses": [0.1, float("nan"), -0.0, float("inf")] * 100_000,
+        "counts": (2**62, -3) * 20,
+        "huge": [2**70] * 20,
+        "mixed": [1, 2.0] * 20,
+        "flags": [True, False] * 20,
+    }
+    save_checkpoint(tmp_path / "a.pt", state)
+    found = load_checkpoint(tmp_path / "a.pt")
+    for name, value in state.items():
+        assert repr(found[name]) == repr(value)  # NaN differs from itself
+
+
+def test_a_tensor_stands_for_one_list_only(tmp_path):
+    """A small file cannot ask for a long list many times."""
+    with mock.patch.object(
+        checkpoints.json, "dumps", return_value='[{"numbers": 0}, {"numbers": 0}]'
+    ):
+        save_checkpoint(tmp_path / "a.pt", {"x": [1.0] * 20})
+    with pytest.raises(UserError, match="cannot be used"):
+        load_checkpoint(tmp_path / "a.pt")
+    with mock.patch.object(
+        checkpoints.json, "dumps", return_value='{"mapping": [["x", {"numbers": 0}]]}'
+    ):
+        save_checkpoint(tmp_path / "a.pt", {"x": [1.0] * 20})
+    assert load_checkpoint(tmp_path / "a.pt") == {"x": [1.0] * 20}
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):
@@ -92,4 +142,98 @@ def test_what_a_checkpoint_would_cut_off_or_forget_is_told(shares):
     agent.net = torch.nn.Linear(2, 2)
     agent.own = list(agent.net.parameters()) if shares else Counting()
     with pytest.raises(TypeError, match="own"):
+        agent_state.get_state(agent)
+
+
+class Loose:
+    """What a student may write: no module, attributes of any kind."""
+
+    def __init__(self):
+        self.net = torch.nn.Linear(2, 2)
+        self.optimizer = torch.optim.Adam(self.net.parameters())
+        self.log_alpha = torch.zeros(1, requires_grad=True)
+        self.alpha_optimizer = torch.optim.Adam([self.log_alpha])
+        self.legacy = np.random.RandomState(1)
+        self.visits = np.zeros(3)[::-1]
+        self.mean = self.best = torch.zeros(2)
+        self.seen = torch.zeros(0, 2)
+        self.count = np.array(0.0)
+        self.limits = np.broadcast_to(np.zeros(1), (3,))
+        self.norm = None
+        self.first = torch.ones(1)
+
+    def learn(self):
+        loss = (self.net(torch.ones(2)).sum() + self.log_alpha.sum()).square()
+        for optimizer in (self.optimizer, self.alpha_optimizer):
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in (self.optimizer, self.alpha_optimizer):
+            optimizer.step()
+        self.seen = torch.cat([self.seen, torch.rand(1, 2)])
+        self.visits = self.visits + self.legacy.rand(3)
+        self.mean = self.mean + self.seen.mean(0)
+        self.count = self.count + 1
+        self.limits = self.visits.astype(np.float32)
+        self.norm = np.float32(1.1) * (self.norm or np.float32(1))
+        self.history = [*getattr(self, "history", []), loss.item()]
+        if hasattr(self, "first"):
+            del self.first
+
+
+def test_attributes_may_change_their_shape_and_kind_and_come_and_go(tmp_path):
+    torch.manual_seed(0)
+    calm, other = Loose(), Loose()
+    born = agent_state.outline(calm)
+    for _ in range(20):
+        calm.learn()
+    save_checkpoint(tmp_path / "a.pt", agent_state.get_state(calm, born))
+    agent_state.set_state(other, load_checkpoint(tmp_path / "a.pt"))
+    for agent in (calm, other):
+        torch.manual_seed(1)
+        agent.learn()
+    assert vars(other).keys() == vars(calm).keys()
+    assert not hasattr(other, "first")
+    for name, value in vars(calm).items():
+        if isinstance(value, torch.Tensor | np.ndarray):
+            assert (value.dtype, value.shape) == (vars(other)[name].dtype, vars(other)[name].shape)
+            np.testing.assert_array_equal(vars(other)[name].tolist(), value.tolist(), name)
+    assert other.net.weight.tolist() == calm.net.weight.tolist()
+    assert (other.history, type(other.norm)) == (calm.history, np.float32)
+    assert other.norm == calm.norm
+    assert other.log_alpha is other.alpha_optimizer.param_groups[0]["params"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda x: setattr(x, "critic", torch.nn.Linear(2, 1)), "critic"),
+        (lambda x: setattr(x, "norm", torch.optim.SGD(x.net.parameters())), "norm"),
+        (lambda x: setattr(x, "net", torch.nn.Linear(3, 2)), "net.weight"),
+        (lambda x: setattr(x, "log_alpha", torch.zeros(2, requires_grad=True)), "log_alpha"),
+        (lambda x: setattr(x, "learn", x.optimizer.step), "learn"),
+        (lambda x: delattr(x, "net"), "net"),
+    ],
+)
+def test_what_a_new_agent_could_not_take_back_is_told_when_it_is_written(change, told):
+    agent = Loose()
+    born = agent_state.outline(agent)
+    agent_state.get_state(agent, born)
+    change(agent)
+    with pytest.raises(TypeError, match=rf"Loose\.{told}.* is not what it was"):
+        agent_state.get_state(agent, born)
+
+
+def test_an_agent_with_slots_is_told_of():
+    class Slotted:
+        __slots__ = ("count",)
+
+    agent = Slotted()
+    with pytest.raises(TypeError):
+        agent_state.get_state(agent, agent_state.outline(agent))
+
+
+def test_a_masked_array_is_more_than_its_numbers():
+    agent = Loose()
+    agent.visits = np.ma.masked_array([1, 2], [False, True])
+    with pytest.raises(TypeError, match="visits is a MaskedArray"):
         agent_state.get_state(agent)

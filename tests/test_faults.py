@@ -4,6 +4,8 @@ import itertools
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -81,6 +83,27 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
     assert "There is no new checkpoint at step 40" in capsys.readouterr().out
     expected, found = (lab.explored("explore_rnd") for lab in labs)
     assert all((found[name] == expected[name]).all() for name in expected)
+
+
+def test_a_disk_that_is_too_full_for_the_log_ends_no_run():
+    code = "from cs285.infrastructure import console; console.forgive()\n"
+    with Path("/dev/full").open("wb") as full:
+        for forgives in (False, True):
+            done = subprocess.run(
+                [sys.executable, "-c", f"{code * forgives}print('progress', flush=True)"],
+                stdout=full,
+                stderr=full,
+                check=False,
+            )
+            assert (done.returncode == 0) == forgives
+
+
+def test_what_can_be_shown_is_shown_in_order(capfd):
+    code = "import sys; from cs285.infrastructure import console; print('a'); console.forgive()\n"
+    code += "print('b', 'ä' * 9, flush=True); print('c', file=sys.stderr); sys.stdout.isatty()"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert capfd.readouterr() == ("a\nb " + "\\xe4" * 9 + "\n", "c\n")
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -168,6 +170,39 @@ def test_failing_program_is_named_with_its_log_and_the_rest_runs(checkout: Path)
     assert (checkout / named[1]).read_text() == "threads: 1\nthis run has no data\n"
     assert "    this run has no data" in done.stdout
     assert calls(checkout)[-1].startswith("cs285/scripts/show_results.py")
+
+
+STOPPABLE = """#!/bin/sh
+[ "$1" = -c ] && exit 0
+trap 'echo "Stopped. To go on: python $1 --resume data/of_$$"; exit 143' TERM
+echo "$$" >> started.txt
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_names_those_that_go_on(
+    checkout: Path, signum: signal.Signals, status: int
+) -> None:
+    (checkout / ".venv/bin/python").write_text(STOPPABLE)
+    process = subprocess.Popen(
+        [checkout / "run_hw5.sh"],
+        env={"PATH": os.environ["PATH"], "JOBS": "2", "SKIP_INSTALL": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; shells cannot trap what is ignored
+    )
+    started = checkout / "started.txt"
+    while not (started.exists() and len(started.read_text().split()) == 2):
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, said = process.communicate()
+    assert process.returncode == status
+    told = re.findall(r"^  python (\S+) --resume data/of_(\d+)$", said, re.MULTILINE)
+    assert sorted(told) == sorted(
+        ("cs285/scripts/run_hw5_explore.py", pid) for pid in started.read_text().split()
+    )
 
 
 @pytest.mark.parametrize(

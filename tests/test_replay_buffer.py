@@ -212,3 +212,13 @@ def test_given_transitions_cannot_hide_the_task():
     *fields, _ = transitions(5)
     with pytest.raises(ValueError, match="hides its task"):
         buffer.fill(0, fields)
+
+
+def test_a_ring_that_has_overwritten_something_is_not_taken_for_a_shorter_one():
+    """Training never asks for it: its rings have room for all that will come."""
+    full = ReplayBuffer(1, 3, (2,))
+    for number in range(5):
+        insert(full, number)
+    for capacity in (3, 6):
+        with pytest.raises(ValueError, match="cannot hold"):
+            ReplayBuffer(1, capacity, (2,)).set_state(full.get_state())

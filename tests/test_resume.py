@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -146,6 +147,17 @@ def test_the_critic_that_acts_goes_on_acting(labs):
     calm.run("explore", config)
     stormy.run("explore", config, stops=[30, 40, 50])
     assert outcome(calm) == outcome(stormy)
+
+
+def test_rings_never_wrap_however_often_a_run_is_resumed(labs):
+    _, stormy = labs
+    for stage, algorithm, given in (("explore", "random", 0), ("finetune", "dqn", 80)):
+        config = stormy.config(stage, algorithm)
+        stormy.run(stage, config, stops=[25, 40, 50])
+        buffer = stormy.trainers[0].buffer
+        assert buffer.inserted.tolist() == [given + (60 if stage == "explore" else 55)]
+        assert buffer.inserted.max() <= buffer.capacity
+        shutil.rmtree(stormy.root / "data")
 
 
 def test_intervals_change_nothing_but_the_moments_of_checkpoints(labs):
@@ -388,12 +400,14 @@ def test_the_data_may_be_gone_once_there_is_a_checkpoint(stopped):
     assert (folder / "summary.json").exists()
 
 
-def test_what_is_finished_is_left_alone(stopped):
+def test_what_is_finished_is_left_alone(stopped, capsys):
     lab, folder = stopped
     lab.resume("offline")
+    assert "ended already" not in capsys.readouterr().out
     before = {path: path.read_bytes() for path in folder.iterdir()}
     lab.resume("offline")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert capsys.readouterr().out == "offline_cql_sd1: has ended already\n"
 
 
 @pytest.mark.parametrize(
@@ -402,6 +416,7 @@ def test_what_is_finished_is_left_alone(stopped):
         (lambda folder: (folder / "sweep.json").unlink(), "cannot open"),
         (lambda folder: (folder / "sweep.json").write_text("[]"), "no record of runs"),
         (lambda folder: (folder / "sweep.json").write_text('{"first": "../x"}'), "plain name"),
+        (lambda folder: (folder / "sweep.json").write_text('{"first": "gone"}'), "cannot open"),
         (lambda folder: (folder / "checkpoint.pt").write_bytes(b"PK"), "cannot be used"),
         (lambda folder: save_checkpoint(folder / "checkpoint.pt", {}), "of another program"),
         (lambda folder: lower(folder / "config.yaml"), "of other settings"),
@@ -424,6 +439,50 @@ def test_a_folder_of_another_stage_names_its_script(stopped):
     lab, _ = stopped
     with pytest.raises(UserError, match=r"run_hw5_offline.py is for it"):
         lab.resume("explore")
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("data/run", "."),
+        ("data/run", "../run/"),
+        ("data/run/deeper", ".."),
+        (".", "data/run/"),
+        (".", "data/other/../run"),
+        (".", "latest"),
+        ("elsewhere", "../data/latest"),
+    ],
+)
+def test_a_run_folder_may_be_named_in_any_way_from_anywhere(labs, monkeypatch, place, named):
+    calm, lab = labs
+    monkeypatch.chdir(lab.root)
+    config = lab.config("explore", "random")
+    for each, more in ((calm, {}), (lab, {"stops": [30]})):
+        with mock.patch.object(Interrupted, "resume"):
+            each.run("explore", config, flags=["--seeds", "1", "2"], **more)
+    first, second = sorted((lab.root / "data").iterdir())
+    place, named = (text.replace("run", second.name) for text in (place, named))
+    for path in (second / "deeper", lab.root / "elsewhere", lab.root / "data" / "other"):
+        path.mkdir()
+    for path in (lab.root / "latest", lab.root / "data" / "latest"):
+        path.symlink_to(second)
+    monkeypatch.chdir(lab.root / place)
+    lab.resume("explore", Path(named))
+    for seed in (1, 2):
+        expected, found = (each.explored("explore_random", seed) for each in labs)
+        assert all((found[name] == expected[name]).all() for name in expected)
+    assert not (lab.root / place / "datasets").exists() or place == "."
+    assert not (first / "checkpoint.pt").exists()
+
+
+def test_a_moved_folder_that_left_a_link_goes_on(labs):
+    _, lab = labs
+    lab.stop(5, "offline", lab.config("offline", "dqn"), flags=["--seeds", "1", "2"])
+    folder = next((lab.root / "data").iterdir())
+    moved = folder.rename(lab.root / "moved")
+    folder.symlink_to(moved)
+    lab.resume("offline", folder)
+    assert (moved / "summary.json").exists()
 
 
 def test_two_processes_do_not_train_one_run(stopped, monkeypatch):
@@ -475,7 +534,33 @@ def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
     with mock.patch.object(training, "make_agent", opaque):
         for lab, more in zip(labs, ({}, {"stops": [4]}), strict=True):
             lab.run("offline", lab.config("offline", "cql"), **more)
-    assert "Opaque.memory is a memoryview" in capsys.readouterr().out
+    assert "Opaque.memory is a memoryview. A stopped run starts over." in capsys.readouterr().out
+    calm, stormy = map(outcome, labs)
+    assert calm == stormy
+
+
+def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(labs, capsys):
+    make_agent = training.make_agent
+
+    def closing(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Closing", (type(agent),), {"update": update})
+        return agent
+
+    def update(agent, *batch):
+        if batch[-1] == 6:
+            agent.memory = memoryview(b"what it saw")
+        return super(type(agent), agent).update(*batch)
+
+    flags = ["--checkpoint_interval", 2]
+    with mock.patch.object(training, "make_agent", closing):
+        for lab, more in zip(labs, ({}, {"stops": [9]}), strict=True):
+            lab.run("offline", lab.config("offline", "cql"), flags=flags, **more)
+    assert labs[1].trainers[0].step == 12
+    said = capsys.readouterr().out
+    told = "no checkpoints from step 6 on: Closing.memory is a memoryview. A stopped run goes on"
+    assert said.count(told) == 3  # once each: calm, stopped, resumed
+    assert "goes on at step 4" in said
     calm, stormy = map(outcome, labs)
     assert calm == stormy
 
@@ -514,6 +599,28 @@ def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
     assert (kept["step"], kept["updates"]) == (8, 8)
 
 
+@pytest.mark.parametrize("stop", [7, 9])
+def test_a_sweep_goes_on_before_and_after_a_run_of_it_diverged(labs, stop):
+    calm, stormy = labs
+    learn = training.Trainer._learn
+
+    def spoil(trainer, most):
+        if trainer.updates == 6:
+            trainer.learner.state["critic.net.1.weight"][1] = torch.nan
+        return learn(trainer, 1)
+
+    config, flags = calm.config("offline", "cql"), ["--seeds", "1", "2"]
+    with mock.patch.object(Trainer, "_learn", spoil):
+        with pytest.raises(DivergenceError, match="sd2"):
+            Lab.run(calm, "offline", config, flags=flags)
+        stormy.stop(stop, "offline", config, flags=flags)
+        for _ in range(2):  # the second time there is nothing left to do
+            with pytest.raises(DivergenceError, match="sd2"):
+                stormy.resume("offline")
+            found, expected = ({str(k): repr(v) for k, v in outcome(lab).items()} for lab in labs)
+            assert found == expected  # as text: NaN differs from itself
+
+
 def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):
     _, lab = labs
     lab.trainers = []
@@ -528,3 +635,35 @@ def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):
         Lab.run(lab, "explore", lab.config("explore", "rnd"))
     assert lab.trainers[0].step == 22  # the first look after the warm-up of 20 steps
     assert not list((lab.root / "datasets").glob("explore*"))
+
+
+def test_an_agent_that_logs_no_loss_is_judged_by_all_that_it_logs(labs):
+    _, lab = labs
+    make_agent = training.make_agent
+
+    def quiet(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Quiet", (type(agent),), {"update": update})
+        return agent
+
+    def update(agent, *batch):
+        metrics = super(type(agent), agent).update(*batch)
+        lost = batch[-1] >= 7 and agent.discount < 0.95
+        return {"q_values": torch.tensor(torch.inf) if lost else metrics["q_values"]}
+
+    configs = [
+        lab.config("offline", "dqn", name, discount=x) for name, x in (("a", 0.9), ("b", 0.99))
+    ]
+    with (
+        mock.patch.object(training, "make_agent", quiet),
+        pytest.raises(DivergenceError, match="diverged: a_sd1; all other runs are complete"),
+    ):
+        Lab.run(lab, "offline", *configs)
+    found = outcome(lab)
+    summary, scalars, _ = found["a", 1]
+    assert (summary["status"], summary["diverged_at_step"]) == ("diverged", 8)
+    last = summary["last_finite_metrics"]
+    assert last == {"step": 6, "q_values": pytest.approx(dict(scalars["q_values"])[6])}
+    assert found["b", 1][0]["status"] == "finished"
+    (path,) = (lab.root / "data").rglob("diverged.pt")
+    assert path.parent.name.startswith("hw5_offline_a")

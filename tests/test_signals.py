@@ -77,6 +77,31 @@ def test_a_second_ctrl_c_stops_at_once(lab):
     assert not list((lab.root / "data").glob("*/checkpoint.pt"))
 
 
+def test_the_first_ctrl_c_is_polite_whatever_came_before_it(lab):
+    with slowly(2):
+        pid = start(lambda: lab.run("offline", lab.config("offline", "dqn")))
+        await_(lambda: is_training(lab))
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGINT)
+        assert end_of(pid) == 143
+    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+
+
+def test_ctrl_c_that_arrives_twice_was_pressed_once(monkeypatch):
+    now, ended = [0.0], []
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(interruption.os, "_exit", ended.append)
+    with deferred_signals():
+        for moment in (5.0, 5.01, 5.09):
+            now[0] = moment
+            signal.raise_signal(signal.SIGINT)
+        assert ended == []
+        now[0] = 5.3
+        signal.raise_signal(signal.SIGINT)
+        assert ended == [130]
+
+
 def test_a_signal_between_programs_begins_none(lab):
     configs = [lab.config("offline", name) for name in ("dqn", "cql")]
 
@@ -157,22 +182,45 @@ def test_ctrl_c_while_workers_start_is_one_sentence(lab, tmp_path):
     assert begun(lab)
 
 
+def test_ctrl_c_that_ends_who_reads_the_output_first_leaves_a_checkpoint(lab):
+    """As in `script 2>&1 | tee log`: the terminal sends it to both."""
+    config = lab.config("offline", "dqn", training_steps=2_000_000)
+    script = ROOT / "cs285" / "scripts" / "run_hw5_offline.py"
+    flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
+    process = subprocess.Popen(
+        [sys.executable, script, *flags],
+        cwd=lab.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    await_(lambda: is_training(lab))
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+
+
 def test_the_script_says_how_to_go_on_and_that_works(lab):
     config = lab.config("offline", "dqn", training_steps=2_000_000)
     command = [sys.executable, str(ROOT / "cs285" / "scripts" / "run_hw5_offline.py")]
     flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
-    process = subprocess.Popen([*command, *flags], cwd=lab.root, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *flags],
+        cwd=lab.root,
+        env=os.environ | {"PATH": "/usr/bin:/bin"},  # without the folder of this interpreter
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     await_(lambda: is_training(lab))
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
     (told,) = re.findall(r"^Stopped\. To go on: (.*)$", said, re.MULTILINE)
-    python, script, *resume = shlex.split(told)
-    assert (python, script) == ("python", "cs285/scripts/run_hw5_offline.py")
-    assert resume[0] == "--resume"
-    assert (lab.root / resume[1] / "checkpoint.pt").exists()
+    *program, flag, folder = shlex.split(told)
+    assert (program, flag) == (command, "--resume")  # this is not where the scripts are
+    assert (lab.root / folder / "checkpoint.pt").exists()
     refused = subprocess.run(
-        [*command, *resume, "--seed", "3"],
+        [*command, flag, folder, "--seed", "3"],
         cwd=lab.root,
         capture_output=True,
         text=True,

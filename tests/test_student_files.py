@@ -136,6 +136,14 @@ def test_six_student_files_go_through_all_three_scripts(drop_in, tmp_path):
     assert {"q_loss", "v_loss", "vs", "vs_adv", "actor_loss", "phase"} <= tags
 
 
+@pytest.mark.parametrize("mix", [("rnd",), ("dqn",), ("dqn", "rnd")], ids="+".join)
+def test_student_files_explore_with_a_second_critic(drop_in, tmp_path, mix):
+    drop_in(*mix)
+    steps = {"total_steps": 60, "learning_starts": 20, "num_exploration_steps": 40}
+    tags = train(tmp_path, "explore", "rnd", **steps)
+    assert {"eval_return", "rnd_loss", "critic_loss", "exploitation_critic_loss"} <= tags
+
+
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_students_update_and_ours_agree(drop_in, make_batch, name):
     """One update from the same weights on the same batch moves them to the same place."""

@@ -4,6 +4,7 @@ Runs are short and their networks small: what they learn does not matter here.
 """
 
 import json
+import random
 from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
@@ -461,3 +462,47 @@ def test_initial_weights_depend_on_the_seed_of_the_run_alone(tmp_path):
     assert torch.equal(weights(1), first)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(weights(2), first)
+
+
+def drawing(make_agent, seen):
+    """Makes agents that draw from everything there is for each action, and note what they drew."""
+
+    def get_action(agent, observation, epsilon=0.0):
+        del observation
+        drawn = (
+            float(torch.rand(())),
+            float(torch.rand((), generator=agent.generator)),
+            float(np.random.rand()),  # noqa: NPY002 - as students do
+            random.random(),
+        )
+        seen.append((epsilon, drawn))
+        return int(5 * sum(drawn)) % 5
+
+    def make(config):
+        agent = make_agent(config)
+        agent.__class__ = type("Drawing", (type(agent),), {"get_action": get_action})
+        return agent
+
+    return make
+
+
+def test_watching_an_agent_changes_nothing_in_what_it_does(lab, monkeypatch):
+    seen, data = [], []
+    monkeypatch.setattr(training, "make_agent", drawing(training.make_agent, seen))
+    config = lab.config("explore", "rnd", epsilon=0.5)
+    for interval in (4, 60):
+        lab.run("explore", config, flags=["-ei", interval])
+        data.append(lab.explored("explore_rnd"))
+    assert_same_arrays(*data)
+
+
+@pytest.mark.parametrize("stage", ["explore", "offline"])
+def test_each_evaluation_draws_numbers_of_its_own(lab, monkeypatch, stage):
+    lab.save_data()
+    seen = []
+    monkeypatch.setattr(training, "make_agent", drawing(training.make_agent, seen))
+    algorithm = {"explore": "rnd", "offline": "iql"}[stage]
+    lab.run(stage, lab.config(stage, algorithm, epsilon=0.5))
+    assert {epsilon for epsilon, _ in seen} == ({0.0, 0.5} if stage == "explore" else {0.0})
+    for numbers in zip(*(drawn for _, drawn in seen), strict=True):
+        assert len(set(numbers)) > 0.99 * len(numbers)  # PyTorch's have 24 bits

@@ -21,6 +21,7 @@ class AgentLoop:
 
     def __init__(self, agents: Sequence[Any]) -> None:
         self.agents = list(agents)
+        self._born = list(map(agent_state.outline, self.agents))
 
     def act(
         self, observations: np.ndarray, epsilon: np.ndarray, uniforms: np.ndarray
@@ -62,7 +63,7 @@ class AgentLoop:
 
     def get_state(self) -> dict[str, Any]:
         """See `Learner.get_state`."""
-        return {"agents": [agent_state.get_state(agent) for agent in self.agents]}
+        return {"agents": list(map(agent_state.get_state, self.agents, self._born))}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """See `Learner.set_state`."""

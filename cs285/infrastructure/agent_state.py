@@ -16,7 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import fill
+from cs285.infrastructure.random_streams import pack_legacy, unpack_legacy
+
+Outline = dict[str, dict[str, object]]
 
 KEEPERS: tuple[tuple[type, str, str], ...] = (
     (torch.optim.Optimizer, "state_dict", "load_state_dict"),
@@ -26,7 +30,7 @@ KEEPERS: tuple[tuple[type, str, str], ...] = (
 )
 """Types whose objects tell their state and take it back, and the methods that do so."""
 
-PLAIN = (type(None), bool, int, float, str, np.generic, np.ndarray, torch.Tensor)
+PLAIN = (type(None), bool, int, float, str, np.generic, torch.Tensor)
 STATELESS = (torch.device, torch.dtype, np.dtype)
 CODE = (
     type,
@@ -37,12 +41,31 @@ CODE = (
 )
 
 
-def get_state(agent: object) -> dict[str, dict[str, Any]]:
+def outline(agent: object) -> Outline:
+    """Return what of an agent `set_state` needs to find as it was: modules, what is trained, code.
+
+    Per module and attribute, as `get_state`.
+    """
+    if not hasattr(agent, "__dict__"):
+        return {}  # it has slots, of which `get_state` knows nothing
+    return {
+        path: {name: kind for name, value in _attributes(owner) if (kind := _kind(value))}
+        for path, owner in _owners(agent)
+    }
+
+
+def get_state(agent: object, born: Outline | None = None) -> dict[str, dict[str, Any]]:
     """Return what an agent and its modules hold, per module and attribute.
 
+    Args:
+        agent: The agent.
+        born: Its outline when it was made; for `set_state` it must have that still.
+
     Raises:
-        TypeError: If an attribute is of a kind that cannot be kept.
+        TypeError: If an attribute is of a kind that cannot be kept, or was replaced by one.
     """
+    if born is not None:
+        _compare(type(agent).__name__, born, outline(agent))
     return {
         path: {
             name: _told(value, f"{type(agent).__name__}.{path}{name}")
@@ -59,10 +82,20 @@ def set_state(agent: object, state: dict[str, dict[str, Any]]) -> None:
     Raises:
         ValueError, KeyError, TypeError: If it is of another agent.
     """
-    for path, owner in _owners(agent):
+    owners = dict(_owners(agent))
+    for path, owner in owners.items():
         own = dict(_attributes(owner))
+        for name in own.keys() - state[path].keys():
+            if not _is_fixed(own[name]):
+                delattr(owner, name)
         for name, value in state[path].items():
             _take_back(owner, name, own.get(name), value)
+    # What shares memory in a new agent may have been parted since.
+    for path, owner in owners.items():
+        for name, value in state[path].items():
+            current = getattr(owner, name)
+            if _is_array(current) and not (_is_trained(current) or _is_equal(current, value)):
+                setattr(owner, name, _like(current, value))
 
 
 def _owners(agent: object) -> Iterator[tuple[str, object]]:
@@ -84,7 +117,7 @@ def _attributes(owner: object) -> Iterator[tuple[str, Any]]:
         return
     yield from owner.named_parameters(recurse=False)
     yield from owner.named_buffers(recurse=False)
-    own_of_torch = vars(nn.Module())
+    own_of_torch = vars(nn.Module()).keys() - {"training"}
     yield from ((name, value) for name, value in vars(owner).items() if name not in own_of_torch)
 
 
@@ -93,7 +126,38 @@ def _is_fixed(value: Any) -> bool:
     return isinstance(value, (nn.Module, *STATELESS, *CODE))
 
 
+def _kind(value: Any) -> object:
+    """Return what must not change for a value to be filled in again, or None."""
+    if isinstance(value, CODE):
+        return getattr(value, "__qualname__", type(value))
+    if isinstance(value, STATELESS):
+        return value
+    if isinstance(value, (nn.Module, np.random.Generator, *(kind for kind, *_ in KEEPERS))):
+        return type(value)
+    if _is_trained(value):
+        return value.dtype, value.shape
+    return None
+
+
+def _compare(agent: str, born: Outline, now: Outline) -> None:
+    for path in born.keys() | now.keys():
+        before, after = born.get(path, {}), now.get(path, {})
+        for name in before.keys() | after.keys():
+            if before.get(name) != after.get(name):
+                raise TypeError(f"{agent}.{path}{name} is not what it was when the agent was made")
+        if (path in born) != (path in now):
+            raise TypeError(f"{agent}.{path[:-1]} is not what it was when the agent was made")
+
+
+def _is_trained(value: Any) -> bool:
+    """Tell whether optimisers and networks may know a tensor by its identity."""
+    is_leaf = isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
+    return is_leaf or isinstance(value, nn.Parameter)
+
+
 def _told(value: Any, what: str) -> Any:
+    if isinstance(value, np.random.RandomState):
+        return pack_legacy(value.get_state())
     for kind, tell, _ in KEEPERS:
         if isinstance(value, kind):
             return getattr(value, tell)()
@@ -110,7 +174,10 @@ def _is_plain(value: Any) -> bool:
     if type(value) is dict:
         return all(map(_is_plain, value.values()))
     # A parameter in a list is shared with a network, of which a copy would know nothing.
-    return isinstance(value, PLAIN) and not isinstance(value, nn.Parameter)
+    # An array of a class of its own, such as a masked one, is more than its numbers.
+    return (isinstance(value, PLAIN) or type(value) is np.ndarray) and not isinstance(
+        value, nn.Parameter
+    )
 
 
 def _take_back(owner: object, name: str, current: Any, value: Any) -> None:
@@ -118,12 +185,40 @@ def _take_back(owner: object, name: str, current: Any, value: Any) -> None:
         if isinstance(current, kind):
             getattr(current, take)(value)
             return
-    if isinstance(current, np.random.Generator):
+    if isinstance(current, np.random.RandomState):
+        current.set_state(unpack_legacy(value))
+    elif isinstance(current, np.random.Generator):
         current.bit_generator.state = value
-    elif isinstance(current, torch.Tensor):
+    elif _is_trained(current) or _fits(current, value):
+        # In place: optimisers and views may know it.
         with torch.no_grad():
             fill(current, value)
-    elif isinstance(current, np.ndarray):
-        fill(current, value)
     else:
-        setattr(owner, name, value)
+        setattr(owner, name, _like(current, value))
+
+
+def _fits(current: Any, value: Any) -> bool:
+    """Tell whether a value can be filled into what stands in its place."""
+    if not _is_array(value) or type(current) is not type(value):
+        return False
+    is_own = current.flags.writeable if isinstance(current, np.ndarray) else current.is_contiguous()
+    return bool(is_own and (current.shape, current.dtype) == (value.shape, value.dtype))
+
+
+def _like(current: Any, value: Any) -> Any:
+    """Return a value of a checkpoint as what it is to replace would hold it."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, torch.Tensor):
+        return value.to(current.device if isinstance(current, torch.Tensor) else ptu.device)
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (torch.Tensor, np.ndarray))
+
+
+def _is_equal(current: Any, value: Any) -> bool:
+    if isinstance(current, np.ndarray):
+        return np.array_equal(current, value)
+    return torch.equal(current.cpu(), value.cpu())

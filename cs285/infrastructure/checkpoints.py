@@ -12,6 +12,7 @@ import json
 import pickletools
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,13 +33,21 @@ MAX_LAYOUT_BYTES = MAX_TEXT + 500 * MAX_TENSORS
 MAX_OPCODES = 40 * MAX_TENSORS
 
 # Kind of value -> its mark. What JSON lacks is written as a mapping of one mark to a value.
-TENSOR, ARRAY, MAPPING, TUPLE = "tensor", "array", "mapping", "tuple"
+TENSOR, ARRAY, SCALAR, NUMBERS = "tensor", "array", "scalar", "numbers"
+MAPPING, TUPLE = "mapping", "tuple"
+
+SHORT_LIST = 16
+"""Longer lists of Python's own numbers are written as one tensor."""
 
 STORAGES = {
     "torch BoolStorage": torch.bool,
     "torch ByteStorage": torch.uint8,
+    "torch CharStorage": torch.int8,
+    "torch ShortStorage": torch.int16,
     "torch IntStorage": torch.int32,
     "torch LongStorage": torch.int64,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
     "torch FloatStorage": torch.float32,
     "torch DoubleStorage": torch.float64,
 }
@@ -84,7 +93,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         for tensor in tensors:
             if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
                 raise ValueError("a tensor is not what its bytes are")  # noqa: TRY301 - as above
-        state = _restore(json.loads(content["state"]), tensors)
+        if sum(tensor.nbytes for tensor in tensors) > path.stat().st_size:
+            raise ValueError("its tensors overlap")  # noqa: TRY301 - as above
+        state = _restore(json.loads(content["state"]), dict(enumerate(tensors)))
         if not isinstance(state, dict):
             raise TypeError("its state is no mapping")  # noqa: TRY301 - as above
     except OSError as error:
@@ -104,42 +115,72 @@ def fill(target: torch.Tensor | np.ndarray, source: Any) -> None:
     Raises:
         ValueError: If it is not.
     """
-    into = target if isinstance(target, torch.Tensor) else torch.from_numpy(target)
-    values = source if isinstance(source, torch.Tensor) else torch.from_numpy(source)
-    if (into.shape, into.dtype) != (values.shape, values.dtype):
-        raise ValueError(f"{values.dtype} of shape {tuple(values.shape)} fits nothing here")
-    into.copy_(values)
+    if (target.shape, target.dtype) != (source.shape, source.dtype):
+        raise ValueError(f"{source.dtype} of shape {tuple(source.shape)} fits nothing here")
+    target[...] = source
 
 
 def _flatten(value: Any, tensors: list[torch.Tensor]) -> Any:
     """Turn a value into JSON, with numbers of `tensors` in the place of tensors and arrays."""
-    if isinstance(value, np.ndarray):
-        return {ARRAY: _flatten(torch.from_numpy(np.ascontiguousarray(value)), tensors)[TENSOR]}
-    if isinstance(value, torch.Tensor) and value.dtype in STORAGES.values():
-        # A clone owns its bytes; a view would bring along all that it is a view of.
-        tensors.append(value.detach().cpu().clone(memory_format=torch.contiguous_format))
-        return {TENSOR: len(tensors) - 1}
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return _keep(value, tensors)
     if isinstance(value, dict):
         return {MAPPING: [[_flatten(x, tensors) for x in item] for item in value.items()]}
-    if isinstance(value, list | tuple):
-        items = [_flatten(item, tensors) for item in value]
-        return {TUPLE: items} if isinstance(value, tuple) else items
+    if isinstance(value, tuple):
+        return {TUPLE: _flatten(list(value), tensors)}
+    if isinstance(value, list):
+        if len(value) > SHORT_LIST and _are_numbers(value):
+            return {NUMBERS: _keep(np.array(value), tensors)[ARRAY]}
+        return [_flatten(item, tensors) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a {type(value).__name__} cannot be kept in a checkpoint")
 
 
-def _restore(value: Any, tensors: list[torch.Tensor]) -> Any:
-    """Undo `_flatten`."""
+def _keep(value: torch.Tensor | np.ndarray | np.generic, tensors: list[torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        mark, tensor = TENSOR, value.detach()
+    else:
+        mark = ARRAY if isinstance(value, np.ndarray) else SCALAR
+        # PyTorch takes neither foreign byte orders nor negative strides.
+        native = value.dtype.newbyteorder("=")
+        tensor = torch.from_numpy(np.array(value, dtype=native, order="C"))
+    if tensor.dtype not in STORAGES.values():
+        raise TypeError(f"a {type(value).__name__} of {value.dtype} cannot be kept in a checkpoint")
+    # A clone owns its bytes; a view would bring along all that it is a view of.
+    tensors.append(tensor.cpu().clone(memory_format=torch.contiguous_format))
+    return {mark: len(tensors) - 1}
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Tell whether all are floats, or all whole numbers of 64 bits."""
+    types = set(map(type, values))
+    return types == {float} or (types == {int} and all(-(2**63) <= x < 2**63 for x in values))
+
+
+def _numbers(tensor: torch.Tensor) -> Any:
+    if tensor.element_size() != 8:  # noqa: PLR2004 - bytes of what _are_numbers lets pass
+        raise ValueError("a list would take far more memory than its tensor")
+    return tensor.tolist()
+
+
+READERS: dict[str, Callable[[torch.Tensor], Any]] = {
+    TENSOR: lambda tensor: tensor,
+    ARRAY: lambda tensor: tensor.numpy(),
+    SCALAR: lambda tensor: tensor.numpy()[()],
+    NUMBERS: _numbers,
+}
+
+
+def _restore(value: Any, tensors: dict[int, torch.Tensor]) -> Any:
+    """Undo `_flatten`; each tensor stands in one place, or a small file could make long lists."""
     if isinstance(value, list):
         return [_restore(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     ((mark, content),) = value.items()
-    if mark in {TENSOR, ARRAY}:
-        return tensors[content] if mark == TENSOR else tensors[content].numpy()
+    if mark in READERS:
+        return READERS[mark](tensors.pop(content))
     items = _restore(content, tensors)
     return {MAPPING: dict, TUPLE: tuple}[mark](items)
 

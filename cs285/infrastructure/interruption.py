@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-POLITE = b"\nStopping after this step; Ctrl-C once more stops at once.\n"
+POLITE = b"\nStopping after this step; a second Ctrl-C stops at once.\n"
+SAME_PRESS_S = 0.1
+"""Ctrl-C that comes again within this time was pressed once: `timeout` sends it to its child and to
+the group of both, as other programs do that pass signals on."""
 
 
 class StoppedError(Exception):
@@ -50,10 +54,11 @@ def stop_workers() -> None:
     _Request.shared.value = _Request.shared.value or signal.SIGTERM
 
 
-@contextmanager
+@contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
     """Make Ctrl-C and SIGTERM requests to stop; a second Ctrl-C ends the process at once.
 
+    The first one never does, even after a SIGTERM: who stops a service may send both.
     Signals that whoever started this process ignores, as `nohup` and background jobs do, stay
     ignored.
     """
@@ -62,12 +67,17 @@ def deferred_signals() -> Iterator[None]:
         yield  # only the main thread may have handlers
         return
 
+    pressed: list[float] = []
+
     def ask(signum: int, frame: FrameType | None) -> None:
         del frame
-        if _Request.shared.value and signum == signal.SIGINT:
-            os._exit(128 + signum)
+        if signum == signal.SIGINT:
+            pressed.append(time.monotonic())
+            if pressed[-1] - pressed[0] > SAME_PRESS_S:
+                os._exit(128 + signum)
         if not _Request.shared.value:
-            os.write(2, POLITE)  # print could be interrupted in the middle of itself
+            with contextlib.suppress(OSError):  # Ctrl-C may have ended who reads it
+                os.write(2, POLITE)  # print could be interrupted in the middle of itself
         _Request.shared.value = _Request.shared.value or signum
 
     handled = [x for x in STOPPING if signal.getsignal(x) is not signal.SIG_IGN]
@@ -85,7 +95,7 @@ def shared_request() -> Any:
     return _Request.shared
 
 
-@contextmanager
+@contextlib.contextmanager
 def held_signals() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait; processes that are started meanwhile hold them likewise."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)

@@ -23,7 +23,7 @@ from cs285.infrastructure.datasets import (
 from cs285.infrastructure.files import prepare_folder
 from cs285.infrastructure.learner import Learner
 from cs285.infrastructure.objective import Tensors
-from cs285.infrastructure.random_streams import undisturbed_generators
+from cs285.infrastructure.random_streams import derive_seed, separate_generators
 from cs285.infrastructure.recording import RunRecorder
 from cs285.infrastructure.replay_buffer import ReplayBuffer
 from cs285.infrastructure.rollouts import Evaluation, evaluate
@@ -145,7 +145,8 @@ class ProgramRecorder:
         episodes = self.options.num_eval_trajectories
         if step == self.total_steps and not self.explores:
             episodes *= LAST_EVALUATION
-        with undisturbed_generators(self.learner.agents):
+        seeds = [derive_seed(seed, "evaluation", step) for seed in self.seeds]
+        with separate_generators(self.learner.agents, seeds):
             evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, step)
         for index, recorder in self.active():
             recorder.evaluation(evaluations[index], step)

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cs285.infrastructure import interruption, sweeps
+from cs285.infrastructure import console, interruption, sweeps
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint
 from cs285.infrastructure.errors import UserError
@@ -137,9 +139,7 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
         UserError: If a folder cannot be written to, or what it holds cannot be gone on with.
         StoppedError: Upon Ctrl-C or SIGTERM; says how to go on.
     """
-    first = programs[0].runs[0]
-    script = f"cs285/scripts/run_hw5_{first.info.stage}.py"
-    command = shlex.join(["python", script, "--resume", str(_folder(first))])
+    command = _command(programs[0].runs[0])
     with interruption.deferred_signals():
         try:
             if workers > 1:
@@ -150,6 +150,24 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
             raise StoppedError(error.signum, command) from None
         except UserError as error:
             raise UserError(f"{error} Once that is mended, this goes on: {command}") from error
+
+
+def _command(run: Run) -> str:
+    """Return the command that goes on with a run, as it is to be typed where this one was."""
+    python = Path(sys.executable)
+    script = Path(__file__).parents[1] / "scripts" / f"run_hw5_{run.info.stage}.py"
+    words = [
+        "python" if shutil.which("python") == str(python) else str(_from_here(python)),
+        str(_from_here(script)),
+        "--resume",
+        str(_folder(run)),
+    ]
+    return shlex.join(words)
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _train_in_workers(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
@@ -186,6 +204,7 @@ def _train(program: Program, options: Options) -> list[str]:
         if path.exists():
             trainer = _resume(program, options, path)
         elif all((folder / "summary.json").exists() for folder in folders):
+            tqdm.write(f"{program.runs[0].info.name}: has ended already")
             return [run.info.name for run in program.runs if _status(_folder(run)) == "diverged"]
         else:
             for folder in folders:
@@ -204,7 +223,8 @@ def _resume(program: Program, options: Options, path: Path) -> Trainer:
     except Exception as error:
         # What is missing or misshapen shows in many ways.
         raise UserError(
-            f"The checkpoint {path} is of another program than config.yaml beside it ({error!r})."
+            f"The checkpoint {path} is of another program than config.yaml beside it and the code "
+            f"make now ({error!r}): undo what was changed, or delete it to start over."
         ) from error
     tqdm.write(f"{program.runs[0].info.name}: goes on at step {trainer.step:,}")
     return trainer
@@ -225,6 +245,7 @@ def _folder(run: Run) -> Path:
 
 
 def _start_worker(device: torch.device, request: object) -> None:
+    console.forgive()
     ptu.device = device
     torch.set_num_threads(1)
     interruption.start_worker(request)

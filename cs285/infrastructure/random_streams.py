@@ -23,32 +23,41 @@ def derive_seed(seed: int, purpose: str, *parts: int) -> int:
 
 
 @contextmanager
-def undisturbed_generators(agents: Iterable[object]) -> Iterator[None]:
-    """Leave what agents draw from as it was: the global generators and a `generator` of their own.
+def separate_generators(agents: Iterable[object], seeds: Iterable[int]) -> Iterator[None]:
+    """Seed what agents draw from for a while: the global generators and a `generator` of their own.
 
-    Agents that act by themselves draw even when they are only watched.
+    Agents that act by themselves draw even when they are only watched. Training should not notice,
+    and where it draws nothing itself, each time they are watched should be another.
+
+    Args:
+        agents: S agents.
+        seeds: One for each; the first one's is that of the global generators.
     """
-    found = [getattr(agent, "generator", None) for agent in agents]
-    own = [generator for generator in found if isinstance(generator, torch.Generator)]
-    states = [generator.get_state() for generator in own]
+    agents, seeds = list(agents), list(seeds)
+    found = [(getattr(agent, "generator", None), k) for agent, k in zip(agents, seeds, strict=True)]
+    own = [(x, k) for x, k in found if isinstance(x, torch.Generator)]
+    states = [generator.get_state() for generator, _ in own]
     python_state = random.getstate()
     numpy_state = np.random.get_state()  # noqa: NPY002 - the generator that such agents draw from
     with torch.random.fork_rng(devices=[]):
         try:
+            for generator, k in [(torch.default_generator, seeds[0]), *own]:
+                generator.manual_seed(k)
+            random.seed(seeds[0])
+            np.random.seed(seeds[0])  # noqa: NPY002 - as above
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002 - as above
-            for generator, state in zip(own, states, strict=True):
+            for (generator, _), state in zip(own, states, strict=True):
                 generator.set_state(state)
 
 
 def get_global_generators() -> dict[str, Any]:
     """Return the states of the generators that agents of any kind may draw from."""
-    kind, keys, *position = np.random.get_state()  # noqa: NPY002 - as above
     state = {
         "python": random.getstate(),
-        "numpy": (kind, np.asarray(keys).astype(np.int64), *position),
+        "numpy": pack_legacy(np.random.get_state()),  # noqa: NPY002 - as above
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch declares no types
@@ -59,11 +68,22 @@ def get_global_generators() -> dict[str, Any]:
 def set_global_generators(state: dict[str, Any]) -> None:
     """Restore what `get_global_generators` returned."""
     random.setstate(state["python"])
-    kind, keys, *position = state["numpy"]
-    np.random.set_state((kind, np.asarray(keys).astype(np.uint32), *position))  # noqa: NPY002 - as above
+    np.random.set_state(unpack_legacy(state["numpy"]))  # noqa: NPY002 - as above
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def pack_legacy(state: Any) -> tuple[Any, ...]:
+    """Turn the state of NumPy's legacy generator into one of types that PyTorch knows."""
+    kind, keys, *position = state
+    return (kind, np.asarray(keys).astype(np.int64), *position)
+
+
+def unpack_legacy(state: Sequence[Any]) -> tuple[Any, ...]:
+    """Undo `pack_legacy`."""
+    kind, keys, *position = state
+    return (kind, np.asarray(keys).astype(np.uint32), *position)
 
 
 class UniformStreams:

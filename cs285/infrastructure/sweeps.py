@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,13 +40,15 @@ class Sweep(BaseModel):
 
 
 def write(sweep: Sweep, data_dir: Path) -> None:
-    """Write a sweep down in the folders of its runs.
+    """Write a sweep down in the folders of its runs, its other folders as seen from theirs.
 
     Raises:
         UserError: If they cannot be written to.
     """
     first, *others = [name for program in sweep.programs for name in program]
-    _write(data_dir / first, sweep.model_dump_json())
+    base = data_dir.resolve()
+    seen = _move(sweep, Path(), lambda path: Path(os.path.relpath(path.resolve(), base)))
+    _write(data_dir / first, seen.model_dump_json())
     for name in others:
         _write(data_dir / name, json.dumps({"first": first}))
 
@@ -54,7 +58,7 @@ def _write(folder: Path, text: str) -> None:
 
 
 def read(folder: Path) -> Sweep:
-    """Read the sweep that a run folder belongs to.
+    """Read the sweep that a run folder, or a link to one, belongs to; `data_dir` holds its runs.
 
     Raises:
         UserError: If the folder has no sound record.
@@ -63,9 +67,12 @@ def read(folder: Path) -> Sweep:
     try:
         values = json.loads(path.read_bytes())
         if isinstance(values, dict) and values.keys() == {"first"}:
-            path = folder.parent / check_name(values["first"], "folder") / RECORD
+            first = check_name(values["first"], "folder")
+            path = _home(folder, first) / first / RECORD
             values = json.loads(path.read_bytes())
         sweep = Sweep.model_validate(values)
+        if sweep.options.data_dir != Path():
+            raise ValueError  # noqa: TRY301 - one place reports all
     except OSError as error:
         raise UserError(
             f"--resume {folder}: cannot open {path}: {error.strerror}; it wants the folder of a "
@@ -74,11 +81,29 @@ def read(folder: Path) -> Sweep:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "damaged"
         raise UserError(f"--resume {folder}: {path} is no record of runs: {reason}") from error
-    for name in (name for program in sweep.programs for name in program):
+    names = [name for program in sweep.programs for name in program]
+    for name in names:
         check_name(name, f"the folder name in {path}")
-        if not (folder.parent / name).is_dir():
-            raise UserError(f"--resume {folder}: there is no folder {folder.parent / name}")
-    return sweep
+    home = _home(folder, names[0])
+    for name in names:
+        if not (home / name).is_dir():
+            raise UserError(f"--resume {folder}: there is no folder {home / name}")
+    base = home.resolve()
+    return _move(sweep, home, lambda path: Path(os.path.normpath(base / path)))
+
+
+def _home(folder: Path, name: str) -> Path:
+    """Return the folder in which a run folder stands, however it was named, beside `name`."""
+    ways = (folder, Path(os.path.abspath(folder)), folder.resolve())  # noqa: PTH100 - follows no links
+    return next((way.parent for way in ways if (way.parent / name).is_dir()), folder.parent)
+
+
+def _move(sweep: Sweep, data_dir: Path, move: Callable[[Path], Path]) -> Sweep:
+    """Return a sweep with its runs in `data_dir` and its other folders moved."""
+    options = sweep.options
+    dataset_dir, picture_dir = map(move, (options.dataset_dir, options.picture_dir))
+    moved = replace(options, data_dir=data_dir, dataset_dir=dataset_dir, picture_dir=picture_dir)
+    return sweep.model_copy(update={"options": moved})
 
 
 def clear(folder: Path, patterns: Iterable[str]) -> None:

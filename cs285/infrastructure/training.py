@@ -309,7 +309,11 @@ class Trainer:
             tqdm.write(f"{error} There is no new checkpoint at step {self.step:,}.")
         except TypeError as error:
             if self._is_resumable:
-                tqdm.write(f"There are no checkpoints: {error}. A stopped run starts over.")
+                then = "goes on at the last one" if self.checkpoint_path.exists() else "starts over"
+                tqdm.write(
+                    f"There are no checkpoints from step {self.step:,} on: {error}. "
+                    f"A stopped run {then}."
+                )
             self._is_resumable = False
         seconds = time.monotonic() - started
         wait = max(CHECKPOINT_SECONDS, CHECKPOINT_RATIO * seconds)

@@ -15,8 +15,8 @@ import torch
 
 from cs285.env_configs import BaseConfig, load_config, load_sweep
 from cs285.env_configs.loading import STEP_KEYS
+from cs285.infrastructure import console, sweeps
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure import sweeps
 from cs285.infrastructure.compiling import CHOICES
 from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
 from cs285.infrastructure.errors import DivergenceError, UserError
@@ -46,6 +46,7 @@ def main(stage: str, description: str, phases: Phases) -> NoReturn:
         description: What `--help` says.
         phases: What a run of this script goes through, given its config.
     """
+    console.forgive()
     parser = make_parser(stage, description)
     arguments = parser.parse_args()
     try:
@@ -226,7 +227,7 @@ def resume(stage: str, folder: Path, phases: Phases) -> None:
         raise UserError(f"--resume {folder}: it was trained on {sweep.device}, which is not there")
     programs = []
     for names in sweep.programs:
-        folders = [folder.parent / name for name in names]
+        folders = [sweep.options.data_dir / name for name in names]
         configs = [load_config(path / "config.yaml", stage) for path in folders]
         needs_data = stage != "explore" and not sweeps.is_begun(folders)
         runs = [
