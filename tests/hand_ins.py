@@ -93,6 +93,8 @@ class Simulated:
 
     def _simulate(self):
         interval = max(1, self.steps // (20 if self.steps > 10_000 else 4))
+        if self.ours and self.stage != "explore":
+            self.log(1, dataset_transitions=self.extra.get("size", 10_000))
         for step in range(interval, self.steps + 1, interval):
             self.log(step, **dict.fromkeys(LOSSES[self.algorithm], 1.5))
             # Nothing succeeds at first.

@@ -511,6 +511,15 @@ def test_a_run_may_pause_for_a_night(request, name):
     assert lost(graded(hand_in)) == {}
 
 
+def test_data_of_another_size_than_the_name_tells_are_not_what_is_asked_for(ours):
+    folder = run_folder(ours, "medium_cql_rnd20000")
+    edit_log(folder, set_values("dataset_transitions", lambda _: 2_000))
+    message = lost(graded(ours))
+    assert [text for item, text in message.items() if "20,000 steps of data" in item] == [
+        "there is no such run"
+    ]
+
+
 NOTES = {
     "final return": ("summary.json", "final_return", -21.0, "final_return is -21 in summary.json"),
     "best return": ("summary.json", "best_return", -1.0, "best_return is -1 in summary.json"),

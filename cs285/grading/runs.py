@@ -142,6 +142,8 @@ class Run:
         if self.stage == "explore":
             # Without a config the last entry tells, which comes up to an episode before the end.
             return self.planned_steps or round(self.log.last_step, -3)
+        if (logged := self.log.series.get("dataset_transitions")) is not None:
+            return int(logged.last)
         named = (self.config and self.config.dataset_name) or self.told.experiment
         found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", named)
         return int(found[1]) if found else HANDOUT_DATASET_STEPS

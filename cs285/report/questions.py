@@ -282,7 +282,8 @@ def _dataset_size(collection: Collection) -> Section:
     findings, members = [], []
     explored = collection.select("explore", "rnd")
     for env_id, experiments in by_environment(collection.select("offline", "cql")).items():
-        sweep = largest_sweep(experiments, "dataset_name", lambda one: one.dataset_steps)
+        sized = [one for one in experiments if one.first.named_size is not None]
+        sweep = largest_sweep(sized, "dataset_name", lambda one: one.dataset_steps)
         if not sweep:
             continue
         maze = MAZES[env_id].name.capitalize()

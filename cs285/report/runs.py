@@ -115,6 +115,13 @@ class Run:
             return int(phase.steps[phase.values > 0][0])
         return None if episodes is None else int(episodes.steps[0])
 
+    @property
+    def named_size(self) -> float | None:
+        """Steps in a dataset that is named after them, as those of 4.3 are."""
+        name = str(self.settings.get("dataset_name") or self.experiment)
+        found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
+        return float(found[1]) if found else None
+
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
@@ -187,12 +194,9 @@ class Experiment:
 
     @property
     def dataset_steps(self) -> float | None:
-        """Steps in the dataset, where the log, its name or the experiment's tells them."""
-        if (logged := self.first.curves.get("dataset_transitions")) is not None:
-            return logged.last
-        name = str(self.first.settings.get("dataset_name") or self.first.experiment)
-        found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
-        return float(found[1]) if found else None
+        """Steps in the dataset, where the log or else a name tells them."""
+        logged = self.first.curves.get("dataset_transitions")
+        return self.first.named_size if logged is None else logged.last
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cs285.env_configs.loading import STEP_KEYS
 from cs285.report.questions import answer
-from cs285.report.runs import Collection, Experiment, Run
+from cs285.report.runs import Collection, Run
 
 HANDOUT_STEPS = 10_000
 """Steps of exploration that the handout asks for."""
@@ -102,7 +102,7 @@ def question_of(run: Run) -> str:
         return "q5"
     if run.algorithm in {"awac", "iql"}:
         return "q3"
-    if Experiment(run.experiment, (run,)).dataset_steps is not None:
+    if run.named_size is not None:
         return "q4"
     return "q1" if run.stage == "explore" else "q2"
 
