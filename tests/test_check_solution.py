@@ -86,6 +86,12 @@ def test_a_right_solution_in_another_style_is_not_flagged(check, variant):
     assert any(variant.says in f.text for f in findings), said(findings)
 
 
+def test_what_an_optimiser_of_ones_own_does_is_no_mistake(check):
+    """Its steps cannot be read, so nothing is said about methods, nor about right acting."""
+    own = student("awac").replace("make_actor_optimizer(self", "torch.optim.Adam(self")
+    assert [f.verdict for f in check("awac", own)] == [UNJUDGED]
+
+
 # Parents
 
 
