@@ -312,6 +312,13 @@ def test_a_member_whose_size_is_a_lie_is_refused(tmp_path):
         read_solution(path)
 
 
+def test_names_may_have_the_separators_of_another_system(tmp_path):
+    with zipfile.ZipFile(tmp_path / "hand_in.zip", "w") as archive:
+        archive.writestr("hw5\\cs285\\agents\\dqn_agent.py", student("dqn"))
+        archive.writestr("hw5\\data\\", "")
+    assert read_solution(tmp_path / "hand_in.zip").files == {"dqn_agent.py": student("dqn")}
+
+
 def test_links_in_a_folder_are_not_followed(tmp_path):
     (tmp_path / "dqn_agent.py").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "cql_agent.py")
