@@ -303,6 +303,23 @@ def test_coverage_is_that_of_the_dataset(tmp_path):
     assert f"coverage {coverage:.0%} (the dataset), asked for 90%" in item.message
 
 
+def test_dataset_is_that_of_the_run_that_wrote_it(tmp_path):
+    """Not of one that stopped early, nor of a shorter one that ran later, elsewhere."""
+    folder, _, coverage, goals = explored(tmp_path / "submit")
+    edit_log(folder, set_values("coverage", lambda _: coverage))
+    edit_log(folder, set_values("goals_reached", lambda _: goals))
+    (folder / "summary.json").unlink()
+    stopped, _ = (
+        Simulated("explore", "rnd", "easy", steps=steps, start=START + later).write(folder.parent)
+        for steps, later in ((400, 1_000), (200, 2_000))
+    )
+    edit_log(stopped, lambda event: event.step <= 200)
+    (stopped / "summary.json").unlink()
+    result = graded(tmp_path / "submit", exploration_rubric(tmp_path))
+    assert "3 of 3 runs fit" in logs_item(result).message
+    assert f"coverage {coverage:.0%} (the dataset)" in result.items[-1].message
+
+
 def test_dataset_of_other_coverage_than_logged_does_not_fit(tmp_path):
     _, _, coverage, _ = explored(tmp_path / "submit")
     item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))
