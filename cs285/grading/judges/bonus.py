@@ -219,8 +219,10 @@ def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float
     if bonus.std() < 1e-3 * (1 + abs(bonus.mean())):
         return "", 0.0
     ends = [np.abs(bonus - end) < 1e-3 for end in (bonus.min(), bonus.max())]  # noqa: PLR2004
-    inside = ~np.any([end for end in ends if end.sum() > 1] or [False], axis=0)
-    for rows, clipped in ((np.ones(len(bonus), bool), ""), (inside, "clipped ")):
+    # A value at an end is clipped if others share it, and may be if not.
+    shared = np.any([end for end in ends if end.sum() > 1] or [np.zeros_like(ends[0])], axis=0)
+    tries = ((np.ones(len(bonus), bool), ""), (~shared, "clipped "), (~np.any(ends, 0), "clipped "))
+    for rows, clipped in tries:
         if rows.sum() < 3:  # noqa: PLR2004 - two numbers are fitted
             continue
         slope, offset = np.polyfit(error[rows], bonus[rows], 1)
