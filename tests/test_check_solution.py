@@ -86,6 +86,12 @@ def test_a_right_solution_in_another_style_is_not_flagged(check, variant):
     assert any(variant.says in f.text for f in findings), said(findings)
 
 
+def test_what_an_optimiser_of_ones_own_does_is_no_mistake(check):
+    """Its steps cannot be read, so nothing is said about methods, nor about right acting."""
+    own = student("awac").replace("make_actor_optimizer(self", "torch.optim.Adam(self")
+    assert [f.verdict for f in check("awac", own)] == [UNJUDGED]
+
+
 # Parents
 
 
@@ -304,6 +310,13 @@ def test_a_member_whose_size_is_a_lie_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UnsafeHandInError):
         read_solution(path)
+
+
+def test_names_may_have_the_separators_of_another_system(tmp_path):
+    with zipfile.ZipFile(tmp_path / "hand_in.zip", "w") as archive:
+        archive.writestr("hw5\\cs285\\agents\\dqn_agent.py", student("dqn"))
+        archive.writestr("hw5\\data\\", "")
+    assert read_solution(tmp_path / "hand_in.zip").files == {"dqn_agent.py": student("dqn")}
 
 
 def test_links_in_a_folder_are_not_followed(tmp_path):

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import struct
+import subprocess
 import sys
 import zipfile
 from datetime import datetime, timedelta
@@ -20,7 +22,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
-from cs285.grading import code_check, runs, unpacking
+from cs285.grading import code_check, plausibility, runs, unpacking
 from cs285.grading.hand_in import grade_path
 from cs285.grading.logs import read_log
 from cs285.infrastructure.datasets import Dataset, make_manifest, save_dataset
@@ -301,6 +303,23 @@ def test_coverage_is_that_of_the_dataset(tmp_path):
     assert f"coverage {coverage:.0%} (the dataset), asked for 90%" in item.message
 
 
+def test_dataset_is_that_of_the_run_that_wrote_it(tmp_path):
+    """Not of one that stopped early, nor of a shorter one that ran later, elsewhere."""
+    folder, _, coverage, goals = explored(tmp_path / "submit")
+    edit_log(folder, set_values("coverage", lambda _: coverage))
+    edit_log(folder, set_values("goals_reached", lambda _: goals))
+    (folder / "summary.json").unlink()
+    stopped, _ = (
+        Simulated("explore", "rnd", "easy", steps=steps, start=START + later).write(folder.parent)
+        for steps, later in ((400, 1_000), (200, 2_000))
+    )
+    edit_log(stopped, lambda event: event.step <= 200)
+    (stopped / "summary.json").unlink()
+    result = graded(tmp_path / "submit", exploration_rubric(tmp_path))
+    assert "3 of 3 runs fit" in logs_item(result).message
+    assert f"coverage {coverage:.0%} (the dataset)" in result.items[-1].message
+
+
 def test_dataset_of_other_coverage_than_logged_does_not_fit(tmp_path):
     _, _, coverage, _ = explored(tmp_path / "submit")
     item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))
@@ -462,6 +481,10 @@ def earlier(event):
         event.wall_time -= 4_000
 
 
+def back_and_forth(event):
+    event.wall_time -= 4_000 * (event.step // 10_000 % 2)
+
+
 def drop_evaluation(event):
     return event.step != 50_000 or "eval_return" not in str(event)
 
@@ -479,7 +502,7 @@ EDITS = {
     "long": (set_values("eval_ep_len", lambda _: 500), "from 1 to 150 steps"),
     "not a number": (set_values("eval_return", lambda _: float("nan")), "does not fit"),
     "optimum": (consistent(-12), "is expected to return -20.7"),
-    "clock": (earlier, "goes back by"),
+    "clock": (back_and_forth, "goes back 5 times, by 3,995 s"),
     "speed": (at_once, "100,000 steps of training were logged within 0.00 s"),
     "gap": (drop_evaluation, "such as that at step 50,000"),
 }
@@ -496,6 +519,32 @@ def test_edited_log_does_not_fit(public, edit):
     result = graded(public)
     assert any(item.startswith("q2") for item in lost(result)), edit
     assert says in "\n".join(lost(result).values())
+
+
+@pytest.mark.parametrize("name", ["ours", "public"])
+def test_a_clock_may_be_set_right_during_a_run(request, name):
+    hand_in = request.getfixturevalue(name)
+    edit_log(run_folder(hand_in, "finetune"), earlier)
+    result = graded(hand_in)
+    assert not lost(result)
+    assert "its clock goes back once, by 4,000 s" in logs_item(result).message
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends", "is_whole"),
+    [
+        ([700, 1185, 1400, 2100, 2370], (1185, 2370), True),  # two phases, evaluated every 700
+        ([600, 700, 1200, 1400, 1800, 2000], (0, 2000), True),  # pictures every 600 as well
+        ([700, 1000, 1400, 2000, 2100, 2800, 3000], (1000, 3000), True),
+        ([1000, 2000, 3000, 5000, 6000], (0, 6000), False),
+        ([2000, 3000, 4000, 5000, 6000], (0, 6000), False),
+        ([0, 1, 10**9], (0, 10**9), False),
+    ],
+)
+def test_evaluations_come_at_their_interval_with_pictures_and_at_the_end_of_a_phase(
+    steps, ends, is_whole
+):
+    assert plausibility._is_union_of_grids(np.array(steps), ends) is is_whole
 
 
 @pytest.mark.parametrize("name", ["ours", "public"])
@@ -841,6 +890,40 @@ def test_checking_code_comes_to_an_end(tmp_path):
     assert [verdict.file for verdict in verdicts] == list(code_check.AGENT_FILES)
     assert all(verdict.share == 0 for verdict in verdicts)
     assert "took longer than 1 s" in verdicts[2].verdict
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "processor_time", "states", "counts"),
+    [(1.0, 1.0, "SR", 1.0), (1.0, 0.1, "SR", 0.1), (1.0, 0.0, "SD", 0.0), (1.0, 0.1, "SS", 1.0)],
+    ids=["alone", "on a busy machine", "on a slow disk", "asleep"],
+)
+def test_waiting_for_a_processor_costs_no_time(elapsed, processor_time, states, counts):
+    assert code_check.charged(elapsed, processor_time, states) == counts
+
+
+BUSY_TWINS = """
+import os, time
+os.fork()
+while time.process_time() < 0.3:
+    pass
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_time_of_a_process_is_that_of_its_children_too():
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY_TWINS], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        for _ in range(2):
+            process.stdout.readline()
+        states, processor_time = code_check.family_of(process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert len(states) == 2
+    assert 0.5 < processor_time < 5
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class Call:
     method: str
     values: Sequence[Any] = ()
     kind: str = "call"
-    """`call`; `loss`, which differentiates what comes back; `leaves`, by its inputs; `actions`."""
+    """`call`; `advantage`, which passes the actor's distribution, too, where the method takes it;
+    `loss`, which differentiates what comes back; `leaves`, by its inputs; `actions`."""
     epsilon: float = 0.0
     repeats: int = 1
 
@@ -99,6 +100,8 @@ class Bench:
         self.trials: list[tuple[dict[str, Any], int, list[Call]]] = []
         self.seen: dict[tuple[int, int], Seen] = {}
         self.initial: list[Weights] = []
+        self.optimisers: set[str] = set()
+        """Kinds of networks for which an optimiser was asked, whatever it was given."""
         self.import_error: dict[str, Any] | None = None
         self.end = ""
 
@@ -139,6 +142,7 @@ class Bench:
             elif stage == "construct":
                 initial = decode_weights(record["weights"])
                 self.initial.append(initial)
+                self.optimisers = set(map(str, record["optimisers"]))
                 starts[trial] = {
                     role: [
                         self.weights[role][k] if k < len(self.weights[role]) else member

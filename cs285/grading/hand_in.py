@@ -187,6 +187,12 @@ def _logs(
     """Say what does not fit and what could not be read; only the former and damage cost points."""
     lines = [f"{run.name} does not fit: {fact}" for run in runs for fact in misfits[run]]
     lines += [f"{run.name}: {problem}" for run in runs for problem in run.unreadable]
+    lines += [
+        f"{run.name}: its clock goes back once, by {run.log.setbacks[0]:,.0f} s, as one does that "
+        "is set right; this costs nothing"
+        for run in runs
+        if len(run.log.setbacks) == 1
+    ]
     sound = sum(not misfits[run] and not run.unreadable for run in runs)
     said = [f"{sound} of {len(runs)} runs fit what their folders say", *lines, *problems]
     return _item("Logs", sound / len(runs) if runs else 0.0, points, said)

@@ -26,6 +26,13 @@ CORRECT, VARIANT, WRONG, CRASHES, UNSOLVED, MISSING, UNJUDGED = (
 BAD = (WRONG, CRASHES, UNSOLVED, MISSING)
 
 PERIOD = 7
+OPTIMISERS = {
+    "critic": "make_optimizer",
+    "actor": "make_actor_optimizer",
+    "value": "make_value_critic_optimizer",
+    "rnd": "make_rnd_network_optimizer",
+}
+"""Kind of network to what makes its optimiser."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,22 @@ class Judge:
     def judge(self) -> None:
         """Run the class and add the findings."""
         raise NotImplementedError
+
+    def run(self) -> bool:
+        """Run the bench; return False, and say why, if a network is not trained as it should."""
+        self.bench.run()
+        if not self.bench.initial:
+            return True  # what was raised is reported by the methods
+        roles = self.bench.initial[0]
+        for kind, maker in OPTIMISERS.items():
+            if f"{kind}/target" in roles and f"{kind}/online" not in roles:
+                if kind in self.bench.optimisers:
+                    text = f"{maker} is not given the parameters of the {kind}: it is never trained"
+                    self.wrong("__init__", text)
+                else:
+                    text = f"the {kind} has no optimiser of {maker}, so its steps cannot be read"
+                    self.say("", UNJUDGED, text)
+        return not self.findings
 
     # Small helpers
 

@@ -22,6 +22,8 @@ from cs285.infrastructure.records import RECORD_OVERHEAD, DamagedRecordError, re
 
 MAX_TAGS = 200
 MAX_STEP = 10**9
+SETBACK = 120.0
+"""Seconds by which a clock must go back to be noticed; threads log a little out of order."""
 _FINGERPRINTED = 1_000
 """Events that tell two logs apart."""
 
@@ -37,8 +39,8 @@ class RunLog:
     """Time of the first event, in seconds since 1970."""
     ends: float = 0.0
     """Time of the last event."""
-    setback: float = 0.0
-    """Seconds by which the clock goes back within a file, at most."""
+    setbacks: tuple[float, ...] = ()
+    """Seconds by which the clock goes back within a file, each time."""
     named_times: tuple[tuple[int, float], ...] = ()
     """The time in each file's name and that of its first event."""
     fingerprint: bytes = b""
@@ -71,7 +73,7 @@ class _Reader:
         self.values: dict[str, array[float]] = {}
         self.pictures: set[str] = set()
         self.begins, self.ends = math.inf, -math.inf
-        self.setback = 0.0
+        self.setbacks: list[float] = []
         self.named_times: list[tuple[int, float]] = []
         self.hash = hashlib.blake2b(digest_size=16)
         self.hashed = 0
@@ -84,7 +86,7 @@ class _Reader:
         )
 
         consumed = 0
-        latest = -math.inf
+        latest = previous = -math.inf
         size = path.stat().st_size
         try:
             for record in read_records(path):
@@ -96,9 +98,12 @@ class _Reader:
                     self.named_times.append((int(named[1]), event.wall_time))
                 if not (math.isfinite(event.wall_time) and 0 <= event.step <= MAX_STEP):
                     raise DamagedRecordError  # noqa: TRY301 - as any other record that no writer writes
-                self.setback = max(self.setback, latest - event.wall_time)
+                if previous - event.wall_time > SETBACK and len(self.setbacks) < MAX_TAGS:
+                    self.setbacks.append(previous - event.wall_time)
+                previous = event.wall_time
                 latest = max(latest, event.wall_time)
-                self.begins = min(self.begins, event.wall_time)
+                if not math.isfinite(self.begins):
+                    self.begins = event.wall_time
                 self._take(event)
         except (OSError, DecodeError, OverflowError, DamagedRecordError):
             self.damage.append(f"cut off or altered after {consumed:,} of {size:,} bytes")
@@ -131,7 +136,7 @@ class _Reader:
             frozenset(self.pictures),
             float(self.begins),
             float(self.ends),
-            float(self.setback),
+            tuple(self.setbacks),
             tuple(self.named_times),
             self.hash.digest(),
             tuple(self.damage),

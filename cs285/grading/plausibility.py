@@ -197,6 +197,8 @@ def _grid(run: Run) -> Iterator[str]:
     first, last = int(curve.steps[0]), int(curve.steps[-1])
     if run.config:
         first = min(first, interval)
+        if _is_union_of_grids(curve.steps, (run.config.offline_steps, run.config.planned_steps)):
+            return
     if (last - first) // interval > MAX_EVALUATIONS:
         yield f"evaluations come every {interval:,} steps up to step {last:,}"
         return
@@ -208,14 +210,33 @@ def _grid(run: Run) -> Iterator[str]:
         )
 
 
+def _is_union_of_grids(steps: npt.NDArray[np.int64], ends: Sequence[int]) -> bool:
+    """Tell whether steps are the multiples of at most two numbers, and ends of phases.
+
+    Evaluations and pictures have intervals of their own, and each picture comes with an evaluation.
+    """
+    last = int(steps[-1])
+    for regular in (steps, np.setdiff1d(steps, ends)):
+        grid = np.array([], dtype=np.int64)
+        for _ in range(2):
+            rest = np.setdiff1d(regular, grid)
+            if len(rest) and 0 <= last // MAX_EVALUATIONS < rest[0]:
+                grid = np.union1d(grid, np.arange(rest[0], last + 1, rest[0]))
+        if np.isin(regular, grid).all() and np.isin(grid, steps).all():
+            return True
+    return False
+
+
 def _clock(run: Run) -> Iterator[str]:
     log = run.log
     if not log.tags:
         return
-    if log.setback > CLOCK_SLACK:
-        yield f"the clock of the log goes back by {log.setback:,.0f} s"
+    if len(log.setbacks) > 1:
+        times = f"{len(log.setbacks)} times, by {max(log.setbacks):,.0f} s at most"
+        yield f"the clock of the log goes back {times}"
     took = log.ends - log.begins
-    if run.stage != "explore" and took < log.last_step * FASTEST_STEP:
+    too_fast = took < log.last_step * FASTEST_STEP and not log.setbacks
+    if run.stage != "explore" and too_fast:
         yield f"{log.last_step:,} steps of training were logged within {took:.2f} s"
     for named, first in log.named_times:
         if abs(named - first) > CLOCK_SLACK:

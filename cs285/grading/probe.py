@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import importlib
+import inspect
 import json
 import os
 import random
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,12 @@ class Networks:
         self.column_values = column_values
         self.made: list[FeatureNetwork] = []
         self.optimised: set[int] = set()
+        self.optimisers: set[str] = set()
 
     def make(self, kind: str, outputs: int) -> Callable[..., FeatureNetwork]:
         """Return a maker of networks of one kind."""
 
-        def make_network(*_shape: Any) -> FeatureNetwork:
+        def make_network(*_shape: Any, **_named_shape: Any) -> FeatureNetwork:
             drops = kind == "value" and not self.column_values
             network = FeatureNetwork(kind, self.features, outputs, drop_last=drops)
             self.made.append(network)
@@ -82,27 +84,51 @@ class Networks:
 
         return make_network
 
-    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
-        """Make an optimiser whose step is the gradient times a known number."""
-        listed = list(parameters)
-        self.optimised |= {id(parameter) for parameter in listed}
-        return torch.optim.SGD(listed, lr=LEARNING_RATE)
+    def optimise(self, kind: str) -> Callable[..., torch.optim.SGD]:
+        """Return a maker of optimisers for one kind, whose step is the gradient times a number."""
+
+        def make_optimizer(params: Iterable[nn.Parameter]) -> torch.optim.SGD:
+            optimizer = torch.optim.SGD(params, lr=LEARNING_RATE)
+            groups = optimizer.param_groups
+            self.optimised |= {id(parameter) for group in groups for parameter in group["params"]}
+            self.optimisers.add(kind)
+            return optimizer
+
+        return make_optimizer
 
     def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
-        """Return the agent's networks as `kind/online` and `kind/target`, in order of making."""
-        networks = list(self.made)
-        if isinstance(agent, nn.Module):
-            for module in agent.modules():
-                known = any(module is network for network in networks)
-                if isinstance(module, FeatureNetwork) and not known:
-                    networks.append(module)  # a deep copy
+        """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
+
+        Deep copies come last; where the agent holds any of a role, those that it dropped are none.
+        """
+        held = {id(network): network for network in _networks_in(agent)}
+        made = {id(network): network for network in self.made}
         roles: dict[str, list[FeatureNetwork]] = {}
-        for network in networks:
-            online = id(network.linear.weight) in self.optimised
-            roles.setdefault(f"{network.kind}/{'online' if online else 'target'}", []).append(
-                network
-            )
+        for key, network in (made | held).items():
+            role = self.role(network)
+            if key in held or all(self.role(other) != role for other in held.values()):
+                roles.setdefault(role, []).append(network)
         return roles
+
+    def role(self, network: FeatureNetwork) -> str:
+        """Return what a network is to the agent, such as `critic/online`."""
+        online = id(network.linear.weight) in self.optimised
+        return f"{network.kind}/{'online' if online else 'target'}"
+
+
+def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
+    """Yield the networks that an agent holds, also in lists, which hide them from `modules`."""
+    if isinstance(value, FeatureNetwork):
+        yield value
+    elif depth < 4:  # noqa: PLR2004 - a list in a module in the agent
+        if isinstance(value, dict):
+            parts = list(value.values())
+        elif isinstance(value, list | tuple):
+            parts = list(value)
+        else:
+            parts = list(vars(value).values()) if isinstance(value, nn.Module) or not depth else []
+        for part in parts:
+            yield from _networks_in(part, depth + 1)
 
 
 def run(job: dict[str, Any], folder: Path, writer: int) -> None:
@@ -141,14 +167,14 @@ def _run_trial(
     networks = Networks(features, column_values=job["column_values"])
     makers = {
         "make_critic": networks.make("critic", NUM_ACTIONS),
-        "make_optimizer": networks.make_optimizer,
+        "make_optimizer": networks.optimise("critic"),
         "make_lr_schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         "make_actor": networks.make("actor", NUM_ACTIONS),
-        "make_actor_optimizer": networks.make_optimizer,
+        "make_actor_optimizer": networks.optimise("actor"),
         "make_value_critic": networks.make("value", 1),
-        "make_value_critic_optimizer": networks.make_optimizer,
+        "make_value_critic_optimizer": networks.optimise("value"),
         "make_rnd_network": networks.make("rnd", RND_SIZE),
-        "make_rnd_network_optimizer": networks.make_optimizer,
+        "make_rnd_network_optimizer": networks.optimise("rnd"),
         "make_target_rnd_network": networks.make("rnd", RND_SIZE),
     }
     _seed(trial["seed"])
@@ -159,7 +185,14 @@ def _run_trial(
         send({"trial": index, "stage": "construct", "error": _describe(error, agents)})
         return
     roles = networks.by_role(agent)
-    send({"trial": index, "stage": "construct", "weights": _weights(roles)})
+    send(
+        {
+            "trial": index,
+            "stage": "construct",
+            "weights": _weights(roles),
+            "optimisers": sorted(networks.optimisers),
+        }
+    )
     with torch.no_grad():
         for role, members in roles.items():
             for network, (weight, bias) in zip(members, job["weights"].get(role, []), strict=False):
@@ -169,7 +202,7 @@ def _run_trial(
     for number, call in enumerate(trial["calls"]):
         record: dict[str, Any] = {"trial": index, "stage": "call", "call": number}
         try:
-            record |= _call(agent, call, roles)
+            record |= _call(agent, call, networks.by_role(agent))
             record["weights"] = _weights(networks.by_role(agent))
         except BaseException as error:  # noqa: BLE001
             send(record | {"error": _describe(error, agents)})
@@ -195,6 +228,9 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
         result.sum().backward()
         gradients = [v.grad for v in values if isinstance(v, torch.Tensor)]
         return {"result": _encode(result), "gradients": _encode(gradients)}
+    if call["kind"] == "advantage" and _takes(method, len(values) + 1):
+        # Students may leave the default None of `action_dist` unread and always pass one.
+        values.append(roles["actor/online"][0](values[0]))
     result = method(*values)
     record = {"result": _encode(result)}
     if call["kind"] == "loss":
@@ -207,6 +243,15 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
             for role, members in roles.items()
         }
     return record
+
+
+def _takes(method: Callable[..., Any], count: int) -> bool:
+    """Tell whether a method can be called with so many arguments."""
+    try:
+        inspect.signature(method).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _weights(roles: dict[str, list[FeatureNetwork]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -149,6 +150,13 @@ class Run:
         return int(found[1]) if found else HANDOUT_DATASET_STEPS
 
     @property
+    def dataset_name(self) -> str:
+        """The file that an exploration run writes, or nothing where nothing tells."""
+        if self.stage != "explore" or self.config is None or not self.env_id:
+            return ""
+        return f"{self.config.dataset_name or self.config.exp_name}_seed{self.config.seed}.npz"
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """What the run is said to be; two of one identity may be one run handed in twice."""
         return (
@@ -182,8 +190,7 @@ def find_runs(hand_in: HandIn) -> tuple[list[Run], list[str]]:
             )
             break
         runs.append(_read_run(hand_in, folder, read_log([hand_in.root / path for path in paths])))
-    datasets = hand_in.find("*.npz")
-    return [_with_dataset(run, hand_in, datasets) for run in runs], problems
+    return _with_datasets(runs, hand_in), problems
 
 
 def _read_run(hand_in: HandIn, folder: PurePosixPath, log: RunLog) -> Run:
@@ -224,22 +231,42 @@ def _first_line(error: Exception) -> str:
     return printable(str(error).partition("\n")[0] or type(error).__name__)
 
 
-def _with_dataset(run: Run, hand_in: HandIn, datasets: list[PurePosixPath]) -> Run:
-    """Look at what an exploration run collected, if it is there."""
-    if run.stage != "explore" or run.config is None or not run.env_id:
-        return run
-    wanted = f"{run.config.dataset_name or run.config.exp_name}_seed{run.config.seed}.npz"
-    path = next((path for path in datasets if path.name == wanted), None)
-    if path is None:
-        return run
-    try:
-        data = _load_dataset(hand_in.root / path, run.env_id)
-    except UserError as error:
-        problem = f"{printable(path.name)}: {printable(error)}"
-        return replace(run, unreadable=(*run.unreadable, problem))
-    found = data_statistics(run.env_id, data.observations, data.next_observations, data.terminated)
-    explored = Explored(len(data), found["coverage"], int(found["goals_reached"]))
-    return replace(run, dataset=explored)
+def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
+    """Give the datasets of the hand-in to the exploration runs that wrote them.
+
+    A run that comes to its end writes over what an earlier one wrote, so the last one counts, but
+    shorter runs have folders of their own.
+    """
+    found = {run: run for run in runs}
+    for path in hand_in.find("*.npz"):
+        ended = [
+            run
+            for run in runs
+            if run.dataset_name == path.name and run.log.last_step >= run.planned_steps
+        ]
+        if not ended:
+            continue
+        ended.sort(key=lambda run: run.log.ends)
+        try:
+            dataset = _explore(hand_in.root / path, ended[-1].env_id)
+        except UserError as error:
+            run = ended[-1]
+            problem = f"{printable(path.name)}: {printable(error)}"
+            found[run] = replace(run, unreadable=(*run.unreadable, problem))
+            continue
+        as_long = [run for run in ended if run.planned_steps == dataset.transitions]
+        writer = (as_long or ended)[-1]
+        for run in ended:
+            if run.log.fingerprint == writer.log.fingerprint:
+                found[run] = replace(run, dataset=dataset)
+    return list(found.values())
+
+
+def _explore(path: Path, env_id: str) -> Explored:
+    """Read what a run collected."""
+    data = _load_dataset(path, env_id)
+    found = data_statistics(env_id, data.observations, data.next_observations, data.terminated)
+    return Explored(len(data), found["coverage"], int(found["goals_reached"]))
 
 
 def _load_dataset(path: Path, env_id: str) -> Dataset:

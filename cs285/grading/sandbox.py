@@ -101,6 +101,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             "LANG": "C.UTF-8",
             "HOME": str(self._folder),
             "TMPDIR": str(self._folder),
+            "MPLBACKEND": "agg",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",

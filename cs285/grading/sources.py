@@ -124,7 +124,7 @@ def _open_file(path: Path) -> IO[bytes]:
 def _list_zip(archive: zipfile.ZipFile) -> _Readers:
     readers: _Readers = {}
     for member in archive.infolist():
-        name = PurePosixPath(member.filename)
+        name = PurePosixPath(member.filename.replace("\\", "/"))  # as some zip tools write it
         if name.suffix == ".py" and not _IGNORED & set(name.parts) and not member.is_dir():
             readers[name] = partial(_read_text, partial(archive.open, member))
     return readers

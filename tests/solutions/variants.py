@@ -17,6 +17,7 @@ SAMPLED_BASELINE = "qa_values.gather(1, action_dist.sample()[:, None]).squeeze(1
 WEIGHTS = "torch.exp(advantages / self.temperature)"
 IQL_Q = "self.critic(observations).gather(1, actions.unsqueeze(1)).squeeze(-1)"
 NORMALISED = "bonus = (bonus - bonus.mean()) / (bonus.std() + 1e-6)"
+COPY = "self.target_critic.load_state_dict(self.critic.state_dict())"
 BONUS = "rewards = rewards + self.rnd_weight * bonus"
 SOFT = 'soft_maximum = t * torch.logsumexp(variables["qa_values"] / t, dim=1)'
 TERM = '(soft_maximum - variables["q_values"]).mean()'
@@ -534,5 +535,236 @@ VARIANTS = [
         "        self.exploit.update(observations, actions, plain,"
         " next_observations, dones, step)\n"
         "        metrics = super()",
+    ),
+    # Other habits
+    _variant(
+        "dqn: makers by keyword",
+        "dqn",
+        "",
+        "make_critic(observation_shape, num_actions)",
+        "make_critic(observation_shape=observation_shape, num_actions=num_actions)",
+    ),
+    _variant(
+        "dqn: a new deep copy at every period",
+        "dqn",
+        "",
+        COPY,
+        "import copy\n"
+        "        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)",
+    ),
+    _variant(
+        "dqn: a target that is no module of the agent",
+        "dqn",
+        "",
+        "self.target_critic = make_critic(observation_shape, num_actions)",
+        "import copy\n        self.target = [copy.deepcopy(self.critic)]",
+        "self.target_critic(next_obs)",
+        "self.target[0](next_obs)",
+        "self.target_critic.load_state_dict",
+        "self.target[0].load_state_dict",
+    ),
+    _variant(
+        "dqn: gradients by torch.func",
+        "dqn",
+        "",
+        "        self.critic_optimizer.zero_grad()\n        loss.backward()\n",
+        "        names = dict(self.critic.named_parameters())\n"
+        "        fixed = dict(self.critic.named_buffers())\n"
+        "        with torch.no_grad():\n"
+        "            following = self.target_critic(next_obs)\n"
+        "            best = self.critic(next_obs) if self.use_double_q else following\n"
+        "            best = following.take_along_dim(best.argmax(1, keepdim=True), 1)[:, 0]\n"
+        "        def f(weights):\n"
+        "            q = torch.func.functional_call(self.critic, (weights, fixed), (obs,))\n"
+        "            q = torch.take_along_dim(q, action[:, None], 1)[:, 0]\n"
+        "            return (q - reward - self.discount * ~done * best).square().mean()\n"
+        "        slopes = torch.func.grad(f)({k: w.detach() for k, w in names.items()})\n"
+        "        for name, weights in names.items():\n"
+        "            weights.grad = slopes[name]\n",
+    ),
+    _variant(
+        "dqn: gradients cleared after the step",
+        "dqn",
+        "",
+        "        self.critic_optimizer.zero_grad()\n",
+        "",
+        "        self.critic_optimizer.step()\n",
+        "        self.critic_optimizer.step()\n"
+        "        self.critic_optimizer.zero_grad(set_to_none=False)\n",
+    ),
+    _variant(
+        "dqn: copies one step earlier",
+        "dqn",
+        "once a period",
+        "step % self.target_update_period",
+        "(step + 1) % self.target_update_period",
+    ),
+    _variant(
+        "iql: counts its updates itself",
+        "iql",
+        "once a period",
+        "        if step % self.target_update_period == 0:",
+        "        self.count = getattr(self, 'count', 0) + 1\n"
+        "        if self.count % self.target_update_period == 0:",
+    ),
+    _variant(
+        "dqn: a discount in a buffer",
+        "dqn",
+        "",
+        "self.discount = discount",
+        "self.register_buffer('discount', torch.tensor(discount))",
+    ),
+    _variant(
+        "dqn: acts by numpy",
+        "dqn",
+        "",
+        "return ptu.to_numpy(values.argmax(dim=1)).squeeze(0).item()",
+        "return np.argmax(ptu.to_numpy(values), axis=1)[0]",
+        "return int(torch.randint(self.num_actions, (1,)).item())",
+        "return np.random.default_rng().integers(self.num_actions)",
+    ),
+    _variant(
+        "dqn: a Huber loss that is never linear",
+        "dqn",
+        "",
+        "loss = self.critic_loss(q_values, target_values)",
+        "loss = 2 * nn.functional.huber_loss(q_values, target_values, delta=1e6)",
+    ),
+    _variant(
+        "dqn: a dataclass for the batch",
+        "dqn",
+        "",
+        "class DQNAgent(nn.Module):",
+        "import dataclasses\n\n\n"
+        "@dataclasses.dataclass(slots=True, frozen=True)\n"
+        "class Batch:\n"
+        "    reward: torch.Tensor\n"
+        "    done: torch.Tensor\n\n\n"
+        "class DQNAgent(nn.Module):",
+        DQN_TARGET,
+        "[b := Batch(reward, done), b.reward.addcmul("
+        "self.discount * (~b.done).float(), next_q_values)][1]",
+    ),
+    _variant(
+        "dqn: one more head",
+        "dqn",
+        "its gradient does not",
+        "make_optimizer(self.critic.parameters())",
+        "make_optimizer([*self.critic.parameters(), *self.head.parameters()])",
+        "        self.critic = make_critic",
+        "        self.head = nn.Linear(2, 1)\n        self.critic = make_critic",
+        "loss = self.critic_loss(q_values, target_values)",
+        "loss = self.critic_loss(q_values, target_values)"
+        " + (self.head(obs)[:, 0] - reward).square().mean()",
+    ),
+    _variant(
+        "dqn: groups of parameters",
+        "dqn",
+        "",
+        "make_optimizer(self.critic.parameters())",
+        "make_optimizer(params=[{'params': self.critic.parameters()}])",
+    ),
+    _variant(
+        "dqn: imports Matplotlib at its top",
+        "dqn",
+        "",
+        "import numpy as np\n",
+        "import matplotlib.pyplot as plt\nimport numpy as np\n",
+    ),
+    _variant(
+        "dqn: one forward pass for all states",
+        "dqn",
+        "",
+        "qa_values = self.critic(obs)",
+        "qa_values, _ = self.critic(torch.cat([obs, next_obs])).split(batch_size)",
+    ),
+    _variant(
+        "cql: cross-entropy",
+        "cql",
+        "",
+        SOFT,
+        'term = t * torch.nn.functional.cross_entropy(variables["qa_values"] / t, action)',
+        TERM,
+        "term",
+    ),
+    _variant(
+        "cql: in place, alpha in a buffer",
+        "cql",
+        "",
+        "loss = loss + self",
+        "loss += self",
+        "self.cql_alpha = cql_alpha",
+        "self.register_buffer('cql_alpha', torch.as_tensor(cql_alpha))",
+    ),
+    _variant(
+        "awac: always passes its distribution",
+        "awac",
+        "",
+        "action_dist = action_dist or self.actor(observations)\n        ",
+        "",
+        "self.compute_advantage(observations, actions)",
+        "self.compute_advantage(observations, actions, action_dist=distribution)",
+    ),
+    _variant(
+        "awac: sampled baseline of a distribution that it always passes",
+        "awac",
+        "is sampled from the actor",
+        "action_dist = action_dist or self.actor(observations)\n        ",
+        "",
+        "self.compute_advantage(observations, actions)",
+        "self.compute_advantage(observations, actions, distribution)",
+        AWAC_BASELINE,
+        SAMPLED_BASELINE,
+    ),
+    _variant(
+        "awac: weights by numpy",
+        "awac",
+        "",
+        WEIGHTS,
+        "ptu.from_numpy(__import__('numpy').exp(ptu.to_numpy(advantages) / self.temperature))",
+    ),
+    _variant(
+        "awac: a batched product",
+        "awac",
+        "",
+        AWAC_NEXT,
+        "torch.bmm(distribution.probs[:, None], "
+        "self.target_critic(next_observations)[:, :, None]).squeeze()",
+    ),
+    _variant(
+        "iql: two halves of a parabola",
+        "iql",
+        "",
+        "(torch.abs(expectile - (u < 0).float()) * u**2).mean()",
+        "(expectile * u.relu() ** 2 + (1 - expectile) * (-u).relu() ** 2).mean()",
+    ),
+    _variant(
+        "rnd: a bonus that is mostly clipped",
+        "rnd",
+        "clipped scaled norm",
+        NORMALISED,
+        "bonus = (bonus / bonus.std()).clamp(max=2.5)",
+    ),
+    _variant(
+        "rnd: a curved bonus",
+        "rnd",
+        "a rising function of the",
+        NORMALISED,
+        "bonus = torch.tanh(bonus / 5)",
+    ),
+    _variant(
+        "rnd: the rewards in place",
+        "rnd",
+        "",
+        BONUS,
+        "rewards += self.rnd_weight * bonus",
+    ),
+    _variant(
+        "random: a deck of all actions, shuffled",
+        "random",
+        "",
+        "return np.random.randint(self.num_actions)",
+        "self.deck = getattr(self, 'deck', []) or [*np.random.permutation(self.num_actions)]\n"
+        "        return self.deck.pop()",
     ),
 ]

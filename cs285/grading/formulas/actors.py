@@ -27,6 +27,7 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
         "plus": lambda: taken + (policy * values).sum(-1),
         "logits": lambda: taken - (w.now("actor/online") * values).sum(-1),
         "log": lambda: taken - (policy.log() * values).sum(-1),
+        "softmax": lambda: taken - (policy.softmax(-1) * values).sum(-1),
         "mode": lambda: taken - values.gather(1, policy.argmax(-1, keepdim=True))[:, 0],
         "mixed": lambda: taken - (policy * w.now("critic/target")).sum(-1),
         "weighted": lambda: w.taken(policy) * taken - (policy * values).sum(-1),
@@ -47,6 +48,7 @@ AWAC_ADVANTAGES = {
     "plus": "the baseline is added instead of subtracted",
     "logits": "the actor's logits in place of its probabilities in the baseline",
     "log": "the actor's log-probabilities in place of its probabilities in the baseline",
+    "softmax": "a softmax of the actor's probabilities, which are such already, in the baseline",
     "mode": "the value of the actor's likeliest action as the baseline",
     "weighted": "Q(s, a) is multiplied by pi(a|s)",
     "scalar": "wrong axis: one baseline summed over the whole batch",
@@ -119,6 +121,7 @@ def actor_loss(
         "": lambda: advantages / t,
         "times": lambda: advantages * t,
         "none": lambda: advantages,
+        "standardised": lambda: (advantages - advantages.mean()) / advantages.std() / t,
     }
     scaled = scaled_rules.get(str(temperature), lambda: advantages / float(temperature))()
     weights_rules: Rules = {
@@ -136,11 +139,13 @@ def actor_loss(
     }
     weights = weights_rules[weight]()
     policy = w.policy()
+    best = w.now("critic/online").argmax(-1)
     likelihoods_rules: Rules = {
         "": lambda: w.taken(policy.log()),
         "no log": lambda: w.taken(policy),
         "logit": lambda: w.taken(w.now("actor/online")),
         "mode": policy.max(-1).values.log,
+        "best": lambda: policy.log().gather(1, best[:, None])[:, 0],
         "all": lambda: policy.log().mean(-1),
         "all sum": lambda: policy.log().sum(-1),
         "entropy": lambda: (policy * policy.log()).sum(-1),
@@ -167,6 +172,7 @@ _ACTOR_MISTAKES: Choices = {
     "temperature": {
         "times": "the temperature multiplies the advantage instead of dividing it",
         "none": "the temperature is ignored",
+        "standardised": "the advantage is standardised over the batch first",
         0.1: "the temperature is hard-coded as 0.1",
         0.3: "the temperature is hard-coded as 0.3",
         10.0: "the temperature is hard-coded as 10",
@@ -182,6 +188,7 @@ _ACTOR_MISTAKES: Choices = {
         "no log": "the probability in place of its logarithm",
         "logit": "the logit in place of the log-probability",
         "mode": "the log-probability of the actor's own best action, not the data's",
+        "best": "the log-probability of the critic's best action, not the data's",
         "all": "the mean log-probability over all actions, not that of the action taken",
         "all sum": "the log-probabilities of all actions, not that of the action taken",
         "entropy": "the actor's entropy in place of the log-probability of the action taken",

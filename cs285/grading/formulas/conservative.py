@@ -64,14 +64,15 @@ def cql_loss(
         "detached soft": lambda: soft.detach() - subtracted,
     }
     term = term_rules[conservative]()
-    factor = w.scalars["cql_alpha"] if alpha in {"", "all", "td"} else alpha
+    factor = float(w.scalars["cql_alpha"] if isinstance(alpha, str) else alpha)
     penalty = term.mean() if mean == "mean" else term.sum()
     loss = td_loss(w, bootstrap_rule=dqn_bootstrap, **td)
-    if alpha == "all":
-        return float(factor) * (loss + penalty)
-    if alpha == "td":
-        return float(factor) * loss + penalty
-    return loss + float(factor) * penalty
+    total_rules: Rules = {
+        "all": lambda: factor * (loss + penalty),
+        "td": lambda: factor * loss + penalty,
+        "soft": lambda: loss + factor * soft.mean() - subtracted.mean(),
+    }
+    return total_rules.get(str(alpha), lambda: loss + factor * penalty)()
 
 
 CQL = Formula(
@@ -119,6 +120,7 @@ CQL = Formula(
             1.0: "cql_alpha is ignored (as if it were 1)",
             0.1: "cql_alpha is hard-coded as 0.1",
             "all": "cql_alpha multiplies the whole loss",
+            "soft": "cql_alpha multiplies the logsumexp alone, not Q(s, a)",
             "td": "cql_alpha multiplies the temporal-difference loss instead of the new term",
         },
         "mean": {"sum": "the conservative term is summed over the batch, not averaged"},

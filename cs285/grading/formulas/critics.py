@@ -79,6 +79,7 @@ def awac_bootstrap(w: World, kind: str) -> torch.Tensor:
         "mode online": lambda: online.gather(1, mode)[:, 0],
         "logits": lambda: (w.next("actor/online") * target).sum(-1),
         "log": lambda: (next_policy.log() * target).sum(-1),
+        "softmax": lambda: (next_policy.softmax(-1) * target).sum(-1),
         "scalar": lambda: (next_policy * target).sum().expand(len(w.batch)),
     }
     return rules[kind]()
@@ -98,6 +99,7 @@ AWAC_BOOTSTRAPS = {
     "mode online": "the actor's likeliest action instead of the expectation, on the online network",
     "logits": "the actor's logits in place of its probabilities",
     "log": "the actor's log-probabilities in place of its probabilities",
+    "softmax": "a softmax of the actor's probabilities, which are such already",
     "taken": "the action of the data valued at the next state",
     "scalar": "wrong axis: the expectation summed over the whole batch",
 }
@@ -146,7 +148,12 @@ def td_loss(
     if detach:
         bootstrap_values = bootstrap_values.detach()
     factor = float(w.scalars["discount"] if isinstance(discount, str) else discount)
-    rewards = {"": w.rewards, "none": 0 * w.rewards, "negated": -w.rewards}[reward]
+    rewards = {
+        "": w.rewards,
+        "none": 0 * w.rewards,
+        "negated": -w.rewards,
+        "clipped": w.rewards.clamp(-1, 1),
+    }[reward]
     going_on = 1 - w.dones
     future = factor * bootstrap_values
     q_values_rules: Rules = {
@@ -215,6 +222,7 @@ TD_MISTAKES: Choices = {
     "reward": {
         "none": "the reward is missing from the target",
         "negated": "the reward has the wrong sign",
+        "clipped": "the reward is clipped to [-1, 1]",
     },
     "error": {
         "huber": "a Huber loss instead of the squared error",

@@ -81,7 +81,10 @@ def _judge_exploration(judge: Judge, some: Array, all_random: Array, best: Array
     if (some == best).all() and (all_random == best).all():
         judge.wrong("get_action", "epsilon is ignored: it never explores")
     elif within(some, 0.25 * fifth + 0.75) and within(all_random, fifth):
-        judge.say("get_action", CORRECT)
+        if uneven := _unevenness(all_random):
+            judge.wrong("get_action", f"at epsilon 1 {uneven}")
+        else:
+            judge.say("get_action", CORRECT)
     elif within(some, 0.75) and not (all_random == best).any():
         judge.say("get_action", VARIANT, "a random action is never the greedy one")
     elif within(some, 0.75 * fifth + 0.25):
@@ -93,6 +96,18 @@ def _judge_exploration(judge: Judge, some: Array, all_random: Array, best: Array
             f"cases (expected 80%), at epsilon 1 in {float((all_random == best).mean()):.0%} "
             "(expected 20%)",
         )
+
+
+def _unevenness(actions: Array) -> str:
+    """Say how actions are not uniform, if they are not."""
+    counts = np.bincount(actions.ravel(), minlength=NUM_ACTIONS)
+    shares = counts / actions.size
+    if all(is_chance_share(share, 1 / NUM_ACTIONS, actions.size) for share in shares):
+        return ""
+    never = ", ".join(str(action) for action in np.flatnonzero(counts == 0))
+    if never:
+        return f"it never takes action {never}"
+    return f"actions are not equally likely: counts {counts.tolist()} of {actions.size}"
 
 
 def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
@@ -190,7 +205,7 @@ class RandomJudge(Judge):
         batch = self.batch()
         acting = self.bench.add(
             {},
-            Call("get_action", (observations,), "actions", repeats=60),
+            Call("get_action", (observations,), "actions", repeats=200),
             Call("get_action", (observations,), "actions", epsilon=0.3, repeats=20),
         )
         learning = self.bench.add({}, Call("update", (*self.transitions(batch), 1)))
@@ -198,21 +213,10 @@ class RandomJudge(Judge):
         seen = self.bench.seen[acting, 0]
         if not self.failed("get_action", seen, self.bench.seen[acting, 1]):
             actions = np.asarray(seen.result).astype(int)
-            counts = np.bincount(np.clip(actions.ravel(), 0, NUM_ACTIONS), minlength=6)
             if _outside(self, actions):
                 pass
-            elif (counts[:NUM_ACTIONS] == 0).any():
-                never = ", ".join(str(a) for a in range(NUM_ACTIONS) if not counts[a])
-                self.wrong("get_action", f"never takes action {never}")
-            elif not all(
-                is_chance_share(count / actions.size, 1 / NUM_ACTIONS, actions.size)
-                for count in counts[:NUM_ACTIONS]
-            ):
-                self.wrong(
-                    "get_action",
-                    f"actions are not equally likely: counts {counts[:NUM_ACTIONS].tolist()} "
-                    f"of {actions.size}",
-                )
+            elif uneven := _unevenness(actions):
+                self.wrong("get_action", uneven)
             else:
                 self.say("get_action", CORRECT)
         if not self.failed("update", self.bench.seen[learning, 0]):

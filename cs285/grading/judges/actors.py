@@ -60,7 +60,8 @@ class AWACJudge(Judge):
         oracles = [(bench.add(first, critic, actor), 1), (bench.add(first, actor, critic), 1)]
         self.add_actor_trials(batches, first, second)
         acting = add_acting(self, first, ACTOR_POLICY)
-        bench.run()
+        if not self.run():
+            return
         judge_actor_policy(self, *acting)
         method = "compute_critic_loss"
         if not self.failed(method, *(bench.seen[trial, 0] for trial in losses)):
@@ -93,7 +94,9 @@ class AWACJudge(Judge):
             self.bench.add(first, once, once),
             self.bench.add(second, Call("update_actor", values[1])),
         ]
-        self.advantage_trial = self.bench.add(first, Call("compute_advantage", values[0]))
+        self.advantage_trial = self.bench.add(
+            first, Call("compute_advantage", values[0], "advantage")
+        )
 
     def judge_actor(self, batches: Sequence[Transitions], scalars: Mapping[str, Any]) -> None:
         """Judge `compute_advantage` and `update_actor`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class RNDJudge(Judge):
         ]
         updates, weaker = (add_updates(self, scalars, values[0]) for scalars in (first, second))
         acting = add_acting(self, first, VALUES_POLICY)
-        bench.run()
+        if not self.run():
+            return
         if not self.failed("update_rnd", *(bench.seen[t, 0] for t in predict)):
             self.judge_predictor(predict, batches)
         critic = None
@@ -180,29 +182,28 @@ class RNDJudge(Judge):
             return Bonus("the critic's step is not that of DQN on a reward for every row")
         if close(rewards, batch.rewards, 2e-3):
             return Bonus("no bonus reaches the critic: it learns from the reward alone")
-        negative = ""
-        for replaces in (False, True):
-            bonus = rewards if replaces else rewards - batch.rewards
-            if bonus.std() < 1e-3 * (1 + abs(bonus.mean())):
-                if not replaces:
-                    return Bonus(
-                        "the bonus is the same for every row (wrong axis or a broadcast): expected "
-                        "one error a row"
-                    )
-                continue
-            for name, error in self.errors(trial, batch):
-                how, slope = normalisation(error, bonus, weight)
-                if how and slope > 0:
-                    ending = "; the bonus replaces the reward" if replaces else ""
-                    return Bonus(f"{how} {name}{ending}", right=True, replaces=replaces)
-                if how:
-                    negative = f"flipped sign: the bonus falls as the error grows ({name})"
-        if negative:
-            return Bonus(negative)
-        _, error = next(iter(self.errors(trial, batch)))
+        added = rewards - batch.rewards
+        if added.std() < 1e-3 * (1 + abs(added.mean())):
+            return Bonus(
+                "the bonus is the same for every row (wrong axis or a broadcast): expected one "
+                "error a row"
+            )
+        errors = list(self.errors(trial, batch))
+        readings: list[tuple[str, str, float, bool]] = []
+        for relate in (partial(normalisation, weight=weight), monotony):
+            for bonus, replaces in ((added, False), (rewards, True)):
+                readings += [(name, *relate(error, bonus), replaces) for name, error in errors]
+        for name, how, slope, replaces in readings:
+            if slope > 0:
+                ending = "; the bonus replaces the reward" if replaces else ""
+                return Bonus(f"{how} {name}{ending}", right=True, replaces=replaces)
+        for name, _, slope, _ in readings:
+            if slope < 0:
+                return Bonus(f"flipped sign: the bonus falls as the error grows ({name})")
+        _, error = errors[0]
         return Bonus(
             f"bonus over rnd_weight: expected a rising function of the errors {shown(error)}, got "
-            f"{shown((rewards - batch.rewards) / weight)}"
+            f"{shown(added / weight)}"
         )
 
 
@@ -214,10 +215,15 @@ def weight_ratio(first: Array, second: Array, batch: Transitions, bonus: Bonus) 
 
 
 def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float]:
-    """Recognise an affine map of the errors, clipped or not: its name and its slope."""
-    inside = (bonus > bonus.min() + 1e-3) & (bonus < bonus.max() - 1e-3)
-    for rows, clipped in ((np.ones(len(bonus), bool), ""), (inside, "clipped ")):
-        if rows.sum() < 5:  # noqa: PLR2004 - two numbers are fitted
+    """Recognise an affine map of the errors, clipped or not: its name and its slope, or 0."""
+    if bonus.std() < 1e-3 * (1 + abs(bonus.mean())):
+        return "", 0.0
+    ends = [np.abs(bonus - end) < 1e-3 for end in (bonus.min(), bonus.max())]  # noqa: PLR2004
+    # A value at an end is clipped if others share it, and may be if not.
+    shared = np.any([end for end in ends if end.sum() > 1] or [np.zeros_like(ends[0])], axis=0)
+    tries = ((np.ones(len(bonus), bool), ""), (~shared, "clipped "), (~np.any(ends, 0), "clipped "))
+    for rows, clipped in tries:
+        if rows.sum() < 3:  # noqa: PLR2004 - two numbers are fitted
             continue
         slope, offset = np.polyfit(error[rows], bonus[rows], 1)
         rest = bonus[rows] - slope * error[rows] - offset
@@ -236,4 +242,15 @@ def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float
         elif abs(bonus.min()) < 1e-3 * bonus.max():
             kind = "min-max"
         return clipped + kind, float(slope)
+    return "", 0.0
+
+
+def monotony(error: Array, bonus: Array) -> tuple[str, float]:
+    """Recognise any other map that keeps the order of the errors, or turns it round."""
+    steps = np.diff(bonus[np.argsort(error)])
+    rounding = 1e-3 * np.ptp(bonus)
+    for sign in (1.0, -1.0):
+        # What is clipped comes in equal values, but three different steps are no chance.
+        if (sign * steps >= -rounding).all() and (sign * steps > rounding).sum() >= 3:  # noqa: PLR2004
+            return "a rising function of the", sign
     return "", 0.0

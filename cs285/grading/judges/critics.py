@@ -43,7 +43,8 @@ class DQNJudge(Judge):
         copy = bench.add(double, Call("update_target_critic"))
         updates = add_updates(self, double, values[0])
         acting = add_acting(self, double, VALUES_POLICY)
-        bench.run()
+        if not self.run():
+            return
         judge_values_policy(self, 0, *acting)
         seen = [bench.seen[trial, 0] for trial in loss]
         if not self.failed("compute_critic_loss", *seen):
@@ -151,7 +152,8 @@ class CQLJudge(Judge):
         values = self.transitions(batches[0])
         step = bench.add(settings[0], Call("update_critic", values))
         updates = add_updates(self, settings[0], values)
-        bench.run()
+        if not self.run():
+            return
         method = "compute_critic_loss"
         if not self.failed(method, *(bench.seen[trial, 0] for trial in trials)):
             observed = bench.observe_losses(trials, batches)

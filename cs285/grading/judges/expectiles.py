@@ -61,7 +61,8 @@ class IQLJudge(AWACJudge):
         oracles = [(bench.add(first, *order), 2) for order in itertools.permutations(steps)]
         self.add_actor_trials(batches, first, second)
         acting = add_acting(self, first, ACTOR_POLICY)
-        bench.run()
+        if not self.run():
+            return
         if self.defines("get_action"):
             judge_actor_policy(self, *acting)
         self.judge_regression("update_q", IQL_CRITIC, regress_q, batches, "critic/online")

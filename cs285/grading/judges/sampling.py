@@ -64,7 +64,7 @@ def judge_sampled_advantage(judge: Judge, batch: Transitions, scalars: Mapping[s
     sampled = _sample(
         judge,
         scalars,
-        Call(method, judge.transitions(batch)[:2]),
+        Call(method, judge.transitions(batch)[:2], "advantage"),
         lambda bench, trial: bench.seen[trial, 0].result.ravel(),
     )
     if sampled is None:
@@ -89,12 +89,23 @@ def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, 
     if sampled is None:
         return judge.is_bad(method)
     bench, weights = sampled
-    if (weights <= 0).any():
+    if not _is_of_data(bench, batch, weights[0]):
+        judge.wrong(method, "the log-probabilities are those of other actions than the data's")
+    elif (weights <= 0).any():
         judge.wrong(method, "weights that are not positive: the exponential or a sign is wrong")
     else:
         advantages = np.log(weights) * scalars["temperature"]
         _judge_baseline(judge, method, bench.world(0, 0, batch), {"": advantages})
     return True
+
+
+def _is_of_data(bench: Bench, batch: Transitions, weights: Array) -> bool:
+    """Tell whether the first trial's step is that of log pi(a|s) with these weights of rows."""
+    size = len(batch)
+    found = bench.derivative(bench.step(0, 0, "actor/online"), batch)
+    policy = bench.world(0, 0, batch).policy().detach().numpy()
+    expected = weights[:, None] * (policy - np.eye(policy.shape[1])[batch.actions]) / size
+    return found is not None and close(found[:size], expected, _SLACK)
 
 
 def _sample(

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from cs285.grading.bench import Call, Seen
 from cs285.grading.judging import CORRECT, PERIOD, UNJUDGED, VARIANT, Judge
 from cs285.grading.world import Array, close
+
+FEW_STEPS = range(81, 85)
+"""A period short enough to see all of it, with one multiple of it and none of its double."""
 
 
 class Updates(NamedTuple):
@@ -23,7 +28,8 @@ def add_updates(judge: Judge, scalars: Mapping[str, Any], values: Sequence[Array
     """Add the trials of `update` on the five arrays of a batch."""
     between, at_period = (
         judge.bench.add(scalars, Call("update", (*values, step)))
-        for step in (3 * PERIOD + 2, 4 * PERIOD)
+        # Numbers that no period written into the code divides, such as 2, 5 or 100.
+        for step in (9 * PERIOD + 4, 11 * PERIOD)
     )
     return Updates(between, at_period)
 
@@ -100,13 +106,30 @@ def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> t
     new, old = at_period.after[online][0][0], at_period.before[online][0][0]
     if judge.bench.moved(updates.between, 0, target):
         return _copied_too_often(seen, target, online, name, stays=close(after, before))
-    if close(after, new, 1e-5):
-        return "", ""
-    if close(after, old, 1e-5):
-        return "", f"the {name} is copied before the step instead of after it"
-    if close(after, before, 1e-6):
-        return f"the {name} is never copied, parameters stay as they were", ""
-    return f"the {name} is something else than the critic after the copy", ""
+    if close(after, new, 1e-5) or close(after, old, 1e-5):
+        early = not close(after, new, 1e-5)
+        return "", f"the {name} is copied before the step instead of after it" if early else ""
+    if not close(after, before, 1e-6):
+        return f"the {name} is something else than the critic after the copy", ""
+    if _is_copied_once(judge, updates, target):
+        return "", f"the {name} is copied once a period, but not at its multiples"
+    return f"the {name} is never copied, parameters stay as they were", ""
+
+
+def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
+    """Tell whether successive updates copy once a period: the class may count steps itself."""
+    arguments, seed, _ = judge.bench.trials[updates.at_period]
+    # Many rows, since the steps of few are so long that the weights would not stay finite.
+    batches = zip(*(judge.transitions(judge.batch(9)) for _ in range(8)), strict=True)
+    values = [np.concatenate(parts) for parts in batches]
+    bench = judge.make_bench()
+    calls = [Call("update", (*values, step)) for step in FEW_STEPS]
+    trial = bench.add({**arguments, "target_update_period": len(FEW_STEPS)}, *calls, seed=seed)
+    bench.run()
+    numbers = range(len(FEW_STEPS))
+    if any(bench.seen[trial, number].error for number in numbers):
+        return False
+    return sum(bench.moved(trial, number, target) for number in numbers) == 1
 
 
 def _copied_too_often(
