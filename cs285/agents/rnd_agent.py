@@ -14,7 +14,6 @@ batch follows it at once. Slower averages were tried, and covered less of the fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import nn
 
 from cs285.agents.dqn_agent import DQNAgent
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.objective import MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.infrastructure.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +111,16 @@ class RNDAgent(DQNAgent):
     @property
     def exploration_objective(self) -> Objective:
         """What trains the exploration critic."""
-        return replace(self.critic_objective, loss=self.compute_exploration_loss)
+        return Objective(
+            loss_tag="critic_loss",
+            grad_norm_tag="grad_norm",
+            loss=self.compute_exploration_loss,
+            inputs=Batch._fields,
+            network=self.critic,
+            optimizer=self.critic_optimizer,
+            lr_scheduler=self.lr_scheduler,
+            clip_grad_norm=self.clip_grad_norm,
+        )
 
     @property
     def rnd_objective(self) -> Objective:
