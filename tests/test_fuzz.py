@@ -421,7 +421,7 @@ def places() -> list[tuple[str, ...]]:
 
 SWEEP = sweeps.Sweep(
     stage="offline",
-    options=OPTIONS,
+    options=replace(OPTIONS, data_dir=Path()),
     workers=1,
     device="cpu",
     programs=[[Path(RUN_FOLDER).name]],
