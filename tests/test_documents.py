@@ -51,12 +51,9 @@ def targets(text):
 
 def anchors(text):
     """Returns the names of headings as GitHub and GitLab make them."""
-    headings = re.findall(
-        r"^#+ (.*)$", CODE.sub(lambda code: code[0].strip("`"), text), re.MULTILINE
-    )
-    return {
-        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
-    }
+    text = CODE.sub(lambda code: code[0].strip("`"), text)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def broken(tree, page):

@@ -536,6 +536,13 @@ def test_nothing_is_written_if_a_marker_is_at_fault(tmp_path):
         make_student_version(root, tmp_path / "out")
 
 
+def test_a_package_without_its_repository_makes_no_starter(tmp_path):
+    shutil.copytree(ROOT / "cs285", tmp_path / "site" / "cs285")
+    with pytest.raises(UserError, match=r"there is no README\.md; a starter is made from the repo"):
+        make_student_version(tmp_path / "site", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_script_says_what_is_to_be_written(tmp_path, capsys):
     assert script.main(["--out", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

@@ -225,14 +225,14 @@ def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
     """
     lists: dict[str, list[str]] = {}
     for file, members in groupby(gaps, key=lambda gap: gap.file):
-        asked, others = [], []
+        optional = []
         for gap in members:
-            (others if gap.is_optional else asked).append(gap)
-        if asked:
-            lists[file] = [f"- `{gap.name}`: {gap.todo}" for gap in asked]
-        if others:
-            names = ", ".join(f"`{gap.name}`" for gap in others)
-            lists.setdefault(_OPTIONAL, []).append(f"- [{file}]({file}): {names}")
+            if gap.is_optional:
+                optional.append(f"`{gap.name}`")
+            else:
+                lists.setdefault(file, []).append(f"- `{gap.name}`: {gap.todo}")
+        if optional:
+            lists.setdefault(_OPTIONAL, []).append(f"- [{file}]({file}): {', '.join(optional)}")
     texts = {("to write", place): "\n".join(items) for place, items in lists.items()}
     texts |= {("section", part[0]): part[1] for part in _sections(readme)}
     places = {(found[1], found[2]) for found in _PLACE.finditer(template)}
