@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -329,6 +330,26 @@ def test_the_readme_shares_sections_with_that_of_the_repository(starter):
     for heading in ("How good can it get?", "Flags", "What comes out", "Settings"):
         section = source.split(f"\n## {heading}\n")[1].split("\n## ")[0].strip()
         assert f"\n## {heading}\n\n{section}\n" in text
+
+
+def test_the_readme_tries_a_method_as_it_says(starter):
+    """In the starter the method is missing; in the repository it is there."""
+    (block,) = re.findall(
+        r"^```python\n(from .*?)^```", (starter / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    done = {
+        folder: subprocess.run(
+            [sys.executable, "-B", "-c", block], cwd=folder, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}, check=False,
+        )
+        for folder in (starter, ROOT)
+    }  # fmt: skip
+    error = done[starter].stderr.splitlines()[-1]
+    assert error == (
+        "NotImplementedError: DQNAgent.compute_critic_loss is yours to write (dqn_agent.py)"
+    )
+    assert done[ROOT].stdout.startswith("torch.Size([]) {")
+    assert done[ROOT].stdout.endswith("torch.Size([4])\n")
 
 
 def test_places_of_the_readme_are_filled():
