@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from cs285.grading.sources import read_solution
 from cs285.grading.student_version import (
     PUBLISHED,
     WRITTEN,
+    Gap,
+    fill_readme,
     make_student_version,
     published_files,
     restore,
@@ -128,7 +131,7 @@ def test_files_are_those_of_the_source_but_for_the_chosen_bodies(starter):
         relative = path.relative_to(starter).as_posix()
         if path.read_bytes() != (ROOT / relative).read_bytes():
             changed.add(relative)
-    assert changed == set(WRITTEN)
+    assert changed == {*WRITTEN, "README.md"}
 
 
 def test_todos_stand_in_exactly_the_chosen_bodies(starter):
@@ -156,7 +159,8 @@ def test_putting_the_bodies_back_restores_the_files(starter):
 
 
 def test_no_line_of_a_solution_is_published(starter):
-    published = [p.read_text() for p in starter.rglob("*") if p.is_file()]
+    files = [path for path in starter.rglob("*") if path.is_file() and path.suffix != ".png"]
+    published = [path.read_text() for path in files]
     for file in WRITTEN:
         lines = (ROOT / file).read_text().splitlines()
         for name, node in functions((ROOT / file).read_text()).items():
@@ -289,6 +293,88 @@ def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, t
          *QUICK[:-1], "0.0005"),
     )  # fmt: skip
     assert [status for status, _ in ends] == [0, 0], ends
+
+
+# What students read first
+
+
+def test_the_readme_lists_what_is_to_be_written_file_by_file(starter):
+    """Each list stands behind the first link to its file; the optional ones stand apart."""
+    text = (starter / "README.md").read_text()
+    asked, optional = text.split("### Optional\n")
+    optional = optional.split("\n## ")[0]
+    for file, bodies in WRITTEN.items():
+        required = {name for name, todo in bodies.items() if not todo.startswith("optional")}
+        for name, todo in bodies.items():
+            line = f"- `{name}`: {todo}\n"
+            assert (line in asked) == (name in required)
+            assert (f"`{name}`" in optional) == (name not in required)
+        if required:
+            _, behind = asked.split(f"]({file})", 1)
+            listed = [line.split("`")[1] for line in behind.splitlines() if line.startswith("- `")]
+            assert set(listed[: len(required)]) == required
+
+
+def test_the_readme_speaks_of_nothing_that_stays_at_home(starter):
+    text = (starter / "README.md").read_text()
+    for name in ("check_solution", "grade.py", "make_gradescope", "run_tests", "<!--", "tests/"):
+        assert name not in text
+    results = (ROOT / "README.md").read_text().split("## What the agents here arrive at\n")[1]
+    rows = [line for line in results.split("\n## ")[0].splitlines() if line.startswith("| Hard")]
+    assert rows
+    assert not any(row in text for row in rows)
+
+
+def test_the_readme_shares_sections_with_that_of_the_repository(starter):
+    text, source = ((folder / "README.md").read_text() for folder in (starter, ROOT))
+    for heading in ("How good can it get?", "Flags", "What comes out", "Settings"):
+        section = source.split(f"\n## {heading}\n")[1].split("\n## ")[0].strip()
+        assert f"\n## {heading}\n\n{section}\n" in text
+
+
+def test_the_readme_tries_a_method_as_it_says(starter):
+    """In the starter the method is missing; in the repository it is there."""
+    (block,) = re.findall(
+        r"^```python\n(from .*?)^```", (starter / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    done = {
+        folder: subprocess.run(
+            [sys.executable, "-B", "-c", block], cwd=folder, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}, check=False,
+        )
+        for folder in (starter, ROOT)
+    }  # fmt: skip
+    error = done[starter].stderr.splitlines()[-1]
+    assert error == (
+        "NotImplementedError: DQNAgent.compute_critic_loss is yours to write (dqn_agent.py)"
+    )
+    assert done[ROOT].stdout.startswith("torch.Size([]) {")
+    assert done[ROOT].stdout.endswith("torch.Size([4])\n")
+
+
+def test_places_of_the_readme_are_filled():
+    gaps = [Gap("a.py", "A.f", "do it"), Gap("a.py", "A.g", "optional, a helper"),
+            Gap("b.py", "h", "optional, another"), Gap("a.py", "A.i", "and that")]  # fmt: skip
+    gaps.sort(key=lambda gap: gap.file)
+    template = "x\n<!-- to write: a.py -->\ny\n<!-- to write: optional -->\n<!-- section: S -->\n"
+    assert fill_readme(template, "# T\n\nt\n\n## S\n\ns\n\n### u\n\n## V\n", gaps) == (
+        "x\n- `A.f`: do it\n- `A.i`: and that\ny\n"
+        "- [a.py](a.py): `A.g`\n- [b.py](b.py): `h`\n## S\n\ns\n\n### u\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("", "has no `<!-- to write: a.py -->`"),
+        ("<!-- to write: a.py --><!-- x -->\n<!-- section: T -->", "<!-- section: T -->` stands"),
+        ("<!-- to write: a.py -->\n<!-- to write: b.py -->", "<!-- to write: b.py -->` stands"),
+    ],
+)
+def test_a_readme_out_of_date_is_an_error(template, says):
+    with pytest.raises(UserError, match="student_readme") as caught:
+        fill_readme(template, "## S\n", [Gap("a.py", "f", "do it")])
+    assert says in str(caught.value)
 
 
 # One file
@@ -469,6 +555,13 @@ def test_nothing_is_written_if_a_marker_is_at_fault(tmp_path):
     (root / "cs285" / "agents" / "rnd_agent.py").unlink()
     with pytest.raises(UserError, match=r"there is no cs285/agents/rnd_agent\.py"):
         make_student_version(root, tmp_path / "out")
+
+
+def test_a_package_without_its_repository_makes_no_starter(tmp_path):
+    shutil.copytree(ROOT / "cs285", tmp_path / "site" / "cs285")
+    with pytest.raises(UserError, match=r"there is no README\.md; a starter is made from the repo"):
+        make_student_version(tmp_path / "site", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_script_says_what_is_to_be_written(tmp_path, capsys):

@@ -17,7 +17,7 @@ import shutil
 import tokenize
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path, PurePosixPath
 
 from cs285.infrastructure.errors import UserError
@@ -87,10 +87,14 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
 
 PUBLISHED = (
     ".gitignore", "LICENSE", "README.md", "cs285", "data/README.md", "datasets/README.md",
-    "docs/handin.md", "docs/report.md", "experiments", "pyproject.toml", "requirements.txt",
-    "run_hw5.sh", "setup.py", "tools/setup_env.sh",
+    "docs/handin.md", "docs/images/mazes.png", "docs/report.md", "experiments", "pyproject.toml",
+    "requirements.txt", "run_hw5.sh", "setup.py", "tools/setup_env.sh",
 )  # fmt: skip
-"""What a starter consists of. Tests and benchmarks hold solutions, so nothing else goes along."""
+"""What a starter consists of. Tests and benchmarks hold solutions, other pages and pictures hold
+results, so nothing else goes along."""
+README = PurePosixPath("README.md")
+"""Of the starter: `STUDENT_README`, with sections of the repository's own."""
+STUDENT_README = PurePosixPath("cs285/grading/student_readme.md.in")
 GRADING = "cs285.grading"
 """The package that stays at home, with every script that cannot be imported without it."""
 
@@ -98,6 +102,8 @@ TODO = "TODO(student)"
 MAX_LINE = 100
 _MARKER = re.compile(r"#\W*(?:STUDENT\b|(?i:student)\s*:)")
 _BEGIN, _END = "# STUDENT: begin", "# STUDENT: end"
+_PLACE = re.compile(r"<!-- (to write|section): (.+?) -->")
+_OPTIONAL = "optional"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -110,6 +116,11 @@ class Gap:
     name: str
     """`Class.method`, or the name of a function."""
     todo: str
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether the assignment does without it."""
+        return self.todo.startswith(_OPTIONAL)
 
 
 def make_student_version(root: Path, out: Path) -> list[Gap]:
@@ -133,6 +144,7 @@ def make_student_version(root: Path, out: Path) -> list[Gap]:
             gaps += found
     if absent := [file for file in WRITTEN if PurePosixPath(file) not in contents]:
         raise UserError(f"{root}: there is no {absent[0]}, of which students write a part")
+    contents[README] = fill_readme(_read(root, STUDENT_README), _read(root, README), gaps).encode()
     prepare_folder(out)
     try:
         for path, content in contents.items():
@@ -179,11 +191,63 @@ def _grades(root: Path, path: PurePosixPath) -> bool:
     return any(f"{name}.".startswith(f"{GRADING}.") for name in imported)
 
 
+def _read(root: Path, path: PurePosixPath) -> str:
+    try:
+        return _decode((root / path).read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{root}: there is no {path}; a starter is made from the repository"
+        ) from None
+
+
 def _decode(data: bytes, path: PurePosixPath) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not text in UTF-8") from None
+
+
+# The README for students
+
+
+def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
+    """Fill what students read first with what they are to write.
+
+    Args:
+        template: In it, `<!-- to write: FILE -->` stands for the list of what is asked for in a
+            file, `<!-- to write: optional -->` for all that is not, and `<!-- section: HEADING -->`
+            for a section of `readme`.
+        readme: The README of the repository.
+        gaps: What is left to students, by file.
+
+    Raises:
+        UserError: If the template has no place for something to write, or one for nothing.
+    """
+    lists: dict[str, list[str]] = {}
+    for file, members in groupby(gaps, key=lambda gap: gap.file):
+        optional = []
+        for gap in members:
+            if gap.is_optional:
+                optional.append(f"`{gap.name}`")
+            else:
+                lists.setdefault(file, []).append(f"- `{gap.name}`: {gap.todo}")
+        if optional:
+            lists.setdefault(_OPTIONAL, []).append(f"- [{file}]({file}): {', '.join(optional)}")
+    texts = {("to write", place): "\n".join(items) for place, items in lists.items()}
+    texts |= {("section", part[0]): part[1] for part in _sections(readme)}
+    places = {(found[1], found[2]) for found in _PLACE.finditer(template)}
+    if missing := [place for place in lists if ("to write", place) not in places]:
+        raise UserError(f"{STUDENT_README}: has no `<!-- to write: {missing[0]} -->`")
+    if unknown := sorted(places - texts.keys()):
+        what, name = unknown[0]
+        raise UserError(f"{STUDENT_README}: `<!-- {what}: {name} -->` stands for nothing")
+    return _PLACE.sub(lambda found: texts[found[1], found[2]], template)
+
+
+def _sections(page: str) -> Iterator[tuple[str, str]]:
+    """Yield the sections of a page of Markdown by their headings of the second level."""
+    for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]:
+        yield part.partition("\n")[0].removeprefix("## "), part.strip()
 
 
 # One file

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the starter; return 0, or 2 if it cannot be made."""
     parser = argparse.ArgumentParser(
         description="Write this repository to a new folder with a TODO in the place of everything "
-        "that students write, and without tests and graders. See docs/handin.md."
+        "that students write, and without tests and graders. See docs/starter.md."
     )
     parser.add_argument("--out", type=Path, required=True, help="a folder that is new or empty")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
