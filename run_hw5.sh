@@ -4,7 +4,7 @@
 #   RUN_EXPLORATION=0 RUN_OFFLINE=0 RUN_FINETUNE=0   skip that stage (offline and fine-tuning read its datasets)
 #   SEEDS="1 2 3"       seeds of every experiment (default: 1)
 #   BONUS=1             VeryHard, the bonus environment, too
-#   QUICK=1             a tenth of the steps; datasets and pictures go to folders quick/ of their own
+#   QUICK=1             a tenth of the steps; runs, datasets and pictures go to folders quick/ of their own
 #   JOBS=4              programs at a time, one thread each (default: 2, or 1 on a single core)
 #   SKIP_INSTALL=1      take .venv as it is
 #   PYTHON=python3.12   interpreter that .venv is made with (3.11 or newer)
@@ -17,26 +17,35 @@ if (($#)); then
 fi
 source tools/setup_env.sh
 
+check_switches RUN_EXPLORATION RUN_OFFLINE RUN_FINETUNE BONUS QUICK
 read -ra seeds <<<"${SEEDS:-1}"
-[[ "${seeds[*]}" =~ ^[0-9]+(\ [0-9]+)*$ ]] || fail "SEEDS is a list of whole numbers such as \"1 2 3\", not \"$SEEDS\"."
+[[ "${seeds[*]}" =~ ^[0-9]+(\ [0-9]+)*$ ]] || fail "SEEDS is a list of whole numbers such as \"1 2 3\", not \"$SEEDS\""
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 jobs=${JOBS:-$((cores > 1 ? 2 : 1))}
-[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS is the number of programs at a time, such as 2, not \"$jobs\"."
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS is the number of programs at a time, such as 2, not \"$jobs\""
+data=data
 datasets=datasets
 pictures=exploration_visualization
+report=report
 # The cores go to programs here, so each program stays in one process.
-flags=(--log_interval 1000 --workers 1 --seeds "${seeds[@]}")
+flags=(--workers 1 --seeds "${seeds[@]}")
+explore_flags=(--log_interval 1000) learn_flags=(--log_interval 1000)
 if [[ ${QUICK:-0} == 1 ]]; then
+  data+=/quick
   datasets+=/quick
   pictures+=/quick
+  report+=/quick
   flags+=(--steps_fraction 0.1)
+  # About 20 points a curve and four pictures, of 1,000 and of 10,000 steps.
+  explore_flags=(--eval_interval 50 --log_interval 50 --visualize_interval 250)
+  learn_flags=(--eval_interval 500 --log_interval 500 --visualize_interval 2500)
 fi
-flags+=(--dataset_dir "$datasets" --visualization_dir "$pictures")
+flags+=(--data_dir "$data" --dataset_dir "$datasets" --visualization_dir "$pictures")
 
 set_up_environment requirements.txt
 
 started=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-logs=data/logs/$(date +%Y-%m-%d_%H-%M-%S)
+logs=$data/logs/$(date +%Y-%m-%d_%H-%M-%S)
 mkdir -p "$logs"
 failed=()
 
@@ -114,12 +123,15 @@ await_all() {
 
 # run SCRIPT NAME CONFIG...: the configs, given without folder and suffix, train as one program.
 run() {
-  local script=$1 name=$1_$2 folder=$1 slot config configs=()
+  local script=$1 name=$1_$2 folder=$1 slot config configs=() intervals=("${learn_flags[@]}")
   shift 2
-  [[ $script == explore ]] && folder=exploration
+  if [[ $script == explore ]]; then
+    folder=exploration
+    intervals=("${explore_flags[@]}")
+  fi
   for config in "$@"; do configs+=("experiments/$folder/pointmass_$config.yaml"); done
   await_free_slot
-  OMP_NUM_THREADS=1 "$VENV_PYTHON" "cs285/scripts/run_hw5_$script.py" -cfg "${configs[@]}" "${flags[@]}" \
+  OMP_NUM_THREADS=1 "$VENV_PYTHON" "cs285/scripts/run_hw5_$script.py" -cfg "${configs[@]}" "${intervals[@]}" "${flags[@]}" \
     >"$logs/$name.log" 2>&1 </dev/null &
   pids[slot]=$! names[slot]=$name begun[slot]=$SECONDS
   echo "started  $name"
@@ -153,12 +165,13 @@ if [[ ${RUN_FINETUNE:-1} != 0 ]]; then
 fi
 
 echo
-"$VENV_PYTHON" cs285/scripts/show_results.py --data_dir data --since "$started"
+"$VENV_PYTHON" cs285/scripts/show_results.py --data_dir "$data" --since "$started"
 printf '\nIn %s:\n' "$PWD"
-printf '  %-32s %s\n' data/ "one folder per run: TensorBoard logs, configuration, summary, checkpoint" \
+printf '  %-32s %s\n' "$data/" "one folder per run: TensorBoard logs, configuration, summary, final weights (agent.pt), pictures" \
   "$datasets/" "what exploration collected" \
   "$pictures/" "pictures of the datasets"
-echo "Curves and figures: .venv/bin/tensorboard --logdir data"
+echo "Curves: .venv/bin/tensorboard --logdir $data"
+echo "Report: $VENV_PYTHON cs285/scripts/make_report.py --data_dir $data --out $report"
 if ((${#failed[@]})); then
   printf 'FAILED: %s\n' "${failed[@]}" >&2
   exit 1

@@ -79,6 +79,12 @@ def test_numbers_are_read_as_people_write_them(load, written, meant):
     assert load(text("dqn", f"learning_rate: {written}")).learning_rate == meant
 
 
+@pytest.mark.parametrize("written", ["1e3", "1_000", "1_000.0", "1000.0", "1.0e+3"])
+def test_whole_numbers_are_read_however_they_are_written(load, written):
+    steps = load(text("dqn", f"training_steps: {written}")).training_steps
+    assert (steps, type(steps)) == (1000, int)
+
+
 @pytest.mark.parametrize("name", ["e4", "1e4a", "3e-4x"])
 def test_names_that_resemble_numbers_stay_names(load, name):
     assert load(text("dqn", f"exp_name: {name}")).exp_name == name
@@ -135,11 +141,15 @@ def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, monkeypatch, file)
 )
 def test_a_misspelt_key_gets_a_suggestion(complaint, algorithm, line, suggestion):
     message = complaint(text(algorithm, line))
-    assert f"unknown key `{line.split(':')[0]}`; did you mean `{suggestion}`?" in message
+    assert f"unknown key `{line.split(':')[0]}` (did you mean `{suggestion}`?)" in message
 
 
-def test_a_key_of_another_algorithm_is_unknown(complaint):
-    assert "unknown key `cql_alpha`" in complaint(text("dqn", "cql_alpha: 1.0"))
+@pytest.mark.parametrize(
+    ("key", "owners"), [("cql_alpha", "cql"), ("expectile", "iql"), ("temperature", "awac and iql")]
+)
+def test_a_key_of_other_algorithms_is_told_to_be_theirs(complaint, key, owners):
+    message = complaint(text("dqn", f"{key}: 0.5"))
+    assert message.endswith(f"unknown key `{key}`, which is for {owners}")
 
 
 def test_many_unknown_keys_are_summed_up(complaint):
@@ -150,7 +160,7 @@ def test_many_unknown_keys_are_summed_up(complaint):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("base_config: cqll", "unknown `base_config` 'cqll'; did you mean `cql`?"),
+        ("base_config: cqll", "unknown `base_config` 'cqll' (did you mean `cql`?)"),
         ("base_config: [cql]", "unknown `base_config` ['cql']"),
         ("base_config: 3", "unknown `base_config` 3"),
         ("base_config:", "`base_config` is missing"),
@@ -175,10 +185,16 @@ def test_a_missing_environment_is_named(complaint):
 
 BAD_VALUES = {
     "dqn": [
-        *("seed: -1", "seed: 4294967296", "seed: 1.0", "seed: true", "seed: one", "seed:"),
+        *("seed: -1", "seed: 4294967296", "seed: 1.5", "seed: true", "seed: one", "seed:"),
         *("dataset_seed: -1", "exp_name: 5", "exp_name:", "dataset_name: []"),
-        *("batch_size: 0", "batch_size: -128", "batch_size: 128.0", "batch_size: 1000000000"),
-        *("training_steps: 0", "training_steps: -5", "training_steps: 1e5", "training_steps: many"),
+        *("batch_size: 0", "batch_size: -128", "batch_size: 128.5", "batch_size: 1000000000"),
+        *(
+            "training_steps: 0",
+            "training_steps: -5",
+            "training_steps: 1e-5",
+            "training_steps: 1e300",
+            "training_steps: many",
+        ),
         *("discount: -0.1", "discount: 1.1", "discount: high", "discount: .nan"),
         *("epsilon: -0.1", "epsilon: 1.5", "epsilon: true"),
         *("hidden_size: 0", "hidden_size: -64", "num_layers: 0", "num_layers: 1000"),
@@ -265,7 +281,7 @@ def test_a_sweep_is_not_one_config(tmp_path):
         ("{seed: []}", "needs a list"),
         ("{seed: [[1]]}", "no lists or mappings"),
         ("{seed: [1, 1]}", "names a value of `seed` twice"),
-        ("{seeds: [1, 2]}", "cannot sweep over 'seeds'; did you mean `seed`?"),
+        ("{seeds: [1, 2]}", "cannot sweep over 'seeds' (did you mean `seed`?)"),
         ('{"a\\nb": [1]}', "cannot sweep over"),
         ("{exp_name: [a, b]}", "cannot sweep over 'exp_name'"),
         ("{batch_size: [1, 2]}", "both in the file and in its `sweep`"),
@@ -282,7 +298,7 @@ def test_unusable_sweeps_are_refused(complaint, sweep, told):
 
 
 def test_a_missing_file_gets_a_suggestion():
-    with pytest.raises(UserError, match=r"no such config file; did you mean `pointmass_easy_cql"):
+    with pytest.raises(UserError, match=r"no such config file \(did you mean `pointmass_easy_cql"):
         load_config(EXPERIMENTS / "offline" / "pointmas_easy_cql.yaml", "offline")
 
 
@@ -309,6 +325,20 @@ def test_a_file_that_is_not_text_is_refused(complaint):
 @pytest.mark.parametrize("content", ["a: [1", "a: 'b", "a: b: c", "\tseed: 1", "a: *x"])
 def test_broken_yaml_is_told_with_its_line(complaint, content):
     assert re.search(r": line [34]: \w", complaint(text("dqn", content + "\n")))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("\tseed: 1", "line 3: a tab; indent with spaces"),
+        ("sweep:\n\tseed: [1]", "line 4: a tab; indent with spaces"),
+        ("seed 1", "line 3: a colon is missing"),
+        ("seed 1\nbatch_size: 4", "line 3: a colon is missing"),
+        ("exp_name: a: b", "line 3: a colon too many"),
+    ],
+)
+def test_common_slips_are_told_in_plain_words(complaint, line, told):
+    assert told in complaint(text("dqn", line) + "\n")
 
 
 def test_two_documents_in_one_file_are_refused(complaint):

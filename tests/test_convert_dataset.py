@@ -256,8 +256,8 @@ def test_data_of_another_environment_are_refused(refusal):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"rewards": np.zeros(3)}, "transition 0 has another reward"),
-        ({"rewards": np.array([-1, 0.5, -1])}, "transition 1 has another reward"),
+        ({"rewards": np.zeros(3)}, "transition 0 has reward 0 where -1 is expected"),
+        ({"rewards": np.array([-1, 0.5, -1])}, "transition 1 has reward 0.5 where -1 is expected"),
         ({"next_observations": np.array([[0.1, 0.1], [0.1, 0.1], [0.9, 0.1]])}, "2 stands in a wa"),
         ({"observations": np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.1]])}, "1 stands in a wall"),
         (
@@ -342,13 +342,19 @@ def test_a_pickle_cut_short_anywhere_is_refused(place):
             read_pickled_buffer(place.old)
 
 
+def test_a_dataset_needs_no_conversion(refusal, converted, place):
+    converted(collect(5)[0])
+    place.new.rename(place.old)
+    assert "a dataset needs no conversion" in refusal(None)
+
+
 def test_missing_files_folders_and_pipes_are_refused(refusal, place):
-    assert "There is no file" in refusal(None)
+    assert "there is no file" in refusal(None)
     place.old.mkdir()
-    assert "There is no file" in refusal(None)
+    assert "there is no file" in refusal(None)
     place.old.rmdir()
     os.mkfifo(place.old)
-    assert "There is no file" in refusal(None)
+    assert "there is no file" in refusal(None)
 
 
 def test_a_file_that_is_too_large_is_not_read_to_its_end(refusal, monkeypatch):

@@ -35,7 +35,7 @@ def test_a_full_disk_ends_with_a_sentence_and_the_run_goes_on_once_there_is_room
 
     def cramped():
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
-        with pytest.raises(UserError, match=r"Cannot write .* --resume"):
+        with pytest.raises(UserError, match=r"cannot write .* --resume"):
             stormy.resume("finetune")
 
     assert end_of(start(cramped)) == 0
@@ -52,13 +52,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(labs, capsys)
     def fail_later(path, write):
         failed.append(load_checkpoint(path)["step"] if path.exists() else None)
         if len(failed) in {3, 4}:
-            raise UserError(f"Cannot write {path}: read-only file system.")
+            raise UserError(f"cannot write {path}: read-only file system")
         save(path, write)
 
     with mock.patch.object(checkpoints, "write_atomically", fail_later):
         other.run("offline", config, flags=["--checkpoint_interval", 2])
     assert failed == [None, 2, 4, 4, 4]
-    assert "read-only file system. There is no new checkpoint at step 6." in capsys.readouterr().out
+    assert "read-only file system; there is no new checkpoint at step 6" in capsys.readouterr().out
     assert outcome(calm) == outcome(other)
 
 
@@ -77,10 +77,10 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
 
     with (
         mock.patch.object(Trainer, "_advance", vanish),
-        pytest.raises(UserError, match=r"Cannot write .*no such file"),
+        pytest.raises(UserError, match=r"cannot write .*no such file"),
     ):
         other.run("explore", config, flags=["--checkpoint_interval", 20])
-    assert "There is no new checkpoint at step 40" in capsys.readouterr().out
+    assert "there is no new checkpoint at step 40" in capsys.readouterr().out
     expected, found = (lab.explored("explore_rnd") for lab in labs)
     assert all((found[name] == expected[name]).all() for name in expected)
 
@@ -134,7 +134,7 @@ def test_a_read_only_folder_ends_with_a_sentence_and_the_run_goes_on_once_it_is_
 
     def barred():
         without_privileges(stormy.root)
-        with pytest.raises(UserError, match=r"Cannot write .*permission denied.* --resume"):
+        with pytest.raises(UserError, match=r"cannot write .*permission denied.* --resume"):
             stormy.resume("finetune")
 
     assert end_of(start(barred)) == 0

@@ -176,7 +176,7 @@ def test_prepare_folder_creates_parents_and_leaves_no_trace(tmp_path):
 def test_prepare_folder_where_a_file_stands_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"kept")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="Cannot write to the folder"):
+        with pytest.raises(UserError, match="cannot write to the folder"):
             prepare_folder(path)
     assert (tmp_path / "file").read_bytes() == b"kept"
 

@@ -268,7 +268,7 @@ def test_what_is_missing_stands_in_the_readme(hand_in, tmp_path):
 
 def test_no_folder_of_runs_is_an_error(root, tmp_path, capsys):
     assert script.main(["--data_dir", str(tmp_path / "nowhere")]) == 2
-    assert "No folder" in capsys.readouterr().err
+    assert "no folder" in capsys.readouterr().err
 
 
 # Size
@@ -390,7 +390,7 @@ def test_unwritable_target_is_an_error(tmp_path, monkeypatch, capsys):
     out = tmp_path / "nowhere" / "submit.zip"
     arguments = ["--data_dir", str(tmp_path / "data"), "--allow_missing", "--out", str(out)]
     assert script.main(arguments) == 2
-    assert f"Cannot write {out}" in capsys.readouterr().err
+    assert f"cannot write {out}" in capsys.readouterr().err
 
 
 def test_choice_does_not_depend_on_the_folder_it_is_named_by(tmp_path, monkeypatch):

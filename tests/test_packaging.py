@@ -130,7 +130,7 @@ def test_homework_command_runs_every_experiment_and_then_the_table(checkout: Pat
         "finetune": {f"hard_{agent}_finetune" for agent in ("dqn", "cql", "awac", "iql")},
     }
     *programs, table = calls(checkout)
-    assert all("--seeds 1 2 --dataset_dir datasets" in call for call in programs)
+    assert all("--seeds 1 2 --data_dir data --dataset_dir datasets " in call for call in programs)
     assert not any("--steps_fraction" in call for call in programs)
     assert table.startswith("cs285/scripts/show_results.py --data_dir data --since 2")
     files = [file for call in programs for file in re.findall(r"experiments/\S+", call)]
@@ -156,9 +156,14 @@ def test_stages_can_be_skipped_and_shortened(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not configs(checkout)["explore"]
     assert not configs(checkout)["offline"]
-    *programs, _table = calls(checkout)
+    *programs, table = calls(checkout)
     assert len(programs) == 4
-    assert all("--steps_fraction 0.1 --dataset_dir datasets/quick" in call for call in programs)
+    folders = "--data_dir data/quick --dataset_dir datasets/quick "
+    assert all(f"--steps_fraction 0.1 {folders}" in call for call in programs)
+    assert all("--eval_interval 500 --log_interval 500" in call for call in programs)
+    assert "--data_dir data/quick" in table
+    assert "make_report.py --data_dir data/quick --out report/quick" in done.stdout.splitlines()[-1]
+    assert [path.name for path in (checkout / "data").iterdir()] == ["quick"]
 
 
 def test_failing_program_is_named_with_its_log_and_the_rest_runs(checkout: Path) -> None:
@@ -206,15 +211,28 @@ def test_a_stopped_command_names_those_that_go_on(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("SEEDS", "1 two"), ("JOBS", "many"), ("JOBS", "0")]
+    ("variable", "value"),
+    [
+        *(("SEEDS", "1 two"), ("JOBS", "many"), ("JOBS", "0"), ("QUICK", "yes"), ("BONUS", "2")),
+        *(("RUN_EXPLORATION", "no"), ("RUN_OFFLINE", "off"), ("RUN_FINETUNE", "false")),
+        ("SKIP_INSTALL", "true"),
+    ],
 )
 def test_bad_variable_is_named_before_anything_runs(
     checkout: Path, variable: str, value: str
 ) -> None:
-    done = command(checkout, "run_hw5.sh", SKIP_INSTALL="1", **{variable: value})
+    done = command(checkout, "run_hw5.sh", **{"SKIP_INSTALL": "1", variable: value})
     assert done.returncode == 2
-    assert variable in done.stderr
+    assert re.fullmatch(f"error: {variable} is .*\n", done.stderr)
     assert not (checkout / "calls.txt").exists()
+
+
+def test_empty_switches_mean_their_defaults(checkout: Path) -> None:
+    names = ("QUICK", "BONUS", "RUN_EXPLORATION", "RUN_OFFLINE", "RUN_FINETUNE")
+    done = command(checkout, "run_hw5.sh", SKIP_INSTALL="1", **dict.fromkeys(names, ""))
+    assert done.returncode == 0, done.stderr
+    assert all(configs(checkout).values())
+    assert not any("--steps_fraction" in call for call in calls(checkout))
 
 
 def test_second_run_installs_nothing(checkout: Path) -> None:

@@ -491,7 +491,7 @@ def test_unwritable_output_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = make_report("--data_dir", tmp_path, "--out", tmp_path / "file" / "out")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Cannot write to the folder")
+    assert done.stderr.startswith("error: cannot write to the folder")
     assert done.stderr.count("\n") == 1
 
 

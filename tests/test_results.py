@@ -186,6 +186,14 @@ def test_script_answers_bad_arguments_with_status_2(arguments: tuple[str, str]) 
     assert "Traceback" not in done.stderr
 
 
+def test_script_says_how_many_folders_it_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "hw5_explore_gone_sd1").mkdir()
+    for folder, count in ((tmp_path, 1), (ROOT / "experiments", 0)):
+        done = show_results("--data_dir", str(folder))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"No finished runs among {count} run folders (hw5_*) in {folder}." in done.stdout
+
+
 def test_a_time_without_end_is_no_time(tmp_path: Path) -> None:
     write_run(tmp_path, wall_time_s=float("inf"))
     summaries, (problem,) = read_summaries(tmp_path)

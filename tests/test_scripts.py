@@ -1,5 +1,6 @@
 """The three scripts refuse bad input: exit status 2, one clear sentence, nothing written."""
 
+import argparse
 import os
 import re
 import shlex
@@ -12,7 +13,18 @@ import pytest
 from test_training import EASY, PHASES, random_walk
 
 from cs285.infrastructure.datasets import save_dataset
-from cs285.scripts import cli
+from cs285.scripts import (
+    check_solution,
+    cli,
+    convert_dataset,
+    grade,
+    make_gradescope,
+    make_report,
+    make_student_version,
+    make_submission,
+    show_results,
+)
+from cs285.scripts.arguments import ArgumentParser
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["-neval", "1", "--compile", "off", "-ngpu"]
@@ -62,9 +74,7 @@ def complaint(call, desk):
         assert status == 2
         assert "Traceback" not in said
         assert sorted(desk.rglob("*")) == before
-        usage, error = re.fullmatch(r"((?:usage: .*\n(?: .*\n)*)?)(.*error: .*)\n", said).groups()
-        assert bool(usage) == (not error.startswith("error: "))  # argparse explains the flags, too
-        return error
+        return re.fullmatch(r"error: (.*)\n", said)[1]
 
     return complaint
 
@@ -114,6 +124,32 @@ def test_bad_flags_are_refused(complaint, stage, flags):
     assert any(word in error for word in (flags[0], flags[-1]))
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--eval_intervall", "9"], "unknown argument --eval_intervall (did you mean `--eval_int"),
+        (["--eval_intervall=9"], "unknown argument --eval_intervall (did you mean `--eval_int"),
+        (["--seed", "one"], "--seed: must be a whole number of at least 0, not 'one'"),
+        (["-ei", "0"], "must be a whole number of at least 1, not '0'"),
+        (["--steps_fraction", "0"], "must be a number above 0 and at most 1, not '0'"),
+        (["--workers", "all"], "must be auto, or must be a whole number of at least 1, not 'all'"),
+    ],
+    ids="_".join,
+)
+def test_bad_flags_are_told_what_would_be_right(complaint, flags, told):
+    assert told in complaint("offline", "-cfg", "offline/run.yaml", *flags)
+
+
+def test_a_misspelt_flag_is_told_before_the_one_that_it_stands_for(complaint):
+    assert "(did you mean `--config_file`?)" in complaint("offline", "--confg_file", "a.yaml")
+
+
+def test_config_files_and_seeds_of_all_flags_count():
+    parse = cli.make_parser("offline", "").parse_args
+    together = parse(["-cfg", "a", "b", "--seeds", "1", "2"])
+    assert parse(["-cfg", "a", "--seeds", "1", "-cfg", "b", "--seeds", "2"]) == together
+
+
 def test_a_config_file_is_required(complaint):
     assert "-cfg" in complaint("explore")
 
@@ -148,6 +184,12 @@ def test_explorers_are_refused_where_there_is_nothing_to_explore(complaint, stag
     assert "run_hw5_explore.py is for it" in complaint(stage, "-cfg", config)
 
 
+@pytest.mark.parametrize("algorithm", ["cql", "awac", "iql"])
+def test_algorithms_that_learn_from_data_alone_do_not_explore(complaint, algorithm):
+    config = write_config(Path("other.yaml"), algorithm=algorithm)
+    assert "learns from a dataset and does not explore" in complaint("explore", "-cfg", config)
+
+
 @pytest.mark.parametrize(
     ("stage", "algorithm"),
     [("explore", "random"), ("explore", "dqn"), ("offline", "dqn"), ("finetune", "dqn")],
@@ -164,7 +206,7 @@ def test_use_reward_is_refused_where_it_would_do_nothing(complaint, stage, algor
 @every_stage
 def test_a_missing_config_is_refused(complaint, stage):
     error = complaint(stage, "-cfg", f"{stage}/runs.yaml")
-    assert "no such config file; did you mean `run.yaml`?" in error
+    assert "no such config file (did you mean `run.yaml`?)" in error
 
 
 @every_stage
@@ -176,7 +218,7 @@ def test_an_unreadable_config_is_refused(complaint, stage):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("hiden_size: 64", "unknown key `hiden_size`; did you mean `hidden_size`?"),
+        ("hiden_size: 64", "unknown key `hiden_size` (did you mean `hidden_size`?)"),
         ("batch_size: -5", "`batch_size` must be"),
         ("batch_size: many", "`batch_size` must be"),
         ("base_config: dqm", "key 'base_config' is given twice"),
@@ -200,7 +242,13 @@ def test_a_config_of_another_stage_is_refused(complaint):
 
 @every_stage
 @pytest.mark.parametrize(
-    "flags", [["run.yaml", "run.yaml"], ["run.yaml", "--seeds", "1", "2", "1"]], ids="_".join
+    "flags",
+    [
+        ["run.yaml", "run.yaml"],
+        ["run.yaml", "-cfg", "run.yaml"],
+        ["run.yaml", "--seeds", "1", "2", "1"],
+    ],
+    ids="_".join,
 )
 def test_the_same_run_is_not_trained_twice(complaint, stage, flags):
     located = [f"{stage}/{flag}" if flag.endswith("yaml") else flag for flag in flags]
@@ -224,6 +272,19 @@ def test_a_missing_dataset_names_the_command_that_makes_it(complaint, stage):
         *("-cfg", "experiments/exploration/pointmass_easy_rnd.yaml"),
         *("--dataset_dir", "my data", "--seed", "4"),
     ]
+
+
+@reading_stage
+def test_a_missing_folder_of_datasets_is_told_to_be_missing(complaint, stage):
+    save_data()
+    error = complaint(stage, "-cfg", f"{stage}/run.yaml", "--dataset_dir", "datasetz")
+    assert "in datasetz, a folder that does not exist (did you mean `datasets`?); make it" in error
+
+
+@reading_stage
+def test_a_file_is_no_folder_of_datasets(complaint, stage):
+    error = complaint(stage, "-cfg", f"{stage}/run.yaml", "--dataset_dir", save_data())
+    assert "is a file; give the folder that holds it" in error
 
 
 @reading_stage
@@ -269,14 +330,14 @@ def test_an_unwritable_folder_is_refused(call, desk, flag, below):
     Path("taken").write_text("a file")
     status, said = call("explore", "-cfg", "explore/run.yaml", flag, f"taken{below}")
     assert status == 2
-    assert re.fullmatch(r"error: Cannot write to the folder taken.*\n", said)
+    assert re.fullmatch(r"error: cannot write to the folder taken.*\n", said)
     assert Path("taken").read_text() == "a file"
     configs = {desk / stage / "run.yaml" for stage in PHASES}
     assert {path for path in desk.rglob("*") if path.is_file()} == configs | {desk / "taken"}
 
 
 def test_a_folder_of_the_kernel_is_refused(complaint):
-    assert "Cannot write" in complaint("explore", "-cfg", "explore/run.yaml", "--data_dir", "/proc")
+    assert "cannot write" in complaint("explore", "-cfg", "explore/run.yaml", "--data_dir", "/proc")
 
 
 # As processes
@@ -313,8 +374,52 @@ def test_the_command_that_an_error_names_makes_the_missing_dataset(call, desk):
     assert names == ["hw5_explore_pointmass_easy_rnd_sd1", "hw5_offline_run_sd1"]
 
 
-@pytest.mark.parametrize("script", ["explore", "offline", "finetune"])
-def test_help_explains_every_flag(call, script):
-    parser = cli.make_parser(script, "")
-    assert all(action.help for action in parser._actions)
-    assert call(script, "--help")[0] == 0
+TOOLS = [
+    *(check_solution, convert_dataset, grade, make_gradescope, make_report, make_student_version),
+    *(make_submission, show_results),
+]
+every_script = pytest.mark.parametrize("script", [*PHASES, *TOOLS], ids=lambda it: str(it)[-30:])
+
+
+@pytest.fixture
+def start(call, capsys):
+    """Calls any script with flags that argparse answers; returns the status and what it said."""
+
+    def start(script, *flags):
+        if script in PHASES:
+            return call(script, *flags)
+        with pytest.raises(SystemExit) as stopped:
+            script.main(flags)
+        return stopped.value.code, capsys.readouterr().err
+
+    return start
+
+
+@every_script
+def test_help_explains_every_flag_and_what_it_defaults_to(start, monkeypatch, script):
+    parsers = []
+
+    def keep(parser):
+        parsers.append(parser)
+
+    monkeypatch.setattr(ArgumentParser, "print_help", keep)
+    assert start(script, "--help")[0] == 0
+    (parser,) = parsers
+    shown = parser.format_help()
+    for action in parser._actions:
+        assert action.help
+        if action.option_strings and action.default not in {None, argparse.SUPPRESS}:
+            assert f"(default: {action.default})" in " ".join(shown.split())
+
+
+@every_script
+def test_an_unknown_flag_is_one_sentence(start, script):
+    status, said = start(script, "--helpp")
+    assert status == 2
+    assert re.fullmatch(r"error: unknown argument --helpp \(did you mean `--help`\?\); .*\n", said)
+
+
+@pytest.mark.parametrize("made", ["report", "submit.zip", "autograder.zip"])
+def test_what_scripts_write_by_default_stays_out_of_the_repository(made):
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert any(line.strip("/") == made for line in ignored)

@@ -5,8 +5,16 @@
 readonly VENV_PYTHON=.venv/bin/python
 
 fail() {
-  printf '%s\n' "$*" >&2
+  printf 'error: %s\n' "$*" >&2
   exit 2
+}
+
+# check_switches NAME...: each of these variables is 0, 1 or empty.
+check_switches() {
+  local name
+  for name in "$@"; do
+    [[ ${!name:-} =~ ^[01]?$ ]] || fail "$name is 0, 1 or empty, not \"${!name}\""
+  done
 }
 
 new_enough() {
@@ -23,8 +31,8 @@ find_python() {
       return
     fi
   done
-  fail "Python 3.11 or newer is needed, and ${PYTHON:-python3} is not (or does not run)." \
-    "Name one that is: PYTHON=/path/to/python3.11 $0"
+  fail "Python 3.11 or newer is needed, and ${PYTHON:-python3} is not (or does not run);" \
+    "name one that is: PYTHON=/path/to/python3.11 $0"
 }
 
 make_venv() {
@@ -33,18 +41,19 @@ make_venv() {
   echo "Making .venv with $("$python" --version)"
   if ! "$python" -m venv --clear .venv; then
     rm -rf .venv
-    fail "$python could not make .venv (on Debian and Ubuntu: apt install python3-venv)."
+    fail "$python could not make .venv (on Debian and Ubuntu: apt install python3-venv)"
   fi
 }
 
 set_up_environment() {
   local requirements=$1 stamp=.venv/installed_$1 wanted
+  check_switches SKIP_INSTALL
   if [[ ${SKIP_INSTALL:-0} == 1 ]]; then
-    [[ -x $VENV_PYTHON ]] || fail "SKIP_INSTALL=1 reuses .venv, and there is none yet: run once without it."
+    [[ -x $VENV_PYTHON ]] || fail "SKIP_INSTALL=1 reuses .venv, and there is none yet: run once without it"
     return
   fi
   [[ -x $VENV_PYTHON ]] || make_venv
-  new_enough "$VENV_PYTHON" || fail "The Python in .venv is older than 3.11: remove .venv and run again."
+  new_enough "$VENV_PYTHON" || fail "the Python in .venv is older than 3.11: remove .venv and run again"
   # What was installed stands in full in the stamp; the path belongs to it, as an editable install points there.
   wanted=$(pwd -P && cat requirements.txt "$requirements" pyproject.toml)
   [[ -f $stamp && $wanted == "$(<"$stamp")" ]] && return

@@ -69,6 +69,12 @@ class BaseConfig(BaseModel):
     updates_per_step: Annotated[int, Field(ge=1, le=100)] = 1
     """Gradient steps for every environment step, in exploration and online."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_number(cls, value: object) -> object:
+        """Take `1e5`, a float to YAML, where a whole number belongs."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
     @field_validator("env_name")
     @classmethod
     def _known_environment(cls, value: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import re
@@ -22,7 +21,7 @@ from cs285.env_configs.dqn_config import DQNConfig
 from cs285.env_configs.iql_config import IQLConfig
 from cs285.env_configs.random_config import RandomConfig
 from cs285.env_configs.rnd_config import RNDConfig
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import UserError, suggestion
 
 CONFIGS: dict[str, type[BaseConfig]] = {
     "random": RandomConfig,
@@ -142,9 +141,7 @@ def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[st
     known = _config_class(values.get("base_config"), path).model_fields
     for key, points in sweep.items():
         if key not in known or key in {"base_config", "exp_name"}:
-            raise UserError(
-                f"{path}: cannot sweep over {_shown(key)}{_suggestion(str(key), known)}"
-            )
+            raise UserError(f"{path}: cannot sweep over {_shown(key)}{suggestion(str(key), known)}")
         if key in values:
             raise UserError(f"{path}: `{key}` stands both in the file and in its `sweep`")
         if not isinstance(points, list) or not points:
@@ -165,7 +162,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a config")
         text = content.decode("utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file{_similar_file(path)}") from None
+        beside = [other.name for other in path.parent.glob("*.yaml")]
+        raise UserError(f"{path}: no such config file{suggestion(path.name, beside)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -173,7 +171,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: {_yaml_problem(error)}") from None
+        raise UserError(f"{path}: {yaml_problem(error)}") from None
     except Exception as error:
         # PyYAML raises errors of many kinds on such values.
         raise UserError(
@@ -208,9 +206,9 @@ def _config_class(name: object, path: Path) -> type[BaseConfig]:
     if name is None:
         raise UserError(f"{path}: `base_config` is missing; it names the algorithm: {known}")
     if not isinstance(name, str) or name not in CONFIGS:
-        suggestion = _suggestion(name, CONFIGS) if isinstance(name, str) else ""
+        meant = suggestion(name, CONFIGS) if isinstance(name, str) else ""
         raise UserError(
-            f"{path}: unknown `base_config` {_shown(name)}{suggestion}; the algorithms are {known}"
+            f"{path}: unknown `base_config` {_shown(name)}{meant}; the algorithms are {known}"
         )
     return CONFIGS[name]
 
@@ -227,7 +225,9 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
     key = " ".join(".".join(map(str, detail["loc"])).split())[:80]
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown key `{key}`{_suggestion(key, config_class.model_fields)}"
+            return (
+                f"unknown key `{key}`{_owners(key) or suggestion(key, config_class.model_fields)}"
+            )
         case "missing":
             return f"`{key}` is missing"
         case "value_error":
@@ -241,20 +241,26 @@ def _shown(value: object) -> str:
     return _shortened.repr(value)
 
 
-def _suggestion(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"; did you mean `{close[0]}`?" if close else ""
+def _owners(key: str) -> str:
+    """Tell which algorithms a key belongs to, if any."""
+    owners = [name for name, config in CONFIGS.items() if key in config.model_fields]
+    return f", which is for {' and '.join(owners)}" if owners else ""
 
 
-def _similar_file(path: Path) -> str:
-    names = {entry.name: entry for entry in path.parent.glob("*.yaml")}
-    return _suggestion(path.name, names)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        problem = ", ".join(filter(None, (error.context, error.problem)))[:300]
-        return f"{line}{problem}; only plain YAML values are read"
-    return "is not YAML: " + " ".join(str(error).split())
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Say in one line what keeps a text from being plain YAML, and in which line of it."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "is not YAML: " + " ".join(str(error).split())
+    mark = error.problem_mark or error.context_mark
+    match error.problem:
+        case "found character '\\t' that cannot start any token":
+            problem = "a tab; indent with spaces"
+        case "could not find expected ':'":
+            mark = error.context_mark or mark  # where the key begins that has no colon
+            problem = "a colon is missing; lines read `key: value`"
+        case "mapping values are not allowed here":
+            problem = "a colon too many, or none in the line before; lines read `key: value`"
+        case _:
+            problem = ", ".join(filter(None, (error.context, error.problem)))[:300]
+            problem += "; only plain YAML values are read"
+    return f"line {mark.line + 1}: {problem}" if mark else problem

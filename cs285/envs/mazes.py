@@ -143,7 +143,7 @@ def get_maze(env_id: str) -> Maze:
     if env_id in MAZES:
         return MAZES[env_id]
     close = difflib.get_close_matches(env_id, MAZES, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise ValueError(f"unknown environment {env_id[:80]!r}: known are {', '.join(MAZES)}{hint}")
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from cs285.infrastructure.errors import UserError
 
-MAX_ARCHIVE = 64 << 20
+MAX_ARCHIVE = 64_000_000
 """Bytes of a zip that is opened at all: four times what a hand-in may have."""
-MAX_CONTENTS = 4 << 20
+MAX_CONTENTS = 4_000_000
 """Bytes of a zip's table of contents: enough for 20,000 names, read before it is opened."""
 MAX_ENTRIES = 20_000
-MAX_TOTAL = 1 << 30
+MAX_TOTAL = 1_000_000_000
 """Bytes that a whole archive may unpack to."""
 MAX_RATIO = 200
 """How much smaller than its content a member may be packed; text and logs reach about 30."""
@@ -91,7 +91,7 @@ def check_members(members: list[zipfile.ZipInfo]) -> None:
         raise UnsafeHandInError(f"a zip bomb: {len(members)} members, at most {MAX_ENTRIES}")
     total = sum(member.file_size for member in members)
     if total > MAX_TOTAL:
-        raise UnsafeHandInError(f"a zip bomb: it would unpack to {total >> 20} MB")
+        raise UnsafeHandInError(f"a zip bomb: it would unpack to {total / 1e6:,.0f} MB")
     counts = Counter(member.orig_filename for member in members)
     for name, count in counts.most_common(1):
         if count > 1:
@@ -116,8 +116,8 @@ def _problem(member: zipfile.ZipInfo) -> str:
         f"{name!r} is a device, not a file": kind
         not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK},
         f"{name!r} is encrypted": bool(member.flag_bits & 1),
-        f"a zip bomb: {name!r} unpacks to {member.file_size >> 20} MB from "
-        f"{member.compress_size >> 10} kB": member.file_size
+        f"a zip bomb: {name!r} unpacks to {member.file_size / 1e6:,.0f} MB from "
+        f"{member.compress_size / 1e3:,.0f} kB": member.file_size
         > max(_RATIO_COUNTS_FROM, MAX_RATIO * member.compress_size),
     }
     return next((text for text, unsafe in checks.items() if unsafe), "")

@@ -135,7 +135,7 @@ def _item(name: str, share: float, maximum: float, lines: Sequence[str]) -> Item
 
 
 def _size(hand_in: HandIn, rubric: Rubric) -> Item:
-    megabytes = hand_in.packed / (1 << 20)
+    megabytes = hand_in.packed / 1e6
     fits = megabytes <= rubric.max_megabytes
     text = f"{megabytes:.1f} MB packed, at most {rubric.max_megabytes:g}"
     return _item("Size", float(fits), rubric.points.size, [text])

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cs285.env_configs.loading import yaml_problem
 from cs285.envs.mazes import MAZES
 from cs285.infrastructure.errors import UserError
 from cs285.report.runs import ALGORITHMS
@@ -113,10 +114,12 @@ def load_rubric(path: Path | None = None) -> Rubric:
     try:
         return Rubric.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UserError(f"Cannot read the rubric {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The rubric {path} is no YAML: {error}") from error
+        raise UserError(f"cannot read the rubric {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"the rubric {path} is no YAML: {yaml_problem(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the rubric {path} is no text in UTF-8") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
-        raise UserError(f"The rubric {path} is not usable: {place}: {first['msg']}") from error
+        raise UserError(f"the rubric {path} is not usable: {place}: {first['msg']}") from error

@@ -22,9 +22,9 @@ from cs285.infrastructure.event_files import FolderName, parse_folder_name
 from cs285.infrastructure.results import RunSummary
 
 MAX_RUNS = 300
-MAX_LOGS = 96 << 20
+MAX_LOGS = 96_000_000
 """Bytes of event files that are read in all: half a minute's work."""
-MAX_DATASET_CONTENT = 8 << 20
+MAX_DATASET_CONTENT = 8_000_000
 """Bytes of a dataset's arrays; 20,000 steps have 0.6 million."""
 HANDOUT_DATASET_STEPS = 10_000
 """Steps of a dataset whose name tells none."""
@@ -186,7 +186,7 @@ def find_runs(hand_in: HandIn) -> tuple[list[Run], list[str]]:
         if number >= MAX_RUNS or left < 0:
             problems.append(
                 f"{printable(folder)} and what follows was not read: more than {MAX_RUNS} runs, or "
-                f"{MAX_LOGS >> 20} MB of logs; --log_interval 1000 keeps them small"
+                f"{MAX_LOGS / 1e6:,.0f} MB of logs; --log_interval 1000 keeps them small"
             )
             break
         runs.append(_read_run(hand_in, folder, read_log([hand_in.root / path for path in paths])))
@@ -273,5 +273,5 @@ def _load_dataset(path: Path, env_id: str) -> Dataset:
     with open_zip(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > MAX_DATASET_CONTENT:
-        raise UserError(f"{size >> 20} MB of content are too much to read")
+        raise UserError(f"{size / 1e6:,.0f} MB of content are too much to read")
     return load_dataset(path, env_id)

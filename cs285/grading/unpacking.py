@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip, printable
 from cs285.infrastructure.errors import UserError
 
-MAX_LOG = 64 << 20
+MAX_LOG = 64_000_000
 """Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
-MAX_DATASET = 4 << 20
+MAX_DATASET = 4_000_000
 MAX_NOTE = 4 << 10
 """Bytes of one `config.yaml` or `summary.json`; they have under one thousand."""
-MAX_UNPACKED = 256 << 20
+MAX_UNPACKED = 256_000_000
 """Bytes of all that is unpacked."""
 _LIMITS = {
     "*tfevents*": MAX_LOG,

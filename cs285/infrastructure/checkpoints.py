@@ -99,12 +99,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(state, dict):
             raise TypeError("its state is no mapping")  # noqa: TRY301 - as above
     except OSError as error:
-        raise UserError(f"Cannot open the checkpoint {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot open the checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:
         # On forged bytes zipfile, pickletools, PyTorch and JSON raise errors of many kinds.
         raise UserError(
-            f"The checkpoint {path} cannot be used: it is damaged, or none of this version. "
-            "Delete it, and --resume starts over what it is of."
+            f"the checkpoint {path} cannot be used: it is damaged, or none of this version; "
+            "delete it, and --resume starts over what it is of"
         ) from error
     return state
 

@@ -183,9 +183,14 @@ def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None
     own = dataset_path(dataset_dir, dataset_name, seed)
     shared = dataset_dir / f"{dataset_name}.npz"
     try:
+        if dataset_dir.is_file():
+            raise UserError(
+                f"--dataset_dir {dataset_dir}: is a file; give the folder that holds it, and its "
+                "name as `dataset_name`"
+            )
         return next((path for path in (own, shared) if path.is_file()), None)
     except OSError as error:
-        raise UserError(f"Cannot look into {dataset_dir}: {error.strerror}.") from error
+        raise UserError(f"cannot look into {dataset_dir}: {error.strerror}") from error
 
 
 def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
@@ -213,7 +218,7 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
     try:
         path.rename(aside)
     except OSError as error:
-        raise UserError(f"Cannot keep {path} as {aside.name}: {error.strerror}.") from error
+        raise UserError(f"cannot keep {path} as {aside.name}: {error.strerror}") from error
     return aside
 
 
@@ -242,15 +247,15 @@ def load_dataset(path: Path, env_id: str) -> Dataset:
             arrays = {name: _read_field(archive, name, math.prod(shape)) for name in FIELDS}
         return Dataset(**arrays, manifest=manifest)
     except OSError as error:
-        raise UserError(f"Cannot open the dataset {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot open the dataset {path}: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(
-            f"The dataset {path} cannot be used: it is damaged, cut short or no dataset file."
+            f"the dataset {path} cannot be used: it is damaged, cut short or no dataset file"
         ) from error
     except Exception as error:
         # On forged bytes zipfile, json, numpy and its header parser raise errors of many kinds; the
         # checks here add theirs. For the user they all mean the same.
-        raise UserError(f"The dataset {path} cannot be used: {error}.") from error
+        raise UserError(f"the dataset {path} cannot be used: {error}") from error
 
 
 def _read_manifest(archive: zipfile.ZipFile, env_id: str) -> dict[str, Any]:

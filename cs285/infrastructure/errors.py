@@ -1,10 +1,14 @@
 """What is meant for the person at the keyboard."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something that the user can mend: says what was wrong, where, and what would be right.
 
-    Scripts print its message without a traceback and exit with status 2.
+    Scripts print its message after `error: `, without a traceback, and exit with status 2. So it
+    begins with a small letter and ends without a full stop.
     """
 
 
@@ -14,6 +18,12 @@ def printable(text: object) -> str:
     Names of files and what summaries hold may be anybody's choice.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what may have been meant by an unknown name, in brackets after a space, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f" (did you mean `{close[0]}`?)" if close else ""
 
 
 class DivergenceError(Exception):

@@ -26,6 +26,9 @@ MAX_FILE_BYTES = 500_000_000
 """A larger file is no log of this homework."""
 MAX_PICTURE_BYTES = 5_000_000
 
+TRIES = "quick"
+"""Folder in a data folder that holds what `QUICK=1 ./run_hw5.sh` made: tries, not results."""
+
 STAGES = ("explore", "offline", "finetune")
 
 
@@ -70,6 +73,8 @@ class EventLog:
 def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
     """Return all folders below `data_dir` that hold event files or are called like runs.
 
+    Those in its folder `quick` are left out.
+
     Returns:
         The folders, sorted, and a line for every folder that cannot be looked into.
     """
@@ -78,8 +83,10 @@ def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
     def report(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be opened: {error.strerror}")
 
-    for path, _, names in os.walk(data_dir, onerror=report):
+    for path, folders_below, names in os.walk(data_dir, onerror=report):
         folder = Path(path)
+        if folder == data_dir and TRIES in folders_below:
+            folders_below.remove(TRIES)
         is_named_so = folder != data_dir and re.match(r"hw\d", folder.name)
         if is_named_so or any(map(_is_event_file, names)):
             folders.append(folder)

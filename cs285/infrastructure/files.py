@@ -41,7 +41,7 @@ def check_name(name: str, what: str) -> str:
         reason = f"is longer than {MAX_NAME_BYTES} bytes"
     else:
         return name
-    raise UserError(f"{what} {name[:80]!r} {reason}; it must be a plain name like 'easy_rnd'.")
+    raise UserError(f"{what} {name[:80]!r} {reason}; it must be a plain name like 'easy_rnd'")
 
 
 def prepare_folder(path: Path) -> Path:
@@ -57,7 +57,7 @@ def prepare_folder(path: Path) -> Path:
             pass
     except OSError as error:
         raise UserError(
-            f"Cannot write to the folder {path}: {_reason(error)}; choose a writable folder."
+            f"cannot write to the folder {path}: {_reason(error)}; choose a writable folder"
         ) from error
     return path
 
@@ -82,7 +82,7 @@ def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
             number += 1
             folder = data_dir / f"{first}-{number}"
         except OSError as error:
-            raise UserError(f"Cannot create the run folder {folder}: {_reason(error)}.") from error
+            raise UserError(f"cannot create the run folder {folder}: {_reason(error)}") from error
         else:
             return folder
 
@@ -106,7 +106,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {_reason(error)}.") from error
+        raise UserError(f"cannot write {path}: {_reason(error)}") from error
     _sync_folder(path.parent)
 
 
@@ -120,7 +120,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"Cannot open the folder {folder}: {_reason(error)}.") from error
+        raise UserError(f"cannot open the folder {folder}: {_reason(error)}") from error
     try:
         _lock(descriptor, folder)
         yield
@@ -135,7 +135,7 @@ def _lock(descriptor: int, folder: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise UserError(f"{folder} is in use by another process; let it end.") from None
+                raise UserError(f"{folder} is in use by another process; let it end") from None
             time.sleep(0.05)
         except OSError:
             return  # a file system without locks

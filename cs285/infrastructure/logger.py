@@ -96,7 +96,7 @@ class RunLogger:
                 writer.write(event.SerializeToString())
             self._file.flush()
         except OSError as error:
-            raise UserError(f"Cannot write to {self._path}: {error.strerror or error}.") from error
+            raise UserError(f"cannot write to {self._path}: {error.strerror or error}") from error
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved config (plain YAML types) to `config.yaml`."""
@@ -121,7 +121,7 @@ class RunLogger:
                 os.fsync(self._file.fileno())
             return {"name": self._path.name, "size": self._path.stat().st_size}
         except OSError as error:
-            raise UserError(f"Cannot write to {self._path}: {error.strerror or error}.") from error
+            raise UserError(f"cannot write to {self._path}: {error.strerror or error}") from error
 
     def rewind(self, position: Mapping[str, Any]) -> None:
         """Go back to what `flush` returned: forget all that was logged later, and go on there.
@@ -137,15 +137,15 @@ class RunLogger:
                     path.unlink()
             if name is not None:
                 if not name.startswith(EVENTS):
-                    raise UserError(f"{name[:80]!r} is no event file.")
+                    raise UserError(f"{name[:80]!r} is no event file")
                 self._path = self.folder / check_name(name, "event file")
                 self._file = self._path.open("r+b")
                 if self._file.seek(0, os.SEEK_END) < size:
-                    raise UserError(f"{self._path} has lost its end, so its run cannot go on.")
+                    raise UserError(f"{self._path} has lost its end, so its run cannot go on")
                 self._file.truncate(size)
                 self._file.seek(size)
         except OSError as error:
-            raise UserError(f"Cannot go on with the log of {self.folder}: {error}.") from error
+            raise UserError(f"cannot go on with the log of {self.folder}: {error}") from error
 
     def close(self) -> None:
         """Close the event file."""

@@ -74,16 +74,16 @@ def read_pickled_buffer(path: Path) -> PickledBuffer:
     try:
         # A pipe would never end.
         if not path.is_file():
-            raise UserError(f"There is no file {path}; name the pickle of a replay buffer.")
+            raise UserError(f"there is no file {path}; name the pickle of a replay buffer")
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, so no replay buffer.")
+            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, so no replay buffer")
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"Cannot open {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot open {path}: {error.strerror or error}") from error
     try:
         arrays = _arrays(_describe(data))
     except ValueError as error:
-        raise UserError(f"The pickle {path} cannot be used: {error}.") from error
+        raise UserError(f"the pickle {path} cannot be used: {error}") from error
     return PickledBuffer(**arrays, sha256=hashlib.sha256(data).hexdigest())
 
 

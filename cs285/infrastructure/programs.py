@@ -149,7 +149,7 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
         except StoppedError as error:
             raise StoppedError(error.signum, command) from None
         except UserError as error:
-            raise UserError(f"{error} Once that is mended, this goes on: {command}") from error
+            raise UserError(f"{error}; once that is mended, this goes on: {command}") from error
 
 
 def _command(run: Run) -> str:
@@ -184,7 +184,7 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
             if signum := interruption.requested():
                 raise StoppedError(signum) from None
             raise UserError(
-                "a worker was killed, perhaps for want of memory; fewer --workers need less."
+                "a worker was killed, perhaps for want of memory; fewer --workers need less"
             ) from None
         except BaseException:
             interruption.stop_workers()  # none goes on for hours beside one that failed
@@ -223,8 +223,8 @@ def _resume(program: Program, options: Options, path: Path) -> Trainer:
     except Exception as error:
         # What is missing or misshapen shows in many ways.
         raise UserError(
-            f"The checkpoint {path} is of another program than config.yaml beside it and the code "
-            f"make now ({error!r}): undo what was changed, or delete it to start over."
+            f"the checkpoint {path} is of another program than config.yaml beside it and the code "
+            f"make now ({error!r}): undo what was changed, or delete it to start over"
         ) from error
     tqdm.write(f"{program.runs[0].info.name}: goes on at step {trainer.step:,}")
     return trainer

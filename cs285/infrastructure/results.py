@@ -41,6 +41,11 @@ class RunSummary(BaseModel, frozen=True):
     goals_reached: int | None = None
 
 
+def find_runs(data_dir: Path) -> list[Path]:
+    """Return the run folders `hw5_*` of a folder, sorted."""
+    return sorted(data_dir.glob("hw5_*/"))
+
+
 def read_summaries(
     data_dir: Path, since: datetime | None = None
 ) -> tuple[list[RunSummary], list[str]]:
@@ -57,10 +62,10 @@ def read_summaries(
         UserError: There is no such folder.
     """
     if not data_dir.is_dir():
-        raise UserError(f"No folder {data_dir}; --data_dir names the folder that holds the runs.")
+        raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
     since = since.astimezone() if since else None
     summaries, problems = [], []
-    for folder in sorted(data_dir.glob("hw5_*/")):
+    for folder in find_runs(data_dir):
         try:
             summary = RunSummary.model_validate_json((folder / "summary.json").read_bytes())
         except (OSError, ValidationError) as error:

@@ -117,7 +117,7 @@ def clear(folder: Path, patterns: Iterable[str]) -> None:
             for path in folder.glob(pattern):
                 path.unlink()
     except OSError as error:
-        raise UserError(f"Cannot clear {folder}: {error}.") from error
+        raise UserError(f"cannot clear {folder}: {error}") from error
 
 
 def is_begun(folders: list[Path]) -> bool:

@@ -269,7 +269,7 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         if state["settings"] != [run.info.settings for run in self.runs]:
             raise UserError(
-                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it."
+                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it"
             )
         self.step, self.updates = int(state["step"]), int(state["updates"])
         if not 0 < self.step < self.total_steps:
@@ -306,7 +306,7 @@ class Trainer:
         try:
             save_checkpoint(self.checkpoint_path, self.get_state())
         except UserError as error:
-            tqdm.write(f"{error} There is no new checkpoint at step {self.step:,}.")
+            tqdm.write(f"{error}; there is no new checkpoint at step {self.step:,}")
         except TypeError as error:
             if self._is_resumable:
                 then = "goes on at the last one" if self.checkpoint_path.exists() else "starts over"

@@ -235,7 +235,7 @@ def collect(data_dir: Path) -> Collection:
         UserError: There is no such folder.
     """
     if not data_dir.is_dir():
-        raise UserError(f"No folder {data_dir}; --data_dir names the folder that holds the runs.")
+        raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
     folders, problems = find_run_folders(data_dir)
     runs: list[Run] = []
     left_out = [LeftOut(*problem.split(": ", 1)) for problem in problems]

@@ -5,7 +5,6 @@ python cs285/scripts/check_solution.py student_folder submission.zip --json
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -21,12 +20,13 @@ from cs285.grading.report import SolutionReport, format_solution, format_table
 from cs285.grading.sandbox import Sandbox
 from cs285.grading.sources import read_solution
 from cs285.infrastructure.errors import UserError
+from cs285.scripts.arguments import ArgumentParser, at_least
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check and print; return 0 if all is right, 1 if something is not, 2 for no such path."""
-    parser = argparse.ArgumentParser(
-        description="Compare agent files with the assignment's formulas: losses, gradients, "
+    parser = ArgumentParser(
+        "Compare agent files with the assignment's formulas: losses, gradients, "
         "targets, actions and the effects of updates. Student code runs confined in a child "
         "process. See docs/grading.md for what the verdicts mean."
     )
@@ -40,16 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=at_least(1),
         default=min(8, os.cpu_count() or 1),
-        help="solutions to check at once",
+        help="solutions to check at once, eight at most if not given",
     )
     chosen = parser.parse_args(arguments)
     for path in chosen.paths:
         if not path.exists():
             print(f"error: {path}: there is no such folder or zip file", file=sys.stderr)
             return 2
-    reports = check_all(chosen.paths, max(1, chosen.workers))
+    reports = check_all(chosen.paths, chosen.workers)
     if chosen.json:
         print(json.dumps([report.as_json() for report in reports], indent=2))
     else:

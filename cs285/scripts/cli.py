@@ -19,17 +19,20 @@ from cs285.infrastructure import console, sweeps
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.compiling import CHOICES
 from cs285.infrastructure.datasets import Dataset, find_dataset, load_dataset
-from cs285.infrastructure.errors import DivergenceError, UserError
+from cs285.infrastructure.errors import DivergenceError, UserError, suggestion
 from cs285.infrastructure.files import check_name, prepare_folder
 from cs285.infrastructure.interruption import StoppedError
 from cs285.infrastructure.programs import Program, choose_workers, group, train_all, train_parts
 from cs285.infrastructure.recording import RunInfo
 from cs285.infrastructure.runs import Options, Phase, Run
+from cs285.scripts.arguments import ArgumentParser, at_least
 
 Phases = Callable[[BaseConfig], list[Phase]]
 
 EXPLORERS = {"random", "rnd"}
 """Algorithms that collect data and have nothing to learn from a dataset."""
+OFFLINE_LEARNERS = {"cql", "awac", "iql"}
+"""Algorithms that learn from a dataset and have no way to explore."""
 
 VISUALIZE_INTERVAL = {"explore": 2_500, "offline": 25_000, "finetune": 25_000}
 """Four pictures a run: each takes about 100 kB of the 15 MB that a hand-in may have."""
@@ -77,14 +80,14 @@ def _exit(status: int, message: str) -> NoReturn:
     sys.exit(status)
 
 
-def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
+def make_parser(stage: str, description: str) -> ArgumentParser:
     """Make the parser of one script."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = ArgumentParser(description)
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("-cfg", "--config_file", type=Path, nargs="+", help="YAML file(s)")
+    what.add_argument(
+        "-cfg", "--config_file", type=Path, nargs="+", action="extend", help="YAML file(s)"
+    )
     what.add_argument(
         "--resume",
         type=Path,
@@ -92,9 +95,13 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         help="go on with the run of this folder, and all that the same command trains",
     )
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=_at_least(0), help="seed of the run; 1 if no file says more")
+    seeds.add_argument("--seed", type=at_least(0), help="seed of the run; 1 if no file says more")
     seeds.add_argument(
-        "--seeds", type=_at_least(0), nargs="+", help="train every file with each of these seeds"
+        "--seeds",
+        type=at_least(0),
+        nargs="+",
+        action="extend",
+        help="train every file with each of these seeds",
     )
     add("--dataset_dir", type=Path, default=Path("datasets"), help="where datasets lie")
     add("--data_dir", type=Path, default=Path("data"), help="where run folders go")
@@ -104,7 +111,7 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
         default=Path("exploration_visualization"),
         help="where pictures of explored datasets go",
     )
-    positive = _at_least(1)
+    positive = at_least(1)
     add("--eval_interval", "-ei", type=positive, default=2_500, help="steps between evaluations")
     add(
         "--visualize_interval",
@@ -140,34 +147,22 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
     )
     add(
         "--checkpoint_interval",
-        type=_at_least(0),
+        type=at_least(0),
         metavar="STEPS",
         help="steps between checkpoints for --resume: one a minute if not given, 0 for none but on "
         "Ctrl-C",
     )
     add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
-    add("--which_gpu", "-gpu_id", type=_at_least(0), default=0, help="index of the GPU")
+    add("--which_gpu", "-gpu_id", type=at_least(0), default=0, help="index of the GPU")
     return parser
-
-
-def _at_least(bound: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if (value := int(text)) < bound:
-            raise argparse.ArgumentTypeError(f"must be at least {bound}, not {value}")
-        return value
-
-    number.__name__ = "whole number"  # argparse names the type in its errors
-    return number
 
 
 def _workers(text: str) -> str:
     try:
-        if text != "auto":
-            _at_least(1)(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be auto or a number, not {text!r}") from None
-    return text
+        return text if text == "auto" else str(at_least(1)(text))
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"must be auto, or {error}") from None
 
 
 def _fraction(text: str) -> float:
@@ -294,6 +289,11 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
 def _load(path: Path, stage: str, overrides: dict[str, int]) -> list[BaseConfig]:
     configs = load_sweep(path, stage, overrides)
     algorithm = configs[0].base_config
+    if stage == "explore" and algorithm in OFFLINE_LEARNERS:
+        raise UserError(
+            f"{path}: `{algorithm}` learns from a dataset and does not explore; run_hw5_offline.py "
+            "and run_hw5_finetune.py are for it"
+        )
     if stage != "explore" and algorithm in EXPLORERS:
         raise UserError(
             f"{path}: `{algorithm}` explores and learns from its own data alone; "
@@ -356,8 +356,16 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
         )
         flags = ["-cfg", explored, "--dataset_dir", str(dataset_dir), "--seed", str(seed)]
         raise UserError(
-            f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}; make "
-            f"it with `{shlex.join(['python', script, *flags])}`, or name another with "
-            "`dataset_name` or `dataset_seed`"
+            f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}"
+            f"{_absence(dataset_dir)}; make it with `{shlex.join(['python', script, *flags])}`, or "
+            "name another with `dataset_name` or `dataset_seed`"
         )
     return load_dataset(path, config.env_name)
+
+
+def _absence(folder: Path) -> str:
+    """Say so if a folder does not exist, and which one may have been meant."""
+    if folder.is_dir():
+        return ""
+    beside = [path.name for path in folder.parent.glob("*/")]
+    return f", a folder that does not exist{suggestion(folder.name, beside)}"

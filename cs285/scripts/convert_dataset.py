@@ -5,9 +5,9 @@ python cs285/scripts/convert_dataset.py old.pkl datasets/pointmass_medium_rnd.np
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cs285.envs.mazes import MAZES, FloatArray, Maze, cell_of, positions_of
 from cs285.infrastructure.datasets import Dataset, make_manifest, save_dataset
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.pickled_buffers import PickledBuffer, read_pickled_buffer
+from cs285.scripts.arguments import ArgumentParser
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -29,8 +30,8 @@ ROUNDING = 1e-4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert one file; return the exit status: 0 when all went well, 2 on bad input."""
-    parser = argparse.ArgumentParser(
-        description="Turn a pickled replay buffer of a public version of this homework into a "
+    parser = ArgumentParser(
+        "Turn a pickled replay buffer of a public version of this homework into a "
         "dataset that run_hw5_offline.py and run_hw5_finetune.py read. The pickle is not executed."
     )
     parser.add_argument("old", type=Path, help="the pickle")
@@ -65,6 +66,10 @@ def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
         raise UserError(f"{new}: datasets are called like pointmass_medium_rnd.npz")
     if new.exists():
         raise UserError(f"{new}: exists and is kept; choose another name")
+    if old.is_file() and zipfile.is_zipfile(old):
+        raise UserError(
+            f"{old}: is a zip file as datasets are, not a pickle; a dataset needs no conversion"
+        )
     buffer = read_pickled_buffer(old)
     maze, terminated, truncated = find_maze(buffer, [env_name] if env_name else MAZES, old)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -80,7 +85,7 @@ def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
     try:
         dataset = Dataset(**arrays, manifest=manifest)
     except ValueError as error:
-        raise UserError(f"The pickle {old} cannot be used: {error}.") from error
+        raise UserError(f"the pickle {old} cannot be used: {error}") from error
     save_dataset(new, dataset)
     return dataset
 
@@ -100,10 +105,10 @@ def find_maze(
         except ValueError as error:
             problems.append(f"not from {env_id}, {error}")
     if not fitting:
-        raise UserError(f"The data of {path} are {'; '.join(problems)}.")
+        raise UserError(f"the data of {path} are {'; '.join(problems)}")
     if len(fitting) > 1:
         names = " and ".join(maze.env_id for maze, *_ in fitting)
-        raise UserError(f"The data of {path} fit {names}; name the right one with --env_name.")
+        raise UserError(f"the data of {path} fit {names}; name the right one with --env_name")
     return fitting[0]
 
 
@@ -132,13 +137,16 @@ def recover_ends(maze: Maze, buffer: PickledBuffer) -> tuple[BoolArray, BoolArra
     off_start = np.abs(before - maze.start).max(axis=1) > ROUNDING
     begins = np.roll(terminated | truncated, 1)
     begins[0] = False  # a full ring begins anywhere
+    expected = np.where(terminated, 0, -1)
     for mask, problem in (
         (_in_wall(maze, before) | _in_wall(maze, after), "stands in a wall"),
-        (buffer.rewards != np.where(terminated, 0, -1), "has another reward"),
+        (buffer.rewards != expected, "has reward {reward:g} where {expected} is expected"),
         (begins & off_start, "begins an episode away from the start"),
     ):
         if mask.any():
-            raise ValueError(f"where transition {int(mask.argmax()):,} {problem}")
+            first = int(mask.argmax())
+            told = problem.format(reward=float(buffer.rewards[first]), expected=expected[first])
+            raise ValueError(f"where transition {first:,} {told}")
     return terminated, truncated
 
 

@@ -5,27 +5,28 @@ python cs285/scripts/grade.py submit.zip
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cs285.grading.hand_in import GradeResult, grade_path
+from cs285.grading.rubric import DEFAULT
 from cs285.infrastructure.errors import UserError
+from cs285.scripts.arguments import ArgumentParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Grade and print; return 0 if that went well whatever the grades, 2 if it could not."""
-    parser = argparse.ArgumentParser(
-        description="Grade hand-ins: structure, size, names, logs, results relative to the best "
+    parser = ArgumentParser(
+        "Grade hand-ins: structure, size, names, logs, results relative to the best "
         "possible policy, and code, which runs confined in a child process. Nothing is trained. "
         "See docs/autograder.md."
     )
     parser.add_argument(
         "hand_ins", metavar="HAND_IN", type=Path, nargs="+", help="a zip, or the folder in it"
     )
-    parser.add_argument("--rubric", type=Path, help="weights and thresholds; default: rubric.yaml")
+    parser.add_argument("--rubric", type=Path, default=DEFAULT, help="weights and thresholds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json"
@@ -55,7 +56,7 @@ def _write(path: Path, result: GradeResult) -> None:
     try:
         path.write_text(json.dumps(result.as_gradescope(), indent=2), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def format_grade(result: GradeResult) -> str:

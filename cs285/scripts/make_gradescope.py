@@ -5,7 +5,6 @@ python cs285/scripts/make_gradescope.py --out autograder.zip
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import zipfile
@@ -16,6 +15,7 @@ from cs285.grading.rubric import DEFAULT, load_rubric
 from cs285.grading.sandbox import PACKAGE
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
+from cs285.scripts.arguments import ArgumentParser
 
 REQUIREMENTS = PACKAGE.parent / "requirements.txt"
 PROGRAMS = ("setup.sh", "run_autograder")
@@ -23,12 +23,12 @@ PROGRAMS = ("setup.sh", "run_autograder")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the zip; return 0, or 2 if that is not possible."""
-    parser = argparse.ArgumentParser(
-        description="Write the zip that Gradescope makes an autograder of. It holds this package "
+    parser = ArgumentParser(
+        "Write the zip that Gradescope makes an autograder of. It holds this package "
         "with its reference solution: it is for staff alone. See docs/autograder.md."
     )
     parser.add_argument("--out", type=Path, default=Path("autograder.zip"), help="the zip to write")
-    parser.add_argument("--rubric", type=Path, help="weights and thresholds; default: rubric.yaml")
+    parser.add_argument("--rubric", type=Path, default=DEFAULT, help="weights and thresholds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     chosen = parser.parse_args(arguments)
     try:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def collect(rubric: Path | None = None) -> dict[PurePosixPath, bytes]:
+def collect(rubric: Path = DEFAULT) -> dict[PurePosixPath, bytes]:
     """Return the files of the autograder by their paths.
 
     Raises:
@@ -54,17 +54,15 @@ def collect(rubric: Path | None = None) -> dict[PurePosixPath, bytes]:
     load_rubric(rubric)
     if not REQUIREMENTS.is_file():
         raise UserError(
-            f"There is no {REQUIREMENTS}; the autograder is made from the repository, not from an "
-            "installed package."
+            f"there is no {REQUIREMENTS}; the autograder is made from the repository, not from an "
+            "installed package"
         )
     files = {
         PurePosixPath("cs285", path.relative_to(PACKAGE).as_posix()): path.read_bytes()
         for path in sorted(PACKAGE.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    files[PurePosixPath("cs285", DEFAULT.relative_to(PACKAGE).as_posix())] = (
-        rubric or DEFAULT
-    ).read_bytes()
+    files[PurePosixPath("cs285", DEFAULT.relative_to(PACKAGE).as_posix())] = rubric.read_bytes()
     files[PurePosixPath(REQUIREMENTS.name)] = REQUIREMENTS.read_bytes()
     for name in PROGRAMS:
         files[PurePosixPath(name)] = files.pop(PurePosixPath("cs285/grading/gradescope", name))

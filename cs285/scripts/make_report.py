@@ -3,20 +3,21 @@
 python cs285/scripts/make_report.py --data_dir data --out report
 """
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cs285.infrastructure.errors import UserError, printable
 from cs285.report.build import build
+from cs285.scripts.arguments import ArgumentParser
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Make the report; return the exit status."""
-    parser = argparse.ArgumentParser(description="Make the report of all runs in a folder.")
+    parser = ArgumentParser("Make the report of all runs in a folder.")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")
     parser.add_argument("--out", type=Path, default=Path("report"), help="where the report goes")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     try:
         collection, sections = build(args.data_dir, args.out)
     except UserError as error:

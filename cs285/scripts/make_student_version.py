@@ -5,7 +5,6 @@ python cs285/scripts/make_student_version.py --out ../hw5
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -16,12 +15,13 @@ from pathlib import Path
 import cs285
 from cs285.grading.student_version import make_student_version
 from cs285.infrastructure.errors import UserError
+from cs285.scripts.arguments import ArgumentParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the starter; return 0, or 2 if it cannot be made."""
-    parser = argparse.ArgumentParser(
-        description="Write this repository to a new folder with a TODO in the place of everything "
+    parser = ArgumentParser(
+        "Write this repository to a new folder with a TODO in the place of everything "
         "that students write, and without tests and graders. See docs/starter.md."
     )
     parser.add_argument("--out", type=Path, required=True, help="a folder that is new or empty")

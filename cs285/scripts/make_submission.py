@@ -5,7 +5,6 @@ python cs285/scripts/make_submission.py --data_dir data --out submit.zip
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import cs285
 from cs285.infrastructure.errors import UserError
+from cs285.scripts.arguments import ArgumentParser
 from cs285.submission.bundle import Submission, make_submission
 from cs285.submission.runs import QUESTIONS
 from cs285.submission.thinning import Limits
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the zip; return 0, 1 if its grade is not full, 2 if it cannot be made."""
-    parser = argparse.ArgumentParser(
-        description="Write the zip that the handout's last section asks for, below 15 MB, and "
+    parser = ArgumentParser(
+        "Write the zip that the handout's last section asks for, below 15 MB, and "
         "grade it where the grader is at hand. See docs/handin.md."
     )
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")

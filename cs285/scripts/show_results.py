@@ -5,25 +5,37 @@ python cs285/scripts/show_results.py --data_dir data --since 2026-01-31T09:00
 
 import argparse
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.results import format_results, read_summaries
+from cs285.infrastructure.results import find_runs, format_results, read_summaries
+from cs285.scripts.arguments import ArgumentParser
 
 
-def main() -> int:
-    """Print the table; return the exit status."""
-    parser = argparse.ArgumentParser(description="Print a table of what runs arrived at.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"))
-    parser.add_argument("--since", type=_time, help="leave out runs that started before this time")
-    args = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; return 0, also where no run has finished yet, or 2 on bad input."""
+    parser = ArgumentParser("Print a table of what runs arrived at.")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")
+    parser.add_argument(
+        "--since",
+        type=_time,
+        metavar="TIME",
+        help="leave out runs that started before this time, such as 2026-01-31T09:00; none if not "
+        "given",
+    )
+    args = parser.parse_args(arguments)
     try:
         summaries, problems = read_summaries(args.data_dir, args.since)
+        count = len(find_runs(args.data_dir))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(format_results(summaries))
+    if summaries:
+        print(format_results(summaries))
+    else:
+        print(f"No finished runs among {count} run folders (hw5_*) in {args.data_dir}.")
     if problems:
         print("\nRuns without a result:", *problems, sep="\n  ")
     return 0
@@ -34,7 +46,7 @@ def _time(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time in ISO format, such as 2026-01-31T09:00"
+            f"must be a time in ISO format, such as 2026-01-31T09:00, not {text!r}"
         ) from None
 
 
