@@ -23,7 +23,7 @@ from cs285.scripts import cli, run_hw5_explore, run_hw5_finetune, run_hw5_offlin
 
 FOLDER = Path(__file__).parent / "student_files"
 ALGORITHMS = ("random", "rnd", "dqn", "cql", "awac", "iql")
-MODULES = {f"cs285.agents.{name}_agent" for name in ALGORITHMS}
+MODULES = [f"cs285.agents.{name}_agent" for name in (*ALGORITHMS, "two_critic_rnd")]
 OFFLINE = ("dqn", "cql", "awac", "iql")
 MIXES = [*((name,) for name in ALGORITHMS), ("awac", "iql"), ("dqn", "rnd"), ALGORITHMS]
 PHASES = {
