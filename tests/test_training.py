@@ -315,6 +315,23 @@ def test_the_log_tells_how_many_transitions_learning_starts_from(finished, stage
     assert read_scalars(folder)["dataset_transitions"] == [(1, 80)]
 
 
+@each_run
+def test_a_run_ends_with_a_line_that_says_what_it_came_to(lab, capsys, stage, algorithm):
+    if stage != "explore":
+        lab.save_data()
+    (folder,) = lab.run(stage, lab.config(stage, algorithm))
+    summary = json.loads((folder / "summary.json").read_text())
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"{stage}_{algorithm}_sd1: ")
+    if stage == "explore":
+        path = lab.root / "datasets" / f"explore_{algorithm}_seed1.npz"
+        assert line.endswith(f"goal reached {summary['goals_reached']} times; {path}")
+        assert f"{summary['coverage']:.1%} of the free cells" in line
+    else:
+        assert line.endswith(f"at best {plan(EASY).optimal_return:.1f} is possible; {folder}")
+        assert f"final return {summary['final_return']:.1f}," in line
+
+
 # Phases
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from cs285.envs.planner import plan
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import save_checkpoint
 from cs285.infrastructure.datasets import (
@@ -28,6 +30,7 @@ from cs285.infrastructure.recording import RunRecorder
 from cs285.infrastructure.replay_buffer import ReplayBuffer
 from cs285.infrastructure.rollouts import Evaluation, evaluate
 from cs285.infrastructure.runs import Options, Phase, Run
+from cs285.infrastructure.statistics import final_return
 
 LAST_EVALUATION = 5
 """The last evaluation of learning takes so many times as many episodes."""
@@ -179,11 +182,15 @@ class ProgramRecorder:
         }
         arrays["truncated"] = self.buffer.truncated[index, : len(arrays["actions"])]
         manifest = make_manifest(run.info.env_id, run.info.settings, run.info.seed, arrays)
-        folder = prepare_folder(self.options.dataset_dir)
-        path = dataset_path(folder, run.config.dataset_name, run.info.seed)
+        prepare_folder(self.options.dataset_dir)
+        path = self._dataset_path(index)
         if aside := set_aside(path, manifest["config"]):
             tqdm.write(f"{path.name} was made with another config; it is kept as {aside.name}")
         save_dataset(path, Dataset(**arrays, manifest=manifest))
+
+    def _dataset_path(self, index: int) -> Path:
+        run = self.runs[index]
+        return dataset_path(self.options.dataset_dir, run.config.dataset_name, run.info.seed)
 
     def _data_statistics(self, index: int) -> dict[str, float]:
         """Tell what a run has collected so far."""
@@ -192,16 +199,28 @@ class ProgramRecorder:
         return data_statistics(self.env_ids[index], *arrays)
 
     def finish(self) -> None:
-        """Write what each active run leaves behind."""
+        """Write what each active run leaves behind, and say where."""
         self.learner.sync_agents()
         for index, recorder in self.active():
-            extra: dict[str, Any] = {}
-            if self.explores:
-                extra = self._data_statistics(index)
-            else:
+            extra = self._data_statistics(index) if self.explores else {}
+            if not self.explores:
                 recorder.learning_curve_picture()
             recorder.agent(self.learner.agents[index])
             recorder.summary("finished", extra)
+            tqdm.write(f"{recorder.info.name}: {self._outcome(index)}")
+
+    def _outcome(self, index: int) -> str:
+        """Say in a line what a run came to and where it lies."""
+        recorder = self.recorders[index]
+        if self.explores:
+            found = self._data_statistics(index)
+            return (
+                f"{found['coverage']:.1%} of the free cells visited, the goal reached "
+                f"{found['goals_reached']:,} times; {self._dataset_path(index)}"
+            )
+        final = final_return(recorder.returns, recorder.episodes)
+        best = plan(recorder.info.env_id).optimal_return
+        return f"final return {final:.1f}, at best {best:.1f} is possible; {recorder.folder}"
 
     def get_state(self) -> list[dict[str, Any]]:
         """Bring all that was logged to the disk; return where that is, and what the end needs.
