@@ -4,7 +4,7 @@
 #   RUN_EXPLORATION=0 RUN_OFFLINE=0 RUN_FINETUNE=0   skip that stage (offline and fine-tuning read its datasets)
 #   SEEDS="1 2 3"       seeds of every experiment (default: 1)
 #   BONUS=1             VeryHard, the bonus environment, too
-#   QUICK=1             a tenth of the steps; runs, datasets and pictures go to folders quick/ of their own
+#   QUICK=1             a tenth of the steps; runs, datasets and pictures go to quick/
 #   JOBS=4              programs at a time, one thread each (default: 2, or 1 on a single core)
 #   SKIP_INSTALL=1      take .venv as it is
 #   PYTHON=python3.12   interpreter that .venv is made with (3.11 or newer)
@@ -23,23 +23,18 @@ read -ra seeds <<<"${SEEDS:-1}"
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 jobs=${JOBS:-$((cores > 1 ? 2 : 1))}
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS is the number of programs at a time, such as 2, not \"$jobs\""
-data=data
-datasets=datasets
-pictures=exploration_visualization
-report=report
+base=
 # The cores go to programs here, so each program stays in one process.
 flags=(--workers 1 --seeds "${seeds[@]}")
 explore_flags=(--log_interval 1000) learn_flags=(--log_interval 1000)
 if [[ ${QUICK:-0} == 1 ]]; then
-  data+=/quick
-  datasets+=/quick
-  pictures+=/quick
-  report+=/quick
+  base=quick/
   flags+=(--steps_fraction 0.1)
   # About 20 points a curve and four pictures, of 1,000 and of 10,000 steps.
   explore_flags=(--eval_interval 50 --log_interval 50 --visualize_interval 250)
   learn_flags=(--eval_interval 500 --log_interval 500 --visualize_interval 2500)
 fi
+data=${base}data datasets=${base}datasets pictures=${base}exploration_visualization
 flags+=(--data_dir "$data" --dataset_dir "$datasets" --visualization_dir "$pictures")
 
 set_up_environment requirements.txt
@@ -171,7 +166,7 @@ printf '  %-32s %s\n' "$data/" "one folder per run: TensorBoard logs, configurat
   "$datasets/" "what exploration collected" \
   "$pictures/" "pictures of the datasets"
 echo "Curves: .venv/bin/tensorboard --logdir $data"
-echo "Report: $VENV_PYTHON cs285/scripts/make_report.py --data_dir $data --out $report"
+echo "Report: $VENV_PYTHON cs285/scripts/make_report.py --data_dir $data --out ${base}report"
 if ((${#failed[@]})); then
   printf 'FAILED: %s\n' "${failed[@]}" >&2
   exit 1

@@ -7,9 +7,9 @@ from pathlib import Path as _Path
 def _refuse_scripts_of_other_trees() -> None:
     """Stop a script that lies in one `cs285` and has imported another.
 
-    A reference and a starter on one machine make that easy, as do two homeworks of one course: an
-    editable install leads every script's imports to its own tree, and what is written in the
-    script's tree would never run. It stands here, as this is what all scripts import first.
+    A reference and a starter on one machine make that easy: an editable install leads every
+    script's imports to its own tree, and what is written in the script's tree would never run. It
+    stands here, as this is what all scripts import first.
     """
     main = getattr(_sys.modules.get("__main__"), "__file__", None)
     script = _Path(main or "").resolve()

@@ -145,6 +145,30 @@ def test_what_a_checkpoint_would_cut_off_or_forget_is_told(shares):
         agent_state.get_state(agent)
 
 
+def test_what_has_no_plain_layout_is_told(tmp_path):
+    endless = []
+    endless.append(endless)
+    for value in (torch.eye(2).to_sparse(), endless):
+        with pytest.raises(TypeError):
+            save_checkpoint(tmp_path / "a.pt", {"x": value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_with_nan_go_on_sharing_their_memory():
+    def make():
+        agent = torch.nn.Module()
+        agent.seen = np.full(4, np.nan)
+        agent.newest = agent.seen[2:]
+        return agent
+
+    written = make()
+    written.seen[0] = 1
+    read = make()
+    agent_state.set_state(read, agent_state.get_state(written))
+    read.seen[3] = 5
+    assert read.newest[1] == 5
+
+
 class Loose:
     """What a student may write: no module, attributes of any kind."""
 

@@ -116,14 +116,6 @@ def test_run_folders_are_found_at_any_depth(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_quick_tries_are_no_results_unless_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "quick" / "hw5_offline_try").mkdir(parents=True)
-    (tmp_path / "group" / "quick" / "hw5_offline_run").mkdir(parents=True)
-    assert [folder.name for folder in find_run_folders(tmp_path)[0]] == ["hw5_offline_run"]
-    folders, _ = find_run_folders(tmp_path / "quick")
-    assert [folder.name for folder in folders] == ["hw5_offline_try"]
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

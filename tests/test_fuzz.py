@@ -35,7 +35,7 @@ from test_training import EASY
 from cs285.env_configs import load_sweep
 from cs285.env_configs.loading import make_config
 from cs285.envs.planner import plan
-from cs285.infrastructure import programs, sweeps
+from cs285.infrastructure import files, programs, sweeps
 from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from cs285.infrastructure.datasets import FIELDS, load_dataset, save_dataset
 from cs285.infrastructure.errors import UserError
@@ -523,7 +523,7 @@ TARGETS = {
         mutate_member,
     ),
     "record of a sweep": Target(
-        f"{RUN_FOLDER}/{sweeps.RECORD}",
+        f"{RUN_FOLDER}/{files.SWEEP_RECORD}",
         read_sweep,
         lambda: [SWEEP.encode()],
         JSON_WORDS,

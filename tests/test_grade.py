@@ -320,6 +320,21 @@ def test_dataset_is_that_of_the_run_that_wrote_it(tmp_path):
     assert f"coverage {coverage:.0%} (the dataset)" in result.items[-1].message
 
 
+@pytest.mark.parametrize("place", ["another", "zz/another"])
+def test_dataset_of_a_shorter_try_is_not_held_against_the_run(tmp_path, place):
+    """As if `datasets/` were handed in whole, with what was tried in a folder of its own."""
+    folder, path, coverage, goals = explored(tmp_path / "submit")
+    edit_log(folder, set_values("coverage", lambda _: coverage))
+    edit_log(folder, set_values("goals_reached", lambda _: goals))
+    (folder / "summary.json").unlink()
+    _, short, _, _ = explored(tmp_path / "tried", steps=40)
+    (path.parent / place).mkdir(parents=True)
+    shutil.copy(short, path.parent / place)
+    result = graded(tmp_path / "submit", exploration_rubric(tmp_path))
+    assert "1 of 1 runs fit" in logs_item(result).message
+    assert f"coverage {coverage:.0%} (the dataset)" in result.items[-1].message
+
+
 def test_dataset_of_other_coverage_than_logged_does_not_fit(tmp_path):
     _, _, coverage, _ = explored(tmp_path / "submit")
     item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))

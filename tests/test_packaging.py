@@ -158,12 +158,12 @@ def test_stages_can_be_skipped_and_shortened(checkout: Path) -> None:
     assert not configs(checkout)["offline"]
     *programs, table = calls(checkout)
     assert len(programs) == 4
-    folders = "--data_dir data/quick --dataset_dir datasets/quick "
+    folders = "--data_dir quick/data --dataset_dir quick/datasets "
     assert all(f"--steps_fraction 0.1 {folders}" in call for call in programs)
     assert all("--eval_interval 500 --log_interval 500" in call for call in programs)
-    assert "--data_dir data/quick" in table
-    assert "make_report.py --data_dir data/quick --out report/quick" in done.stdout.splitlines()[-1]
-    assert [path.name for path in (checkout / "data").iterdir()] == ["quick"]
+    assert "--data_dir quick/data" in table
+    assert "make_report.py --data_dir quick/data --out quick/report" in done.stdout.splitlines()[-1]
+    assert not (checkout / "data").exists()
 
 
 def test_failing_program_is_named_with_its_log_and_the_rest_runs(checkout: Path) -> None:

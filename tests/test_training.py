@@ -315,6 +315,17 @@ def test_the_log_tells_how_many_transitions_learning_starts_from(finished, stage
     assert read_scalars(folder)["dataset_transitions"] == [(1, 80)]
 
 
+def test_the_final_return_is_that_of_the_last_hundred_episodes(lab):
+    lab.save_data()
+    flags = ["-neval", 20, "-ei", 10]
+    (folder,) = lab.run("offline", lab.config("offline", "dqn", training_steps=20), flags=flags)
+    scalars = read_scalars(folder)
+    assert scalars["eval/episodes"] == [(10, 20), (20, 100)]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["final_return"] == pytest.approx(scalars["eval_return"][-1][1])
+    assert scalars["eval_return"][0][1] != scalars["eval_return"][1][1]
+
+
 @each_run
 def test_a_run_ends_with_a_line_that_says_what_it_came_to(lab, capsys, stage, algorithm):
     if stage != "explore":

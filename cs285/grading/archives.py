@@ -24,7 +24,7 @@ MAX_TOTAL = 1_000_000_000
 """Bytes that a whole archive may unpack to."""
 MAX_RATIO = 200
 """How much smaller than its content a member may be packed; text and logs reach about 30."""
-_RATIO_COUNTS_FROM = 1 << 20
+_RATIO_COUNTS_FROM = 1_000_000
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 

@@ -17,9 +17,9 @@ import struct
 from pathlib import Path
 
 CPU_SECONDS = 5
-EXTRA_MEMORY = 2 << 30
+EXTRA_MEMORY = 2_000_000_000
 """Bytes of address space beyond what the process has when it is confined."""
-FILE_BYTES = 1 << 20
+FILE_BYTES = 1_000_000
 OPEN_FILES = 64
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 4, 38, 22, 2

@@ -21,6 +21,7 @@ from cs285.infrastructure.event_files import Curve
 from cs285.infrastructure.records import RECORD_OVERHEAD, DamagedRecordError, read_records
 
 MAX_TAGS = 200
+MAX_SETBACKS = 100
 MAX_STEP = 10**9
 SETBACK = 120.0
 """Seconds by which a clock must go back to be noticed; threads log a little out of order."""
@@ -98,7 +99,7 @@ class _Reader:
                     self.named_times.append((int(named[1]), event.wall_time))
                 if not (math.isfinite(event.wall_time) and 0 <= event.step <= MAX_STEP):
                     raise DamagedRecordError  # noqa: TRY301 - as any other record that no writer writes
-                if previous - event.wall_time > SETBACK and len(self.setbacks) < MAX_TAGS:
+                if previous - event.wall_time > SETBACK and len(self.setbacks) < MAX_SETBACKS:
                     self.setbacks.append(previous - event.wall_time)
                 previous = event.wall_time
                 latest = max(latest, event.wall_time)

@@ -234,9 +234,8 @@ def _clock(run: Run) -> Iterator[str]:
     if len(log.setbacks) > 1:
         times = f"{len(log.setbacks)} times, by {max(log.setbacks):,.0f} s at most"
         yield f"the clock of the log goes back {times}"
-    took = log.ends - log.begins
-    too_fast = took < log.last_step * FASTEST_STEP and not log.setbacks
-    if run.stage != "explore" and too_fast:
+    took = log.ends - log.begins + sum(log.setbacks)
+    if run.stage != "explore" and took < log.last_step * FASTEST_STEP:
         yield f"{log.last_step:,} steps of training were logged within {took:.2f} s"
     for named, first in log.named_times:
         if abs(named - first) > CLOCK_SLACK:

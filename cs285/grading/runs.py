@@ -18,7 +18,7 @@ from cs285.grading.logs import RunLog, read_log
 from cs285.grading.unpacking import HandIn
 from cs285.infrastructure.datasets import Dataset, data_statistics, load_dataset
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.event_files import FolderName, parse_folder_name
+from cs285.infrastructure.event_files import FolderName, parse_folder_name, size_in_name
 from cs285.infrastructure.results import RunSummary
 
 MAX_RUNS = 300
@@ -146,8 +146,7 @@ class Run:
         if (logged := self.log.series.get("dataset_transitions")) is not None:
             return int(logged.last)
         named = (self.config and self.config.dataset_name) or self.told.experiment
-        found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", named)
-        return int(found[1]) if found else HANDOUT_DATASET_STEPS
+        return size_in_name(named) or HANDOUT_DATASET_STEPS
 
     @property
     def dataset_name(self) -> str:
@@ -255,6 +254,8 @@ def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
             found[run] = replace(run, unreadable=(*run.unreadable, problem))
             continue
         as_long = [run for run in ended if run.planned_steps == dataset.transitions]
+        if not as_long and any(found[run].dataset for run in ended):
+            continue  # they have theirs: this one is of a shorter try
         writer = (as_long or ended)[-1]
         for run in ended:
             if run.log.fingerprint == writer.log.fingerprint:

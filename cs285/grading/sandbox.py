@@ -22,7 +22,7 @@ JOB_SECONDS = 120.0
 """Wall time of one job, which needs a second of processor time; a busy machine may take longer."""
 START_SECONDS = 300.0
 """Wall time that a busy machine may take to import PyTorch."""
-MAX_LINE = 40 << 20
+MAX_LINE = 40_000_000
 _STAGED = ("agents", "env_configs", "envs", "infrastructure", "networks")
 _CHILD_FILES = ("__init__.py", "confinement.py", "probe.py", "supervisor.py")
 # The editable install would lead imports back to this repository and its reference agents.

@@ -16,7 +16,7 @@ from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip
 from cs285.infrastructure.errors import UserError
 
 AGENT_FILES = tuple(f"{name}_agent.py" for name in ("random", "rnd", "dqn", "cql", "awac", "iql"))
-MAX_SOURCE = 256 << 10
+MAX_SOURCE = 256_000
 """Bytes of one source file."""
 MAX_SOURCES = 64
 """Python files that are read of one solution."""
@@ -134,7 +134,7 @@ def _read_text(open_file: Callable[[], IO[bytes]]) -> str:
     with open_file() as file:
         data = file.read(MAX_SOURCE + 1)
     if len(data) > MAX_SOURCE:
-        raise UnsafeHandInError(f"longer than {MAX_SOURCE >> 10} kB")
+        raise UnsafeHandInError(f"longer than {MAX_SOURCE // 1_000} kB")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -247,7 +247,7 @@ def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
 def _sections(page: str) -> Iterator[tuple[str, str]]:
     """Yield the sections of a page of Markdown by their headings of the second level."""
     for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]:
-        yield part.partition("\n")[0].removeprefix("## "), part.strip()
+        yield part.splitlines()[0].removeprefix("## "), part.strip()
 
 
 # One file

@@ -23,7 +23,7 @@ import torch
 
 from cs285.grading import confinement, probe
 
-ANSWER_BYTES = 16 << 20
+ANSWER_BYTES = 16_000_000
 IDLE_SECONDS = 3.0
 """How long a job may sleep; waiting for a processor does not count."""
 _KILLED_FOR = {

@@ -19,7 +19,7 @@ from cs285.infrastructure.errors import UserError
 MAX_LOG = 64_000_000
 """Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
 MAX_DATASET = 4_000_000
-MAX_NOTE = 4 << 10
+MAX_NOTE = 4_000
 """Bytes of one `config.yaml` or `summary.json`; they have under one thousand."""
 MAX_UNPACKED = 256_000_000
 """Bytes of all that is unpacked."""
@@ -31,7 +31,7 @@ _LIMITS = {
 }
 _SKIPPED = {".git", ".venv", "venv", "node_modules"}
 JUNK = ("__MACOSX", ".DS_Store", "__pycache__", "*.pyc", ".git", ".venv", "venv", ".*_cache")
-_TO_MEASURE = 64 << 20
+_TO_MEASURE = 64_000_000
 
 
 @dataclass(frozen=True)

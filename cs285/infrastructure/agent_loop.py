@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cs285.infrastructure import agent_state
+from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.objective import Batch, Tensors
 from cs285.infrastructure.replay_buffer import look_up
 
@@ -48,10 +49,7 @@ class AgentLoop:
             agent.update(*(field[run] for field in batch), step) or {}
             for run, agent in enumerate(self.agents)
         ]
-        return {
-            tag: torch.stack([torch.as_tensor(own[tag]).detach().float().mean() for own in results])
-            for tag in results[0]
-        }
+        return {tag: torch.stack([_scalar(own[tag]) for own in results]) for tag in results[0]}
 
     def sync_agents(self) -> None:
         """Nothing to write back: the agents hold their own state."""
@@ -73,3 +71,8 @@ class AgentLoop:
     def state_of(self, run: int) -> dict[str, Any]:
         """See `Learner.state_of`."""
         return agent_state.get_state(self.agents[run])
+
+
+def _scalar(value: Any) -> torch.Tensor:
+    """Return a metric, which a student's file may give as a tensor or as a number."""
+    return torch.as_tensor(value, device=ptu.device).detach().float().mean()

@@ -219,6 +219,6 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_equal(current: Any, value: Any) -> bool:
-    if isinstance(current, np.ndarray):
-        return np.array_equal(current, value)
-    return torch.equal(current.cpu(), value.cpu())
+    """Tell whether two arrays, or two tensors, are the same, NaN included."""
+    one, other = (x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (current, value))
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")

@@ -67,7 +67,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         UserError: If the file cannot be written.
     """
     tensors: list[torch.Tensor] = []
-    text = json.dumps(_flatten(state, tensors))
+    try:
+        text = json.dumps(_flatten(state, tensors))
+    except RecursionError as error:
+        raise TypeError("something holds itself, or far too much within each other") from error
     if len(text) > MAX_TEXT or len(tensors) > MAX_TENSORS:
         raise TypeError(f"{len(text):,} characters and {len(tensors):,} tensors are too much")
     # PyTorch's own writer does not survive a full disk, so the disk is none of its business.
@@ -145,8 +148,9 @@ def _keep(value: torch.Tensor | np.ndarray | np.generic, tensors: list[torch.Ten
         # PyTorch takes neither foreign byte orders nor negative strides.
         native = value.dtype.newbyteorder("=")
         tensor = torch.from_numpy(np.array(value, dtype=native, order="C"))
-    if tensor.dtype not in STORAGES.values():
-        raise TypeError(f"a {type(value).__name__} of {value.dtype} cannot be kept in a checkpoint")
+    if tensor.dtype not in STORAGES.values() or tensor.layout != torch.strided:
+        kind = f"{tensor.layout} {value.dtype}".removeprefix("torch.strided ")
+        raise TypeError(f"a {type(value).__name__} of {kind} cannot be kept in a checkpoint")
     # A clone owns its bytes; a view would bring along all that it is a view of.
     tensors.append(tensor.cpu().clone(memory_format=torch.contiguous_format))
     return {mark: len(tensors) - 1}

@@ -26,9 +26,6 @@ MAX_FILE_BYTES = 500_000_000
 """A larger file is no log of this homework."""
 MAX_PICTURE_BYTES = 5_000_000
 
-TRIES = "quick"
-"""Folder in a data folder that holds what `QUICK=1 ./run_hw5.sh` made: tries, not results."""
-
 STAGES = ("explore", "offline", "finetune")
 
 
@@ -50,13 +47,13 @@ def final_return_of(curves: Mapping[str, Curve]) -> float | None:
     returns, episodes = curves.get("eval_return"), curves.get("eval/episodes")
     if returns is None:
         return None
-    # Public versions of the homework do not log how many episodes an evaluation has.
-    is_told = (
-        episodes is not None
-        and np.array_equal(episodes.steps, returns.steps)
-        and episodes.values.min() >= 1
-    )
-    return final_return(returns.values, episodes.values if is_told and episodes else None)
+    if (
+        episodes is None  # public versions of the homework do not log it
+        or not np.array_equal(episodes.steps, returns.steps)
+        or episodes.values.min() < 1
+    ):
+        return final_return(returns.values)
+    return final_return(returns.values, episodes.values)
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,6 @@ class EventLog:
 def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
     """Return all folders below `data_dir` that hold event files or are called like runs.
 
-    Those in its folder `quick` are left out.
-
     Returns:
         The folders, sorted, and a line for every folder that cannot be looked into.
     """
@@ -83,10 +78,8 @@ def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
     def report(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be opened: {error.strerror}")
 
-    for path, folders_below, names in os.walk(data_dir, onerror=report):
+    for path, _, names in os.walk(data_dir, onerror=report):
         folder = Path(path)
-        if folder == data_dir and TRIES in folders_below:
-            folders_below.remove(TRIES)
         is_named_so = folder != data_dir and re.match(r"hw\d", folder.name)
         if is_named_so or any(map(_is_event_file, names)):
             folders.append(folder)
@@ -217,3 +210,9 @@ def parse_folder_name(name: str) -> FolderName:
         seed=int(seed[1]) if seed else None,
         settings=settings,
     )
+
+
+def size_in_name(name: str) -> int | None:
+    """Return the steps of RND's dataset that the name of it or of a run tells."""
+    found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
+    return int(found[1]) if found else None

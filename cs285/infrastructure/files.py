@@ -14,6 +14,8 @@ from cs285.infrastructure.errors import UserError
 
 # File systems allow 255 bytes; a prefix, a timestamp or a seed still has to fit beside the name.
 MAX_NAME_BYTES = 200
+SWEEP_RECORD = "sweep.json"
+"""What belongs to one command: in its first run's folder; all others name that one there."""
 LOCK_PATIENCE_S = 5.0
 """A worker whose parent was killed notices it within a step."""
 

@@ -24,7 +24,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked
 from cs285.infrastructure.interruption import StoppedError
 from cs285.infrastructure.learner import is_stackable
-from cs285.infrastructure.runs import Options, Phase, Run, make_agent
+from cs285.infrastructure.runs import Options, Phase, Run, count_updates, make_agent
 from cs285.infrastructure.training import Trainer
 
 MIN_UPDATES_PER_WORKER = 50_000
@@ -42,8 +42,7 @@ class Program:
     def work(self) -> int:
         """Updates of all its runs, about."""
         ratio = self.runs[0].config.updates_per_step
-        updates = [phase.steps * (ratio if phase.interacts else 1) for phase in self.phases]
-        return len(self.runs) * sum(updates)
+        return len(self.runs) * count_updates(self.phases, ratio)
 
 
 def group(runs: Sequence[Run]) -> list[list[Run]]:

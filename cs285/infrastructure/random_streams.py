@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.checkpoints import fill
 
 PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
@@ -39,9 +40,11 @@ def separate_generators(agents: Iterable[object], seeds: Iterable[int]) -> Itera
     states = [generator.get_state() for generator, _ in own]
     python_state = random.getstate()
     numpy_state = np.random.get_state()  # noqa: NPY002 - the generator that such agents draw from
-    with torch.random.fork_rng(devices=[]):
+    devices = [ptu.device] if ptu.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
         try:
-            for generator, k in [(torch.default_generator, seeds[0]), *own]:
+            torch.manual_seed(seeds[0])
+            for generator, k in own:
                 generator.manual_seed(k)
             random.seed(seeds[0])
             np.random.seed(seeds[0])  # noqa: NPY002 - as above

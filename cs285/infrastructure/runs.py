@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -49,6 +49,11 @@ class Options:
     """See `compiling.pays`."""
     checkpoint_interval: NonNegativeInt | None = None
     """Steps between checkpoints; 0 for none, None for one a minute."""
+
+
+def count_updates(phases: Sequence[Phase], updates_per_step: int) -> int:
+    """Return the gradient steps of all phases, those of a warm-up included."""
+    return sum(phase.steps * (updates_per_step if phase.interacts else 1) for phase in phases)
 
 
 class Settings(Protocol):

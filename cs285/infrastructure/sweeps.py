@@ -13,12 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cs285.infrastructure.checkpoints import CHECKPOINT
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import check_name, write_atomically
+from cs285.infrastructure.files import SWEEP_RECORD, check_name, write_atomically
 from cs285.infrastructure.program_recorder import DIVERGED
 from cs285.infrastructure.runs import Options
-
-RECORD = "sweep.json"
-"""In the folder of a command's first run; the folders of all others name that one there."""
 
 LEFTOVERS = ("events.out.tfevents.*", "*.png", "summary.json", "agent.pt", DIVERGED)
 """What a run that starts over in its folder takes away first."""
@@ -54,7 +51,7 @@ def write(sweep: Sweep, data_dir: Path) -> None:
 
 
 def _write(folder: Path, text: str) -> None:
-    write_atomically(folder / RECORD, lambda file: file.write(text.encode()))
+    write_atomically(folder / SWEEP_RECORD, lambda file: file.write(text.encode()))
 
 
 def read(folder: Path) -> Sweep:
@@ -63,12 +60,12 @@ def read(folder: Path) -> Sweep:
     Raises:
         UserError: If the folder has no sound record.
     """
-    path = folder / RECORD
+    path = folder / SWEEP_RECORD
     try:
         values = json.loads(path.read_bytes())
         if isinstance(values, dict) and values.keys() == {"first"}:
             first = check_name(values["first"], "folder")
-            path = _home(folder, first) / first / RECORD
+            path = _home(folder, first) / first / SWEEP_RECORD
             values = json.loads(path.read_bytes())
         sweep = Sweep.model_validate(values)
         if sweep.options.data_dir != Path():

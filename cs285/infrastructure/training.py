@@ -39,6 +39,7 @@ from cs285.infrastructure.runs import (
     Options,
     Phase,
     Run,
+    count_updates,
     make_agent,
 )
 
@@ -94,7 +95,9 @@ class Trainer:
         _seed_global_generators(self.seeds[0])
         agents = [make_agent(config) for config in configs]
         self.updates_per_step = configs[0].updates_per_step
-        compiles = compiling.pays(options.compile, self._total_updates())
+        compiles = compiling.pays(
+            options.compile, count_updates(self.phases, self.updates_per_step)
+        )
         self.learner = make_learner(agents, compiles=compiles)
         self.buffer = self._make_buffer(checkpoint)
         self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
@@ -103,33 +106,28 @@ class Trainer:
         self.episode_returns = np.zeros(len(runs))
         self.episode_lengths = np.zeros(len(runs), dtype=np.int64)
         self.recorder = ProgramRecorder(self.runs, self.phases, options, self.learner, self.buffer)
+        self.total_steps = self.recorder.total_steps
         self.checkpoint_path = self.recorder.recorders[0].folder / CHECKPOINT
         self._is_resumable = True
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         if checkpoint is not None:
             self._restore(checkpoint)
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all phases."""
-        return sum(phase.steps for phase in self.phases)
-
-    def _total_updates(self) -> int:
-        """Return the gradient steps of all phases, those of the warm-up included."""
-        ratio = self.updates_per_step
-        return sum(phase.steps * (ratio if phase.interacts else 1) for phase in self.phases)
-
     def _derive_seeds(self, purpose: str) -> list[int]:
         return [derive_seed(seed, purpose) for seed in self.seeds]
 
     def _make_buffer(self, checkpoint: dict[str, Any] | None) -> ReplayBuffer:
         """Make room for every transition that is there and every one that will come."""
-        online = sum(phase.steps for phase in self.phases if phase.interacts)
-        offline = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
+        held = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
+        done = 0
         if checkpoint is not None:
-            offline = checkpoint["buffer"]["truncated"].shape[1]  # with what came online
+            held, done = checkpoint["buffer"]["truncated"].shape[1], int(checkpoint["step"])
+        to_come = 0
+        for phase in self.phases:
+            to_come += max(0, phase.steps - done) if phase.interacts else 0
+            done = max(0, done - phase.steps)
         hides_task = [self.explores and run.config.explores_purely for run in self.runs]
-        buffer = ReplayBuffer(len(self.runs), offline + online, OBSERVATION_SHAPE, hides_task)
+        buffer = ReplayBuffer(len(self.runs), held + to_come, OBSERVATION_SHAPE, hides_task)
         for index, run in enumerate(self.runs):
             if run.dataset is not None and checkpoint is None:
                 arrays = run.dataset.arrays()

@@ -14,6 +14,7 @@ from cs285.report import plots
 from cs285.report.plots import COLOURS, Panel, Plot
 from cs285.report.runs import (
     ALGORITHMS,
+    HANDOUT_STEPS,
     Collection,
     Experiment,
     by_environment,
@@ -129,7 +130,9 @@ def _exploration(
     environments = by_environment(collection.select("explore", algorithm))
     pictures, captions, shown, rows = [], [], [], []
     for members in environments.values():
-        (chosen,) = plain(members)  # datasets of other sizes belong to 4.3
+        # Datasets of other sizes belong to 4.3.
+        asked = [one for one in members if one.first.named_size in {None, HANDOUT_STEPS}]
+        (chosen,) = plain(asked or members)
         shown.append(chosen)
         decoded = [plots.decode(run.picture) for run in chosen.runs if run.picture]
         pictures += [pixels for pixels in decoded[:1] if pixels is not None]
@@ -450,14 +453,12 @@ def _finding(experiments: Sequence[Experiment]) -> str:
     differ = len({experiment.first.steps for experiment in experiments}) > 1
     for experiment in experiments:
         if experiment.final:
+            after = f", after {experiment.first.steps:,} steps" if differ else ""
             distance = optimum - experiment.final.iqm
             side = "below" if distance >= 0 else "above"
-            parts.append(
-                f"{ALGORITHMS[experiment.first.algorithm]} ended at "
-                f"{format_estimate(experiment.final)}, {abs(distance):.1f} {side} the optimum"
-                + f", after {experiment.first.steps:,} steps"
-                * differ
-            )
+            name = ALGORITHMS[experiment.first.algorithm]
+            ended = f"{name} ended at {format_estimate(experiment.final)}"
+            parts.append(f"{ended}, {abs(distance):.1f} {side} the optimum{after}")
     return f"On {_maze(experiments[0])} {_listed(parts)}."
 
 

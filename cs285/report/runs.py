@@ -24,7 +24,9 @@ from cs285.infrastructure.event_files import (
     find_run_folders,
     parse_folder_name,
     read_events,
+    size_in_name,
 )
+from cs285.infrastructure.files import SWEEP_RECORD
 from cs285.infrastructure.statistics import (
     CurveEstimate,
     Estimate,
@@ -54,6 +56,8 @@ SCALARS = (
     "train_return",
     "dataset_transitions",
 )
+HANDOUT_STEPS = 10_000
+"""Steps of exploration that the handout asks for."""
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 PLANNED_STEPS = {
     "explore": ("total_steps",),
@@ -116,11 +120,10 @@ class Run:
         return None if episodes is None else int(episodes.steps[0])
 
     @property
-    def named_size(self) -> float | None:
+    def named_size(self) -> int | None:
         """Steps in a dataset that is named after them, as those of 4.3 are."""
         name = str(self.settings.get("dataset_name") or self.experiment)
-        found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
-        return float(found[1]) if found else None
+        return size_in_name(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +280,7 @@ def _read_run(folder: Path, name: str) -> Run | LeftOut:
         run = replace(run, stage="explore" if run.algorithm in {"random", "rnd"} else "offline")
     if reason := _reason_to_leave_out(run, told):
         reasons = [reason, *notes]
-        if reason.startswith("stopped") and settings:
+        if (folder / SWEEP_RECORD).exists() and not (folder / "summary.json").exists():
             reasons.append(f"run_hw5_{run.stage}.py --resume {folder} goes on with it")
         return LeftOut(name, "; ".join(reasons))
     try:

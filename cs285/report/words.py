@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cs285.infrastructure.statistics import FINAL_EPISODES
+from cs285.infrastructure.statistics import FINAL_EPISODES, FINAL_EVALUATIONS
 from cs285.report.questions import Section, Table, overview
 from cs285.report.runs import Collection
 
@@ -37,10 +37,11 @@ def front_matter(collection: Collection, sections: Sequence[Section], data_dir: 
         results=overview(collection),
         explanation=(
             f"The final return of a run is the mean of its last {FINAL_EPISODES} episodes of "
-            "evaluation. Over seeds: the interquartile mean, with the 95 % interval of a bootstrap "
-            "stratified by environment in brackets; a single seed has no interval. Scores are "
-            "normalised: 0 is the random policy, 1 the best possible one. Data are the transitions "
-            "that learning starts from."
+            f"evaluation, or of its last {FINAL_EVALUATIONS} evaluations where the log does not "
+            "tell their episodes. Over seeds: the interquartile mean, with the 95 % interval of a "
+            "bootstrap stratified by environment in brackets; a single seed has no interval. "
+            "Scores are normalised: 0 is the random policy, 1 the best possible one. Data are the "
+            "transitions that learning starts from."
         ),
         footer="Every figure is also a PNG and a PDF in the folder figures beside this report.",
     )

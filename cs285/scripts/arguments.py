@@ -44,8 +44,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and where to read what would be right."""
-        name = self.prog
-        self.exit(2, f"error: {message.removeprefix('argument ')}; {name} --help explains all\n")
+        self.exit(
+            2, f"error: {message.removeprefix('argument ')}; {self.prog} --help explains all\n"
+        )
 
 
 def at_least(bound: int) -> Callable[[str], int]:

@@ -11,10 +11,7 @@ from typing import NamedTuple
 
 from cs285.env_configs.loading import STEP_KEYS
 from cs285.report.questions import answer
-from cs285.report.runs import Collection, Run
-
-HANDOUT_STEPS = 10_000
-"""Steps of exploration that the handout asks for."""
+from cs285.report.runs import HANDOUT_STEPS, Collection, Run
 
 QUESTIONS = {
     "q1": "3 Exploration",
