@@ -183,6 +183,7 @@ def test_run_is_left_out_with_its_reason(
             logger.log_scalars({tag: float("nan") if spoil == "nan" else -50.0}, 100)
             if spoil == "unfinished":
                 logger.write_config({"training_steps": 400})
+                (folder / "sweep.json").touch()
     collection = collect(tmp_path)
     assert collection.runs == []
     ((left_out, why),) = collection.left_out

@@ -21,7 +21,8 @@ from cs285.envs.pointmass import PointmassEnv
 from cs285.infrastructure import programs, training
 from cs285.infrastructure.datasets import FIELDS, Dataset, load_dataset, make_manifest, save_dataset
 from cs285.infrastructure.program_recorder import ProgramRecorder
-from cs285.infrastructure.recording import RunRecorder
+from cs285.infrastructure.recording import RunInfo, RunRecorder
+from cs285.infrastructure.rollouts import Evaluation
 from cs285.infrastructure.training import Trainer
 from cs285.scripts import cli, run_hw5_explore, run_hw5_finetune, run_hw5_offline
 
@@ -315,15 +316,15 @@ def test_the_log_tells_how_many_transitions_learning_starts_from(finished, stage
     assert read_scalars(folder)["dataset_transitions"] == [(1, 80)]
 
 
-def test_the_final_return_is_that_of_the_last_hundred_episodes(lab):
-    lab.save_data()
-    flags = ["-neval", 20, "-ei", 10]
-    (folder,) = lab.run("offline", lab.config("offline", "dqn", training_steps=20), flags=flags)
-    scalars = read_scalars(folder)
-    assert scalars["eval/episodes"] == [(10, 20), (20, 100)]
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["final_return"] == pytest.approx(scalars["eval_return"][-1][1])
-    assert scalars["eval_return"][0][1] != scalars["eval_return"][1][1]
+def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):
+    info = RunInfo("offline", "dqn", EASY, "offline_dqn", 1, {})
+    recorder = RunRecorder(info, tmp_path, total_steps=20)
+    for step, count, value in ((10, 20, -50.0), (20, 100, -20.0)):
+        recorder.evaluation(Evaluation(np.full(count, value), np.full(count, 20), []), step)
+    recorder.summary("finished", {})
+    recorder.close()
+    assert json.loads((recorder.folder / "summary.json").read_text())["final_return"] == -20
+    assert read_scalars(recorder.folder)["eval/episodes"] == [(10, 20), (20, 100)]
 
 
 @each_run

@@ -19,7 +19,7 @@ from cs285.infrastructure.errors import UserError
 MAX_LOG = 64_000_000
 """Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
 MAX_DATASET = 4_000_000
-MAX_NOTE = 4_000
+MAX_NOTE = 5_000
 """Bytes of one `config.yaml` or `summary.json`; they have under one thousand."""
 MAX_UNPACKED = 256_000_000
 """Bytes of all that is unpacked."""
