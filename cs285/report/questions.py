@@ -420,12 +420,16 @@ def _results(
     experiments: Sequence[Experiment], *extra: tuple[str, Callable[[Experiment], str]]
 ) -> Table:
     """Return the table of final returns with extra columns before the number of seeds."""
-    names = tuple(name for name, _ in extra)
+    # What the figure shows as well gives way to other columns.
+    told = {"Steps", "Optimum"} if extra else set()
+    headings = [name for name in _RESULTS if name not in told]
     rows = []
     for one in experiments:
-        environment, *results = _result_cells(one)
+        cells = dict(zip(_RESULTS, _result_cells(one), strict=True))
+        environment, *results = (cells[name] for name in headings)
         rows.append((one.name, environment, *(cell(one) for _, cell in extra), *results))
-    return Table(("Experiment", _RESULTS[0], *names, *_RESULTS[1:]), tuple(rows))
+    names = [name for name, _ in extra]
+    return Table(("Experiment", headings[0], *names, *headings[1:]), tuple(rows))
 
 
 _RESULTS = ("Environment", "Data", "Steps", "Seeds", "Final return", "Optimum", "Score")
