@@ -207,13 +207,12 @@ class ProgramRecorder:
                 recorder.learning_curve_picture()
             recorder.agent(self.learner.agents[index])
             recorder.summary("finished", extra)
-            tqdm.write(f"{recorder.info.name}: {self._outcome(index)}")
+            tqdm.write(f"{recorder.info.name}: {self._outcome(index, extra)}")
 
-    def _outcome(self, index: int) -> str:
-        """Say in a line what a run came to and where it lies."""
+    def _outcome(self, index: int, found: Mapping[str, float]) -> str:
+        """Say in a line what a run came to, such as what its data hold, and where it lies."""
         recorder = self.recorders[index]
         if self.explores:
-            found = self._data_statistics(index)
             return (
                 f"{found['coverage']:.1%} of the free cells visited, the goal reached "
                 f"{found['goals_reached']:,} times; {self._dataset_path(index)}"
