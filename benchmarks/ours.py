@@ -15,12 +15,12 @@ import torch
 
 from cs285.env_configs import BaseConfig
 from cs285.env_configs.loading import STEP_KEYS, make_config
-from cs285.infrastructure.learner import make_learner
-from cs285.infrastructure.objective import Batch
-from cs285.infrastructure.rollouts import evaluate
-from cs285.infrastructure.runs import Options, Phase, make_agent
-from cs285.infrastructure.training import Trainer
-from cs285.scripts.cli import make_run
+from cs285.learning.learner import make_learner
+from cs285.learning.objective import Batch
+from cs285.training.commands import make_run
+from cs285.training.rollouts import evaluate
+from cs285.training.runs import Options, Phase, make_agent
+from cs285.training.trainer import Trainer
 
 Weights = dict[str, np.ndarray]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure import runs
-from cs285.infrastructure.objective import Batch
-from cs285.scripts.cli import EXPLORERS
+from cs285.learning.objective import Batch
+from cs285.training import runs
+from cs285.training.commands import EXPLORERS
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # Workers inherit the variable, so all of them share one cache, which ends with the session.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure.runs import make_agent
+from cs285.training.runs import make_agent
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

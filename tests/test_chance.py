@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from cs285.grading import chance
-from cs285.grading.chance import FALSE_ALARM, are_samples, is_chance, is_chance_share
+from cs285.grading.solutions import chance
+from cs285.grading.solutions.chance import FALSE_ALARM, are_samples, is_chance, is_chance_share
 
 
 @pytest.mark.parametrize(("draws", "probability"), [(360, 0.8), (360, 0.2), (60, 0.01), (7, 0.5)])

@@ -14,14 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cs285.grading import judging
-from cs285.grading.agent_source import AgentSource
 from cs285.grading.archives import UnsafeHandInError, check_members
-from cs285.grading.checking import FileReport, check_file, check_files
-from cs285.grading.judges import critics
-from cs285.grading.judging import BAD, CORRECT, CRASHES, MISSING, UNJUDGED, UNSOLVED, WRONG
-from cs285.grading.sandbox import Sandbox
-from cs285.grading.sources import MAX_SOURCES, read_solution
+from cs285.grading.sandbox.sandbox import Sandbox
+from cs285.grading.solutions import judging
+from cs285.grading.solutions.agent_source import AgentSource
+from cs285.grading.solutions.checking import FileReport, check_file, check_files
+from cs285.grading.solutions.judges import critics
+from cs285.grading.solutions.judging import (
+    BAD,
+    CORRECT,
+    CRASHES,
+    MISSING,
+    UNJUDGED,
+    UNSOLVED,
+    WRONG,
+)
+from cs285.grading.solutions.sources import MAX_SOURCES, read_solution
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import check_solution
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.infrastructure import agent_state, checkpoints
-from cs285.infrastructure.checkpoints import load_checkpoint, save_checkpoint
 from cs285.infrastructure.errors import UserError
+from cs285.learning import agent_state
+from cs285.training import checkpoints
+from cs285.training.checkpoints import load_checkpoint, save_checkpoint
 
 ODD_ARRAYS = {
     "negative strides": np.arange(6.0).reshape(2, 3)[::-1, ::-1],

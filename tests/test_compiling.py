@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cs285.infrastructure import compiling
-from cs285.infrastructure.compiling import building, compile_update, target, trace
-from cs285.infrastructure.compiling.compiled_update import CompiledUpdate
-from cs285.infrastructure.compiling.lowering import UnsupportedOperationError, tile_width
-from cs285.infrastructure.ensemble import Ensemble
-from cs285.infrastructure.objective import Batch
+from cs285 import compiling
+from cs285.compiling import building, compile_update, target, trace
+from cs285.compiling.compiled_update import CompiledUpdate
+from cs285.compiling.lowering import UnsupportedOperationError, tile_width
+from cs285.learning.ensemble import Ensemble
+from cs285.learning.objective import Batch
 
 ALGORITHMS = ["dqn", "cql", "awac", "iql", "rnd"]
 

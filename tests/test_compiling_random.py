@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.infrastructure.compiling import target, trace
-from cs285.infrastructure.compiling.compiled_update import CompiledUpdate
+from cs285.compiling import target, trace
+from cs285.compiling.compiled_update import CompiledUpdate
 
 RUNS, BATCH, TRANSITIONS = 2, 5, 30
 STATE = [(6, 6), (6, 6), (6, 6), (5, 17), (17, 5), (4,), (4,), (1, 4), (), ()]

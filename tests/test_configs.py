@@ -9,10 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cs285.env_configs.base_config import BaseConfig
-from cs285.env_configs.loading import CONFIGS, MAX_BYTES, MAX_RUNS, load_config, load_sweep
+from cs285.env_configs.loading import CONFIGS, MAX_RUNS, load_config, load_sweep
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.logger import RunLogger
-from cs285.scripts import cli
+from cs285.infrastructure.yaml_text import MAX_BYTES
+from cs285.results.run_logger import RunLogger
+from cs285.training import commands
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 STAGES = {"exploration": "explore", "offline": "offline", "finetune": "finetune"}
@@ -120,10 +121,10 @@ def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, monkeypatch, file)
         file.parent.mkdir()
         file.write_text(text("iql", *CHANGED))
     stage = STAGES[file.parent.name]
-    monkeypatch.setattr(cli, "read_dataset", lambda config, folder: None)
+    monkeypatch.setattr(commands, "read_dataset", lambda config, folder: None)
     with RunLogger(tmp_path) as logger:
         for config in load_sweep(file, stage, {"seed": 5}):
-            logger.write_config(cli.make_run(stage, config, tmp_path).info.settings)
+            logger.write_config(commands.make_run(stage, config, tmp_path).info.settings)
             assert load_config(tmp_path / "config.yaml", stage) == config
 
 

@@ -16,12 +16,13 @@ from numpy._core.numeric import _frombuffer
 from test_rollouts import solve_easy
 from test_training import EASY, Lab
 
+from cs285.datasets import pickled_buffers
+from cs285.datasets.dataset_files import Dataset, load_dataset
+from cs285.datasets.pickled_buffers import read_pickled_buffer
 from cs285.envs.mazes import MAZES
 from cs285.envs.pointmass import PointmassEnv
-from cs285.infrastructure import pickled_buffers, replay_buffer
-from cs285.infrastructure.datasets import Dataset, load_dataset
+from cs285.infrastructure import replay_buffer
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.pickled_buffers import read_pickled_buffer
 from cs285.scripts.convert_dataset import convert, main
 
 MEDIUM = "PointmassMedium-v0"
@@ -485,7 +486,7 @@ def test_hostile_pickles_do_not_run(refusal, place, monkeypatch, way):
         (dump(np.ndarray), "no replay buffer"),
         (dump(Reduced(np.ndarray, ((10**15,),))), "no replay buffer"),
         (dump(np.random.default_rng(0)), "asks for 'numpy.random"),
-        (dump(Dataset), "asks for 'cs285.infrastructure.datasets.Dataset'"),
+        (dump(Dataset), "asks for 'cs285.datasets.dataset_files.Dataset'"),
         (dump(collect(5)[0], 0), "asks for 'copy_reg._reconstructor'"),
         (dump(collect(5)[0], 2), "asks for '_codecs.encode'"),
     ],

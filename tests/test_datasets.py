@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cs285.infrastructure.datasets import (
+from cs285.datasets.dataset_files import (
     FIELDS,
     MAX_TRANSITIONS,
     Dataset,

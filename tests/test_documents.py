@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from cs285.grading.student_version import make_student_version
+from cs285.grading.starter.student_version import make_student_version
 
 ROOT = Path(__file__).parents[1]
 CODE = re.compile(r"^( *)(```|~~~).*?^\1\2 *$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

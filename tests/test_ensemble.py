@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from cs285.agents.cql_agent import CQLAgent
-from cs285.infrastructure.agent_loop import AgentLoop
-from cs285.infrastructure.ensemble import Ensemble
-from cs285.infrastructure.learner import make_learner
-from cs285.infrastructure.objective import Batch, Objective
+from cs285.learning.agent_loop import AgentLoop
+from cs285.learning.ensemble import Ensemble
+from cs285.learning.learner import make_learner
+from cs285.learning.objective import Batch, Objective
 
 SETTINGS = {
     "dqn": {"discount": [0.9, 0.95, 0.99]},

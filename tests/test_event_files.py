@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cs285.infrastructure import event_files
-from cs285.infrastructure.event_files import find_run_folders, parse_folder_name, read_events
-from cs285.infrastructure.logger import RunLogger
+from cs285.results import event_files
+from cs285.results.event_files import read_events
+from cs285.results.run_folders import find_run_folders, parse_folder_name
+from cs285.results.run_logger import RunLogger
 
 TAGS = ("eval_return", "critic_loss")
 

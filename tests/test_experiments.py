@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from cs285.env_configs.base_config import BaseConfig
-from cs285.env_configs.loading import CONFIGS, load_config, load_sweep, make_config, read_yaml
+from cs285.env_configs.loading import CONFIGS, load_config, load_sweep, make_config
+from cs285.infrastructure.yaml_text import read_yaml
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*/pointmass_*.yaml"))

@@ -15,10 +15,10 @@ import pytest
 from test_resume import end_of, make_lab, outcome, read_tensors, start
 from test_training import read_scalars
 
-from cs285.infrastructure import checkpoints
-from cs285.infrastructure.checkpoints import load_checkpoint
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.training import Trainer
+from cs285.training import checkpoints
+from cs285.training.checkpoints import load_checkpoint
+from cs285.training.trainer import Trainer
 
 
 @pytest.fixture

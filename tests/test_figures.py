@@ -11,7 +11,7 @@ from PIL import Image
 
 from cs285.envs.mazes import MAZES, Maze, get_maze
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.figures import (
+from cs285.results.figures import (
     WALL,
     aux_figure,
     coverage_figure,

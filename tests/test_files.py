@@ -12,12 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import (
-    check_name,
-    make_run_folder,
-    prepare_folder,
-    write_atomically,
-)
+from cs285.infrastructure.files import check_name, prepare_folder, write_atomically
+from cs285.results.run_folders import make_run_folder
 
 FAULTS = {
     "error in the writer": ZeroDivisionError(),
@@ -139,7 +135,7 @@ def test_taken_run_folders_are_numbered(tmp_path, monkeypatch):
 def test_eight_processes_in_the_same_second_get_eight_folders(tmp_path):
     program = """
 import pathlib, sys, time
-from cs285.infrastructure.files import make_run_folder
+from cs285.results.run_folders import make_run_folder
 time.strftime = lambda _: "now"
 sys.stdin.read()
 print(make_run_folder(pathlib.Path(sys.argv[1]), "hw5_explore", "same").name)

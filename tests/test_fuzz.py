@@ -32,21 +32,22 @@ from test_convert_dataset import collect, dump
 from test_datasets import make_dataset
 from test_training import EASY
 
+from cs285.datasets.dataset_files import FIELDS, load_dataset, save_dataset
 from cs285.env_configs import load_sweep
 from cs285.env_configs.loading import make_config
 from cs285.envs.planner import plan
-from cs285.infrastructure import files, programs, sweeps
-from cs285.infrastructure.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
-from cs285.infrastructure.datasets import FIELDS, load_dataset, save_dataset
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.event_files import read_events
-from cs285.infrastructure.results import format_results, read_summaries
-from cs285.infrastructure.runs import Options, Phase
-from cs285.infrastructure.training import Trainer
+from cs285.report.collection import collect as collect_runs
 from cs285.report.questions import answer
-from cs285.report.runs import collect as collect_runs
-from cs285.scripts.cli import make_run
+from cs285.results import run_folders
+from cs285.results.event_files import read_events
+from cs285.results.summaries import format_results, read_summaries
 from cs285.scripts.convert_dataset import convert
+from cs285.training import programs, sweep_records
+from cs285.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from cs285.training.commands import make_run
+from cs285.training.runs import Options, Phase
+from cs285.training.trainer import Trainer
 
 CASES = int(os.environ.get("FUZZ_CASES", "2000"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -419,7 +420,7 @@ def places() -> list[tuple[str, ...]]:
     ]
 
 
-SWEEP = sweeps.Sweep(
+SWEEP = sweep_records.Sweep(
     stage="offline",
     options=replace(OPTIONS, data_dir=Path()),
     workers=1,
@@ -429,7 +430,7 @@ SWEEP = sweeps.Sweep(
 
 
 def read_sweep(path: Path) -> None:
-    assert sweeps.read(path.parent).options.eval_interval > 0
+    assert sweep_records.read(path.parent).options.eval_interval > 0
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -523,7 +524,7 @@ TARGETS = {
         mutate_member,
     ),
     "record of a sweep": Target(
-        f"{RUN_FOLDER}/{files.SWEEP_RECORD}",
+        f"{RUN_FOLDER}/{run_folders.SWEEP_RECORD}",
         read_sweep,
         lambda: [SWEEP.encode()],
         JSON_WORDS,

@@ -20,19 +20,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
+from cs285.datasets.dataset_files import Dataset, make_manifest, save_dataset
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
-from cs285.grading import code_check, plausibility, runs, unpacking
-from cs285.grading.hand_in import grade_path
-from cs285.grading.logs import read_log
-from cs285.infrastructure.datasets import Dataset, make_manifest, save_dataset
+from cs285.grading.hand_ins import plausibility, submitted_runs, unpacking
+from cs285.grading.hand_ins.hand_in import grade_path
+from cs285.grading.hand_ins.logs import read_log
+from cs285.grading.solutions import code_check
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import grade
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is no installed package
 from tests.hand_ins import START, Simulated, all_runs, edit_log, set_values, write_hand_in
 
-RUBRIC = Path(grade.__file__).parents[1] / "grading" / "rubric.yaml"
+RUBRIC = Path(grade.__file__).parents[1] / "grading" / "hand_ins" / "rubric.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -810,7 +811,7 @@ def test_event_file_of_gigabytes_is_not_read(ours):
 
 
 def test_logs_that_are_large_together_are_read_in_part(ours, monkeypatch):
-    monkeypatch.setattr(runs, "MAX_LOGS", 20_000)
+    monkeypatch.setattr(submitted_runs, "MAX_LOGS", 20_000)
     message = logs_item(graded(ours)).message
     assert "and what follows was not read" in message
 

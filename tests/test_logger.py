@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cs285.infrastructure import logger as logger_module
-from cs285.infrastructure.logger import RunLogger, git_revision, versions
+from cs285.infrastructure import versions as versions_module
+from cs285.infrastructure.versions import git_revision, versions
+from cs285.results.run_logger import RunLogger
 
 
 def read(folder):
@@ -138,7 +139,7 @@ def test_versions_are_those_of_the_imported_packages():
 
 @pytest.fixture
 def code_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(logger_module, "__file__", str(tmp_path / "logger.py"))
+    monkeypatch.setattr(versions_module, "__file__", str(tmp_path / "logger.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     return tmp_path
 
@@ -173,7 +174,7 @@ def test_git_revision_is_none_without_git(monkeypatch):
 
 def test_importing_the_logger_imports_neither_tensorboard_nor_matplotlib():
     program = (
-        "import sys, cs285.infrastructure.logger, cs285.infrastructure.figures;"
+        "import sys, cs285.results.run_logger, cs285.results.figures;"
         "print([m for m in ('tensorboard', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run(

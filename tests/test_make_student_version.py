@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from test_training import random_walk
 
-from cs285.grading.checking import check_files
-from cs285.grading.judging import CORRECT, UNJUDGED, UNSOLVED, VARIANT
-from cs285.grading.sandbox import Sandbox
-from cs285.grading.sources import read_solution
-from cs285.grading.student_version import (
+from cs285.datasets.dataset_files import save_dataset
+from cs285.grading.sandbox.sandbox import Sandbox
+from cs285.grading.solutions.checking import check_files
+from cs285.grading.solutions.judging import CORRECT, UNJUDGED, UNSOLVED, VARIANT
+from cs285.grading.solutions.sources import read_solution
+from cs285.grading.starter.student_version import (
     PUBLISHED,
     WRITTEN,
     Gap,
@@ -26,7 +27,6 @@ from cs285.grading.student_version import (
     restore,
     strip,
 )
-from cs285.infrastructure.datasets import save_dataset
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import make_student_version as script
 

@@ -17,12 +17,12 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from test_report import write_run
 
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.logger import RunLogger
-from cs285.report.runs import collect
+from cs285.report.collection import collect
+from cs285.results.run_logger import RunLogger
 from cs285.scripts import make_submission as script
 from cs285.submission import bundle
 from cs285.submission.bundle import make_submission
-from cs285.submission.runs import QUESTIONS, choose
+from cs285.submission.selection import QUESTIONS, choose
 from cs285.submission.thinning import Limits, keeps, take_inventory, thin
 
 

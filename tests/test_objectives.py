@@ -15,7 +15,7 @@ from torch import nn
 from cs285.agents.awac_agent import MAX_WEIGHT
 from cs285.agents.iql_agent import IQLAgent
 from cs285.env_configs.loading import load_config
-from cs285.infrastructure.objective import Batch
+from cs285.learning.objective import Batch
 from cs285.networks.critics import ValueCritic
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.infrastructure import programs, training
-from cs285.infrastructure.programs import Program, choose_workers, group, split, train_all
-from cs285.infrastructure.runs import Options, Phase, Run
-from cs285.scripts import cli
+from cs285.training import commands, programs, trainer
+from cs285.training.programs import Program, choose_workers, group, split, train_all
+from cs285.training.runs import Options, Phase, Run
 
 
 def make_runs(stage="explore", seeds=(1,), algorithm="dqn", **values):
@@ -17,7 +16,7 @@ def make_runs(stage="explore", seeds=(1,), algorithm="dqn", **values):
 
     named = {"env_name": "PointmassEasy-v0", "exp_name": "x", "dataset_name": "x"} | values
     configs = [CONFIGS[algorithm](base_config=algorithm, seed=seed, **named) for seed in seeds]
-    return [cli.make_run(stage, config, None) for config in configs]
+    return [commands.make_run(stage, config, None) for config in configs]
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_two_processes_collect_what_one_collects(options, tmp_path):
 
 
 def test_a_run_that_diverges_is_named_and_the_others_go_on(options, monkeypatch):
-    make_agent = training.make_agent
+    make_agent = trainer.make_agent
 
     def with_a_hole(config):
         agent = make_agent(config)
@@ -97,7 +96,7 @@ def test_a_run_that_diverges_is_named_and_the_others_go_on(options, monkeypatch)
                 next(agent.critic.parameters()).fill_(torch.nan)
         return agent
 
-    monkeypatch.setattr(training, "make_agent", with_a_hole)
+    monkeypatch.setattr(trainer, "make_agent", with_a_hole)
     runs = make_runs(seeds=(1, 2, 3), learning_starts=5)
     diverged = train_all([Program(runs, [Phase("exploration", 40, interacts=True)])], options)
     assert diverged == ["x_sd2"]
@@ -121,6 +120,6 @@ def test_a_run_belongs_to_its_config():
     [("off", 10**9, False), ("on", 1, True), ("auto", 10**9, True), ("auto", 100, False)],
 )
 def test_auto_compiles_long_programs_only(choice, updates, expected):
-    from cs285.infrastructure import compiling
+    from cs285 import compiling
 
     assert compiling.pays(choice, updates) is expected

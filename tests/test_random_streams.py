@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cs285.infrastructure.random_streams import PURPOSES, UniformStreams, derive_seed
+from cs285.learning.random_streams import PURPOSES, UniformStreams, derive_seed
 
 
 def draw(streams, steps):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.infrastructure.replay_buffer import ReplayBuffer, look_up
+from cs285.learning.replay_buffer import ReplayBuffer, look_up
 
 
 def insert(buffer, *numbers, terminated=False, truncated=False):

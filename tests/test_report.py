@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.logger import RunLogger
 from cs285.report import plots
 from cs285.report.build import build
+from cs285.report.collection import EXPLORATION_PICTURE, Collection, Experiment, collect
 from cs285.report.questions import answer
-from cs285.report.runs import EXPLORATION_PICTURE, Collection, Experiment, collect
+from cs285.results.run_logger import RunLogger
 
 ROOT = Path(__file__).parent.parent
 ENV_IDS = {maze.name: env_id for env_id, maze in MAZES.items()}

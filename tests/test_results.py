@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.results import format_results, read_summaries
+from cs285.results.summaries import format_results, read_summaries
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,14 +17,13 @@ import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
 from test_training import PHASES, Lab, read_scalars
 
-from cs285.infrastructure import interruption, training
-from cs285.infrastructure.checkpoints import load_checkpoint, save_checkpoint
 from cs285.infrastructure.errors import DivergenceError, UserError
-from cs285.infrastructure.event_files import read_events
-from cs285.infrastructure.interruption import StoppedError
-from cs285.infrastructure.program_recorder import ProgramRecorder
-from cs285.infrastructure.training import Trainer
-from cs285.scripts import cli
+from cs285.results.event_files import read_events
+from cs285.training import commands, interruption, trainer
+from cs285.training.checkpoints import load_checkpoint, save_checkpoint
+from cs285.training.interruption import StoppedError
+from cs285.training.program_recorder import ProgramRecorder
+from cs285.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,11 +70,11 @@ class Interrupted(Lab):
 
         folder = folder or next((self.root / "data").glob("hw5_*"))
         with (
-            mock.patch("cs285.infrastructure.programs.Trainer", make_trainer),
+            mock.patch("cs285.training.programs.Trainer", make_trainer),
             mock.patch.object(ProgramRecorder, "draw"),
-            mock.patch("cs285.infrastructure.recording.RunRecorder.learning_curve_picture"),
+            mock.patch("cs285.training.run_recorder.RunRecorder.learning_curve_picture"),
         ):
-            cli.resume(stage, folder, PHASES[stage])
+            commands.resume(stage, folder, PHASES[stage])
         return sorted((self.root / "data").iterdir())
 
 
@@ -189,7 +188,7 @@ def test_checkpoints_come_each_minute_but_never_take_a_hundredth_of_the_time(lab
     with (
         mock.patch.object(time, "monotonic", clock),
         mock.patch.object(Trainer, "_advance", last_half_a_minute),
-        mock.patch.object(training, "save_checkpoint", save),
+        mock.patch.object(trainer, "save_checkpoint", save),
     ):
         lab.run("finetune", lab.config("finetune", "dqn"))
     assert saved[:4] == [60, 120.125, 542.125, 964.125]  # at least 60 and 400 s apart
@@ -498,7 +497,7 @@ def test_two_processes_do_not_train_one_run(stopped, monkeypatch):
 
 
 def test_agents_that_state_no_objectives_go_on_as_well(labs):
-    make_agent = training.make_agent
+    make_agent = trainer.make_agent
 
     def loose(config):
         agent = make_agent(config)
@@ -514,7 +513,7 @@ def test_agents_that_state_no_objectives_go_on_as_well(labs):
 
         return update
 
-    with mock.patch.object(training, "make_agent", loose):
+    with mock.patch.object(trainer, "make_agent", loose):
         for lab, more in zip(labs, ({}, {"stops": [4, 30]}), strict=True):
             lab.run("finetune", lab.config("finetune", "iql"), **more)
             assert lab.trainers[0].learner.agents[0].counts == {"seen": 61}
@@ -523,7 +522,7 @@ def test_agents_that_state_no_objectives_go_on_as_well(labs):
 
 
 def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
-    make_agent = training.make_agent
+    make_agent = trainer.make_agent
 
     def opaque(config):
         agent = make_agent(config)
@@ -531,7 +530,7 @@ def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
         agent.memory = memoryview(b"what it saw")
         return agent
 
-    with mock.patch.object(training, "make_agent", opaque):
+    with mock.patch.object(trainer, "make_agent", opaque):
         for lab, more in zip(labs, ({}, {"stops": [4]}), strict=True):
             lab.run("offline", lab.config("offline", "cql"), **more)
     assert "Opaque.memory is a memoryview. A stopped run starts over." in capsys.readouterr().out
@@ -540,7 +539,7 @@ def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
 
 
 def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(labs, capsys):
-    make_agent = training.make_agent
+    make_agent = trainer.make_agent
 
     def closing(config):
         agent = make_agent(config)
@@ -553,7 +552,7 @@ def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(l
         return super(type(agent), agent).update(*batch)
 
     flags = ["--checkpoint_interval", 2]
-    with mock.patch.object(training, "make_agent", closing):
+    with mock.patch.object(trainer, "make_agent", closing):
         for lab, more in zip(labs, ({}, {"stops": [9]}), strict=True):
             lab.run("offline", lab.config("offline", "cql"), flags=flags, **more)
     assert labs[1].trainers[0].step == 12
@@ -570,7 +569,7 @@ def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(l
 
 def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
     calm, lab = labs
-    learn = training.Trainer._learn
+    learn = trainer.Trainer._learn
 
     def spoil(trainer, most):
         if trainer.updates == 6 and 2 in trainer.seeds:
@@ -602,7 +601,7 @@ def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
 @pytest.mark.parametrize("stop", [7, 9])
 def test_a_sweep_goes_on_before_and_after_a_run_of_it_diverged(labs, stop):
     calm, stormy = labs
-    learn = training.Trainer._learn
+    learn = trainer.Trainer._learn
 
     def spoil(trainer, most):
         if trainer.updates == 6:
@@ -624,7 +623,7 @@ def test_a_sweep_goes_on_before_and_after_a_run_of_it_diverged(labs, stop):
 def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):
     _, lab = labs
     lab.trainers = []
-    learn = training.Trainer._learn
+    learn = trainer.Trainer._learn
 
     def spoil(trainer, most):
         for tensor in trainer.learner.state.values():
@@ -639,7 +638,7 @@ def test_a_run_that_diverges_alone_stops_at_once_and_saves_no_dataset(labs):
 
 def test_an_agent_that_logs_no_loss_is_judged_by_all_that_it_logs(labs):
     _, lab = labs
-    make_agent = training.make_agent
+    make_agent = trainer.make_agent
 
     def quiet(config):
         agent = make_agent(config)
@@ -655,7 +654,7 @@ def test_an_agent_that_logs_no_loss_is_judged_by_all_that_it_logs(labs):
         lab.config("offline", "dqn", name, discount=x) for name, x in (("a", 0.9), ("b", 0.99))
     ]
     with (
-        mock.patch.object(training, "make_agent", quiet),
+        mock.patch.object(trainer, "make_agent", quiet),
         pytest.raises(DivergenceError, match="diverged: a_sd1; all other runs are complete"),
     ):
         Lab.run(lab, "offline", *configs)

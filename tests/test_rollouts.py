@@ -5,9 +5,9 @@ import pytest
 
 from cs285.envs.mazes import get_maze
 from cs285.envs.pointmass import PointmassEnv
-from cs285.infrastructure.learner import make_learner
-from cs285.infrastructure.random_streams import derive_seed
-from cs285.infrastructure.rollouts import LockstepEnvs, evaluate
+from cs285.learning.learner import make_learner
+from cs285.learning.random_streams import derive_seed
+from cs285.training.rollouts import LockstepEnvs, evaluate
 
 EASY, MEDIUM, HARD = "PointmassEasy-v0", "PointmassMedium-v0", "PointmassHard-v0"
 LEFT, RIGHT, DOWN = 1, 2, 4

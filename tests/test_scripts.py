@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from test_training import EASY, PHASES, random_walk
 
-from cs285.infrastructure.datasets import save_dataset
+from cs285.datasets.dataset_files import save_dataset
 from cs285.scripts import (
     check_solution,
-    cli,
     convert_dataset,
     grade,
     make_gradescope,
@@ -23,6 +22,7 @@ from cs285.scripts import (
     make_student_version,
     make_submission,
     show_results,
+    training_flags,
 )
 from cs285.scripts.arguments import ArgumentParser
 
@@ -58,7 +58,7 @@ def call(desk, monkeypatch, capsys):
         command = [f"run_hw5_{stage}.py", *map(str, flags)]
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as stopped:
-            cli.main(stage, "", PHASES[stage])
+            training_flags.main(stage, "", PHASES[stage])
         return stopped.value.code, capsys.readouterr().err
 
     return call
@@ -145,7 +145,7 @@ def test_a_misspelt_flag_is_told_before_the_one_that_it_stands_for(complaint):
 
 
 def test_config_files_and_seeds_of_all_flags_count():
-    parse = cli.make_parser("offline", "").parse_args
+    parse = training_flags.make_parser("offline", "").parse_args
     together = parse(["-cfg", "a", "b", "--seeds", "1", "2"])
     assert parse(["-cfg", "a", "--seeds", "1", "-cfg", "b", "--seeds", "2"]) == together
 
@@ -167,14 +167,14 @@ def test_flags_of_the_assignment_are_known():
         f"{common} --config_file a --eval_interval 1 --visualize_interval 2 "
         "--num_eval_trajectories 3 --no_gpu --which_gpu 0"
     )
-    parser = cli.make_parser("explore", "")
+    parser = training_flags.make_parser("explore", "")
     arguments = parser.parse_args(short.split())
     assert arguments == parser.parse_args(long.split())
     assert (arguments.eval_interval, arguments.which_gpu, arguments.use_reward) == (1, 0, True)
 
 
 def test_metrics_are_logged_every_1000_steps_by_default():
-    assert cli.make_parser("offline", "").parse_args(["-cfg", "a"]).log_interval == 1000
+    assert training_flags.make_parser("offline", "").parse_args(["-cfg", "a"]).log_interval == 1000
 
 
 @pytest.mark.parametrize("stage", ["offline", "finetune"])

@@ -14,13 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_training import EASY, Lab
 
+from cs285.datasets.dataset_files import dataset_path
 from cs285.env_configs import load_sweep
-from cs285.grading.sandbox import Sandbox
+from cs285.grading.sandbox.sandbox import Sandbox
 from cs285.infrastructure import files
-from cs285.infrastructure.datasets import dataset_path
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import make_run_folder, write_atomically
-from cs285.scripts import cli
+from cs285.infrastructure.files import write_atomically
+from cs285.results.run_folders import make_run_folder
+from cs285.scripts import training_flags
+from cs285.training import commands
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
@@ -50,9 +52,15 @@ SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader", "_Loader"}
 NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "xmlrpc", "aiohttp"}
 
 ALLOWED = {
-    ("cs285/grading/probe.py", "importlib.import_module"): "student code, in a confined child",
-    ("cs285/grading/confinement.py", "ctypes.CDLL"): "the C library, to ask for confinement",
-    ("cs285/infrastructure/compiling/building.py", "ctypes.CDLL"): "what it compiled itself",
+    (
+        "cs285/grading/sandbox/probe.py",
+        "importlib.import_module",
+    ): "student code, in a confined child",
+    (
+        "cs285/grading/sandbox/confinement.py",
+        "ctypes.CDLL",
+    ): "the C library, to ask for confinement",
+    ("cs285/compiling/building.py", "ctypes.CDLL"): "what it compiled itself",
     ("benchmarks/ours.py", "runpy.run_path"): "times the scripts of this repository",
     ("benchmarks/worker.py", "importlib.import_module"): "times modules that its caller names",
     ("tests/test_convert_dataset.py", "pickle.load"): "compares with a pickle of its own",
@@ -240,9 +248,9 @@ def test_names_that_could_lead_elsewhere_are_refused_before_anything_is_made(
         alone = {other: value for other, value in values.items() if other != key or not sweep}
         config.write_text(yaml.safe_dump(alone | sweep))
         flags = ["-cfg", str(config), "-ngpu", "--data_dir", str(tmp_path / "data")]
-        arguments = cli.make_parser(stage, "").parse_args(flags)
+        arguments = training_flags.make_parser(stage, "").parse_args(flags)
         with pytest.raises(UserError, match=key):
-            cli.train(stage, arguments, lambda _: [])
+            commands.train(stage, arguments, lambda _: [])
     assert list(tmp_path.iterdir()) == [config]
 
 

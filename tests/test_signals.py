@@ -13,9 +13,9 @@ from unittest import mock
 import pytest
 from test_resume import await_, begun, end_of, make_lab, outcome, start
 
-from cs285.infrastructure import interruption
-from cs285.infrastructure.interruption import StoppedError, deferred_signals
-from cs285.infrastructure.training import Trainer
+from cs285.training import interruption
+from cs285.training.interruption import StoppedError, deferred_signals
+from cs285.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import trim_mean
 
 from cs285.envs.planner import plan
-from cs285.infrastructure.statistics import (
+from cs285.results.statistics import (
     estimate,
     estimate_curve,
     estimate_scores,

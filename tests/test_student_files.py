@@ -15,11 +15,12 @@ import yaml
 
 import cs285.agents
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure.agent_loop import AgentLoop
-from cs285.infrastructure.ensemble import Ensemble
-from cs285.infrastructure.learner import make_learner
-from cs285.infrastructure.runs import make_agent
-from cs285.scripts import cli, run_hw5_explore, run_hw5_finetune, run_hw5_offline
+from cs285.learning.agent_loop import AgentLoop
+from cs285.learning.ensemble import Ensemble
+from cs285.learning.learner import make_learner
+from cs285.scripts import run_hw5_explore, run_hw5_finetune, run_hw5_offline, training_flags
+from cs285.training import commands
+from cs285.training.runs import make_agent
 
 FOLDER = Path(__file__).parent / "student_files"
 ALGORITHMS = ("random", "rnd", "dqn", "cql", "awac", "iql")
@@ -74,10 +75,10 @@ def train(tmp_path, stage, name, **values):
         "--visualization_dir": "pictures",
     }
     located = [text for flag, folder in flags.items() for text in (flag, str(tmp_path / folder))]
-    arguments = cli.make_parser(stage, "").parse_args(
+    arguments = training_flags.make_parser(stage, "").parse_args(
         ["-cfg", str(config), "-ngpu", "-neval", "2", "--log_interval", "5", *located]
     )
-    cli.train(stage, arguments, PHASES[stage])
+    commands.train(stage, arguments, PHASES[stage])
     (folder,) = (tmp_path / "data" / f"{stage}_{name}").iterdir()
     events = EventAccumulator(str(folder))
     events.Reload()

@@ -14,17 +14,18 @@ import pytest
 import torch
 import yaml
 
+from cs285.datasets.dataset_files import FIELDS, Dataset, load_dataset, make_manifest, save_dataset
 from cs285.env_configs import load_config
 from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
-from cs285.infrastructure import programs, training
-from cs285.infrastructure.datasets import FIELDS, Dataset, load_dataset, make_manifest, save_dataset
-from cs285.infrastructure.program_recorder import ProgramRecorder
-from cs285.infrastructure.recording import RunInfo, RunRecorder
-from cs285.infrastructure.rollouts import Evaluation
-from cs285.infrastructure.training import Trainer
-from cs285.scripts import cli, run_hw5_explore, run_hw5_finetune, run_hw5_offline
+from cs285.scripts import run_hw5_explore, run_hw5_finetune, run_hw5_offline, training_flags
+from cs285.training import commands, programs, trainer
+from cs285.training.program_recorder import ProgramRecorder
+from cs285.training.rollouts import Evaluation
+from cs285.training.run_recorder import RunRecorder
+from cs285.training.runs import RunInfo
+from cs285.training.trainer import Trainer
 
 EASY = "PointmassEasy-v0"
 PHASES = {
@@ -89,8 +90,10 @@ class Lab:
             if not self.draws:
                 patches.enter_context(mock.patch.object(ProgramRecorder, "draw"))
                 patches.enter_context(mock.patch.object(RunRecorder, "learning_curve_picture"))
-            arguments = cli.make_parser(stage, "").parse_args([str(word) for word in command])
-            cli.train(stage, arguments, PHASES[stage])
+            arguments = training_flags.make_parser(stage, "").parse_args(
+                [str(word) for word in command]
+            )
+            commands.train(stage, arguments, PHASES[stage])
         return [
             recorder.folder for trainer in self.trainers for recorder in trainer.recorder.recorders
         ]
@@ -258,8 +261,8 @@ def test_the_saved_agent_acts_and_learns_like_the_trained_one(
 ):
     folder, trainer = finished(stage, algorithm)
     config = trainer.runs[0].config
-    initial = training.make_agent(config)
-    restored = training.make_agent(config.model_copy(update={"seed": 9}))
+    initial = make_agent(config)
+    restored = make_agent(config.model_copy(update={"seed": 9}))
     restored.load_state_dict(torch.load(folder / "agent.pt", weights_only=True))
     grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 12)] * 2), axis=-1).reshape(1, -1, 2)
     greedy = trainer.learner.act(grid.astype(np.float32), np.zeros(1), np.zeros((1, 144)))[0]
@@ -482,7 +485,7 @@ def test_initial_weights_depend_on_the_seed_of_the_run_alone(tmp_path):
     path = Lab(tmp_path).config("offline", "cql")
 
     def weights(seed):
-        agent = training.make_agent(load_config(Path(path), "offline", {"seed": seed}))
+        agent = trainer.make_agent(load_config(Path(path), "offline", {"seed": seed}))
         return torch.nn.utils.parameters_to_vector(agent.parameters())
 
     first = weights(1)
@@ -517,7 +520,7 @@ def drawing(make_agent, seen):
 
 def test_watching_an_agent_changes_nothing_in_what_it_does(lab, monkeypatch):
     seen, data = [], []
-    monkeypatch.setattr(training, "make_agent", drawing(training.make_agent, seen))
+    monkeypatch.setattr(trainer, "make_agent", drawing(trainer.make_agent, seen))
     config = lab.config("explore", "rnd", epsilon=0.5)
     for interval in (4, 60):
         lab.run("explore", config, flags=["-ei", interval])
@@ -529,7 +532,7 @@ def test_watching_an_agent_changes_nothing_in_what_it_does(lab, monkeypatch):
 def test_each_evaluation_draws_numbers_of_its_own(lab, monkeypatch, stage):
     lab.save_data()
     seen = []
-    monkeypatch.setattr(training, "make_agent", drawing(training.make_agent, seen))
+    monkeypatch.setattr(trainer, "make_agent", drawing(trainer.make_agent, seen))
     algorithm = {"explore": "rnd", "offline": "iql"}[stage]
     lab.run(stage, lab.config(stage, algorithm, epsilon=0.5))
     assert {epsilon for epsilon, _ in seen} == ({0.0, 0.5} if stage == "explore" else {0.0})

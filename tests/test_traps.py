@@ -20,13 +20,14 @@ from matplotlib.figure import Figure
 from test_rollouts import LEFT, single_episode, solve_easy, stay_left
 from test_training import EASY, Lab, assert_same_arrays, random_walk, read_events, read_scalars
 
+from cs285.datasets.dataset_files import DATASET_FIELDS
 from cs285.env_configs import load_config
-from cs285.infrastructure import files, training
-from cs285.infrastructure.datasets import DATASET_FIELDS
+from cs285.infrastructure import files
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.program_recorder import LAST_EVALUATION
-from cs285.infrastructure.random_streams import derive_seed
-from cs285.infrastructure.replay_buffer import look_up
+from cs285.learning.random_streams import derive_seed
+from cs285.learning.replay_buffer import look_up
+from cs285.training import trainer
+from cs285.training.program_recorder import LAST_EVALUATION
 
 OFFLINE_SIZE, OFFLINE_STEPS, ONLINE_STEPS = 80, 6, 55
 
@@ -40,7 +41,7 @@ def lab(tmp_path):
 def batches(monkeypatch):
     """Collects every batch that a program learns from."""
     seen = []
-    make_learner = training.make_learner
+    make_learner = trainer.make_learner
 
     def make_spied_learner(*arguments, **options):
         learner = make_learner(*arguments, **options)
@@ -53,7 +54,7 @@ def batches(monkeypatch):
         learner.learn = spied_learn
         return learner
 
-    monkeypatch.setattr(training, "make_learner", make_spied_learner)
+    monkeypatch.setattr(trainer, "make_learner", make_spied_learner)
     return seen
 
 
@@ -81,7 +82,7 @@ class GlobalDrawer:
 
 
 def test_trap_1_holds_for_agents_that_draw_from_global_generators(lab, monkeypatch):
-    monkeypatch.setattr(training, "make_agent", lambda config: GlobalDrawer())
+    monkeypatch.setattr(trainer, "make_agent", lambda config: GlobalDrawer())
     config = lab.config("explore", "random")
     data = []
     for interval in (7, 1000):
@@ -149,7 +150,7 @@ def prefer_down_at_the_right(network, *, solves):
 def test_trap_5_the_actor_is_evaluated_and_not_the_critic(
     lab, monkeypatch, algorithm, actor_solves
 ):
-    make_agent = training.make_agent
+    make_agent = trainer.make_agent
 
     def make_crafted_agent(config):
         agent = make_agent(config)
@@ -157,7 +158,7 @@ def test_trap_5_the_actor_is_evaluated_and_not_the_critic(
         prefer_down_at_the_right(agent.critic, solves=not actor_solves)
         return agent
 
-    monkeypatch.setattr(training, "make_agent", make_crafted_agent)
+    monkeypatch.setattr(trainer, "make_agent", make_crafted_agent)
     lab.save_data()
     layers = {"num_layers": 1, "actor_num_layers": 1, "input_scale": None}
     frozen = {"learning_rate": 1e-9, "actor_learning_rate": 1e-9}
@@ -181,7 +182,7 @@ def test_trap_7_a_run_has_streams_of_its_own(lab, monkeypatch):
         for seed_generator in (random.seed, np.random.seed, torch.manual_seed):
             seed_generator(seed + 77)
 
-    monkeypatch.setattr(training, "_seed_global_generators", seed_otherwise)
+    monkeypatch.setattr(trainer, "_seed_global_generators", seed_otherwise)
     lab.run("explore", config, flags=["--seeds", 3, 1])
     assert_same_arrays(lab.explored("explore_rnd"), expected, tolerance=1e-6)
 

@@ -6,13 +6,14 @@ import torch
 
 from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
 from cs285.env_configs.loading import make_config
-from cs285.infrastructure.agent_loop import AgentLoop
-from cs285.infrastructure.ensemble import Ensemble
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.learner import make_learner
-from cs285.infrastructure.objective import Batch
-from cs285.scripts import cli
+from cs285.learning.agent_loop import AgentLoop
+from cs285.learning.ensemble import Ensemble
+from cs285.learning.learner import make_learner
+from cs285.learning.objective import Batch
+from cs285.scripts import training_flags
 from cs285.scripts.run_hw5_explore import phases
+from cs285.training import commands
 
 OBSERVATIONS = np.random.default_rng(0).random((1, 200, 2), dtype=np.float32)
 
@@ -133,7 +134,7 @@ def test_a_short_run_switches_early_too(tmp_path):
         "base_config: rnd\nenv_name: PointmassEasy-v0\ntotal_steps: 1000\n"
         "num_exploration_steps: 700\n"
     )
-    parser = cli.make_parser("explore", "")
+    parser = training_flags.make_parser("explore", "")
     arguments = parser.parse_args(["-cfg", str(path), "--steps_fraction", "0.1"])
-    (config,) = cli.read_configs("explore", arguments)
+    (config,) = commands.read_configs("explore", arguments)
     assert [phase.steps for phase in phases(config)] == [70, 30]

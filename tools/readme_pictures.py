@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cs285.datasets.dataset_files import dataset_path, load_dataset
 from cs285.envs.mazes import MAZES, Maze
 from cs285.envs.planner import plan
-from cs285.infrastructure.datasets import dataset_path, load_dataset
-from cs285.infrastructure.figures import draw_coverage, draw_maze, save_png
+from cs285.results.figures import draw_coverage, draw_maze, save_png
 
 IMAGES = Path(__file__).parent.parent / "docs/images"
 PANEL_INCHES = 3.4

@@ -249,7 +249,7 @@ def difference(algorithm: str, updates: int = 50) -> float:
     import torch
     from ours import config_of, train_reference
 
-    from cs285.infrastructure.objective import Batch as Transitions
+    from cs285.learning.objective import Batch as Transitions
 
     varied = VARIED[algorithm]
     configs = [

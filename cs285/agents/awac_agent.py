@@ -20,7 +20,7 @@ from torch.distributions import Categorical
 
 from cs285.agents.acting import greedy, private_generator, sample_action
 from cs285.agents.dqn_agent import DQNAgent
-from cs285.infrastructure.objective import MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.learning.objective import MakeOptimizer, Metrics, Objective, hyperparameter
 from cs285.networks.mlp_policy import MLPPolicy
 
 MAX_WEIGHT = 100.0

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cs285.agents.dqn_agent import DQNAgent
-from cs285.infrastructure.objective import Metrics, hyperparameter
+from cs285.learning.objective import Metrics, hyperparameter
 
 
 class CQLAgent(DQNAgent):

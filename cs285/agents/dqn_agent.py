@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from cs285.agents.acting import epsilon_greedy, private_generator, sample_action
-from cs285.infrastructure.objective import (
+from cs285.learning.objective import (
     Batch,
     MakeOptimizer,
     MakeSchedule,

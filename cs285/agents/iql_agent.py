@@ -20,7 +20,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from cs285.agents.awac_agent import AWACAgent
-from cs285.infrastructure.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.learning.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
 
 
 class IQLAgent(AWACAgent):

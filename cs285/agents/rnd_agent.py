@@ -22,7 +22,7 @@ from torch import nn
 
 from cs285.agents.dqn_agent import DQNAgent
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.learning.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ from torch import nn
 from cs285.agents.acting import epsilon_greedy
 from cs285.agents.dqn_agent import DQNAgent
 from cs285.agents.rnd_agent import RNDAgent
-from cs285.infrastructure.objective import Metrics, Objective, hyperparameter
+from cs285.learning.objective import Metrics, Objective, hyperparameter
 
 
 class TwoCriticRNDAgent(RNDAgent):

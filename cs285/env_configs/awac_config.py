@@ -7,6 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from cs285.env_configs.base_config import CriticConfig, LearningRate, Positive, Size, adam
+from cs285.homework import Question, Stage, register
+from cs285.infrastructure.palette import VERMILION
 
 
 class ActorConfig(CriticConfig):
@@ -49,6 +51,15 @@ class ActorConfig(CriticConfig):
         }
 
 
+@register(
+    "awac",
+    title="AWAC",
+    colour=VERMILION,
+    stages={Stage.OFFLINE, Stage.FINETUNE},
+    tags=("critic_loss", "q_values", "actor_loss"),
+    question=Question.ACTORS,
+    order=5,
+)
 class AWACConfig(ActorConfig):
     """A critic and an actor."""
 

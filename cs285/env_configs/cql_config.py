@@ -7,8 +7,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from cs285.env_configs.base_config import CriticConfig, Positive
+from cs285.homework import Question, Stage, register
+from cs285.infrastructure.palette import BLUE
 
 
+@register(
+    "cql",
+    title="CQL",
+    colour=BLUE,
+    stages={Stage.OFFLINE, Stage.FINETUNE},
+    tags=("critic_loss", "q_values", "cql_term"),
+    question=Question.CQL,
+    order=4,
+)
 class CQLConfig(CriticConfig):
     """DQN and how conservative it is."""
 

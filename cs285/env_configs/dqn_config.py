@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from cs285.env_configs.base_config import CriticConfig
+from cs285.homework import Question, Stage, register
+from cs285.infrastructure.palette import ORANGE
 
 
+@register(
+    "dqn",
+    title="DQN",
+    colour=ORANGE,
+    stages=set(Stage),
+    tags=("critic_loss", "q_values"),
+    question=Question.CQL,
+    order=3,
+)
 class DQNConfig(CriticConfig):
     """Nothing beyond the critic."""
 

@@ -9,8 +9,19 @@ from torch import nn
 
 from cs285.env_configs.awac_config import ActorConfig
 from cs285.env_configs.base_config import adam
+from cs285.homework import Question, Stage, register
+from cs285.infrastructure.palette import PURPLE
 
 
+@register(
+    "iql",
+    title="IQL",
+    colour=PURPLE,
+    stages={Stage.OFFLINE, Stage.FINETUNE},
+    tags=("q_loss", "v_loss", "actor_loss"),
+    question=Question.ACTORS,
+    order=6,
+)
 class IQLConfig(ActorConfig):
     """A critic, an actor and a state-value critic."""
 

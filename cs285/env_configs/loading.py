@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-import reprlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -22,6 +19,7 @@ from cs285.env_configs.iql_config import IQLConfig
 from cs285.env_configs.random_config import RandomConfig
 from cs285.env_configs.rnd_config import RNDConfig
 from cs285.infrastructure.errors import UserError, suggestion
+from cs285.infrastructure.yaml_text import read_yaml, shorten
 
 CONFIGS: dict[str, type[BaseConfig]] = {
     "random": RandomConfig,
@@ -40,55 +38,14 @@ STEP_KEYS = {
 }
 """Keys that only one stage reads."""
 
-MAX_BYTES = 50_000
-"""A file beyond this size is not a config; what fits is read within a second."""
-MAX_DIGITS = 100
-"""A longer whole number is not a setting."""
 MAX_PROBLEMS = 5
 """So many faults of a file are told at once."""
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = 80
-_shortened.maxlevel = 2
 
 
 MAX_RUNS = 1_000
 """Runs that one sweep may ask for: more is a slip, not a plan."""
 
 _TOLD_ANYWAY = {"seed"}
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `3e-4` as a number and refuses a key that is given twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {_shown(key)} is given twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        # Python refuses to print whole numbers of thousands of digits.
-        if len(node.value) > MAX_DIGITS:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a number of more than {MAX_DIGITS} digits", node.start_mark
-            )
-        value: int = super().construct_yaml_int(node)
-        return value
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load_config(path: Path, stage: str, overrides: Mapping[str, Any] | None = None) -> BaseConfig:
@@ -141,7 +98,9 @@ def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[st
     known = _config_class(values.get("base_config"), path).model_fields
     for key, points in sweep.items():
         if key not in known or key in {"base_config", "exp_name"}:
-            raise UserError(f"{path}: cannot sweep over {_shown(key)}{suggestion(str(key), known)}")
+            raise UserError(
+                f"{path}: cannot sweep over {shorten(key)}{suggestion(str(key), known)}"
+            )
         if key in values:
             raise UserError(f"{path}: `{key}` stands both in the file and in its `sweep`")
         if not isinstance(points, list) or not points:
@@ -151,36 +110,6 @@ def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[st
         if len({str(point) for point in points}) < len(points):
             raise UserError(f"{path}: `sweep` names a value of `{key}` twice")
     return sweep
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a config")
-        text = content.decode("utf-8")
-    except FileNotFoundError:
-        beside = [other.name for other in path.parent.glob("*.yaml")]
-        raise UserError(f"{path}: no such config file{suggestion(path.name, beside)}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text, so not a YAML file") from None
-    try:
-        values = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: {yaml_problem(error)}") from None
-    except Exception as error:
-        # PyYAML raises errors of many kinds on such values.
-        raise UserError(
-            f"{path}: has a value that contradicts its tag or is nested too deeply: "
-            f"{repr(error)[:80]}"
-        ) from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path}: must hold `key: value` lines, such as `base_config: cql`")
-    return values
 
 
 def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
@@ -208,7 +137,7 @@ def _config_class(name: object, path: Path) -> type[BaseConfig]:
     if not isinstance(name, str) or name not in CONFIGS:
         meant = suggestion(name, CONFIGS) if isinstance(name, str) else ""
         raise UserError(
-            f"{path}: unknown `base_config` {_shown(name)}{meant}; the algorithms are {known}"
+            f"{path}: unknown `base_config` {shorten(name)}{meant}; the algorithms are {known}"
         )
     return CONFIGS[name]
 
@@ -233,34 +162,10 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
         case "value_error":
             return f"`{key}`: {detail['ctx']['error']}"
     expected = detail["msg"].replace("Input should be", "must be")
-    return f"`{key}` {expected}, not {_shown(detail['input'])}"
-
-
-def _shown(value: object) -> str:
-    """Show any value in a few words: aliases nest lists of billions of items in a line of YAML."""
-    return _shortened.repr(value)
+    return f"`{key}` {expected}, not {shorten(detail['input'])}"
 
 
 def _owners(key: str) -> str:
     """Tell which algorithms a key belongs to, if any."""
     owners = [name for name, config in CONFIGS.items() if key in config.model_fields]
     return f", which is for {' and '.join(owners)}" if owners else ""
-
-
-def yaml_problem(error: yaml.YAMLError) -> str:
-    """Say in one line what keeps a text from being plain YAML, and in which line of it."""
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return "is not YAML: " + " ".join(str(error).split())
-    mark = error.problem_mark or error.context_mark
-    match error.problem:
-        case "found character '\\t' that cannot start any token":
-            problem = "a tab; indent with spaces"
-        case "could not find expected ':'":
-            mark = error.context_mark or mark  # where the key begins that has no colon
-            problem = "a colon is missing; lines read `key: value`"
-        case "mapping values are not allowed here":
-            problem = "a colon too many, or none in the line before; lines read `key: value`"
-        case _:
-            problem = ", ".join(filter(None, (error.context, error.problem)))[:300]
-            problem += "; only plain YAML values are read"
-    return f"line {mark.line + 1}: {problem}" if mark else problem

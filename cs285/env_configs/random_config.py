@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from cs285.env_configs.base_config import BaseConfig
+from cs285.homework import Question, Stage, register
+from cs285.infrastructure.palette import GREY
 
 
+@register(
+    "random",
+    title="Random",
+    colour=GREY,
+    stages={Stage.EXPLORE},
+    tags=(),
+    question=Question.EXPLORATION,
+    order=1,
+)
 class RandomConfig(BaseConfig):
     """Every action equally likely; nothing to tune."""
 

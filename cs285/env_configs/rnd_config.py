@@ -15,8 +15,19 @@ from cs285.env_configs.base_config import (
     Steps,
     adam,
 )
+from cs285.homework import Question, Stage, register
+from cs285.infrastructure.palette import GREEN
 
 
+@register(
+    "rnd",
+    title="RND",
+    colour=GREEN,
+    stages={Stage.EXPLORE},
+    tags=("rnd_loss",),
+    question=Question.EXPLORATION,
+    order=2,
+)
 class RNDConfig(CriticConfig):
     """An exploration critic and the two networks of its bonus."""
 

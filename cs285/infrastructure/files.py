@@ -14,8 +14,6 @@ from cs285.infrastructure.errors import UserError
 
 # File systems allow 255 bytes; a prefix, a timestamp or a seed still has to fit beside the name.
 MAX_NAME_BYTES = 200
-SWEEP_RECORD = "sweep.json"
-"""What belongs to one command: in its first run's folder; all others name that one there."""
 LOCK_PATIENCE_S = 5.0
 """A worker whose parent was killed notices it within a step."""
 
@@ -59,34 +57,9 @@ def prepare_folder(path: Path) -> Path:
             pass
     except OSError as error:
         raise UserError(
-            f"cannot write to the folder {path}: {_reason(error)}; choose a writable folder"
+            f"cannot write to the folder {path}: {reason_of(error)}; choose a writable folder"
         ) from error
     return path
-
-
-def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
-    """Create the folder `{prefix}_{name}_{timestamp}`, which no other run has or will get.
-
-    A name that is taken gets the suffix -2, -3, ...; `mkdir` decides, so processes that start in
-    the same second cannot share a folder.
-
-    Raises:
-        UserError: `name` is no plain name, or the folder cannot be created or written to.
-    """
-    check_name(name, "run name")
-    prepare_folder(data_dir)
-    first = f"{prefix}_{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    folder, number = data_dir / first, 1
-    while True:
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-            folder = data_dir / f"{first}-{number}"
-        except OSError as error:
-            raise UserError(f"cannot create the run folder {folder}: {_reason(error)}") from error
-        else:
-            return folder
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -108,7 +81,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {_reason(error)}") from error
+        raise UserError(f"cannot write {path}: {reason_of(error)}") from error
     _sync_folder(path.parent)
 
 
@@ -122,7 +95,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"cannot open the folder {folder}: {_reason(error)}") from error
+        raise UserError(f"cannot open the folder {folder}: {reason_of(error)}") from error
     try:
         _lock(descriptor, folder)
         yield
@@ -155,5 +128,6 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Return the system's reason for an error, to stand within a sentence."""
     return (error.strerror or str(error)).lower()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cs285.infrastructure.files import prepare_folder, write_atomically
 from cs285.report import document, page, plots
+from cs285.report.collection import Collection, collect
 from cs285.report.questions import Section, answer
-from cs285.report.runs import Collection, collect
 from cs285.report.words import front_matter
 
 PLOT_FORMATS = ("png", "pdf")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from cs285.report.collection import ALGORITHMS, Collection, Run, Setting
 from cs285.report.plots import Plot, svg_uri
 from cs285.report.questions import Section, Table
-from cs285.report.runs import ALGORITHMS, Collection, Run, Setting
 from cs285.report.words import Front
 
 _STYLE = """

@@ -14,25 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cs285.infrastructure.figures import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    thousands,
-)
+from cs285.infrastructure.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION
+from cs285.results.figures import thousands
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from cs285.infrastructure.statistics import CurveEstimate, Estimate
+    from cs285.results.statistics import CurveEstimate, Estimate
 
-GREY = "#767676"
 GRID = "#e4e4e4"
 PAPER = "#fefefe"
 """What figures lie on; it sets names apart from curves that cross them."""

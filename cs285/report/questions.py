@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
-from cs285.infrastructure.figures import thousands
-from cs285.infrastructure.statistics import Estimate, estimate, estimate_scores
 from cs285.report import plots
-from cs285.report.plots import COLOURS, Panel, Plot
-from cs285.report.runs import (
+from cs285.report.collection import (
     ALGORITHMS,
     HANDOUT_STEPS,
     Collection,
@@ -21,6 +18,9 @@ from cs285.report.runs import (
     largest_sweep,
     plain,
 )
+from cs285.report.plots import COLOURS, Panel, Plot
+from cs285.results.figures import thousands
+from cs285.results.statistics import Estimate, estimate, estimate_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cs285.infrastructure.statistics import FINAL_EPISODES, FINAL_EVALUATIONS
+from cs285.report.collection import Collection
 from cs285.report.questions import Section, Table, overview
-from cs285.report.runs import Collection
+from cs285.results.statistics import FINAL_EPISODES, FINAL_EVALUATIONS
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cs285.datasets.dataset_files import Dataset, make_manifest, save_dataset
+from cs285.datasets.pickled_buffers import PickledBuffer, read_pickled_buffer
 from cs285.envs.dynamics import distance_to_goal
 from cs285.envs.mazes import MAZES, FloatArray, Maze, cell_of, positions_of
-from cs285.infrastructure.datasets import Dataset, make_manifest, save_dataset
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.pickled_buffers import PickledBuffer, read_pickled_buffer
 from cs285.scripts.arguments import ArgumentParser
 
 BoolArray = npt.NDArray[np.bool_]

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cs285.grading.hand_in import GradeResult, grade_path
-from cs285.grading.rubric import DEFAULT
+from cs285.grading.hand_ins.hand_in import GradeResult, grade_path
+from cs285.grading.hand_ins.rubric import DEFAULT
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser
 

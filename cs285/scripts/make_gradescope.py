@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from cs285.grading.rubric import DEFAULT, load_rubric
-from cs285.grading.sandbox import PACKAGE
+from cs285.grading.hand_ins.rubric import DEFAULT, load_rubric
+from cs285.grading.sandbox.sandbox import PACKAGE
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 from cs285.scripts.arguments import ArgumentParser
@@ -65,7 +65,9 @@ def collect(rubric: Path = DEFAULT) -> dict[PurePosixPath, bytes]:
     files[PurePosixPath("cs285", DEFAULT.relative_to(PACKAGE).as_posix())] = rubric.read_bytes()
     files[PurePosixPath(REQUIREMENTS.name)] = REQUIREMENTS.read_bytes()
     for name in PROGRAMS:
-        files[PurePosixPath(name)] = files.pop(PurePosixPath("cs285/grading/gradescope", name))
+        files[PurePosixPath(name)] = files.pop(
+            PurePosixPath("cs285/grading/hand_ins/gradescope", name)
+        )
     return files
 
 

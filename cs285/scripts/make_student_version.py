@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 import cs285
-from cs285.grading.student_version import make_student_version
+from cs285.grading.starter.student_version import make_student_version
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser
 

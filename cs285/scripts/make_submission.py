@@ -16,11 +16,11 @@ import cs285
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser
 from cs285.submission.bundle import Submission, make_submission
-from cs285.submission.runs import QUESTIONS
+from cs285.submission.selection import QUESTIONS
 from cs285.submission.thinning import Limits
 
 if TYPE_CHECKING:
-    from cs285.grading.hand_in import GradeResult
+    from cs285.grading.hand_ins.hand_in import GradeResult
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def grade_own(path: Path) -> GradeResult | None:
     """Grade what was made; None in a starter, which comes without a grader."""
     try:
-        from cs285.grading.hand_in import grade_path
+        from cs285.grading.hand_ins.hand_in import grade_path
     except ModuleNotFoundError as error:
         if error.name != "cs285.grading":
             raise

@@ -4,8 +4,8 @@ python cs285/scripts/run_hw5_explore.py -cfg experiments/exploration/pointmass_e
 """
 
 from cs285.env_configs import BaseConfig
-from cs285.infrastructure.runs import Phase
-from cs285.scripts import cli
+from cs285.scripts import training_flags
+from cs285.training.runs import Phase
 
 
 def phases(config: BaseConfig) -> list[Phase]:
@@ -19,4 +19,4 @@ def phases(config: BaseConfig) -> list[Phase]:
 
 
 if __name__ == "__main__":
-    cli.main("explore", "Collect datasets by exploration.", phases)
+    training_flags.main("explore", "Collect datasets by exploration.", phases)

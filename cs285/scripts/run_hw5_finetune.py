@@ -7,8 +7,8 @@ The offline data stay in the buffer, online data join them, and the dataset file
 """
 
 from cs285.env_configs import BaseConfig
-from cs285.infrastructure.runs import Phase
-from cs285.scripts import cli
+from cs285.scripts import training_flags
+from cs285.training.runs import Phase
 
 
 def phases(config: BaseConfig) -> list[Phase]:
@@ -20,4 +20,4 @@ def phases(config: BaseConfig) -> list[Phase]:
 
 
 if __name__ == "__main__":
-    cli.main("finetune", "Train offline, then fine-tune online.", phases)
+    training_flags.main("finetune", "Train offline, then fine-tune online.", phases)

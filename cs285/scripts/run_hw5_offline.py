@@ -4,8 +4,8 @@ python cs285/scripts/run_hw5_offline.py -cfg experiments/offline/pointmass_easy_
 """
 
 from cs285.env_configs import BaseConfig
-from cs285.infrastructure.runs import Phase
-from cs285.scripts import cli
+from cs285.scripts import training_flags
+from cs285.training.runs import Phase
 
 
 def phases(config: BaseConfig) -> list[Phase]:
@@ -14,4 +14,4 @@ def phases(config: BaseConfig) -> list[Phase]:
 
 
 if __name__ == "__main__":
-    cli.main("offline", "Train offline on collected datasets.", phases)
+    training_flags.main("offline", "Train offline on collected datasets.", phases)

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.results import find_runs, format_results, read_summaries
+from cs285.results.run_folders import find_runs
+from cs285.results.summaries import format_results, read_summaries
 from cs285.scripts.arguments import ArgumentParser
 
 

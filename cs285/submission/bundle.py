@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.event_files import final_return_of
 from cs285.infrastructure.files import write_atomically
-from cs285.report.runs import ALGORITHMS, LeftOut, collect
-from cs285.submission.runs import QUESTIONS, Entry, Missing, choose, missing_runs
+from cs285.report.collection import ALGORITHMS, LeftOut, collect
+from cs285.results.event_files import final_return_of
+from cs285.submission.selection import QUESTIONS, Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
 
 LIMIT = 15_000_000

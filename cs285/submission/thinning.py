@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cs285.infrastructure.records import DamagedRecordError, Record, pack_record, read_records
+from cs285.results.tfrecords import DamagedRecordError, Record, pack_record, read_records
 
 
 class Limits(NamedTuple):

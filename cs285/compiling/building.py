@@ -1,0 +1,75 @@
+"""From C++ text to a function in this process, by way of a cache on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from cs285.compiling.target import FLAGS, Target
+
+
+class CompilerError(Exception):
+    """The C++ compiler refused; the text is its first complaint."""
+
+
+def cache_folder() -> Path:
+    """Return where compiled updates are kept: `$CS285_CACHE_DIR` or the user's cache folder."""
+    if chosen := os.environ.get("CS285_CACHE_DIR"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cs285"
+
+
+def build(text: str, target: Target) -> ctypes.CDLL:
+    """Compile a library, or find it in the cache, and load it.
+
+    Raises:
+        CompilerError: If the compiler fails, or the cache cannot be written to or is not the
+            user's own.
+    """
+    # The macros belong to the key because machines may share a cache.
+    key = hashlib.sha256("\0".join([text, target.compiler, target.macros, *FLAGS]).encode())
+    try:
+        folder = cache_folder().absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_ownership(folder)
+        library = folder / f"update_{key.hexdigest()[:32]}.so"
+        if not library.is_file():
+            _compile(text, library, target)
+        _check_ownership(library)
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError:  # damaged, by a crash or a full disk
+            _compile(text, library, target)
+            return ctypes.CDLL(str(library))
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        raise CompilerError(str(error)) from None
+
+
+def _check_ownership(path: Path) -> None:
+    """Refuse a folder or library that somebody else may have put something into."""
+    found = path.stat()
+    is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or is_open):
+        raise CompilerError(
+            f"{path} is not yours alone to write to, so no library is loaded from there; "
+            "`chmod go-w` mends that if it is yours, CS285_CACHE_DIR names another folder"
+        )
+
+
+def _compile(text: str, library: Path, target: Target) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        source, built = Path(scratch) / "update.cpp", Path(scratch) / "update.so"
+        source.write_text(text, encoding="utf-8")
+        command = [target.compiler, *FLAGS, "-o", str(built), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+        if done.returncode != 0:
+            complaint = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr)
+            raise CompilerError(complaint.strip() or f"{command[0]} ended with {done.returncode}")
+        built.chmod(0o700)
+        # Processes that build the same library at once replace it by the same one.
+        built.replace(library)

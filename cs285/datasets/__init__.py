@@ -1,0 +1,1 @@
+"""Dataset files: reading, writing and converting transitions."""

@@ -1,0 +1,322 @@
+"""Dataset files: the transitions of an exploration run and a manifest of where they are from.
+
+A dataset is one `.npz` file without pickles. Its reader trusts nothing: every header is read and
+checked before the array behind it is allocated.
+"""
+
+import itertools
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cs285.envs.dynamics import NUM_ACTIONS
+from cs285.envs.mazes import coverage, get_maze, positions_of
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import check_name, write_atomically
+from cs285.infrastructure.versions import versions
+
+FORMAT_VERSION = 1
+DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
+"""Arrays of a dataset in the order of `Batch`."""
+# Far above any homework dataset; keeps a forged file from claiming all memory (0.3 GB at most).
+MAX_TRANSITIONS = 10_000_000
+MAX_MANIFEST_BYTES = 4_000_000
+
+# Name -> element type and shape of one transition.
+FIELDS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+    "observations": (np.dtype(np.float32), (2,)),
+    "actions": (np.dtype(np.int64), ()),
+    "rewards": (np.dtype(np.float32), ()),
+    "next_observations": (np.dtype(np.float32), (2,)),
+    "terminated": (np.dtype(np.bool_), ()),
+    "truncated": (np.dtype(np.bool_), ()),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N transitions in the order in which they were collected.
+
+    Attributes:
+        observations: Shape (N, 2), float32, each `(row / height, col / width)` in [0, 1].
+        actions: Shape (N,), int64, from 0 to 4.
+        rewards: Shape (N,), float32.
+        next_observations: Shape (N, 2), float32, like `observations`.
+        terminated: Shape (N,), bool; the goal was reached.
+        truncated: Shape (N,), bool; the step limit cut the episode off.
+        manifest: Where the data come from, as `make_manifest` tells it.
+
+    Raises:
+        ValueError: An array has another shape or type, or values out of range, or N is 0.
+    """
+
+    observations: npt.NDArray[np.float32]
+    actions: npt.NDArray[np.int64]
+    rewards: npt.NDArray[np.float32]
+    next_observations: npt.NDArray[np.float32]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    manifest: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays().items():
+            _check_layout(name, array.dtype, array.shape, self.actions.size)
+        for name in ("observations", "next_observations"):
+            array = getattr(self, name)
+            # Written so that NaN, which compares false, fails as well.
+            if not (array.min() >= 0 and array.max() <= 1):
+                raise ValueError(f"{name} must lie in [0, 1]")
+        if self.actions.min() < 0 or self.actions.max() >= NUM_ACTIONS:
+            raise ValueError(f"actions must lie in 0 to {NUM_ACTIONS - 1}")
+        if not np.isfinite(self.rewards).all():
+            raise ValueError("rewards must be finite")
+        for name in ("terminated", "truncated"):
+            # Bytes of a forged file; compiled updates count on 0 and 1.
+            if getattr(self, name).view(np.uint8).max() > 1:
+                raise ValueError(f"{name} must be true or false")
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays under their names."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @property
+    def episode_starts(self) -> npt.NDArray[np.int64]:
+        """Index of the first transition of every episode, shape (episodes,)."""
+        return episode_starts(self.terminated, self.truncated)
+
+
+def episode_starts(
+    terminated: npt.NDArray[np.bool_], truncated: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Return where episodes start in N > 0 transitions in the order of their collection.
+
+    Args:
+        terminated: Shape (N,).
+        truncated: Shape (N,).
+
+    Returns:
+        Shape (episodes,); the last episode may be unfinished.
+    """
+    ends = np.flatnonzero(terminated | truncated)
+    starts = np.concatenate([[0], ends + 1])
+    return starts[starts < len(terminated)]
+
+
+def make_manifest(
+    env_id: str,
+    config: Mapping[str, Any],
+    seed: int,
+    arrays: Mapping[str, npt.NDArray[Any]],
+) -> dict[str, Any]:
+    """Describe collected data: where they come from and what they cover.
+
+    Args:
+        env_id: The environment they were collected in.
+        config: The full resolved config, of JSON types.
+        seed: The seed of the run.
+        arrays: The arrays of a `Dataset` under their names.
+
+    Returns:
+        JSON types only, with the entries of `data_statistics`.
+    """
+    terminated = arrays["terminated"]
+    return {
+        "format_version": FORMAT_VERSION,
+        "env_id": env_id,
+        "seed": seed,
+        "transitions": len(terminated),
+        "episodes": len(episode_starts(terminated, arrays["truncated"])),
+        **data_statistics(env_id, arrays["observations"], arrays["next_observations"], terminated),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "config": dict(config),
+    }
+
+
+def data_statistics(
+    env_id: str,
+    observations: npt.NDArray[np.float32],
+    next_observations: npt.NDArray[np.float32],
+    terminated: npt.NDArray[np.bool_],
+) -> dict[str, float]:
+    """Tell how much of the maze data `(N, ...)` cover, and how often they reach the goal.
+
+    Returns:
+        `coverage`, the fraction of free unit cells that were visited, and `goals_reached`.
+    """
+    maze = get_maze(env_id)
+    visited = np.concatenate([observations, next_observations])
+    return {
+        "coverage": coverage(maze, positions_of(maze, visited)),
+        "goals_reached": int(terminated.sum()),
+    }
+
+
+def dataset_path(dataset_dir: Path, dataset_name: str, seed: int) -> Path:
+    """Return the file that holds the dataset which exploration collects under this name and seed.
+
+    Raises:
+        UserError: `dataset_name` is no plain name.
+    """
+    check_name(dataset_name, "dataset_name")
+    return dataset_dir / f"{dataset_name}_seed{seed}.npz"
+
+
+def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None:
+    """Return the dataset of this name and seed, else the one of this name for all seeds, else None.
+
+    Raises:
+        UserError: `dataset_name` is no plain name, or the folder cannot be searched.
+    """
+    own = dataset_path(dataset_dir, dataset_name, seed)
+    shared = dataset_dir / f"{dataset_name}.npz"
+    try:
+        if dataset_dir.is_file():
+            raise UserError(
+                f"--dataset_dir {dataset_dir}: is a file; give the folder that holds it, and its "
+                "name as `dataset_name`"
+            )
+        return next((path for path in (own, shared) if path.is_file()), None)
+    except OSError as error:
+        raise UserError(f"cannot look into {dataset_dir}: {error.strerror}") from error
+
+
+def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
+    """Rename the dataset at `path` if a new one made with `config` would replace another one.
+
+    Returns:
+        Its new path, or None where there is none or one made with an equal config.
+
+    Raises:
+        UserError: It cannot be renamed.
+    """
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if json.loads(str(_read_array(archive, "manifest")))["config"] == dict(config):
+                return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, UserError):
+        pass  # whatever it is, it is not what the new run would make
+    aside = next(
+        candidate
+        for count in itertools.count(1)
+        if not (candidate := path.with_name(f"{path.stem}_replaced{count}.npz")).exists()
+    )
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise UserError(f"cannot keep {path} as {aside.name}: {error.strerror}") from error
+    return aside
+
+
+def save_dataset(path: Path, dataset: Dataset) -> None:
+    """Write the dataset to `path`, whole or not at all.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    manifest = np.array(json.dumps(dataset.manifest, allow_nan=False))
+    members: dict[str, Any] = {"manifest": manifest, **dataset.arrays()}
+    write_atomically(path, lambda file: np.savez_compressed(file, **members))
+
+
+def load_dataset(path: Path, env_id: str) -> Dataset:
+    """Read a dataset of the environment `env_id`.
+
+    Raises:
+        UserError: The file is missing, damaged, no dataset, of a newer format, or of another
+            environment.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = _read_manifest(archive, env_id)
+            shape, _ = _read_header(archive, "actions")
+            arrays = {name: _read_field(archive, name, math.prod(shape)) for name in FIELDS}
+        return Dataset(**arrays, manifest=manifest)
+    except OSError as error:
+        raise UserError(f"cannot open the dataset {path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(
+            f"the dataset {path} cannot be used: it is damaged, cut short or no dataset file"
+        ) from error
+    except Exception as error:
+        # On forged bytes zipfile, json, numpy and its header parser raise errors of many kinds; the
+        # checks here add theirs. For the user they all mean the same.
+        raise UserError(f"the dataset {path} cannot be used: {error}") from error
+
+
+def _read_manifest(archive: zipfile.ZipFile, env_id: str) -> dict[str, Any]:
+    missing = {"manifest", *FIELDS} - {name.removesuffix(".npy") for name in archive.namelist()}
+    if missing:
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    shape, dtype = _read_header(archive, "manifest")
+    if dtype.kind != "U" or shape != () or dtype.itemsize > MAX_MANIFEST_BYTES:
+        raise ValueError(f"its manifest is {dtype} of shape {shape}, not one short text")
+    manifest = json.loads(str(_read_array(archive, "manifest")))
+    if not isinstance(manifest, dict):
+        raise TypeError("its manifest is no mapping")
+    if (version := manifest.get("format_version")) != FORMAT_VERSION:
+        raise ValueError(
+            f"it has format version {version} where this code reads {FORMAT_VERSION}; update the "
+            f"code or collect the data again"
+        )
+    if manifest.get("env_id") != env_id:
+        raise ValueError(f"it was collected in {manifest.get('env_id')!r}, not in {env_id!r}")
+    return manifest
+
+
+def _read_field(archive: zipfile.ZipFile, name: str, size: int) -> npt.NDArray[Any]:
+    shape, dtype = _read_header(archive, name)
+    _check_layout(name, dtype, shape, size)
+    return _read_array(archive, name)
+
+
+def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and type that an array claims, once its size in the archive bears it out."""
+    info = archive.getinfo(f"{name}.npy")
+    # Other compressions may ask for gigabytes before they give a byte.
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError(f"{name} is compressed by a method that datasets don't use")
+    with archive.open(info) as member:
+        # The later format versions, for records with fields, allow headers of any length.
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{name} is in an array format that datasets don't use")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        stored = info.file_size - member.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name} is pickled, and unpickling could run any code")
+    if math.prod(shape) * dtype.itemsize != stored:
+        raise ValueError(f"{name} claims to be {dtype} of shape {shape} but has {stored} bytes")
+    return shape, dtype
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        return array
+
+
+def _check_layout(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> None:
+    """Check the type and shape of one array in a dataset of `size` transitions."""
+    if size <= 0:
+        raise ValueError("it holds no transitions")
+    if size > MAX_TRANSITIONS:
+        raise ValueError(f"it claims {size} transitions, more than {MAX_TRANSITIONS}")
+    expected_dtype, tail = FIELDS[name]
+    if dtype != expected_dtype or shape != (size, *tail):
+        raise ValueError(
+            f"{name} is {dtype} of shape {shape}, not {expected_dtype} of shape {(size, *tail)}"
+        )

@@ -1,0 +1,1 @@
+"""Grades of hand-ins, from their files and logs."""

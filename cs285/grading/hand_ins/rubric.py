@@ -1,0 +1,125 @@
+"""What a hand-in gets points for: `rubric.yaml`, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cs285.envs.mazes import MAZES
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.yaml_text import yaml_problem
+from cs285.report.collection import ALGORITHMS
+
+DEFAULT = Path(__file__).with_name("rubric.yaml")
+ENVIRONMENTS = {maze.name: env_id for env_id, maze in MAZES.items()}
+
+Points = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Stage = Literal["explore", "offline", "finetune"]
+Algorithm = Literal["random", "rnd", "dqn", "cql", "awac", "iql"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Experiment(_Strict):
+    """Runs that a question asks for: one of these algorithms in one of these environments."""
+
+    stage: Stage
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
+    environments: Annotated[
+        tuple[Literal["easy", "medium", "hard", "veryhard"], ...], Field(min_length=1)
+    ]
+    steps: Count
+    points: Points
+    seeds: Count = 1
+    dataset_steps: Count | None = None
+    """Steps of exploration in the dataset that it makes or learns from."""
+    alphas: Count | None = None
+    """Different alphas of CQL; DQN counts as alpha 0."""
+    score: Fraction | None = None
+    """Threshold of the normalised final return."""
+    coverage: Fraction | None = None
+    """Threshold of the fraction of free cells that exploration visited."""
+    goals: Count | None = None
+    """Threshold of how often exploration reached the goal."""
+
+    @property
+    def env_ids(self) -> tuple[str, ...]:
+        """The environments as Gymnasium knows them."""
+        return tuple(ENVIRONMENTS[name] for name in self.environments)
+
+    @property
+    def name(self) -> str:
+        """Say in words what is asked for."""
+        algorithms = " or ".join(ALGORITHMS[name] for name in self.algorithms)
+        places = " or ".join(name.capitalize() for name in self.environments)
+        what = "fine-tuning: " if self.stage == "finetune" else ""
+        size = f", {self.dataset_steps:,} steps of data" if self.dataset_steps else ""
+        alphas = f", {self.alphas} alphas" if self.alphas else ""
+        return f"{what}{algorithms} on {places}{size}{alphas}"
+
+
+class Question(_Strict):
+    """A question of the handout; its key in the rubric is the prefix of its run folders."""
+
+    title: str
+    experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
+    one_environment: bool = False
+    """All of its experiments are to be done in the same one."""
+
+
+class ItemPoints(_Strict):
+    """Points for what is not an experiment."""
+
+    size: Points
+    structure: Points
+    names: Points
+    logs: Points
+    code: Points
+
+
+class Rubric(_Strict):
+    """Everything that decides a grade."""
+
+    max_megabytes: Annotated[float, Field(gt=0)]
+    points: ItemPoints
+    tags: dict[Algorithm | Stage, tuple[str, ...]]
+    questions: dict[Annotated[str, Field(pattern=r"^q\d+$")], Question]
+
+    @property
+    def maximum(self) -> float:
+        """All points that there are."""
+        points = self.points
+        others = points.size + points.structure + points.names + points.logs + points.code
+        return others + sum(
+            experiment.points
+            for question in self.questions.values()
+            for experiment in question.experiments
+        )
+
+
+def load_rubric(path: Path | None = None) -> Rubric:
+    """Read a rubric, by default the one of this package.
+
+    Raises:
+        UserError: If it cannot be read or says what no rubric says.
+    """
+    path = path or DEFAULT
+    try:
+        return Rubric.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"cannot read the rubric {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"the rubric {path} is no YAML: {yaml_problem(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the rubric {path} is no text in UTF-8") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise UserError(f"the rubric {path} is not usable: {place}: {first['msg']}") from error

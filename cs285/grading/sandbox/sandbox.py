@@ -1,0 +1,154 @@
+"""The grader's end of the child that runs student code."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cs285
+
+PACKAGE = Path(next(iter(cs285.__path__)))
+JOB_SECONDS = 120.0
+"""Wall time of one job, which needs a second of processor time; a busy machine may take longer."""
+START_SECONDS = 300.0
+"""Wall time that a busy machine may take to import PyTorch."""
+MAX_LINE = 40_000_000
+_STAGED = ("agents", "env_configs", "envs", "infrastructure", "learning", "networks")
+_CHILD_FILES = ("__init__.py", "confinement.py", "probe.py", "supervisor.py")
+# The editable install would lead imports back to this repository and its reference agents.
+_START = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+sys.path.insert(0, {root!r})
+from cs285.grading.sandbox import supervisor
+supervisor.main()
+"""
+
+
+class Answer(NamedTuple):
+    """What came back from one job."""
+
+    records: list[dict[str, Any]]
+    """Numbers, in the order in which they were sent; nothing in them is to be trusted."""
+    end: str
+    """How the process ended, if not as it should."""
+
+
+class Sandbox(AbstractContextManager["Sandbox"]):
+    """A child process that runs jobs one after the other, each confined in a process of its own.
+
+    As a context manager it closes itself. A job that harms the child costs that job alone: the
+    next one starts a new child.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="cs285-grading-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buffer = b""
+        self._stage()
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child and remove its folder."""
+        self._stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stage(self) -> None:
+        """Copy what student code may import: this package without its agents and its grader."""
+        staged = self._folder / "cs285"
+        ignored = shutil.ignore_patterns("*_agent.py", "__pycache__")
+        for name in _STAGED:
+            shutil.copytree(PACKAGE / name, staged / name, ignore=ignored)
+        shutil.copy(PACKAGE / "__init__.py", staged)
+        (staged / "grading" / "sandbox").mkdir(parents=True)
+        shutil.copy(PACKAGE / "grading" / "__init__.py", staged / "grading")
+        for name in _CHILD_FILES:
+            shutil.copy(PACKAGE / "grading" / "sandbox" / name, staged / "grading" / "sandbox")
+
+    def run(self, job: dict[str, Any]) -> Answer:
+        """Run one job and return what came back."""
+        fresh = self._process is None
+        if self._process is None:
+            self._start()
+        seconds = job["seconds"] + (START_SECONDS if fresh else 10.0)
+        line = self._exchange(json.dumps(job).encode() + b"\n", time.monotonic() + seconds)
+        if line is None:
+            self._stop()
+            return Answer([], "brought down the process that ran it")
+        try:
+            answer = json.loads(line)
+            records = [json.loads(text) for text in answer["records"].splitlines()]
+        except (ValueError, RecursionError):
+            return Answer([], "sent something that is not an answer")
+        if not all(isinstance(record, dict) for record in records):
+            return Answer([], "sent something that is not an answer")
+        return Answer(records, answer["end"])
+
+    def _start(self) -> None:
+        environment = {
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+            "HOME": str(self._folder),
+            "TMPDIR": str(self._folder),
+            "MPLBACKEND": "agg",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",
+        }
+        self._buffer = b""
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter on our own text
+            [sys.executable, "-I", "-B", "-c", _START.format(root=str(self._folder))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd=self._folder,
+            start_new_session=True,
+        )
+
+    def _exchange(self, request: bytes, deadline: float) -> bytes | None:
+        """Send a line and return the line that answers it; None if none comes in time."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return None
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+        except OSError:
+            return None
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or len(self._buffer) > MAX_LINE:
+                return None
+            if select.select([process.stdout], [], [], left)[0]:
+                chunk = os.read(process.stdout.fileno(), 1 << 20)
+                if not chunk:
+                    return None
+                self._buffer += chunk
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # an unsent request
+                    pipe.close()
+        self._process.wait()
+        self._process = None

@@ -1,0 +1,1 @@
+"""Checks of agent files against formulas."""

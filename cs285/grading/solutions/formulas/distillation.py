@@ -1,0 +1,66 @@
+"""The loss of RND's predictor."""
+
+from __future__ import annotations
+
+import torch
+
+from cs285.grading.solutions.formulas.formula import HALF, Formula, Rules
+from cs285.grading.solutions.world import World
+
+
+def rnd_loss(
+    w: World, *, error: str = "", reduction: str = "mean", scale: float = 1.0, state: str = "now"
+) -> torch.Tensor:
+    """Return the mean squared error of the predictor or a deviation from it."""
+    size = len(w.batch)
+    rows = slice(0, size) if state == "now" else slice(size, None)
+    found, wanted = w.leaves["rnd/online"][rows], w.leaves["rnd/target"][rows].detach()
+    difference = found - wanted
+    errors_rules: Rules = {
+        "": lambda: difference.square().sum(-1),
+        "mean": lambda: difference.square().mean(-1),
+        "norm": lambda: difference.norm(dim=-1),
+        "l1": lambda: difference.abs().sum(-1),
+        "l1 mean": lambda: difference.abs().mean(-1),
+        "root mean": lambda: difference.square().mean(-1).sqrt(),
+        "frobenius": lambda: difference.norm() * torch.ones(size, dtype=torch.float64),
+        "axis": lambda: difference.norm(dim=0),
+        "signed": lambda: difference.sum(-1),
+        "signed mean": lambda: difference.mean(-1),
+        "alone": lambda: found.square().sum(-1),
+        "alone mean": lambda: found.square().mean(-1),
+        "mean first": lambda: difference.mean(-1).square(),
+        "plus": lambda: (found + wanted).square().sum(-1),
+    }
+    errors = errors_rules[error]()
+    total: torch.Tensor = errors.mean() if reduction == "mean" else errors.sum()
+    return scale * total
+
+
+RND = Formula(
+    rnd_loss,
+    {
+        "error": {
+            "mean": "the squared error averaged over features",
+            "norm": "the norm of the error, not its square",
+            "root mean": "the root of the mean squared error of a row",
+            "l1": "the sum of absolute errors",
+            "l1 mean": "the mean of absolute errors",
+        },
+        **HALF,
+    },
+    {
+        "error": {
+            "frobenius": "wrong axis: one norm over the whole batch",
+            "axis": "wrong axis: norms over the batch, not over the features",
+            "signed": "the errors are not squared, so that they cancel",
+            "signed mean": "the errors are not squared, so that they cancel",
+            "alone": "the target network is missing from the error",
+            "alone mean": "the target network is missing from the error",
+            "mean first": "the features are averaged before squaring, so that errors cancel",
+            "plus": "the two networks are added instead of subtracted",
+        },
+        "scale": {-1.0: "flipped sign: the predictor moves away from its target"},
+        "reduction": {"sum": "a sum over the batch instead of its mean"},
+    },
+)

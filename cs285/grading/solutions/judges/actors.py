@@ -1,0 +1,224 @@
+"""AWAC: a critic, advantages and an actor that they weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from cs285.grading.solutions.bench import Call
+from cs285.grading.solutions.fitting import Fit, Observation, fit, right_fit
+from cs285.grading.solutions.formulas.actors import (
+    AWAC_ACTOR,
+    AWAC_ADVANTAGES,
+    TARGET_ADVANTAGE,
+    actor_loss,
+    awac_advantage,
+)
+from cs285.grading.solutions.formulas.critics import AWAC_CRITIC
+from cs285.grading.solutions.formulas.formula import Formula
+from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
+from cs285.grading.solutions.judges.sampling import (
+    AVERAGED,
+    DIVIDED,
+    SAMPLED,
+    judge_sampled_actor,
+    judge_sampled_advantage,
+    judge_sampled_critic,
+)
+from cs285.grading.solutions.judges.updates import add_updates, judge_update
+from cs285.grading.solutions.judging import CORRECT, UNJUDGED, VARIANT, WRONG, Judge
+from cs285.grading.solutions.world import Array, Transitions, World, close, shown
+
+
+class AWACJudge(Judge):
+    """AWAC: acting, critic loss, advantage, actor, update."""
+
+    actor_formula = AWAC_ACTOR
+    advantage_rule = staticmethod(awac_advantage)
+    advantages: Mapping[str, str] = AWAC_ADVANTAGES
+    networks: Mapping[str, str] = TARGET_ADVANTAGE
+    has_expectation = True
+    """The advantage holds an expectation over actions, which may be sampled."""
+
+    def judge(self) -> None:
+        """Add the findings."""
+        bench = self.bench
+        batches = [self.batch(), self.batch(9)]
+        first = self.scalars(temperature=float(self.rng.uniform(1.3, 1.8)))
+        second = self.scalars(temperature=float(self.rng.uniform(0.6, 0.8)), use_double_q=False)
+        values = [self.transitions(batch) for batch in batches]
+        losses = [
+            bench.add(first, Call("compute_critic_loss", values[0], "loss")),
+            bench.add(second, Call("compute_critic_loss", values[1], "loss")),
+        ]
+        updates = add_updates(self, first, values[0])
+        critic, actor = Call("update_critic", values[0]), Call("update_actor", values[0][:2])
+        oracles = [(bench.add(first, critic, actor), 1), (bench.add(first, actor, critic), 1)]
+        self.add_actor_trials(batches, first, second)
+        acting = add_acting(self, first, ACTOR_POLICY)
+        if not self.run():
+            return
+        judge_actor_policy(self, *acting)
+        method = "compute_critic_loss"
+        if not self.failed(method, *(bench.seen[trial, 0] for trial in losses)):
+            observed = bench.observe_losses(losses, batches)
+            if right_fit(AWAC_CRITIC, observed) or not judge_sampled_critic(
+                self, batches[0], first
+            ):
+                self.judge_fit(method, AWAC_CRITIC, observed)
+            else:
+                self.samples = True
+        self.judge_actor(batches, first)
+        judge_update(
+            self,
+            updates,
+            oracles,
+            {"critic/online": "critic", "actor/online": "actor"},
+            {"critic/target": "critic/online"},
+        )
+
+    def add_actor_trials(
+        self,
+        batches: Sequence[Transitions],
+        first: Mapping[str, Any],
+        second: Mapping[str, Any],
+    ) -> None:
+        """Add what `judge_actor` reads."""
+        values = [self.transitions(batch)[:2] for batch in batches]
+        once = Call("update_actor", values[0])
+        self.actor_trials = [
+            self.bench.add(first, once, once),
+            self.bench.add(second, Call("update_actor", values[1])),
+        ]
+        self.advantage_trial = self.bench.add(
+            first, Call("compute_advantage", values[0], "advantage")
+        )
+
+    def judge_actor(self, batches: Sequence[Transitions], scalars: Mapping[str, Any]) -> None:
+        """Judge `compute_advantage` and `update_actor`."""
+        bench, method = self.bench, "update_actor"
+        if not self.failed("compute_advantage", bench.seen[self.advantage_trial, 0]):
+            self.judge_advantage(batches[0], scalars)
+        if self.failed(method, *(bench.seen[trial, 0] for trial in self.actor_trials)):
+            return
+        observed = bench.observe_steps(self.actor_trials, batches, "actor/online")
+        if self.is_bad("compute_advantage"):
+            self.conclude(method, self.fit_own_advantage(observed[0]))
+            if not any(finding.method == method for finding in self.findings):
+                self.say(method, UNJUDGED, "compute_advantage is wrong")
+            return
+        found = right_fit(self.actor_formula, observed, capped=True)
+        if found is not None:
+            self.conclude(method, found)
+        elif self.has_expectation and self.judge_sampled_step(observed[0], batches[0], scalars):
+            self.samples = True
+            return
+        else:
+            found = self.judge_fit(method, self.actor_formula, observed)
+        if found is not None and not found.mistakes:
+            self.judge_second_step(method, self.actor_trials[0], "actor/online")
+
+    def judge_sampled_step(
+        self, seen: Observation | None, batch: Transitions, scalars: Mapping[str, Any]
+    ) -> bool:
+        """Judge a step on sampled advantages; return False if it depends on no seed."""
+        # With the same seed the class draws the same advantages by itself, unless something else
+        # is drawn before them in the step.
+        said = "".join(f.text for f in self.findings if f.method == "compute_advantage")
+        # An average does not always tell whether the temperature divides it already.
+        readings = [False, True] if AVERAGED in said else [DIVIDED in said]
+        fits = [self.fit_own_advantage(seen, divided=divided) for divided in readings]
+        found = min(filter(None, fits), key=lambda one: len(one.mistakes), default=None)
+        if found is None or not (SAMPLED in said or AVERAGED in said):
+            return judge_sampled_actor(self, batch, scalars)
+        variants = [*found.variants, "on the sampled advantage"]
+        self.conclude("update_actor", Fit(found.choices, variants, found.mistakes))
+        return True
+
+    def fit_own_advantage(self, seen: Observation | None, *, divided: bool = False) -> Fit | None:
+        """Fit the actor's step on the advantages that the class computes itself, right or not.
+
+        With `divided`, the temperature divides them already.
+        """
+        result = self.bench.seen[self.advantage_trial, 0].result
+        if (
+            seen is None
+            or not isinstance(result, np.ndarray)
+            or result.size != len(seen.world.batch)
+        ):
+            return None
+        own = torch.tensor(result.ravel()) * (seen.world.scalars["temperature"] if divided else 1.0)
+
+        # Which advantage it is, that method's verdict says.
+        variants, mistakes = (
+            {name: values for name, values in one.items() if name not in {"advantage", "network"}}
+            for one in (self.actor_formula.variants, self.actor_formula.mistakes)
+        )
+        loss = partial(actor_loss, advantage_rule=lambda *_: own)
+        formula = Formula(loss, variants, mistakes)
+        return right_fit(formula, [seen], capped=True) or fit(formula, [seen])
+
+    def judge_second_step(self, method: str, trial: int, role: str) -> None:
+        """Find gradients of an earlier step in a later one."""
+        if self.bench.seen[trial, 1].error:
+            return
+        first, second = (self.bench.step(trial, k, role)[0] for k in range(2))
+        expected = self.expected_second(trial, role)
+        if expected is not None and close(second, expected + first) and not close(second, expected):
+            self.wrong(method, "gradients accumulate: zero_grad is missing")
+
+    def expected_second(self, trial: int, role: str) -> Array | None:
+        """Return the gradient that a second step on the same batch should follow."""
+        call = self.bench.trials[trial][2][1]
+        fresh = self.make_bench()
+        fresh.weights = self.bench.seen[trial, 1].before
+        number = fresh.add(self.bench.trials[trial][0], call)
+        fresh.run()
+        if fresh.seen[number, 0].error:
+            return None
+        return fresh.step(number, 0, role)[0]
+
+    def judge_advantage(self, batch: Transitions, scalars: Mapping[str, Any]) -> None:
+        """Judge what `compute_advantage` returns."""
+        method = "compute_advantage"
+        found = self.bench.seen[self.advantage_trial, 0].result
+        if not isinstance(found, np.ndarray):
+            self.wrong(method, "it returns no tensor")
+            return
+        size = len(batch)
+        if found.size == size * size:
+            self.wrong(
+                method, "(B, 1) against (B,): it returns an advantage for every pair of rows"
+            )
+            return
+        if found.size != size:
+            self.wrong(method, f"expected shape ({size},), got {found.shape}")
+            return
+        note = "" if found.shape == (size,) else f"shape {found.shape}"
+        world = self.bench.world(self.advantage_trial, 0, batch)
+        verdict, text = self.read_advantage(world, found.ravel(), note)
+        if verdict != WRONG:
+            self.say(method, verdict, text)
+        elif self.has_expectation and judge_sampled_advantage(self, batch, scalars):
+            self.samples = True
+        else:
+            self.wrong(method, text)
+
+    def read_advantage(self, world: World, found: Array, note: str) -> tuple[str, str]:
+        """Say which advantage numbers are: a verdict and its text."""
+        kinds = {"": "", **self.advantages}
+        for network, variant in {"online": "", **self.networks}.items():
+            for kind, mistake in kinds.items():
+                if close(found, self.advantage_rule(world, kind, network).detach().numpy()):
+                    if mistake:
+                        return WRONG, "; ".join(part for part in (mistake, variant) if part)
+                    notes = "; ".join(part for part in (variant, note) if part)
+                    return VARIANT if notes else CORRECT, notes
+        expected = self.advantage_rule(world).detach().numpy()
+        if close(found, expected / world.scalars["temperature"]):
+            return VARIANT, DIVIDED
+        return WRONG, f"expected {shown(expected)}, got {shown(found)}"

@@ -1,0 +1,256 @@
+"""RND: a predictor and the bonus that its error makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from cs285.grading.solutions.bench import Call
+from cs285.grading.solutions.fitting import Observation, fit
+from cs285.grading.solutions.formulas.critics import dqn_bootstrap
+from cs285.grading.solutions.formulas.distillation import RND
+from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
+from cs285.grading.solutions.judges.updates import Updates, add_updates, judge_copying
+from cs285.grading.solutions.judging import CORRECT, UNJUDGED, VARIANT, Judge
+from cs285.grading.solutions.world import Array, Transitions, close, shown
+
+
+@dataclass(frozen=True)
+class Bonus:
+    """What is said about the bonus in the rewards that a critic learned from."""
+
+    text: str
+    right: bool = False
+    replaces: bool = False
+    """It stands in place of the reward."""
+
+
+class RNDJudge(Judge):
+    """RND: networks, predictor, bonus."""
+
+    def judge(self) -> None:
+        """Add the findings."""
+        bench = self.bench
+        batches = [self.batch(11), self.batch(9)]
+        values = [self.transitions(batch) for batch in batches]
+        weights = (float(self.rng.uniform(1.4, 1.9)), float(self.rng.uniform(0.5, 0.8)))
+        first, second = (self.scalars(rnd_weight=weight) for weight in weights)
+        second["discount"] = first["discount"]
+        predict = [
+            bench.add(first, *[Call("update_rnd", values[0][:1])] * 2),
+            bench.add(second, Call("update_rnd", values[1][:1])),
+        ]
+        updates, weaker = (add_updates(self, scalars, values[0]) for scalars in (first, second))
+        acting = add_acting(self, first, VALUES_POLICY)
+        if not self.run():
+            return
+        if not self.failed("update_rnd", *(bench.seen[t, 0] for t in predict)):
+            self.judge_predictor(predict, batches)
+        critic = None
+        roles = bench.initial[0] if bench.initial else {}
+        if self.failed("update", *(bench.seen[t, 0] for t in (*updates, *weaker))):
+            pass
+        elif not {"rnd/online", "rnd/target"} <= roles.keys():
+            self.say("update", UNJUDGED, "no pair of a predictor and its fixed target was found")
+        else:
+            critic = self.judge_bonus(updates, weaker.between, batches[0], weights)
+        if self.defines("get_action"):
+            judge_values_policy(self, critic or 0, *acting)
+
+    def judge_predictor(self, trials: Sequence[int], batches: Sequence[Transitions]) -> None:
+        """Judge the step of the predictor, and that its target stays what it is."""
+        method = "update_rnd"
+        seen = self.bench.seen[trials[0], 0]
+        if "rnd/target" not in seen.after:
+            self.wrong(method, "the target network is optimised too, or there is none")
+            return
+        if self.bench.moved(trials[0], 0, "rnd/target"):
+            self.wrong(method, "the target network is trained too: it must stay as it is")
+            return
+        initial = self.bench.initial[0]
+        online, target = initial["rnd/online"][0], initial["rnd/target"][0]
+        if all(close(a, b, 1e-6) for a, b in zip(online, target, strict=True)):
+            self.wrong(method, "the predictor starts as a copy of its target: no error to learn")
+            return
+        observed = self.bench.observe_steps(trials, batches, "rnd/online")
+        found = self.judge_fit(method, RND, observed)
+        if found is None or found.mistakes or self.bench.seen[trials[0], 1].error:
+            return
+        again = self.bench.observe_step(trials[0], 1, batches[0], "rnd/online")
+        first = observed[0]
+        if again is None or first is None or fit(RND, [again], correct_only=True):
+            return
+        fresh = {"rnd/online": again.derivatives["rnd/online"] - first.derivatives["rnd/online"]}
+        if fit(RND, [Observation(again.world, fresh)], correct_only=True):
+            self.wrong(method, "gradients accumulate: zero_grad is missing")
+
+    def judge_bonus(
+        self,
+        updates: Updates,
+        weaker: int,
+        batch: Transitions,
+        weights: tuple[float, float],
+    ) -> int | None:
+        """Judge what reward the exploration critic learns from; return which critic that is."""
+        method, trial = "update", updates.between
+        count = len(self.bench.seen[trial, 0].after.get("critic/online", []))
+        moved = self.bench.moved(trial, 0, "critic/online")
+        readings = [self.read_rewards(trial, batch, k) for k in range(count)]
+        fits = [self.fit_bonus(trial, batch, r, weights[0]) for r in readings]
+        chosen = next((k for k, one in enumerate(fits) if one.right), None)
+        problems, notes = [], []
+        if not moved:
+            problems.append("the critic is never trained")
+        elif chosen is None:
+            problems.append(next((one.text for one in fits), "no critic learns from the bonus"))
+        else:
+            notes.append(fits[chosen].text)
+            if count > 1:
+                notes.append(f"{count} critics, one of them for exploration")
+            before, after = readings[chosen], self.read_rewards(weaker, batch, chosen)
+            if before is not None and after is not None:
+                ratio = weight_ratio(before, after, batch, fits[chosen])
+                if abs(ratio - 1) < 1e-2:  # noqa: PLR2004
+                    problems.append("rnd_weight is ignored")
+                elif abs(ratio * weights[0] / weights[1] - 1) > 2e-2:  # noqa: PLR2004
+                    problems.append(
+                        f"the bonus is not proportional to rnd_weight: a weight of "
+                        f"{weights[1] / weights[0]:.3g} times gives {ratio:.3g} times the bonus"
+                    )
+        if not self.bench.moved(trial, 0, "rnd/online") and not self.is_bad("update_rnd"):
+            problems.append("the predictor is never trained")
+        if moved:
+            problem, note = judge_copying(self, updates, "critic/target", "critic/online")
+            problems += [problem] if problem else []
+            notes += [note] if note else []
+        notes = [note for note in notes if note]
+        if problems:
+            self.wrong(method, "; ".join(problems))
+        else:
+            self.say(method, VARIANT if notes else CORRECT, "; ".join(notes))
+        return chosen
+
+    def read_rewards(self, trial: int, batch: Transitions, index: int) -> Array | None:
+        """Solve one critic's step for the rewards that it learned from, `(batch,)`."""
+        found = self.bench.derivative(self.bench.step(trial, 0, "critic/online", index), batch)
+        if found is None:
+            return None
+        rows, size = np.arange(len(batch)), len(batch)
+        world = self.bench.world(trial, 0, batch, index)
+        others = found.copy()
+        others[rows, batch.actions] = 0
+        if np.abs(others).max() > 1e-3 * np.abs(found).max():
+            return None
+        taken = world.taken(world.now("critic/online")).detach().numpy()
+        targets = taken - found[rows, batch.actions] * size / 2
+        future = dqn_bootstrap(world, "").detach().numpy()
+        rewards: Array = targets - world.scalars["discount"] * ~batch.dones * future
+        return rewards
+
+    def errors(self, trial: int, batch: Transitions) -> Iterator[tuple[str, Array]]:
+        """Yield what the bonus may be made of, with the names of the deviations."""
+        size = len(batch)
+        for when, weights in (
+            ("", self.bench.seen[trial, 0].before),
+            ("the predictor learns before the bonus is taken", self.bench.seen[trial, 0].after),
+        ):
+            phi = self.inputs.features(batch.states)
+            outputs = []
+            for role in ("rnd/online", "rnd/target"):
+                weight, bias = weights[role][0]
+                outputs.append(phi @ np.concatenate([weight, bias[:, None]], 1).astype(float).T)
+            difference = outputs[0] - outputs[1]
+            for state, rows in (("", slice(size, None)), ("the bonus is that of s", slice(size))):
+                part = difference[rows]
+                forms = {
+                    "squared error": (part**2).sum(1),
+                    "norm of the error": np.sqrt((part**2).sum(1)),
+                    "absolute error": np.abs(part).sum(1),
+                    "logarithm of the error": np.log((part**2).sum(1)),
+                }
+                for form, error in forms.items():
+                    yield "; ".join(text for text in (form, state, when) if text), error
+
+    def fit_bonus(
+        self, trial: int, batch: Transitions, rewards: Array | None, weight: float
+    ) -> Bonus:
+        """Tell whether rewards hold a bonus, and which, or what they hold instead."""
+        if rewards is None:
+            return Bonus("the critic's step is not that of DQN on a reward for every row")
+        if close(rewards, batch.rewards, 2e-3):
+            return Bonus("no bonus reaches the critic: it learns from the reward alone")
+        added = rewards - batch.rewards
+        if added.std() < 1e-3 * (1 + abs(added.mean())):
+            return Bonus(
+                "the bonus is the same for every row (wrong axis or a broadcast): expected one "
+                "error a row"
+            )
+        errors = list(self.errors(trial, batch))
+        readings: list[tuple[str, str, float, bool]] = []
+        for relate in (partial(normalisation, weight=weight), monotony):
+            for bonus, replaces in ((added, False), (rewards, True)):
+                readings += [(name, *relate(error, bonus), replaces) for name, error in errors]
+        for name, how, slope, replaces in readings:
+            if slope > 0:
+                ending = "; the bonus replaces the reward" if replaces else ""
+                return Bonus(f"{how} {name}{ending}", right=True, replaces=replaces)
+        for name, _, slope, _ in readings:
+            if slope < 0:
+                return Bonus(f"flipped sign: the bonus falls as the error grows ({name})")
+        _, error = errors[0]
+        return Bonus(
+            f"bonus over rnd_weight: expected a rising function of the errors {shown(error)}, got "
+            f"{shown(added / weight)}"
+        )
+
+
+def weight_ratio(first: Array, second: Array, batch: Transitions, bonus: Bonus) -> float:
+    """Return by what factor the bonus changed between two weights of it."""
+    reward = 0.0 if bonus.replaces else batch.rewards
+    one, other = first - reward, second - reward
+    return float((other * one).sum() / (one * one).sum())
+
+
+def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float]:
+    """Recognise an affine map of the errors, clipped or not: its name and its slope, or 0."""
+    if bonus.std() < 1e-3 * (1 + abs(bonus.mean())):
+        return "", 0.0
+    ends = [np.abs(bonus - end) < 1e-3 for end in (bonus.min(), bonus.max())]  # noqa: PLR2004
+    # A value at an end is clipped if others share it, and may be if not.
+    shared = np.any([end for end in ends if end.sum() > 1] or [np.zeros_like(ends[0])], axis=0)
+    tries = ((np.ones(len(bonus), bool), ""), (~shared, "clipped "), (~np.any(ends, 0), "clipped "))
+    for rows, clipped in tries:
+        if rows.sum() < 3:  # noqa: PLR2004 - two numbers are fitted
+            continue
+        slope, offset = np.polyfit(error[rows], bonus[rows], 1)
+        rest = bonus[rows] - slope * error[rows] - offset
+        if np.abs(rest).max() > 5e-3 * bonus[rows].std():
+            continue
+        if clipped:
+            mapped = slope * error + offset
+            bounded = np.clip(mapped, bonus.min(), bonus.max())
+            if np.abs(bounded - bonus).max() > 5e-3 * bonus.std():
+                continue
+        kind = "running-normalised"
+        if abs(offset) < 1e-3 * abs(slope) * error.mean():
+            kind = "raw" if abs(slope / weight - 1) < 1e-2 else "scaled"  # noqa: PLR2004
+        elif abs(bonus.mean()) < 1e-3 * bonus.std():
+            kind = "z-scored"
+        elif abs(bonus.min()) < 1e-3 * bonus.max():
+            kind = "min-max"
+        return clipped + kind, float(slope)
+    return "", 0.0
+
+
+def monotony(error: Array, bonus: Array) -> tuple[str, float]:
+    """Recognise any other map that keeps the order of the errors, or turns it round."""
+    steps = np.diff(bonus[np.argsort(error)])
+    rounding = 1e-3 * np.ptp(bonus)
+    for sign in (1.0, -1.0):
+        # What is clipped comes in equal values, but three different steps are no chance.
+        if (sign * steps >= -rounding).all() and (sign * steps > rounding).sum() >= 3:  # noqa: PLR2004
+            return "a rising function of the", sign
+    return "", 0.0

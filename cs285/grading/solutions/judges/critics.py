@@ -1,0 +1,198 @@
+"""DQN and CQL: losses and steps of a critic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cs285.grading.solutions.bench import Call
+from cs285.grading.solutions.fitting import Observation, fit
+from cs285.grading.solutions.formulas.conservative import CQL
+from cs285.grading.solutions.formulas.critics import DQN
+from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
+from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
+from cs285.grading.solutions.judging import CORRECT, UNJUDGED, VARIANT, Judge
+from cs285.grading.solutions.world import Array, Transitions, close, shown
+
+
+class DQNJudge(Judge):
+    """DQN: acting, loss, step, copy, update."""
+
+    formula = DQN
+
+    def judge(self) -> None:
+        """Add the findings."""
+        bench = self.bench
+        batches = [self.batch(), self.batch(9)]
+        double = self.scalars()
+        single = self.scalars(use_double_q=False)
+        values = [self.transitions(batch) for batch in batches]
+        loss = [
+            bench.add(double, Call("compute_critic_loss", values[0], "loss")),
+            bench.add(single, Call("compute_critic_loss", values[1], "loss")),
+        ]
+        twice = bench.add(
+            double, Call("update_critic", values[0]), Call("update_critic", values[0])
+        )
+        after = bench.add(
+            double, Call("update_critic", values[0]), Call("compute_critic_loss", values[0], "loss")
+        )
+        clipped = bench.add({**double, "clip_grad_norm": 0.01}, Call("update_critic", values[0]))
+        copy = bench.add(double, Call("update_target_critic"))
+        updates = add_updates(self, double, values[0])
+        acting = add_acting(self, double, VALUES_POLICY)
+        if not self.run():
+            return
+        judge_values_policy(self, 0, *acting)
+        seen = [bench.seen[trial, 0] for trial in loss]
+        if not self.failed("compute_critic_loss", *seen):
+            observed = bench.observe_losses(loss, batches)
+            self.judge_fit("compute_critic_loss", self.formula, observed)
+            self.judge_variables(loss[0], batches[0])
+        self.judge_step(twice, after, clipped, loss[0])
+        judge_copy(self, "update_target_critic", copy, "critic/target", "critic/online")
+        judge_update(
+            self,
+            updates,
+            [(twice, 0)],
+            {"critic/online": "critic"},
+            {"critic/target": "critic/online"},
+        )
+
+    def judge_variables(self, trial: int, batch: Transitions) -> None:
+        """Check the values that `compute_critic_loss` hands to its children."""
+        result = self.bench.seen[trial, 0].result
+        variables = result[2] if isinstance(result, list) and len(result) > 2 else None  # noqa: PLR2004
+        world = self.bench.world(trial, 0, batch)
+        values = world.now("critic/online")
+        wanted = {"qa_values": values, "q_values": world.taken(values)}
+        for name, expected in wanted.items():
+            found = variables.get(name) if isinstance(variables, dict) else None
+            if not isinstance(found, np.ndarray):
+                self.wrong("compute_critic_loss", f"its variables lack `{name}`")
+            elif not close(found.ravel(), expected.detach().numpy().ravel()):
+                self.wrong(
+                    "compute_critic_loss",
+                    f"its variable `{name}`: expected {shown(expected.detach().numpy())}, got "
+                    f"{shown(found)}",
+                )
+
+    def judge_step(self, twice: int, after: int, clipped: int, loss: int) -> None:
+        """Judge `update_critic` by the gradient of the student's own loss."""
+        bench, method = self.bench, "update_critic"
+        if self.failed(method, bench.seen[twice, 0], bench.seen[twice, 1]):
+            return
+        first, second = (bench.step(twice, k, "critic/online")[0] for k in range(2))
+        if not self.bench.moved(twice, 0, "critic/online"):
+            self.wrong(method, "the parameters are never trained: no step is taken")
+            return
+        sources = (bench.seen[loss, 0], bench.seen[after, 1])
+        if any(seen.error or "critic/online" not in seen.gradients for seen in sources):
+            self.say(method, UNJUDGED, "compute_critic_loss fails first")
+            return
+        g1, g2 = (seen.gradients["critic/online"][0][0] for seen in sources)
+        if close(first, -g1):
+            self.wrong(method, "flipped sign: the loss is maximised")
+        elif not close(first, g1):
+            self.wrong(
+                method,
+                f"the step is not the gradient of its own loss: expected {shown(g1)}, "
+                f"got {shown(first)}",
+            )
+        elif close(second, g1 + g2):
+            self.wrong(method, "gradients accumulate: zero_grad is missing")
+        elif not close(second, g2):
+            self.wrong(method, f"the second step: expected {shown(g2)}, got {shown(second)}")
+        else:
+            self.judge_clipping(clipped, first)
+
+    def judge_clipping(self, clipped: int, gradient: Array) -> None:
+        """Judge what `clip_grad_norm` does to a step."""
+        method = "update_critic"
+        if self.failed(method, self.bench.seen[clipped, 0]):
+            return
+        weight, bias = self.bench.step(clipped, 0, "critic/online")
+        norm = math.sqrt(float((weight**2).sum() + (bias**2).sum()))
+        # Weights near 1 carry a step of 0.005 to four digits only.
+        if abs(norm - 0.01) < 3e-4:  # noqa: PLR2004
+            self.say(method, CORRECT)
+        elif close(weight, gradient):
+            self.wrong(method, "clip_grad_norm is ignored, or comes after the step")
+        else:
+            self.wrong(method, f"clip_grad_norm 0.01 leaves a gradient of norm {norm:.3g}")
+
+
+_TD_CHOICES = {
+    "bootstrap", "mask", "shape", "discount", "state", "reward", "error", "reduction", "scale",
+    "values", "detach",
+}  # fmt: skip
+
+
+class CQLJudge(Judge):
+    """CQL: the conservative term on DQN's loss."""
+
+    formula = CQL
+
+    def judge(self) -> None:
+        """Add the findings."""
+        bench = self.bench
+        alpha = float(self.rng.uniform(0.4, 0.8))
+        batches = [self.batch(), self.batch(9), self.batch()]
+        settings = [
+            self.scalars(cql_alpha=alpha, cql_temperature=1.0),
+            self.scalars(cql_alpha=2 * alpha, cql_temperature=1.0, use_double_q=False),
+            self.scalars(cql_alpha=alpha, cql_temperature=float(self.rng.uniform(1.7, 2.6))),
+        ]
+        trials = [
+            bench.add(s, Call("compute_critic_loss", self.transitions(b), "loss"))
+            for s, b in zip(settings, batches, strict=True)
+        ]
+        values = self.transitions(batches[0])
+        step = bench.add(settings[0], Call("update_critic", values))
+        updates = add_updates(self, settings[0], values)
+        if not self.run():
+            return
+        method = "compute_critic_loss"
+        if not self.failed(method, *(bench.seen[trial, 0] for trial in trials)):
+            observed = bench.observe_losses(trials, batches)
+            if not self.plain_at_one(method, observed):
+                self.judge_fit(method, self.formula, observed, ignored=_TD_CHOICES)
+        if self.defines("update_critic"):
+            self.judge_own_step(step, trials[0])
+        judge_update(
+            self,
+            updates,
+            [(step, 0)],
+            {"critic/online": "critic"},
+            {"critic/target": "critic/online"},
+        )
+
+    def plain_at_one(self, method: str, observed: Sequence[Observation | None]) -> bool:
+        """Report numbers that are right at temperature 1 and fit nothing known at another."""
+        at_one = [seen for seen in observed[:2] if seen is not None]
+        other = [seen for seen in observed[2:] if seen is not None]
+        if len(at_one) + len(other) < len(observed):
+            return False
+        if not fit(self.formula, at_one, correct_only=True):
+            return False
+        if fit(self.formula, other, correct_only=True):
+            return False
+        self.say(method, VARIANT, "the same at temperature 1, scaled otherwise at others")
+        return True
+
+    def judge_own_step(self, step: int, loss: int) -> None:
+        """Judge a step of the student's own by the gradient of the student's own loss."""
+        if self.failed("update_critic", self.bench.seen[step, 0]) or self.bench.seen[loss, 0].error:
+            return
+        found = self.bench.step(step, 0, "critic/online")[0]
+        gradient = self.bench.seen[loss, 0].gradients["critic/online"][0][0]
+        if close(found, gradient):
+            self.say("update_critic", CORRECT)
+        else:
+            self.wrong(
+                "update_critic",
+                f"the step is not the gradient of its loss: expected {shown(gradient)}, "
+                f"got {shown(found)}",
+            )

@@ -1,0 +1,165 @@
+"""What an update does to the networks, and when it copies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cs285.grading.solutions.bench import Call, Seen
+from cs285.grading.solutions.judging import CORRECT, PERIOD, UNJUDGED, VARIANT, Judge
+from cs285.grading.solutions.world import Array, close
+
+FEW_STEPS = range(81, 85)
+"""A period short enough to see all of it, with one multiple of it and none of its double."""
+
+
+class Updates(NamedTuple):
+    """Trials whose first call is an update."""
+
+    between: int
+    """At a step that copies nothing."""
+    at_period: int
+    """At a multiple of the period of copying."""
+
+
+def add_updates(judge: Judge, scalars: Mapping[str, Any], values: Sequence[Array]) -> Updates:
+    """Add the trials of `update` on the five arrays of a batch."""
+    between, at_period = (
+        judge.bench.add(scalars, Call("update", (*values, step)))
+        # Numbers that no period written into the code divides, such as 2, 5 or 100.
+        for step in (9 * PERIOD + 4, 11 * PERIOD)
+    )
+    return Updates(between, at_period)
+
+
+def judge_update(
+    judge: Judge,
+    updates: Updates,
+    oracles: Sequence[tuple[int, int]],
+    trained: Mapping[str, str],
+    copies: Mapping[str, str],
+) -> None:
+    """Judge `update` by the student's own single steps: their effect, and the copying.
+
+    Args:
+        judge: Of the class.
+        updates: What `add_updates` returned.
+        oracles: Calls after which the networks are as after a right update.
+        trained: Networks that an update trains, role to name.
+        copies: Networks that the period copies, target role to online role.
+    """
+    bench = judge.bench
+    if judge.failed("update", *(bench.seen[trial, 0] for trial in updates)):
+        return
+    usable = [one for one in oracles if bench.seen[one].error is None]
+    problems = _training_problems(judge, (updates.between, 0), usable, trained)
+    notes: list[str] = []
+    for target, online in copies.items():
+        if judge.is_bad(f"update_target_{'value_' if 'value' in target else ''}critic"):
+            continue
+        problem, note = judge_copying(judge, updates, target, online)
+        problems += [problem] if problem else []
+        notes += [note] if note else []
+    if problems:
+        judge.wrong("update", "; ".join(dict.fromkeys(problems)))
+    elif notes:
+        judge.say("update", VARIANT, "; ".join(dict.fromkeys(notes)))
+    else:
+        judge.say("update", CORRECT)
+
+
+def _training_problems(
+    judge: Judge,
+    update: tuple[int, int],
+    oracles: Sequence[tuple[int, int]],
+    trained: Mapping[str, str],
+) -> list[str]:
+    """Say which networks an update leaves elsewhere than every order of single steps does."""
+    bench = judge.bench
+    differs = {
+        role: name
+        for role, name in trained.items()
+        if oracles and not any(bench.same(update, one, role) for one in oracles)
+    }
+    never = [
+        f"the {name} is never updated"
+        for role, name in differs.items()
+        if not bench.moved(*update, role) and any(bench.moved(*one, role) for one in oracles)
+    ]
+    # An update may draw other samples than single steps do.
+    if never or not differs or judge.samples:
+        return never
+    names = " and the ".join(differs.values())
+    effect = "not that of the class's own single steps on this batch, in any order"
+    return [f"its effect on the {names} is {effect}"]
+
+
+def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> tuple[str, str]:
+    """Return what is wrong with the copying to one target network, and what is unusual."""
+    seen, at_period = (judge.bench.seen[trial, 0] for trial in updates)
+    name = "target V" if target.startswith("value") else "target critic"
+    if target not in seen.after or target not in at_period.after:
+        return "", ""
+    before, after = at_period.before[target][0][0], at_period.after[target][0][0]
+    new, old = at_period.after[online][0][0], at_period.before[online][0][0]
+    if judge.bench.moved(updates.between, 0, target):
+        return _copied_too_often(seen, target, online, name, stays=close(after, before))
+    if close(after, new, 1e-5) or close(after, old, 1e-5):
+        early = not close(after, new, 1e-5)
+        return "", f"the {name} is copied before the step instead of after it" if early else ""
+    if not close(after, before, 1e-6):
+        return f"the {name} is something else than the critic after the copy", ""
+    if _is_copied_once(judge, updates, target):
+        return "", f"the {name} is copied once a period, but not at its multiples"
+    return f"the {name} is never copied, parameters stay as they were", ""
+
+
+def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
+    """Tell whether successive updates copy once a period: the class may count steps itself."""
+    arguments, seed, _ = judge.bench.trials[updates.at_period]
+    # Many rows, since the steps of few are so long that the weights would not stay finite.
+    batches = zip(*(judge.transitions(judge.batch(9)) for _ in range(8)), strict=True)
+    values = [np.concatenate(parts) for parts in batches]
+    bench = judge.make_bench()
+    calls = [Call("update", (*values, step)) for step in FEW_STEPS]
+    trial = bench.add({**arguments, "target_update_period": len(FEW_STEPS)}, *calls, seed=seed)
+    bench.run()
+    numbers = range(len(FEW_STEPS))
+    if any(bench.seen[trial, number].error for number in numbers):
+        return False
+    return sum(bench.moved(trial, number, target) for number in numbers) == 1
+
+
+def _copied_too_often(
+    seen: Seen, target: str, online: str, name: str, *, stays: bool
+) -> tuple[str, str]:
+    """Describe a target network that moved at a step between two copies."""
+    if close(seen.after[target][0][0], seen.after[online][0][0], 1e-5):
+        if stays:
+            return f"the {name} is copied at every step but the multiples of the period", ""
+        return f"the {name} is copied at every step, whatever the period", ""
+    direction = seen.after[online][0][0] - seen.before[target][0][0]
+    shift = seen.after[target][0][0] - seen.before[target][0][0]
+    tau = float((shift * direction).sum() / (direction**2).sum())
+    return f"the {name} moves at every step (by {tau:.3g} of the way), not once a period", ""
+
+
+def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) -> None:
+    """Judge a method that copies one network to another."""
+    seen = judge.bench.seen[trial, 0]
+    if judge.failed(method, seen):
+        return
+    if target not in seen.after or online not in seen.after:
+        judge.say(method, UNJUDGED, "no target network was found")
+    elif judge.bench.moved(trial, 0, online):
+        judge.wrong(method, "it changes the online network: the copy goes the wrong way round")
+    elif not judge.bench.moved(trial, 0, target):
+        judge.wrong(method, "parameters are never copied: the target network stays as it was")
+    elif all(
+        close(a, b, 1e-5) for a, b in zip(seen.after[target][0], seen.after[online][0], strict=True)
+    ):
+        judge.say(method, CORRECT)
+    else:
+        judge.wrong(method, "the target network is not equal to the online one afterwards")

@@ -1,0 +1,451 @@
+"""Makes the starter: this repository without its graders and without what students write.
+
+What students write is named in `WRITTEN`, so that the reference stays free of markers. Parts of a
+function can be marked in place, by comments on lines of their own:
+
+    # STUDENT: begin
+    values = ...
+    # STUDENT: end
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import shutil
+import tokenize
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from pathlib import Path, PurePosixPath
+
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import prepare_folder
+
+_HELPER = "optional, a helper of the reference"
+_SECOND_CRITIC = "optional, only for num_exploration_steps in a config"
+_OBJECTIVES = "optional: makes several runs train as one; without it scripts call `update`"
+WRITTEN: Mapping[str, Mapping[str, str]] = {
+    "cs285/agents/acting.py": {
+        "epsilon_greedy": f"{_HELPER}'s DQNAgent",
+    },
+    "cs285/agents/random_agent.py": {
+        "RandomAgent.get_action": "return one of num_actions actions, each equally likely",
+    },
+    "cs285/agents/dqn_agent.py": {
+        "DQNAgent.action_probabilities": _HELPER,
+        "DQNAgent.get_action": "act epsilon-greedily on the critic's values",
+        "DQNAgent.compute_critic_loss": "return the loss, metrics, and qa_values and q_values",
+        "DQNAgent.objectives": _OBJECTIVES,
+        "DQNAgent.update_critic": "take one step on compute_critic_loss; return its metrics",
+        "DQNAgent.update": "update the critic, and at multiples of the period its target",
+    },
+    "cs285/agents/cql_agent.py": {
+        "CQLAgent.compute_critic_loss": "add the conservative term to DQN's loss",
+    },
+    "cs285/agents/awac_agent.py": {
+        "AWACAgent.action_probabilities": _HELPER,
+        "AWACAgent.get_action": "act with the actor",
+        "AWACAgent.compute_critic_loss": "as DQN's, with the expectation under the actor",
+        "AWACAgent.compute_advantage": "return an advantage for every row, without gradient",
+        "AWACAgent.compute_actor_loss": _HELPER,
+        "AWACAgent.objectives": _OBJECTIVES,
+        "AWACAgent.update_actor": "take one step on the weighted log-likelihood; return its loss",
+        "AWACAgent.update": "update critic and actor, and at multiples of the period the target",
+    },
+    "cs285/agents/iql_agent.py": {
+        "IQLAgent.compute_critic_loss": _HELPER,
+        "IQLAgent.iql_expectile_loss": "return the mean expectile loss",
+        "IQLAgent.compute_value_loss": _HELPER,
+        "IQLAgent.compute_advantage": "return an advantage for every row, without gradient",
+        "IQLAgent.objectives": _OBJECTIVES,
+        "IQLAgent.update_q": "take one step on Q; return its metrics",
+        "IQLAgent.update_v": "take one step on V; return its metrics",
+        "IQLAgent.update": "update Q, V and actor, and at multiples of the period both targets",
+    },
+    "cs285/agents/rnd_agent.py": {
+        "RNDAgent.compute_errors": "return the prediction error of every row",
+        "RNDAgent.compute_bonus": _HELPER,
+        "RNDAgent.add_bonus": _HELPER,
+        "RNDAgent.compute_exploration_loss": _HELPER,
+        "RNDAgent.compute_rnd_loss": _HELPER,
+        "RNDAgent.objectives": _OBJECTIVES,
+        "RNDAgent.update_rnd": "take one step on the predictor; return its loss",
+        "RNDAgent.update": "train the critic on the bonus, then the predictor",
+    },
+    # It shows how the agent above is written.
+    "cs285/agents/two_critic_rnd_agent.py": {
+        "TwoCriticRNDAgent.action_probabilities": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.compute_exploration_loss": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.compute_exploitation_loss": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.objectives": _OBJECTIVES,
+        "TwoCriticRNDAgent.update": _SECOND_CRITIC,
+    },
+}
+"""By file, what students write and what the TODO in its place says."""
+
+PUBLISHED = (
+    ".gitignore", "LICENSE", "README.md", "cs285", "data/README.md", "datasets/README.md",
+    "docs/handin.md", "docs/images/mazes.png", "docs/report.md", "experiments", "pyproject.toml",
+    "requirements.txt", "run_hw5.sh", "setup.py", "tools/setup_env.sh",
+)  # fmt: skip
+"""What a starter consists of. Tests and benchmarks hold solutions, other pages and pictures hold
+results, so nothing else goes along."""
+README = PurePosixPath("README.md")
+"""Of the starter: `STUDENT_README`, with sections of the repository's own."""
+STUDENT_README = PurePosixPath("cs285/grading/starter/student_readme.md.in")
+GRADING = "cs285.grading"
+"""The package that stays at home, with every script that cannot be imported without it."""
+
+TODO = "TODO(student)"
+MAX_LINE = 100
+_MARKER = re.compile(r"#\W*(?:STUDENT\b|(?i:student)\s*:)")
+_BEGIN, _END = "# STUDENT: begin", "# STUDENT: end"
+_PLACE = re.compile(r"<!-- (to write|section): (.+?) -->")
+_OPTIONAL = "optional"
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A function that students write, or a part of one."""
+
+    file: str
+    name: str
+    """`Class.method`, or the name of a function."""
+    todo: str
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether the assignment does without it."""
+        return self.todo.startswith(_OPTIONAL)
+
+
+def make_student_version(root: Path, out: Path) -> list[Gap]:
+    """Write the starter of the repository at `root` to the new folder `out`.
+
+    Returns:
+        What is left to students.
+
+    Raises:
+        UserError: If `out` is in use or overlaps `root`; if something that students write is not
+            where `WRITTEN` says, or a marker is unknown or unbalanced. Nothing is written then.
+    """
+    _check_folder(root.resolve(), out)
+    contents: dict[PurePosixPath, bytes] = {}
+    gaps: list[Gap] = []
+    for path in published_files(root):
+        contents[path] = (root / path).read_bytes()
+        if path.suffix == ".py":
+            text, found = strip(_decode(contents[path], path), str(path))
+            contents[path] = text.encode()
+            gaps += found
+    if absent := [file for file in WRITTEN if PurePosixPath(file) not in contents]:
+        raise UserError(f"{root}: there is no {absent[0]}, of which students write a part")
+    contents[README] = fill_readme(_read(root, STUDENT_README), _read(root, README), gaps).encode()
+    prepare_folder(out)
+    try:
+        for path, content in contents.items():
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            (out / path).write_bytes(content)
+            shutil.copymode(root / path, out / path)
+    except OSError as error:
+        raise UserError(f"{out} is incomplete: {error}") from error
+    return gaps
+
+
+def _check_folder(root: Path, out: Path) -> None:
+    resolved = out.resolve()
+    if resolved.is_relative_to(root) or root.is_relative_to(resolved):
+        raise UserError(f"--out {out}: lies within the repository or holds it; choose a new folder")
+    if resolved.exists() and not (resolved.is_dir() and not any(resolved.iterdir())):
+        raise UserError(f"--out {out}: exists and is not an empty folder; choose a new one")
+
+
+def published_files(root: Path) -> Iterator[PurePosixPath]:
+    """Yield what goes into the starter, sorted, relative to `root`; links are left out."""
+    for entry in map(root.joinpath, PUBLISHED):
+        files = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+        for path in files:
+            relative = PurePosixPath(path.relative_to(root).as_posix())
+            hidden = any(part.startswith((".", "__pycache__")) for part in relative.parts[1:])
+            is_plain = path.is_file() and not path.is_symlink()
+            if is_plain and not hidden and not _grades(root, relative):
+                yield relative
+
+
+def _grades(root: Path, path: PurePosixPath) -> bool:
+    """Tell whether a file is the grader's or cannot be imported without it."""
+    if path.is_relative_to(GRADING.replace(".", "/")):
+        return True
+    if path.suffix != ".py":
+        return False
+    imported = set()
+    for node in _parse(_decode((root / path).read_bytes(), path), str(path)).body:
+        if isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+    return any(f"{name}.".startswith(f"{GRADING}.") for name in imported)
+
+
+def _read(root: Path, path: PurePosixPath) -> str:
+    try:
+        return _decode((root / path).read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{root}: there is no {path}; a starter is made from the repository"
+        ) from None
+
+
+def _decode(data: bytes, path: PurePosixPath) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text in UTF-8") from None
+
+
+# The README for students
+
+
+def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
+    """Fill what students read first with what they are to write.
+
+    Args:
+        template: In it, `<!-- to write: FILE -->` stands for the list of what is asked for in a
+            file, `<!-- to write: optional -->` for all that is not, and `<!-- section: HEADING -->`
+            for a section of `readme`.
+        readme: The README of the repository.
+        gaps: What is left to students, by file.
+
+    Raises:
+        UserError: If the template has no place for something to write, or one for nothing.
+    """
+    lists: dict[str, list[str]] = {}
+    for file, members in groupby(gaps, key=lambda gap: gap.file):
+        optional = []
+        for gap in members:
+            if gap.is_optional:
+                optional.append(f"`{gap.name}`")
+            else:
+                lists.setdefault(file, []).append(f"- `{gap.name}`: {gap.todo}")
+        if optional:
+            lists.setdefault(_OPTIONAL, []).append(f"- [{file}]({file}): {', '.join(optional)}")
+    texts = {("to write", place): "\n".join(items) for place, items in lists.items()}
+    texts |= {("section", part[0]): part[1] for part in _sections(readme)}
+    places = {(found[1], found[2]) for found in _PLACE.finditer(template)}
+    if missing := [place for place in lists if ("to write", place) not in places]:
+        raise UserError(f"{STUDENT_README}: has no `<!-- to write: {missing[0]} -->`")
+    if unknown := sorted(places - texts.keys()):
+        what, name = unknown[0]
+        raise UserError(f"{STUDENT_README}: `<!-- {what}: {name} -->` stands for nothing")
+    return _PLACE.sub(lambda found: texts[found[1], found[2]], template)
+
+
+def _sections(page: str) -> Iterator[tuple[str, str]]:
+    """Yield the sections of a page of Markdown by their headings of the second level."""
+    for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]:
+        yield part.splitlines()[0].removeprefix("## "), part.strip()
+
+
+# One file
+
+
+def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tuple[str, list[Gap]]:
+    """Take out of a Python file what students write.
+
+    Args:
+        text: The file, with line ends of any kind.
+        file: Its path from the root, for messages.
+        written: The functions whose bodies go, and their TODOs; by default those of `WRITTEN`.
+
+    Returns:
+        The starter's file and what is to be written in it.
+
+    Raises:
+        UserError: If a function is not there or cannot be emptied, or a marker is at fault.
+    """
+    written = WRITTEN.get(file, {}) if written is None else written
+    regions = list(_regions(text, file))
+    if TODO in text:
+        raise UserError(f"{file}: holds a {TODO} already")
+    if not written and not regions:
+        return text, []
+    functions = _functions(_parse(text, file))
+    lines = _lines(text)
+    newline = "\r\n" if lines[0].endswith("\r\n") else "\n"
+    cuts: list[tuple[slice, Gap]] = []
+    for name, todo in written.items():
+        if name not in functions:
+            raise UserError(f"{file}: there is no {name} for students to write")
+        cuts.append((_body(functions[name], lines, f"{file}: {name}"), Gap(file, name, todo)))
+    for region in regions:
+        name = _owner(region, functions, lines, file)
+        if name in written:
+            raise UserError(f"{file}, line {region.start + 1}: {name} is taken out as a whole")
+        cuts.append((region, Gap(file, name, "the part that is missing here")))
+    starter = lines.copy()
+    for cut, gap in sorted(cuts, key=lambda pair: pair[0].start, reverse=True):
+        first = next(line for line in lines[cut] if not _is_comment(line))
+        starter[cut] = _stub(first[: _indentation(first)], gap, newline)
+    result = "".join(starter)
+    names = {gap.name for _, gap in cuts}
+    if restore(result, text, names, file) != text:
+        raise UserError(f"{file}: what is taken out of {', '.join(sorted(names))} cannot go back")
+    return result, [gap for _, gap in cuts]
+
+
+def restore(text: str, reference: str, names: Collection[str], file: str = "") -> str:
+    """Put the reference's bodies of the named functions into a starter's file.
+
+    Raises:
+        UserError: If either is no valid Python or lacks one of the functions.
+    """
+    lines, originals = _lines(text), _lines(reference)
+    functions, sources = (_functions(_parse(one, file)) for one in (text, reference))
+    if lost := set(names) - (functions.keys() & sources.keys()):
+        raise UserError(f"{file}: there is no {min(lost)}")
+    for name in sorted(names, key=lambda name: functions[name].lineno, reverse=True):
+        body = originals[_body(sources[name], originals, f"{file}: {name}")]
+        lines[_body(functions[name], lines, f"{file}: {name}")] = body
+    return "".join(lines)
+
+
+def _lines(text: str) -> list[str]:
+    """Split as Python counts lines; `str.splitlines` splits at form feeds too."""
+    return list(io.StringIO(text, newline=""))
+
+
+def _parse(text: str, file: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise UserError(f"{file}: is no valid Python{f' (line {line})' if line else ''}") from None
+
+
+def _functions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> dict[str, Function]:
+    """Return functions and methods by their qualified names."""
+    found: dict[str, Function] = {}
+    for node in tree.body:
+        if isinstance(node, Function):
+            found[prefix + node.name] = node
+        elif isinstance(node, ast.ClassDef):
+            found |= _functions(node, f"{prefix}{node.name}.")
+    return found
+
+
+def _body(function: Function, lines: Sequence[str], what: str) -> slice:
+    """Return the lines of a body: all behind the docstring, comments included."""
+    statements, above = function.body, function.lineno
+    if ast.get_docstring(function) is not None:
+        above = _end(statements[0])
+        statements = statements[1:]
+    if not statements:
+        raise UserError(f"{what} has nothing but a docstring")
+    first = _start(statements[0])
+    if lines[first].encode()[: statements[0].col_offset].strip():
+        raise UserError(f"{what} begins on a line with something else; give it lines of its own")
+    while first > above and _is_comment(lines[first - 1]):
+        first -= 1
+    last = _end(function)
+    for number in range(last, len(lines)):
+        if not _is_comment(lines[number]):
+            break
+        if _indentation(lines[number]) > function.col_offset:
+            last = number + 1
+    return slice(first, last)
+
+
+def _start(node: ast.stmt) -> int:
+    """Return the index of a statement's first line, that of its first decorator if it has any."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
+
+
+def _end(node: ast.stmt) -> int:
+    """Return the index of the line behind a statement."""
+    return node.end_lineno or node.lineno
+
+
+def _is_comment(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip()) if line.strip() else 0
+
+
+def _stub(indent: str, gap: Gap, newline: str) -> list[str]:
+    """Write what stands in the place of code."""
+    message = f'"{gap.name} is yours to write ({PurePosixPath(gap.file).name})"'
+    error = [f"raise NotImplementedError({message})"]
+    if len(indent + error[0]) > MAX_LINE:
+        error = ["raise NotImplementedError(", f"    {message}", ")"]
+    return [f"{indent}{line}{newline}" for line in (f"# {TODO}: {gap.todo}", *error)]
+
+
+# Markers
+
+
+def _regions(text: str, file: str) -> Iterator[slice]:
+    """Yield the lines between markers, these included.
+
+    Raises:
+        UserError: If a marker is unknown, has no counterpart, or shares its line.
+    """
+    markers = []
+    if _MARKER.search(text):
+        _parse(text, file)
+        for token in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
+            if token.type == tokenize.COMMENT and _MARKER.match(token.string):
+                row, column = token.start
+                if token.string not in {_BEGIN, _END} or token.line[:column].strip():
+                    raise UserError(
+                        f"{file}, line {row}: {token.string!r} is no marker; markers are "
+                        f"{_BEGIN!r} and {_END!r} on lines of their own"
+                    )
+                markers.append((row, column, token.string))
+    for place, (row, column, marker) in enumerate(markers):
+        counterpart = markers[place + 1 :][:1] if marker == _BEGIN else markers[:place][-1:]
+        if not counterpart or counterpart[0][2] == marker:
+            raise UserError(f"{file}, line {row}: {marker!r} has no counterpart")
+        if counterpart[0][1] != column:
+            raise UserError(f"{file}, line {row}: {marker!r} is not indented like its counterpart")
+    for (begin, _, marker), (end, _, _) in pairwise(markers):
+        if marker == _BEGIN:
+            yield slice(begin - 1, end)
+
+
+def _owner(
+    region: slice, functions: Mapping[str, Function], lines: Sequence[str], file: str
+) -> str:
+    """Return the function that a marked region is a part of."""
+    place = f"{file}, line {region.start + 1}"
+    around_it = (f for f in functions.items() if f[1].lineno <= region.start < _end(f[1]))
+    name, function = next(around_it, ("", None))
+    if function is None:
+        raise UserError(f"{place}: the marked region is no part of a function")
+    body = _body(function, lines, f"{file}: {name}")
+    code = [n for n in range(region.start, region.stop) if not _is_comment(lines[n])]
+    if not any(_fills(code, block) for block in _blocks(function)) or region.start < body.start:
+        raise UserError(f"{place}: the marked region does not hold whole statements")
+    return name
+
+
+def _blocks(function: Function) -> Iterator[list[ast.stmt]]:
+    """Yield every sequence of statements in a function: bodies of ifs and loops among them."""
+    for node in ast.walk(function):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                yield block
+
+
+def _fills(code: Sequence[int], block: Sequence[ast.stmt]) -> bool:
+    """Tell whether lines of code are those of some successive statements of a block."""
+    spans = [(_start(statement), _end(statement) - 1) for statement in block]
+    spans = [(first, last) for first, last in spans if first in code and last in code]
+    return bool(spans) and (spans[0][0], spans[-1][1]) == (code[0], code[-1])

@@ -1,0 +1,11 @@
+"""Colours of figures: Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
+GREY = "#767676"
+INK = "#1a1a1a"
+WALL = "#4d4d4d"

@@ -1,0 +1,1 @@
+"""Objectives, replay buffers and the ensemble; knows no environment and no disk."""

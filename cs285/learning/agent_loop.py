@@ -1,0 +1,78 @@
+"""Agents of any kind behind the methods of an ensemble, one after the other.
+
+For agents that state no objectives, such as a file written against the homework's starter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.learning import agent_state
+from cs285.learning.objective import Batch, Tensors
+from cs285.learning.replay_buffer import look_up
+
+
+class AgentLoop:
+    """S agents, each of which updates itself."""
+
+    def __init__(self, agents: Sequence[Any]) -> None:
+        self.agents = list(agents)
+        self._born = list(map(agent_state.outline, self.agents))
+
+    def act(
+        self, observations: np.ndarray, epsilon: np.ndarray, uniforms: np.ndarray
+    ) -> np.ndarray:
+        """See `Learner.act`; the agents draw their own numbers."""
+        del uniforms
+        return np.array(
+            [
+                [int(agent.get_action(observation, float(e))) for observation in row]
+                for agent, row, e in zip(self.agents, observations, epsilon, strict=True)
+            ]
+        )
+
+    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
+        """See `Learner.learn`."""
+        metrics: Tensors = {}
+        for k in range(len(rows)):
+            metrics = self.update(look_up(transitions, rows[k]), step + k)
+        return metrics
+
+    def update(self, batch: Batch, step: int) -> Tensors:
+        """Take one update on a batch with fields `(S, batch, ...)`."""
+        results = [
+            agent.update(*(field[run] for field in batch), step) or {}
+            for run, agent in enumerate(self.agents)
+        ]
+        return {tag: torch.stack([_scalar(own[tag]) for own in results]) for tag in results[0]}
+
+    def sync_agents(self) -> None:
+        """Nothing to write back: the agents hold their own state."""
+
+    def exploit(self) -> None:
+        """See `Learner.exploit`."""
+        for agent in self.agents:
+            agent.exploits.fill_(1)
+
+    def get_state(self) -> dict[str, Any]:
+        """See `Learner.get_state`."""
+        return {"agents": list(map(agent_state.get_state, self.agents, self._born))}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `Learner.set_state`."""
+        for agent, own in zip(self.agents, state["agents"], strict=True):
+            agent_state.set_state(agent, own)
+
+    def state_of(self, run: int) -> dict[str, Any]:
+        """See `Learner.state_of`."""
+        return agent_state.get_state(self.agents[run])
+
+
+def _scalar(value: Any) -> torch.Tensor:
+    """Return a metric, which a student's file may give as a tensor or as a number."""
+    return torch.as_tensor(value, device=ptu.device).detach().float().mean()

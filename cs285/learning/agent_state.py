@@ -1,0 +1,224 @@
+"""The state of an agent of any kind, found by walking through its attributes.
+
+Agents that state their objectives need none of this. One written against the homework's starter
+keeps networks, optimisers, counters and the like under names of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.arrays import fill
+from cs285.learning.random_streams import pack_legacy, unpack_legacy
+
+Outline = dict[str, dict[str, object]]
+
+KEEPERS: tuple[tuple[type, str, str], ...] = (
+    (torch.optim.Optimizer, "state_dict", "load_state_dict"),
+    (torch.optim.lr_scheduler.LRScheduler, "state_dict", "load_state_dict"),
+    (torch.Generator, "get_state", "set_state"),
+    (random.Random, "getstate", "setstate"),
+)
+"""Types whose objects tell their state and take it back, and the methods that do so."""
+
+PLAIN = (type(None), bool, int, float, str, np.generic, torch.Tensor)
+STATELESS = (torch.device, torch.dtype, np.dtype)
+CODE = (
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    functools.partial,
+)
+
+
+def outline(agent: object) -> Outline:
+    """Return what of an agent `set_state` needs to find as it was: modules, what is trained, code.
+
+    Per module and attribute, as `get_state`.
+    """
+    if not hasattr(agent, "__dict__"):
+        return {}  # it has slots, of which `get_state` knows nothing
+    return {
+        path: {name: kind for name, value in _attributes(owner) if (kind := _kind(value))}
+        for path, owner in _owners(agent)
+    }
+
+
+def get_state(agent: object, born: Outline | None = None) -> dict[str, dict[str, Any]]:
+    """Return what an agent and its modules hold, per module and attribute.
+
+    Args:
+        agent: The agent.
+        born: Its outline when it was made; for `set_state` it must have that still.
+
+    Raises:
+        TypeError: If an attribute is of a kind that cannot be kept, or was replaced by one.
+    """
+    if born is not None:
+        _compare(type(agent).__name__, born, outline(agent))
+    return {
+        path: {
+            name: _told(value, f"{type(agent).__name__}.{path}{name}")
+            for name, value in _attributes(owner)
+            if not _is_fixed(value)
+        }
+        for path, owner in _owners(agent)
+    }
+
+
+def set_state(agent: object, state: dict[str, dict[str, Any]]) -> None:
+    """Restore what `get_state` of such an agent returned.
+
+    Raises:
+        ValueError, KeyError, TypeError: If it is of another agent.
+    """
+    owners = dict(_owners(agent))
+    for path, owner in owners.items():
+        own = dict(_attributes(owner))
+        for name in own.keys() - state[path].keys():
+            if not _is_fixed(own[name]):
+                delattr(owner, name)
+        for name, value in state[path].items():
+            _take_back(owner, name, own.get(name), value)
+    # What shares memory in a new agent may have been parted since.
+    for path, owner in owners.items():
+        for name, value in state[path].items():
+            current = getattr(owner, name)
+            if _is_array(current) and not (_is_trained(current) or _is_equal(current, value)):
+                setattr(owner, name, _like(current, value))
+
+
+def _owners(agent: object) -> Iterator[tuple[str, object]]:
+    """Yield an agent and the modules in it, each once, with a prefix for its attributes."""
+    yield "", agent
+    roots = {"": agent} if isinstance(agent, nn.Module) else vars(agent)
+    seen = {id(agent)}
+    for root, thing in roots.items():
+        for name, module in thing.named_modules() if isinstance(thing, nn.Module) else ():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield ".".join(filter(None, (root, name))) + ".", module
+
+
+def _attributes(owner: object) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of an object, those that PyTorch registers included."""
+    if not isinstance(owner, nn.Module):
+        yield from vars(owner).items()
+        return
+    yield from owner.named_parameters(recurse=False)
+    yield from owner.named_buffers(recurse=False)
+    own_of_torch = vars(nn.Module()).keys() - {"training"}
+    yield from ((name, value) for name, value in vars(owner).items() if name not in own_of_torch)
+
+
+def _is_fixed(value: Any) -> bool:
+    """Tell whether a value is an owner of its own, or code rather than data."""
+    return isinstance(value, (nn.Module, *STATELESS, *CODE))
+
+
+def _kind(value: Any) -> object:
+    """Return what must not change for a value to be filled in again, or None."""
+    if isinstance(value, CODE):
+        return getattr(value, "__qualname__", type(value))
+    if isinstance(value, STATELESS):
+        return value
+    if isinstance(value, (nn.Module, np.random.Generator, *(kind for kind, *_ in KEEPERS))):
+        return type(value)
+    if _is_trained(value):
+        return value.dtype, value.shape
+    return None
+
+
+def _compare(agent: str, born: Outline, now: Outline) -> None:
+    for path in born.keys() | now.keys():
+        before, after = born.get(path, {}), now.get(path, {})
+        for name in before.keys() | after.keys():
+            if before.get(name) != after.get(name):
+                raise TypeError(f"{agent}.{path}{name} is not what it was when the agent was made")
+        if (path in born) != (path in now):
+            raise TypeError(f"{agent}.{path[:-1]} is not what it was when the agent was made")
+
+
+def _is_trained(value: Any) -> bool:
+    """Tell whether optimisers and networks may know a tensor by its identity."""
+    is_leaf = isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
+    return is_leaf or isinstance(value, nn.Parameter)
+
+
+def _told(value: Any, what: str) -> Any:
+    if isinstance(value, np.random.RandomState):
+        return pack_legacy(value.get_state())
+    for kind, tell, _ in KEEPERS:
+        if isinstance(value, kind):
+            return getattr(value, tell)()
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if not (isinstance(value, nn.Parameter) or _is_plain(value)):
+        raise TypeError(f"{what} is a {type(value).__name__}")
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in {list, tuple}:
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(map(_is_plain, value.values()))
+    # A parameter in a list is shared with a network, of which a copy would know nothing.
+    # An array of a class of its own, such as a masked one, is more than its numbers.
+    return (isinstance(value, PLAIN) or type(value) is np.ndarray) and not isinstance(
+        value, nn.Parameter
+    )
+
+
+def _take_back(owner: object, name: str, current: Any, value: Any) -> None:
+    for kind, _, take in KEEPERS:
+        if isinstance(current, kind):
+            getattr(current, take)(value)
+            return
+    if isinstance(current, np.random.RandomState):
+        current.set_state(unpack_legacy(value))
+    elif isinstance(current, np.random.Generator):
+        current.bit_generator.state = value
+    elif _is_trained(current) or _fits(current, value):
+        # In place: optimisers and views may know it.
+        with torch.no_grad():
+            fill(current, value)
+    else:
+        setattr(owner, name, _like(current, value))
+
+
+def _fits(current: Any, value: Any) -> bool:
+    """Tell whether a value can be filled into what stands in its place."""
+    if not _is_array(value) or type(current) is not type(value):
+        return False
+    is_own = current.flags.writeable if isinstance(current, np.ndarray) else current.is_contiguous()
+    return bool(is_own and (current.shape, current.dtype) == (value.shape, value.dtype))
+
+
+def _like(current: Any, value: Any) -> Any:
+    """Return a value of a checkpoint as what it is to replace would hold it."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, torch.Tensor):
+        return value.to(current.device if isinstance(current, torch.Tensor) else ptu.device)
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (torch.Tensor, np.ndarray))
+
+
+def _is_equal(current: Any, value: Any) -> bool:
+    """Tell whether two arrays, or two tensors, are the same, NaN included."""
+    one, other = (x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (current, value))
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")

@@ -1,0 +1,1 @@
+"""Run folders, logs, summaries, statistics and figures."""

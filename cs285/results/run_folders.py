@@ -1,0 +1,134 @@
+"""Run folders: their names, their files, and where to find them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cs285.envs.mazes import MAZES
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import check_name, prepare_folder, reason_of
+
+EVENTS = "events.out.tfevents."
+"""With this the name of every event file begins."""
+
+
+SWEEP_RECORD = "sweep.json"
+"""What belongs to one command: in its first run's folder; all others name that one there."""
+
+
+def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
+    """Create the folder `{prefix}_{name}_{timestamp}`, which no other run has or will get.
+
+    A name that is taken gets the suffix -2, -3, ...; `mkdir` decides, so processes that start in
+    the same second cannot share a folder.
+
+    Raises:
+        UserError: `name` is no plain name, or the folder cannot be created or written to.
+    """
+    check_name(name, "run name")
+    prepare_folder(data_dir)
+    first = f"{prefix}_{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    folder, number = data_dir / first, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = data_dir / f"{first}-{number}"
+        except OSError as error:
+            raise UserError(f"cannot create the run folder {folder}: {reason_of(error)}") from error
+        else:
+            return folder
+
+
+STAGES = ("explore", "offline", "finetune")
+
+
+def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
+    """Return all folders below `data_dir` that hold event files or are called like runs.
+
+    Returns:
+        The folders, sorted, and a line for every folder that cannot be looked into.
+    """
+    folders, problems = [], []
+
+    def report(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be opened: {error.strerror}")
+
+    for path, _, names in os.walk(data_dir, onerror=report):
+        folder = Path(path)
+        is_named_so = folder != data_dir and re.match(r"hw\d", folder.name)
+        if is_named_so or any(map(is_event_file, names)):
+            folders.append(folder)
+    return sorted(folders), sorted(problems)
+
+
+def is_event_file(name: str) -> bool:
+    """Tell whether a file of this name holds TensorBoard events."""
+    return "tfevents" in name
+
+
+@dataclass(frozen=True)
+class FolderName:
+    """What the name of a run folder tells; None for what it does not."""
+
+    experiment: str
+    """The name without the prefix, the seed and the time."""
+    homework: int | None
+    stage: str | None
+    env_id: str | None
+    algorithm: str | None
+    seed: int | None
+    settings: dict[str, float]
+    """The settings that public versions put into names: `cql_alpha` or `temperature`."""
+
+
+def parse_folder_name(name: str) -> FolderName:
+    """Read a run folder's name, as this project writes it or as public versions do.
+
+    `hw5_offline_pointmass_medium_cql_rnd5000_sd2_2026-01-31_12-00-00` and
+    `hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` tell much the same.
+    """
+    homework = re.match(r"hw(\d+)", name)
+    # The prefix comes first in the name, so it decides.
+    stage = re.search("|".join(STAGES), name.lower())
+    experiment = re.sub(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(-\d+)?$", "", name)
+    experiment = re.sub(r"^hw\d+_(?:(?:explore|offline|finetune)_)?", "", experiment)
+    seed = re.search(r"_(?:sd|seed)_?(\d{1,10})(?=_|$)", experiment)
+    if seed:
+        experiment = experiment[: seed.start()] + experiment[seed.end() :]
+    maze = re.search(r"(?i)(very_?hard|hard|medium|easy)", experiment)
+    maze_name = maze[1].lower().replace("_", "") if maze else None
+    # "rnd" and "random" come second: offline names tell with them where the data are from.
+    algorithm = re.search(r"(?i)(?<![a-z])(dqn|cql|awac|iql)(\d+(?:\.\d+)?)?", experiment)
+    algorithm = algorithm or re.search(r"(?i)(?<![a-z])(rnd|random)(?![a-z])", experiment)
+    kind = algorithm[1].lower() if algorithm else None
+    settings: dict[str, float] = {}
+    key = {"cql": "cql_alpha", "awac": "temperature", "iql": "temperature"}.get(kind or "")
+    value = re.search(r"(?i)(?:alpha|temperature)_?(\d+(?:\.\d+)?)", experiment)
+    if key and (number := value[1] if value else algorithm and algorithm[2]):
+        settings[key] = float(number)
+    return FolderName(
+        experiment=experiment,
+        homework=int(homework[1]) if homework else None,
+        stage=stage[0] if stage else None,
+        env_id=next((id_ for id_, maze in MAZES.items() if maze.name == maze_name), None),
+        algorithm=kind,
+        seed=int(seed[1]) if seed else None,
+        settings=settings,
+    )
+
+
+def size_in_name(name: str) -> int | None:
+    """Return the steps of RND's dataset that the name of it or of a run tells."""
+    found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
+    return int(found[1]) if found else None
+
+
+def find_runs(data_dir: Path) -> list[Path]:
+    """Return the run folders `hw5_*` of a folder, sorted."""
+    return sorted(data_dir.glob("hw5_*/"))

@@ -1,0 +1,179 @@
+"""The table of results: what the summaries of finished runs say, one line per experiment."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from cs285.envs.mazes import MAZES
+from cs285.infrastructure.errors import UserError, printable
+from cs285.results.run_folders import find_runs
+
+STAGES = {"explore": "Exploration", "offline": "Offline learning", "finetune": "Fine-tuning"}
+
+
+Name = Annotated[str, AfterValidator(printable)]
+
+
+class RunSummary(BaseModel, frozen=True):
+    """What the table needs of a run's `summary.json`; None where a run has no such number."""
+
+    script: Literal["explore", "offline", "finetune"]
+    exp_name: Name
+    env_name: Name
+    algorithm: Name
+    seed: int
+    status: Literal["finished", "diverged"]
+    started: datetime
+    total_steps: int
+    wall_time_s: Annotated[float, Field(ge=0, le=1e9)]
+    final_return: float | None = None
+    """Mean of the last 100 episodes of evaluation."""
+    optimal_return: float | None = None
+    normalised_score: float | None = None
+    """0 for the random policy, 1 for the best one."""
+    coverage: float | None = None
+    """Fraction of the free cells that exploration visited."""
+    goals_reached: int | None = None
+
+
+def read_summaries(
+    data_dir: Path, since: datetime | None = None
+) -> tuple[list[RunSummary], list[str]]:
+    """Read the summaries of the run folders `hw5_*` of a folder.
+
+    Args:
+        data_dir: Folder of run folders.
+        since: Leave out runs that started earlier; without a time zone it is local time.
+
+    Returns:
+        The summaries, oldest first, and one line for every run folder without a sound one.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not data_dir.is_dir():
+        raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
+    since = since.astimezone() if since else None
+    summaries, problems = [], []
+    for folder in find_runs(data_dir):
+        try:
+            summary = RunSummary.model_validate_json((folder / "summary.json").read_bytes())
+        except (OSError, ValidationError) as error:
+            # Files are added to the folder while the run lasts, so its own time tells when it ran.
+            if since is None or folder.stat().st_mtime >= since.timestamp():
+                problems.append(f"{folder}: {_reason(error)}")
+        else:
+            if since is not None and summary.started.astimezone() < since:
+                continue
+            if summary.status == "finished":
+                summaries.append(summary)
+            else:
+                problems.append(f"{folder}: the run diverged, its numbers are not finite")
+    summaries.sort(key=lambda summary: summary.started.astimezone())
+    return summaries, [printable(problem) for problem in problems]
+
+
+def format_results(summaries: Sequence[RunSummary]) -> str:
+    """Lay out summaries, oldest first, as plain text: a table per stage, a line per experiment.
+
+    Seeds of one experiment share a line with their mean and sample standard deviation; of several
+    runs with one seed and the same number of steps the last one counts.
+    """
+    experiments: defaultdict[str, dict[tuple[object, ...], dict[int, RunSummary]]]
+    experiments = defaultdict(lambda: defaultdict(dict))
+    for run in summaries:
+        experiment = (run.env_name, run.algorithm, run.exp_name, run.total_steps)
+        experiments[run.script][experiment][run.seed] = run
+    tables = []
+    for script, title in STAGES.items():
+        lines = [
+            [by_seed[seed] for seed in sorted(by_seed)] for by_seed in experiments[script].values()
+        ]
+        if lines:
+            tables.append(f"{title}\n{_format_table(sorted(lines, key=_rank))}")
+    return "\n\n".join(tables) or "No finished runs."
+
+
+class _Column(NamedTuple):
+    """A heading and what stands under it for the runs of one experiment; "" for nothing."""
+
+    heading: str
+    cell: Callable[[list[RunSummary]], str]
+    is_number: bool = True
+
+
+def _format_table(lines: list[list[RunSummary]]) -> str:
+    columns = []
+    for heading, cell, is_number in _COLUMNS:
+        cells = [cell(runs) for runs in lines]
+        if any(cells):
+            texts = [heading, *(text or "-" for text in cells)]
+            width = max(map(len, texts))
+            columns.append([f"{text:{'>' if is_number else '<'}{width}}" for text in texts])
+    return "\n".join("  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def _rank(runs: list[RunSummary]) -> tuple[object, ...]:
+    """Order by difficulty, algorithm and name, in which numbers count as such: alpha2 < alpha10."""
+    run = runs[0]
+    environments = list(MAZES)
+    algorithms = ["random", "rnd", "dqn", "cql", "awac", "iql"]
+    return (
+        environments.index(run.env_name) if run.env_name in environments else len(environments),
+        algorithms.index(run.algorithm) if run.algorithm in algorithms else len(algorithms),
+        [
+            float(part) if index % 2 else part
+            for index, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", run.exp_name))
+        ],
+        run.total_steps,
+    )
+
+
+def _average(values: Sequence[float | None], digits: int) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(values):
+        return ""
+    spread = f" +- {stdev(numbers):z.{digits}f}" if len(numbers) > 1 else ""
+    return f"{mean(numbers):z.{digits}f}{spread}"
+
+
+def _percent(values: Sequence[float | None]) -> str:
+    average = _average([None if value is None else 100 * value for value in values], 0)
+    return f"{average} %" if average else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+_COLUMNS = (
+    _Column("environment", lambda runs: runs[0].env_name, is_number=False),
+    _Column("algorithm", lambda runs: runs[0].algorithm, is_number=False),
+    _Column("experiment", lambda runs: runs[0].exp_name, is_number=False),
+    _Column("seeds", lambda runs: " ".join(str(run.seed) for run in runs), is_number=False),
+    _Column("steps", lambda runs: str(runs[0].total_steps)),
+    _Column("final return", lambda runs: _average([run.final_return for run in runs], 1)),
+    _Column("optimum", lambda runs: _average([runs[0].optimal_return], 1)),
+    _Column("score", lambda runs: _average([run.normalised_score for run in runs], 2)),
+    _Column("coverage", lambda runs: _percent([run.coverage for run in runs])),
+    _Column("goals", lambda runs: _average([run.goals_reached for run in runs], 0)),
+    # Runs that train as one program each report the time of the whole program.
+    _Column("time", lambda runs: _duration(max(run.wall_time_s for run in runs))),
+)
+
+
+def _reason(error: OSError | ValidationError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no summary.json, the run failed, was stopped or is still going"
+    if isinstance(error, OSError):
+        return f"summary.json cannot be read: {error.strerror}"
+    first = error.errors()[0]
+    key = "".join(f" {part}:" for part in first["loc"])
+    return f"summary.json is unsound:{key} {first['msg']}"

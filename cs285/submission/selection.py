@@ -1,0 +1,133 @@
+"""Which runs are handed in, and for which question of the handout."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from cs285.env_configs.loading import STEP_KEYS
+from cs285.report.collection import HANDOUT_STEPS, Collection, Run
+from cs285.report.questions import answer
+
+QUESTIONS = {
+    "q1": "3 Exploration",
+    "q2": "4.1 CQL",
+    "q3": "4.2 IQL and AWAC",
+    "q4": "4.3 Data ablations",
+    "q5": "5 Online fine-tuning",
+}
+"""Prefixes of run folders, with the sections of the handout."""
+
+SIZES = (1_000, 5_000, 10_000, 20_000)
+"""Steps of exploration that 4.3 compares, on Medium or on Hard."""
+
+_STEPS = {"dataset_seed"}.union(*STEP_KEYS.values())
+"""Settings in which a run may differ from another of the same name and still be one of it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that is handed in."""
+
+    question: str
+    run: Run
+    source: Path
+    passed_over: tuple[str, ...]
+    """Earlier or shorter runs of the same experiment and seed."""
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the hand-in; the name that its script gave it stays whole."""
+        given = re.sub(r"^q\d+_", "", self.source.name)
+        return f"{self.question}_{given}"
+
+
+class Missing(NamedTuple):
+    """Runs that a question of the handout asks for and that are not there."""
+
+    section: str
+    what: str
+    command: str
+
+
+def missing_runs(collection: Collection) -> list[Missing]:
+    """Return what the handout asks for and the collection does not have."""
+    missing = []
+    for section in answer(collection):
+        title = f"{section.number} {section.title}"
+        found = _missing_sizes(collection) if section.number == "4.3" else section.missing
+        missing += [Missing(title, what, command) for what, command in found]
+    return missing
+
+
+def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
+    """Return what 4.3 lacks, on the maze where that is less."""
+    by_maze = []
+    for env_id, maze in (("PointmassMedium-v0", "medium"), ("PointmassHard-v0", "hard")):
+        rnd, cql = (
+            [one for one in collection.select(*kind) if one.first.env_id == env_id]
+            for kind in (("explore", "rnd"), ("offline", "cql"))
+        )
+        explored = {one.first.steps for one in rnd}
+        # Without a size in its name, a dataset is of the steps that the handout asks for.
+        learned = {one.dataset_steps or HANDOUT_STEPS for one in cql}
+        by_maze.append(
+            _lacking("RND", f"exploration/pointmass_{maze}_rnd_", explored)
+            + _lacking("CQL", f"offline/pointmass_{maze}_cql_rnd", learned)
+        )
+    return min(by_maze, key=len)
+
+
+def _lacking(algorithm: str, stem: str, there: Container[float]) -> list[tuple[str, str]]:
+    """Return a line and a command for every size of dataset that is not there."""
+    script = "explore" if stem.startswith("explor") else "offline"
+    command = f"python cs285/scripts/run_hw5_{script}.py --dataset_dir datasets -cfg"
+    return [
+        (f"{algorithm} with {size:,} steps of data", f"{command} experiments/{stem}{size}.yaml")
+        for size in SIZES
+        if size not in there
+    ]
+
+
+def question_of(run: Run) -> str:
+    """Return the prefix of the question that a run answers."""
+    if run.stage == "finetune":
+        return "q5"
+    if run.algorithm in {"awac", "iql"}:
+        return "q3"
+    if run.named_size is not None:
+        return "q4"
+    return "q1" if run.stage == "explore" else "q2"
+
+
+def choose(collection: Collection, data_dir: Path) -> list[Entry]:
+    """Return the longest run of every experiment and seed, of equals the newest, by folder."""
+    same: defaultdict[tuple[object, ...], list[Run]] = defaultdict(list)
+    for run in collection.runs:
+        settings = sorted((k, v) for k, v in run.settings.items() if k not in _STEPS)
+        name = (run.stage, run.env_id, run.algorithm, run.experiment, run.seed)
+        same[*name, repr(settings)].append(run)
+    entries = []
+    for runs in same.values():
+        *others, chosen = sorted(
+            runs, key=lambda run: (run.steps, _started(data_dir / run.name), run.name)
+        )
+        entries.append(
+            Entry(
+                question=question_of(chosen),
+                run=chosen,
+                source=(data_dir / chosen.name).resolve(),
+                passed_over=tuple(run.name for run in reversed(others)),
+            )
+        )
+    return sorted(entries, key=lambda entry: (entry.folder, entry.run.name))
+
+
+def _started(folder: Path) -> int:
+    """Return the second in which a run began, which the names of event files tell."""
+    found = (re.search(r"tfevents\.(\d+)", path.name) for path in folder.iterdir())
+    return min((int(match[1]) for match in found if match), default=0)

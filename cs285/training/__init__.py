@@ -1,0 +1,1 @@
+"""The training program: runs, the loop, rollouts, checkpoints."""

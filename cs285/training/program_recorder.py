@@ -1,0 +1,254 @@
+"""What the runs of one program show while they train, each in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cs285.datasets.dataset_files import (
+    DATASET_FIELDS,
+    Dataset,
+    data_statistics,
+    dataset_path,
+    make_manifest,
+    save_dataset,
+    set_aside,
+)
+from cs285.envs.planner import plan
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.files import prepare_folder
+from cs285.learning.learner import Learner
+from cs285.learning.objective import Tensors
+from cs285.learning.random_streams import derive_seed, separate_generators
+from cs285.learning.replay_buffer import ReplayBuffer
+from cs285.results.statistics import final_return
+from cs285.training.checkpoints import save_checkpoint
+from cs285.training.rollouts import Evaluation, evaluate
+from cs285.training.run_recorder import RunRecorder
+from cs285.training.runs import Options, Phase, Run
+
+LAST_EVALUATION = 5
+"""The last evaluation of learning takes so many times as many episodes."""
+
+DIVERGED = "diverged.pt"
+"""What a run had learned when it was seen to diverge, in its folder."""
+
+
+class ProgramRecorder:
+    """The recorders of S runs; a run that has diverged is left out from then on.
+
+    Args:
+        runs: The runs.
+        phases: What they go through.
+        options: Intervals and folders.
+        learner: What learns; its agents are those of the runs.
+        buffer: The transitions of all runs.
+
+    Raises:
+        UserError: If a run folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        phases: Sequence[Phase],
+        options: Options,
+        learner: Learner,
+        buffer: ReplayBuffer,
+    ) -> None:
+        self.runs = runs
+        self.options = options
+        self.learner = learner
+        self.buffer = buffer
+        self.explores = runs[0].info.stage == "explore"
+        self.total_steps = sum(phase.steps for phase in phases)
+        self.env_ids = [run.config.env_name for run in runs]
+        self.seeds = [run.config.seed for run in runs]
+        online_start = _online_start(phases)
+        self.recorders = [
+            RunRecorder(run.info, options.data_dir, self.total_steps, online_start, run.folder)
+            for run in runs
+        ]
+
+    def active(self) -> list[tuple[int, RunRecorder]]:
+        """Return the indices and recorders of the runs that have not diverged."""
+        return [(k, x) for k, x in enumerate(self.recorders) if x.diverged_at is None]
+
+    @property
+    def diverged(self) -> list[str]:
+        """Names of the runs that ended because a loss was not finite."""
+        return [x.info.name for x in self.recorders if x.diverged_at is not None]
+
+    def datasets(self) -> None:
+        """Log how many transitions each run starts from, if it starts from any."""
+        for run, recorder in zip(self.runs, self.recorders, strict=True):
+            if run.dataset is not None:
+                recorder.scalars({"dataset_transitions": len(run.dataset)}, 1)
+
+    def phase(self, index: int, step: int) -> None:
+        """Log in which phase the runs are."""
+        for _, recorder in self.active():
+            recorder.scalars({"phase": index}, step)
+
+    def episode(self, index: int, values: Mapping[str, float], step: int) -> None:
+        """Log what a training episode of one run came to."""
+        if self.recorders[index].diverged_at is None:
+            self.recorders[index].scalars(values, step)
+
+    def metrics(self, metrics: Tensors, step: int, updates: int, *, interacts: bool) -> None:
+        """Log metrics, each `(S,)`, and end the runs of which a loss is not finite.
+
+        Args:
+            metrics: What the last update returned.
+            step: The step it belongs to.
+            updates: Gradient steps so far.
+            interacts: Whether the runs act, so that their epsilon matters.
+        """
+        if not metrics:
+            return
+        # One transfer for all metrics of all runs.
+        rows = torch.stack(list(metrics.values())).T.tolist()
+        for index, recorder in self.active():
+            values = dict(zip(metrics, rows[index], strict=True))
+            epsilon = {"epsilon": self.runs[index].config.epsilon} if interacts else {}
+            recorder.scalars(values | epsilon, step)
+            # An agent that logs no loss is judged by all that it logs.
+            losses = [value for tag, value in values.items() if "loss" in tag]
+            if np.isfinite(losses or list(values.values())).all():
+                recorder.finite = {"step": step, **values}
+            else:
+                self._end_diverged(index, step, updates)
+
+    def _end_diverged(self, index: int, step: int, updates: int) -> None:
+        """End a run that lost its numbers: its lane of the program goes on, but nobody looks."""
+        recorder = self.recorders[index]
+        recorder.diverged_at = step
+        tqdm.write(f"{recorder.info.name} diverged: a loss is not finite at step {step:,}")
+        learned: dict[str, Any] = {"step": step, "updates": updates}
+        try:
+            learned["learner"] = self.learner.state_of(index)
+            save_checkpoint(recorder.folder / DIVERGED, learned)
+        except TypeError as error:
+            tqdm.write(f"{recorder.info.name}: {DIVERGED} cannot be written: {error}")
+        recorder.summary("diverged", self._data_statistics(index) if self.explores else {})
+        recorder.close()
+
+    def exploration(self, step: int) -> None:
+        """Log what has been explored so far."""
+        for index, recorder in self.active():
+            recorder.scalars(self._data_statistics(index), step)
+
+    def evaluate(self, step: int) -> list[Evaluation]:
+        """Evaluate all runs and log what the active ones came to."""
+        episodes = self.options.num_eval_trajectories
+        if step == self.total_steps and not self.explores:
+            episodes *= LAST_EVALUATION
+        seeds = [derive_seed(seed, "evaluation", step) for seed in self.seeds]
+        with separate_generators(self.learner.agents, seeds):
+            evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, step)
+        for index, recorder in self.active():
+            recorder.evaluation(evaluations[index], step)
+        return evaluations
+
+    def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:
+        """Draw what was explored, or how the agents move; the last pictures become files, too."""
+        self.learner.sync_agents()
+        last = step == self.total_steps
+        for index, recorder in self.active():
+            if self.explores:
+                name = f"{self.runs[index].config.dataset_name}_seed{self.seeds[index]}.png"
+                png = prepare_folder(self.options.picture_dir) / name if last else None
+                # The states that were entered: only these include where an episode ended.
+                entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
+                recorder.exploration_picture(entered, self.learner.agents[index], step, png)
+            else:
+                png = recorder.folder / "trajectories.png" if last else None
+                recorder.trajectories_picture(evaluations[index], step, png)
+
+    def save_datasets(self) -> None:
+        """Write what each active run has collected; what another config made is kept aside."""
+        for index, _ in self.active():
+            self._save_dataset(self.runs[index], index)
+
+    def _save_dataset(self, run: Run, index: int) -> None:
+        arrays = {
+            name: ptu.to_numpy(values)
+            for name, values in zip(DATASET_FIELDS, self.buffer.contents(index), strict=True)
+        }
+        arrays["truncated"] = self.buffer.truncated[index, : len(arrays["actions"])]
+        manifest = make_manifest(run.info.env_id, run.info.settings, run.info.seed, arrays)
+        prepare_folder(self.options.dataset_dir)
+        path = self._dataset_path(index)
+        if aside := set_aside(path, manifest["config"]):
+            tqdm.write(f"{path.name} was made with another config; it is kept as {aside.name}")
+        save_dataset(path, Dataset(**arrays, manifest=manifest))
+
+    def _dataset_path(self, index: int) -> Path:
+        run = self.runs[index]
+        return dataset_path(self.options.dataset_dir, run.config.dataset_name, run.info.seed)
+
+    def _data_statistics(self, index: int) -> dict[str, float]:
+        """Tell what a run has collected so far."""
+        held = self.buffer.contents(index)
+        arrays = [ptu.to_numpy(x) for x in (held.observations, held.next_observations, held.dones)]
+        return data_statistics(self.env_ids[index], *arrays)
+
+    def finish(self) -> None:
+        """Write what each active run leaves behind, and say where."""
+        self.learner.sync_agents()
+        for index, recorder in self.active():
+            extra = self._data_statistics(index) if self.explores else {}
+            if not self.explores:
+                recorder.learning_curve_picture()
+            recorder.agent(self.learner.agents[index])
+            recorder.summary("finished", extra)
+            tqdm.write(f"{recorder.info.name}: {self._outcome(index, extra)}")
+
+    def _outcome(self, index: int, found: Mapping[str, float]) -> str:
+        """Say in a line what a run came to, such as what its data hold, and where it lies."""
+        recorder = self.recorders[index]
+        if self.explores:
+            return (
+                f"{found['coverage']:.1%} of the free cells visited, the goal reached "
+                f"{found['goals_reached']:,} times; {self._dataset_path(index)}"
+            )
+        final = final_return(recorder.returns, recorder.episodes)
+        best = plan(recorder.info.env_id).optimal_return
+        return f"final return {final:.1f}, at best {best:.1f} is possible; {recorder.folder}"
+
+    def get_state(self) -> list[dict[str, Any]]:
+        """Bring all that was logged to the disk; return where that is, and what the end needs.
+
+        Raises:
+            UserError: If the disk does not take it.
+        """
+        return [recorder.get_state() for recorder in self.recorders]
+
+    def set_state(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Go back to what `get_state` of the same runs returned, in the logs as well.
+
+        Raises:
+            UserError: If a log cannot go back there.
+        """
+        for recorder, own in zip(self.recorders, state, strict=True):
+            recorder.set_state(own)
+
+    def close(self) -> None:
+        """Close the event files."""
+        for recorder in self.recorders:
+            recorder.close()
+
+
+def _online_start(phases: Sequence[Phase]) -> int | None:
+    """Return the step after which runs that began offline go online, if they do."""
+    offline = 0
+    for phase in phases:
+        if phase.interacts:
+            return offline or None
+        offline += phase.steps
+    return None

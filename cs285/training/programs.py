@@ -1,0 +1,251 @@
+"""From runs to training programs: which train together, and on which core."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from cs285.infrastructure import console
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import locked
+from cs285.learning.learner import is_stackable
+from cs285.training import interruption, sweep_records
+from cs285.training.checkpoints import CHECKPOINT, load_checkpoint
+from cs285.training.interruption import StoppedError
+from cs285.training.runs import Options, Phase, Run, count_updates, make_agent
+from cs285.training.trainer import Trainer
+
+MIN_UPDATES_PER_WORKER = 50_000
+"""Updates times runs below which a second process costs more to start than it saves."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Runs that train as one, and what they go through."""
+
+    runs: list[Run]
+    phases: list[Phase]
+
+    @property
+    def work(self) -> int:
+        """Updates of all its runs, about."""
+        ratio = self.runs[0].config.updates_per_step
+        return len(self.runs) * count_updates(self.phases, ratio)
+
+
+def group(runs: Sequence[Run]) -> list[list[Run]]:
+    """Put runs that can train as one program together, in the order in which they were given.
+
+    Agents that cannot be stacked gain nothing from company, and may draw from global generators:
+    each of their runs is a program of its own.
+    """
+    together: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        together.setdefault(run.config.program_key, []).append(run)
+    programs: list[list[Run]] = []
+    for program in together.values():
+        stackable = is_stackable(make_agent(program[0].config))
+        programs += [program] if stackable else [[run] for run in program]
+    return programs
+
+
+def split(programs: Sequence[Program], workers: int) -> list[Program]:
+    """Cut programs so that `workers` processes have about the same to do, largest first."""
+    parts = [
+        Program(program.runs[start::workers], program.phases)
+        for program in programs
+        for start in range(min(workers, len(program.runs)))
+    ]
+    return sorted(parts, key=lambda part: part.work, reverse=True)
+
+
+def choose_workers(choice: str, programs: Sequence[Program]) -> int:
+    """Turn `auto` or a number into a number of processes that all have something to do."""
+    runs = sum(len(program.runs) for program in programs)
+    if choice != "auto":
+        return min(int(choice), runs)
+    if ptu.device.type != "cpu":
+        return 1  # one program fills a GPU better than several that share it
+    worthwhile = sum(program.work for program in programs) // MIN_UPDATES_PER_WORKER
+    return max(1, min(os.cpu_count() or 1, runs, worthwhile))
+
+
+def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -> list[str]:
+    """Train all programs and return the names of the runs that diverged.
+
+    Each process uses one thread: matrices this small lose more time to threads that wait for each
+    other than they gain.
+
+    Args:
+        programs: What to train.
+        options: Intervals and folders.
+        workers: Processes; with 1 everything happens in this one.
+
+    Raises:
+        UserError: If a folder cannot be written to.
+        StoppedError: Upon Ctrl-C or SIGTERM.
+    """
+    parts = split(programs, workers) if workers > 1 else programs
+    return train_parts(_begin(parts, options, workers), options, workers)
+
+
+def _begin(programs: Sequence[Program], options: Options, workers: int) -> list[Program]:
+    """Make every run's folder and write down in each what belongs together."""
+    located = [
+        Program(
+            [replace(run, folder=run.info.make_folder(options.data_dir)) for run in program.runs],
+            program.phases,
+        )
+        for program in programs
+    ]
+    sweep_records.write(
+        sweep_records.Sweep(
+            stage=programs[0].runs[0].info.stage,
+            options=options,
+            workers=workers,
+            device=str(ptu.device),
+            programs=[[_folder(run).name for run in program.runs] for program in located],
+        ),
+        options.data_dir,
+    )
+    return located
+
+
+def train_parts(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
+    """Train programs whose runs have their folders, as far as they are not trained already.
+
+    Args:
+        programs: What each process trains in one go, in this order.
+        options: Intervals and folders.
+        workers: Processes.
+
+    Returns:
+        The names of the runs that diverged.
+
+    Raises:
+        UserError: If a folder cannot be written to, or what it holds cannot be gone on with.
+        StoppedError: Upon Ctrl-C or SIGTERM; says how to go on.
+    """
+    command = _command(programs[0].runs[0])
+    with interruption.deferred_signals():
+        try:
+            if workers > 1:
+                return _train_in_workers(programs, options, workers)
+            torch.set_num_threads(1)
+            return [name for program in programs for name in _train(program, options)]
+        except StoppedError as error:
+            raise StoppedError(error.signum, command) from None
+        except UserError as error:
+            raise UserError(f"{error}; once that is mended, this goes on: {command}") from error
+
+
+def _command(run: Run) -> str:
+    """Return the command that goes on with a run, as it is to be typed where this one was."""
+    python = Path(sys.executable)
+    script = Path(__file__).parents[1] / "scripts" / f"run_hw5_{run.info.stage}.py"
+    words = [
+        "python" if shutil.which("python") == str(python) else str(_from_here(python)),
+        str(_from_here(script)),
+        "--resume",
+        str(_folder(run)),
+    ]
+    return shlex.join(words)
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _train_in_workers(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
+    context = multiprocessing.get_context("spawn")
+    arguments = (ptu.device, interruption.shared_request())
+    diverged: list[str] = []
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+        with interruption.held_signals():  # submitting starts the workers
+            jobs = [pool.submit(interruption.in_worker, _train, part, options) for part in programs]
+        try:
+            for job in as_completed(jobs):
+                diverged += job.result()
+        except BrokenProcessPool:
+            if signum := interruption.requested():
+                raise StoppedError(signum) from None
+            raise UserError(
+                "a worker was killed, perhaps for want of memory; fewer --workers need less"
+            ) from None
+        except BaseException:
+            interruption.stop_workers()  # none goes on for hours beside one that failed
+            raise
+    return diverged
+
+
+def _train(program: Program, options: Options) -> list[str]:
+    """Train a program from its last checkpoint on, else from the start."""
+    if signum := interruption.requested():
+        raise StoppedError(signum)
+    folders = [_folder(run) for run in program.runs]
+    with locked(folders[0]):
+        for folder in folders:
+            sweep_records.clear(folder, sweep_records.UNFINISHED)
+        path = folders[0] / CHECKPOINT
+        if path.exists():
+            trainer = _resume(program, options, path)
+        elif all((folder / "summary.json").exists() for folder in folders):
+            tqdm.write(f"{program.runs[0].info.name}: has ended already")
+            return [run.info.name for run in program.runs if _status(_folder(run)) == "diverged"]
+        else:
+            for folder in folders:
+                sweep_records.clear(folder, sweep_records.LEFTOVERS)
+            trainer = Trainer(program.runs, program.phases, options)
+        trainer.train()
+        return trainer.recorder.diverged
+
+
+def _resume(program: Program, options: Options, path: Path) -> Trainer:
+    checkpoint = load_checkpoint(path)
+    try:
+        trainer = Trainer(program.runs, program.phases, options, checkpoint)
+    except UserError:
+        raise
+    except Exception as error:
+        # What is missing or misshapen shows in many ways.
+        raise UserError(
+            f"the checkpoint {path} is of another program than config.yaml beside it and the code "
+            f"make now ({error!r}): undo what was changed, or delete it to start over"
+        ) from error
+    tqdm.write(f"{program.runs[0].info.name}: goes on at step {trainer.step:,}")
+    return trainer
+
+
+def _status(folder: Path) -> str | None:
+    try:
+        status: str | None = json.loads((folder / "summary.json").read_text())["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return status
+
+
+def _folder(run: Run) -> Path:
+    if run.folder is None:
+        raise ValueError(f"{run.info.name} has no folder")
+    return run.folder
+
+
+def _start_worker(device: torch.device, request: object) -> None:
+    console.forgive()
+    ptu.device = device
+    torch.set_num_threads(1)
+    interruption.start_worker(request)

@@ -1,0 +1,223 @@
+"""What a run leaves behind: scalars, pictures, its dataset, its agent and a summary."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import InitVar, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cs285.envs.mazes import get_maze
+from cs285.envs.planner import normalised_score, plan
+from cs285.infrastructure.files import write_atomically
+from cs285.infrastructure.versions import git_revision, versions
+from cs285.results import figures
+from cs285.results.run_logger import RunLogger
+from cs285.results.statistics import final_return
+from cs285.training.runs import RunInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cs285.training.rollouts import Evaluation
+
+DRAWN_TRAJECTORIES = 5
+"""Evaluation episodes in a picture: more of them hide each other."""
+
+
+@dataclass
+class RunRecorder:
+    """Writes into one run folder, which nobody else has.
+
+    Args:
+        info: Who the run is.
+        data_dir: Where run folders are made.
+        total_steps: Steps that the run will take.
+        online_start: The first step of online fine-tuning, or None.
+        own_folder: The run's folder, with its config; made where it is None.
+
+    Raises:
+        UserError: If the folder cannot be made.
+    """
+
+    info: RunInfo
+    data_dir: Path
+    total_steps: int
+    online_start: int | None = None
+    own_folder: InitVar[Path | None] = None
+
+    folder: Path = field(init=False)
+    steps: list[int] = field(default_factory=list)
+    """The step of every evaluation."""
+    returns: list[float] = field(default_factory=list)
+    """The mean return of every evaluation."""
+    episodes: list[int] = field(default_factory=list)
+    """The number of its episodes."""
+    finite: dict[str, float] = field(default_factory=dict)
+    """The last metrics of which all losses were finite, and their `step`."""
+    diverged_at: int | None = None
+    """The step at which a loss was seen not to be finite; the run ends there."""
+
+    def __post_init__(self, own_folder: Path | None) -> None:
+        self.folder = own_folder or self.info.make_folder(self.data_dir)
+        self.logger = RunLogger(self.folder)
+        self.maze = get_maze(self.info.env_id)
+        self.started = datetime.now(UTC)
+        self._clock = time.perf_counter()
+
+    def get_state(self) -> dict[str, Any]:
+        """Bring all that was logged to the disk; return where that is, and what the end needs.
+
+        Raises:
+            UserError: If the disk does not take it.
+        """
+        return {
+            "log": self.logger.flush(),
+            "steps": np.array(self.steps, np.int64),
+            "returns": np.array(self.returns, np.float64),
+            "episodes": np.array(self.episodes, np.int64),
+            "finite": self.finite,
+            "diverged_at": self.diverged_at,
+            "started": self.started.isoformat(),
+            "seconds": time.perf_counter() - self._clock,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `get_state` returned, in the log as well.
+
+        Raises:
+            UserError: If the log cannot go back there.
+        """
+        self.logger.rewind(state["log"])
+        self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
+        self.episodes = state["episodes"].tolist()
+        self.finite, self.diverged_at = state["finite"], state["diverged_at"]
+        self.started = datetime.fromisoformat(state["started"])
+        self._clock = time.perf_counter() - state["seconds"]
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Log scalars."""
+        self.logger.log_scalars(values, step)
+
+    def evaluation(self, evaluation: Evaluation, step: int) -> None:
+        """Log what an evaluation showed."""
+        returns, lengths = evaluation.returns, evaluation.lengths
+        self.steps.append(step)
+        self.returns.append(float(returns.mean()))
+        self.episodes.append(len(returns))
+        values = {
+            "eval/episodes": len(returns),
+            "eval_return": returns.mean(),
+            "eval_ep_len": lengths.mean(),
+            "eval/normalised_score": normalised_score(self.info.env_id, returns).mean(),
+        }
+        for name, numbers in (("return", returns), ("ep_len", lengths)):
+            values[f"eval/{name}_std"] = numbers.std()
+            values[f"eval/{name}_max"] = numbers.max()
+            values[f"eval/{name}_min"] = numbers.min()
+        self.scalars(values, step)
+
+    # Pictures
+
+    def exploration_picture(
+        self, observations: np.ndarray, agent: object, step: int, png: Path | None = None
+    ) -> None:
+        """Draw the visited states `(N, 2)` beside what the agent draws of itself."""
+        title = f"{self.info.name}, step {step:,}"
+        try:
+            figure = figures.exploration_figure(self.maze, observations, agent, title)
+        except Exception as error:  # noqa: BLE001 - an agent's own drawing may fail in any way
+            tqdm.write(f"{self.info.name}: the agent's picture at step {step:,} failed: {error}")
+            figure = figures.exploration_figure(self.maze, observations, None, title)
+        if png is not None:
+            figures.save_png(figure, png)
+        self.logger.log_figure(figure, "exploration_trajectories_eval", step)
+
+    def trajectories_picture(
+        self, evaluation: Evaluation, step: int, png: Path | None = None
+    ) -> None:
+        """Draw some episodes of an evaluation."""
+        is_online = self.online_start is not None and step > self.online_start
+        online_start = self.online_start if is_online else None
+        figure = figures.trajectories_figure(
+            self.maze,
+            evaluation.paths[:DRAWN_TRAJECTORIES],
+            evaluation.returns[:DRAWN_TRAJECTORIES].tolist(),
+            title=f"{self.info.name}, step {step:,}",
+            online_start=online_start,
+        )
+        if png is not None:
+            figures.save_png(figure, png)
+        self.logger.log_figure(figure, "trajectories_eval", step)
+
+    def learning_curve_picture(self) -> None:
+        """Draw all evaluations between the random and the best policy."""
+        planned = plan(self.info.env_id)
+        figure = figures.learning_curve_figure(
+            self.steps,
+            self.returns,
+            planned.optimal_return,
+            planned.random_return,
+            title=self.info.name,
+            online_start=self.online_start,
+        )
+        figures.save_png(figure, self.folder / "learning_curve.png")
+        self.logger.log_figure(figure, "learning_curve", self.total_steps)
+
+    # The end
+
+    def agent(self, agent: Any) -> None:
+        """Save the weights as `agent.pt`, which loads with `weights_only=True`."""
+        if isinstance(agent, torch.nn.Module):
+            content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
+            torch.save(agent.state_dict(), content)
+            write_atomically(self.folder / "agent.pt", lambda file: file.write(content.getbuffer()))
+
+    def summary(self, status: str, extra: Mapping[str, Any]) -> None:
+        """Write `summary.json`, once all that was logged is on the disk."""
+        self.logger.flush()
+        planned = plan(self.info.env_id)
+        final = final_return(self.returns, self.episodes) if self.returns else None
+        score = None if final is None else float(normalised_score(self.info.env_id, final))
+        self.logger.write_summary(
+            {
+                "script": self.info.stage,
+                "exp_name": self.info.exp_name,
+                "env_name": self.info.env_id,
+                "algorithm": self.info.algorithm,
+                "seed": self.info.seed,
+                "status": status,
+                **self._divergence(),
+                "final_return": final,
+                "best_return": max(self.returns, default=None),
+                "normalised_score": score,
+                "optimal_return": planned.optimal_return,
+                "random_return": planned.random_return,
+                "wall_time_s": time.perf_counter() - self._clock,
+                "total_steps": self.total_steps,
+                **extra,
+                "versions": versions(),
+                "git_revision": git_revision(),
+                "started": self.started.isoformat(timespec="seconds"),
+            }
+        )
+
+    def _divergence(self) -> dict[str, Any]:
+        if self.diverged_at is None:
+            return {}
+        return {"diverged_at_step": self.diverged_at, "last_finite_metrics": self.finite}
+
+    def close(self) -> None:
+        """Close the event file."""
+        self.logger.close()
+
+
+def mean_of_latest(recorders: Sequence[RunRecorder]) -> float:
+    """Return the mean over runs of the latest evaluation return."""
+    return float(np.mean([recorder.returns[-1] for recorder in recorders]))

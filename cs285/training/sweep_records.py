@@ -1,0 +1,124 @@
+"""What one command trains, written down so that all of it can go on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import check_name, write_atomically
+from cs285.results.run_folders import SWEEP_RECORD
+from cs285.training.checkpoints import CHECKPOINT
+from cs285.training.program_recorder import DIVERGED
+from cs285.training.runs import Options
+
+LEFTOVERS = ("events.out.tfevents.*", "*.png", "summary.json", "agent.pt", DIVERGED)
+"""What a run that starts over in its folder takes away first."""
+UNFINISHED = (".*.tmp",)
+"""What a kill leaves of a file that was being written."""
+
+
+class Sweep(BaseModel):
+    """All runs of one command."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: Literal["explore", "offline", "finetune"]
+    options: Options
+    workers: Annotated[int, Field(ge=1, le=1_000)]
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda:\d{1,3})$")]
+    programs: list[Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
+    """Names of the run folders of each program: those that train as one, and exactly those."""
+
+
+def write(sweep: Sweep, data_dir: Path) -> None:
+    """Write a sweep down in the folders of its runs, its other folders as seen from theirs.
+
+    Raises:
+        UserError: If they cannot be written to.
+    """
+    first, *others = [name for program in sweep.programs for name in program]
+    base = data_dir.resolve()
+    seen = _move(sweep, Path(), lambda path: Path(os.path.relpath(path.resolve(), base)))
+    _write(data_dir / first, seen.model_dump_json())
+    for name in others:
+        _write(data_dir / name, json.dumps({"first": first}))
+
+
+def _write(folder: Path, text: str) -> None:
+    write_atomically(folder / SWEEP_RECORD, lambda file: file.write(text.encode()))
+
+
+def read(folder: Path) -> Sweep:
+    """Read the sweep that a run folder, or a link to one, belongs to; `data_dir` holds its runs.
+
+    Raises:
+        UserError: If the folder has no sound record.
+    """
+    path = folder / SWEEP_RECORD
+    try:
+        values = json.loads(path.read_bytes())
+        if isinstance(values, dict) and values.keys() == {"first"}:
+            first = check_name(values["first"], "folder")
+            path = _home(folder, first) / first / SWEEP_RECORD
+            values = json.loads(path.read_bytes())
+        sweep = Sweep.model_validate(values)
+        if sweep.options.data_dir != Path():
+            raise ValueError  # noqa: TRY301 - one place reports all
+    except OSError as error:
+        raise UserError(
+            f"--resume {folder}: cannot open {path}: {error.strerror}; it wants the folder of a "
+            "run as data/ holds them"
+        ) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "damaged"
+        raise UserError(f"--resume {folder}: {path} is no record of runs: {reason}") from error
+    names = [name for program in sweep.programs for name in program]
+    for name in names:
+        check_name(name, f"the folder name in {path}")
+    home = _home(folder, names[0])
+    for name in names:
+        if not (home / name).is_dir():
+            raise UserError(f"--resume {folder}: there is no folder {home / name}")
+    base = home.resolve()
+    return _move(sweep, home, lambda path: Path(os.path.normpath(base / path)))
+
+
+def _home(folder: Path, name: str) -> Path:
+    """Return the folder in which a run folder stands, however it was named, beside `name`."""
+    ways = (folder, Path(os.path.abspath(folder)), folder.resolve())  # noqa: PTH100 - follows no links
+    return next((way.parent for way in ways if (way.parent / name).is_dir()), folder.parent)
+
+
+def _move(sweep: Sweep, data_dir: Path, move: Callable[[Path], Path]) -> Sweep:
+    """Return a sweep with its runs in `data_dir` and its other folders moved."""
+    options = sweep.options
+    dataset_dir, picture_dir = map(move, (options.dataset_dir, options.picture_dir))
+    moved = replace(options, data_dir=data_dir, dataset_dir=dataset_dir, picture_dir=picture_dir)
+    return sweep.model_copy(update={"options": moved})
+
+
+def clear(folder: Path, patterns: Iterable[str]) -> None:
+    """Take away what an earlier attempt has left in a run's folder.
+
+    Raises:
+        UserError: If that is not possible.
+    """
+    try:
+        for pattern in patterns:
+            for path in folder.glob(pattern):
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot clear {folder}: {error}") from error
+
+
+def is_begun(folders: list[Path]) -> bool:
+    """Tell whether a program of these folders needs no data: it has a checkpoint or an end."""
+    ended = all((folder / "summary.json").exists() for folder in folders)
+    return ended or (folders[0] / CHECKPOINT).exists()

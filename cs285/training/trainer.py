@@ -1,0 +1,320 @@
+"""The one training loop: S runs of one algorithm in lock-step, through the phases of a script.
+
+Exploration is online steps only; offline training is gradient steps on a loaded dataset only;
+fine-tuning is offline steps, then online steps that append to that dataset.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cs285 import compiling
+from cs285.datasets.dataset_files import DATASET_FIELDS
+from cs285.envs.dynamics import NUM_ACTIONS
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.arrays import fill
+from cs285.infrastructure.errors import UserError
+from cs285.learning.learner import make_learner
+from cs285.learning.objective import Tensors
+from cs285.learning.random_streams import (
+    UniformStreams,
+    derive_seed,
+    get_global_generators,
+    set_global_generators,
+)
+from cs285.learning.replay_buffer import ReplayBuffer
+from cs285.training import interruption
+from cs285.training.checkpoints import CHECKPOINT, save_checkpoint
+from cs285.training.program_recorder import ProgramRecorder
+from cs285.training.rollouts import LockstepEnvs
+from cs285.training.run_recorder import mean_of_latest
+from cs285.training.runs import OBSERVATION_SHAPE, Options, Phase, Run, count_updates, make_agent
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between two checkpoints, unless the command line says how many steps."""
+CHECKPOINT_RATIO = 200
+"""And at least so many times as long as the last one took: half a percent of a run."""
+
+COVERAGE_POINTS = 100
+"""Points of the curve that shows how exploration spreads, about."""
+
+RUN_UPDATES_AT_ONCE = 1_000
+"""Updates of all runs between two looks at Ctrl-C and the progress bar, about."""
+
+
+class Trainer:
+    """S runs that can train as one program: their configs have equal `program_key`.
+
+    Args:
+        runs: The runs.
+        phases: What happens, in order, to all of them.
+        options: Intervals and folders.
+        checkpoint: What `get_state` of such a trainer returned, to go on from there. It holds the
+            data, so the runs need not.
+
+    Raises:
+        UserError: If a run folder cannot be made, or the checkpoint is of other runs.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        phases: Sequence[Phase],
+        options: Options,
+        checkpoint: dict[str, Any] | None = None,
+    ) -> None:
+        self.runs = list(runs)
+        self.phases = list(phases)
+        self.options = options
+        self.step = 0
+        self.updates = 0
+        """Gradient steps so far."""
+        self.metrics: Tensors = {}
+        """What the last update returned, each `(S,)`."""
+
+        configs = [run.config for run in self.runs]
+        self.env_ids = [config.env_name for config in configs]
+        self.seeds = [config.seed for config in configs]
+        self.epsilon = np.array([config.epsilon for config in configs])
+        self.explores = runs[0].info.stage == "explore"
+        self.warm_up = configs[0].learning_starts if self.explores else 0
+
+        _seed_global_generators(self.seeds[0])
+        agents = [make_agent(config) for config in configs]
+        self.updates_per_step = configs[0].updates_per_step
+        compiles = compiling.pays(
+            options.compile, count_updates(self.phases, self.updates_per_step)
+        )
+        self.learner = make_learner(agents, compiles=compiles)
+        self.buffer = self._make_buffer(checkpoint)
+        self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
+        self.chance = UniformStreams(self._derive_seeds("exploration"), width=1)
+        self.batches = UniformStreams(self._derive_seeds("batches"), width=configs[0].batch_size)
+        self.episode_returns = np.zeros(len(runs))
+        self.episode_lengths = np.zeros(len(runs), dtype=np.int64)
+        self.recorder = ProgramRecorder(self.runs, self.phases, options, self.learner, self.buffer)
+        self.total_steps = self.recorder.total_steps
+        self.checkpoint_path = self.recorder.recorders[0].folder / CHECKPOINT
+        self._is_resumable = True
+        self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+        if checkpoint is not None:
+            self._restore(checkpoint)
+
+    def _derive_seeds(self, purpose: str) -> list[int]:
+        return [derive_seed(seed, purpose) for seed in self.seeds]
+
+    def _make_buffer(self, checkpoint: dict[str, Any] | None) -> ReplayBuffer:
+        """Make room for every transition that is there and every one that will come."""
+        held = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
+        done = 0
+        if checkpoint is not None:
+            held, done = checkpoint["buffer"]["truncated"].shape[1], int(checkpoint["step"])
+        to_come = 0
+        for phase in self.phases:
+            to_come += max(0, phase.steps - done) if phase.interacts else 0
+            done = max(0, done - phase.steps)
+        hides_task = [self.explores and run.config.explores_purely for run in self.runs]
+        buffer = ReplayBuffer(len(self.runs), held + to_come, OBSERVATION_SHAPE, hides_task)
+        for index, run in enumerate(self.runs):
+            if run.dataset is not None and checkpoint is None:
+                arrays = run.dataset.arrays()
+                buffer.fill(index, [arrays[name] for name in DATASET_FIELDS])
+        return buffer
+
+    # The loop
+
+    def train(self) -> None:
+        """Go through all phases and leave everything on disk."""
+        title = self.runs[0].info.name if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        bar = tqdm(total=self.total_steps, initial=self.step, desc=title, mininterval=1.0)
+        with closing(self.recorder), bar:
+            if self.step == 0:
+                self.recorder.datasets()
+            end = 0
+            for index, phase in enumerate(self.phases):
+                start, end = end, end + phase.steps
+                if self.step == start:
+                    self.recorder.phase(index, self.step + 1)
+                    if phase.exploits:
+                        self.learner.exploit()
+                while self.step < end and self.recorder.active():
+                    bar.update(self._advance(phase, end - self.step))
+                    self._follow(index, end - self.step, bar)
+                    self._checkpoint_or_stop()
+            self.recorder.finish()
+            # From here on the summaries say that nothing is left to do.
+            self.checkpoint_path.unlink(missing_ok=True)
+
+    def _follow(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
+        """Do what is due after a step."""
+        recorder, step = self.recorder, self.step
+        evaluates = self._due(self.options.eval_interval, remaining)
+        draws = self._due(self.options.visualize_interval, remaining)
+        if self._due(self.options.log_interval, remaining):
+            interacts = self.phases[phase_index].interacts
+            recorder.metrics(self.metrics, step, self.updates, interacts=interacts)
+        if not recorder.active():
+            return
+        if self.explores and self._due(max(1, self.total_steps // COVERAGE_POINTS), remaining):
+            recorder.exploration(step)
+        if self.explores and step == self.total_steps:
+            # First of all: whatever fails from here on, the data are safe.
+            recorder.save_datasets()
+        if evaluates or draws:
+            evaluations = recorder.evaluate(step)
+            recorder.phase(phase_index, step)
+            active = [own for _, own in recorder.active()]
+            bar.set_postfix_str(f"eval_return {mean_of_latest(active):.1f}")
+        if draws:
+            recorder.draw(evaluations, step)
+
+    def _due(self, interval: int, remaining: int) -> bool:
+        """Tell whether this step is one of an interval, or the last of its phase."""
+        return self.step % interval == 0 or remaining == 0
+
+    def _advance(self, phase: Phase, most: int) -> int:
+        """Take at most `most` steps, up to the next that something follows; return how many."""
+        if phase.interacts:
+            self.step += 1
+            self._interact()
+            due = self.updates_per_step if self.step > self.warm_up else 0
+            while due:
+                due -= self._learn(due)
+            return 1
+        options = self.options
+        intervals = (
+            options.eval_interval,
+            options.visualize_interval,
+            options.log_interval,
+            options.checkpoint_interval,
+        )
+        for interval in filter(None, intervals):
+            most = min(most, interval - self.step % interval)
+        taken = self._learn(min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
+        self.step += taken
+        return taken
+
+    def _learn(self, most: int) -> int:
+        """Take at most `most` updates, at least one; return how many."""
+        rows = self.buffer.rows(self.batches.take(most))
+        self.metrics = self.learner.learn(self.buffer.transitions, rows, self.updates + 1)
+        self.updates += len(rows)
+        return len(rows)
+
+    def _interact(self) -> None:
+        """Take one environment step in every run and store its transition."""
+        observations = self.envs.observations.copy()
+        chance = self.chance.next()
+        if self.step <= self.warm_up:
+            actions = (chance[:, 0] * NUM_ACTIONS).astype(np.int64)
+        else:
+            actions = self.learner.act(observations[:, None], self.epsilon, chance)[:, 0]
+        steps = self.envs.step(actions)
+        self.buffer.insert(observations, actions, *steps)
+        self.episode_returns += steps.rewards
+        self.episode_lengths += 1
+        for index in np.flatnonzero(steps.terminated | steps.truncated).tolist():
+            values = {
+                "train_return": self.episode_returns[index],
+                "train_ep_len": self.episode_lengths[index],
+            }
+            self.recorder.episode(index, values, self.step)
+            self.episode_returns[index] = self.episode_lengths[index] = 0
+
+    # Checkpoints
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that the future depends on, with all that was logged on the disk.
+
+        Raises:
+            TypeError: If an agent keeps something that no checkpoint can.
+            UserError: If the disk is full.
+        """
+        return {
+            "settings": [run.info.settings for run in self.runs],
+            "step": self.step,
+            "updates": self.updates,
+            "metrics": self.metrics,
+            "episode_returns": self.episode_returns,
+            "episode_lengths": self.episode_lengths,
+            "generators": get_global_generators(),
+            **{name: part.get_state() for name, part in self._parts().items()},
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner,
+            "buffer": self.buffer,
+            "environments": self.envs,
+            "exploration": self.chance,
+            "batches": self.batches,
+            "recorders": self.recorder,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["settings"] != [run.info.settings for run in self.runs]:
+            raise UserError(
+                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it"
+            )
+        self.step, self.updates = int(state["step"]), int(state["updates"])
+        if not 0 < self.step < self.total_steps:
+            raise ValueError(f"there is no step {self.step} to go on from")
+        self.metrics = {tag: values.to(ptu.device) for tag, values in state["metrics"].items()}
+        fill(self.episode_returns, state["episode_returns"])
+        fill(self.episode_lengths, state["episode_lengths"])
+        for name, part in self._parts().items():
+            part.set_state(state[name])
+        set_global_generators(state["generators"])
+
+    def _checkpoint_or_stop(self) -> None:
+        """Write a checkpoint where one is due, and stop where that is asked for.
+
+        Raises:
+            StoppedError: Upon Ctrl-C or SIGTERM.
+        """
+        if self.step == self.total_steps or not self.recorder.active():
+            return  # what is left takes no time
+        signum = interruption.requested()
+        interval = self.options.checkpoint_interval
+        if interval is None:
+            due = time.monotonic() >= self._next_checkpoint
+        else:
+            due = interval > 0 and self.step % interval == 0
+        if due or signum:
+            self._checkpoint()
+        if signum:
+            raise interruption.StoppedError(signum)
+
+    def _checkpoint(self) -> None:
+        """Write a checkpoint; where that fails, say so and go on with the one before."""
+        started = time.monotonic()
+        try:
+            save_checkpoint(self.checkpoint_path, self.get_state())
+        except UserError as error:
+            tqdm.write(f"{error}; there is no new checkpoint at step {self.step:,}")
+        except TypeError as error:
+            if self._is_resumable:
+                then = "goes on at the last one" if self.checkpoint_path.exists() else "starts over"
+                tqdm.write(
+                    f"There are no checkpoints from step {self.step:,} on: {error}. "
+                    f"A stopped run {then}."
+                )
+            self._is_resumable = False
+        seconds = time.monotonic() - started
+        wait = max(CHECKPOINT_SECONDS, CHECKPOINT_RATIO * seconds)
+        self._next_checkpoint = time.monotonic() + wait
+
+
+def _seed_global_generators(seed: int) -> None:
+    """Make agents that draw from the global generators reproducible, too."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that such agents draw from
+    torch.manual_seed(seed)
