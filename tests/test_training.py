@@ -24,7 +24,7 @@ from cs285.training import commands, programs, trainer
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import Evaluation
 from cs285.training.run_recorder import RunRecorder
-from cs285.training.runs import RunInfo
+from cs285.training.runs import RunInfo, make_agent
 from cs285.training.trainer import Trainer
 
 EASY = "PointmassEasy-v0"

@@ -19,6 +19,7 @@ from cs285.scripts.arguments import ArgumentParser
 
 REQUIREMENTS = PACKAGE.parent / "requirements.txt"
 PROGRAMS = ("setup.sh", "run_autograder")
+PROGRAMS_FOLDER = PurePosixPath("cs285/grading/hand_ins/gradescope")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
