@@ -27,7 +27,7 @@ from cs285.grading.starter.student_version import (
     restore,
     strip,
 )
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import UserError, is_unwritten
 from cs285.scripts import make_student_version as script
 
 ROOT = Path(__file__).parents[1]
@@ -229,6 +229,27 @@ def test_scripts_name_the_method_to_write(starter, tmp_path):
         assert "Traceback" not in said
     assert ends[-1][0] == 0, ends[-1][1]
     assert "Not graded" in ends[-1][1]
+
+
+def raised_by(function):
+    with pytest.raises(NotImplementedError) as caught:
+        function()
+    return caught.value
+
+
+def test_an_unwritten_method_is_told_from_what_libraries_do_not_implement():
+    """By the module that raises, whatever the message says."""
+    unwritten = {"__name__": "cs285.agents.dqn_agent"}
+    exec("def update(): raise NotImplementedError('anything at all')", unwritten)
+    assert is_unwritten(raised_by(unwritten["update"]))
+    library = {"__name__": "torch.nn"}
+    exec("def f(): raise NotImplementedError('f is yours to write')", library)
+    assert not is_unwritten(raised_by(library["f"]))
+    # A library that the agent calls: the innermost frame counts.
+    calling = {"__name__": "cs285.agents.dqn_agent", "f": library["f"]}
+    exec("def update(): f()", calling)
+    assert not is_unwritten(raised_by(calling["update"]))
+    assert not is_unwritten(NotImplementedError("never raised"))
 
 
 def test_every_module_of_the_starter_imports_without_the_graders(starter):

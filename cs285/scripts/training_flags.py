@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from cs285.compiling import CHOICES
 from cs285.infrastructure import console
-from cs285.infrastructure.errors import DivergenceError, UserError
+from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 from cs285.scripts.arguments import ArgumentParser, at_least
 from cs285.training.commands import Phases, resume, train
 from cs285.training.interruption import StoppedError
@@ -45,8 +45,8 @@ def main(stage: str, description: str, phases: Phases) -> NoReturn:
     except DivergenceError as error:
         _exit(1, f"error: {error}")
     except NotImplementedError as error:
-        # What a starter's methods raise until they are written; PyTorch has uses of its own for it.
-        if "is yours to write" not in str(error):
+        # A starter's methods raise it until they are written.
+        if not is_unwritten(error):
             raise
         _exit(1, f"error: {error}")
     except StoppedError as error:
