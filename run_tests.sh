@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks format, lint and types and runs the tests; fails when any of the four does. Arguments go to pytest:
+# Checks format, lint, types and the order of imports, and runs the tests; fails if any of these fails.
+# Arguments go to pytest:
 #   ./run_tests.sh -k planner
 # PYTHON=... and SKIP_INSTALL=1 mean what they mean to ./run_hw5.sh.
 set -euo pipefail
@@ -12,14 +13,15 @@ check() {
   local name=$1
   shift
   echo "== $name"
-  "$VENV_PYTHON" -m "$@" || failed+=("$name")
+  "$VENV_PYTHON" "$@" || failed+=("$name")
 }
 
 export OMP_NUM_THREADS=1 # two test processes, one thread each
-check "format" ruff format --check
-check "lint" ruff check
-check "types" mypy
-check "tests" pytest -n 2 "$@"
+check "format" -m ruff format --check
+check "lint" -m ruff check
+check "types" -m mypy
+check "imports" tools/check_imports.py
+check "tests" -m pytest -n 2 "$@"
 
 if ((${#failed[@]})); then
   printf '\nFAILED:'

@@ -250,7 +250,7 @@ def test_changed_pins_are_installed(checkout: Path) -> None:
     assert sum("-r requirements-dev.txt" in call for call in calls(checkout)) == 2
 
 
-@pytest.mark.parametrize("broken", ["ruff format", "ruff check", "mypy", "pytest"])
+@pytest.mark.parametrize("broken", ["ruff format", "ruff check", "mypy", "imports", "pytest"])
 def test_checks_all_run_and_any_failure_counts(checkout: Path, broken: str) -> None:
     done = command(checkout, "run_tests.sh", SKIP_INSTALL="1", BROKEN=broken)
     assert done.returncode == 1
@@ -259,6 +259,7 @@ def test_checks_all_run_and_any_failure_counts(checkout: Path, broken: str) -> N
         "-m ruff format --check",
         "-m ruff check",
         "-m mypy",
+        "tools/check_imports.py",
         "-m pytest -n 2",
     ]
 
