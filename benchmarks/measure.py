@@ -217,8 +217,7 @@ class Bench:
         self._workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Self:
-        os.environ["CS285_CACHE_DIR"] = str(self.folder / "compiled")
-        os.environ["XDG_CACHE_HOME"] = str(self.folder / "cache")
+        os.environ["CS285_CACHE_DIR"] = str(self.folder / "cache")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -244,6 +243,13 @@ class Bench:
     def fresh(self) -> Path:
         """Make an empty folder."""
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def cold_cache(self) -> Path:
+        """Make a cache folder that holds the plans of the mazes and no compiled update."""
+        folder = self.fresh()
+        for plan in (self.folder / "cache").glob("plan-*.npz"):
+            shutil.copy(plan, folder)
+        return folder
 
     def end_workers(self) -> None:
         """End all processes of contenders."""

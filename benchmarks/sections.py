@@ -177,7 +177,7 @@ class Scripts:
 
     def ours(self, stage: str, config: Path, *, cold: bool = False, **flags: object) -> Finished:
         """Run one of our scripts, with a full compile cache or an empty one."""
-        variables = {"CS285_CACHE_DIR": str(self.bench.fresh())} if cold else {}
+        variables = {"CS285_CACHE_DIR": str(self.bench.cold_cache())} if cold else {}
         flags = {"steps_fraction": self.fraction, **flags}
         folders = {
             "dataset_dir": self.bench.dataset.parent if stage == "offline" else self.bench.fresh(),
@@ -297,7 +297,7 @@ def startup(bench: Bench) -> list[Row]:
         command = [sys.executable, ROOT / "benchmarks/ours.py"]
         command += [SCRIPTS / "run_hw5_offline.py", "-cfg", config, "--compile", choice]
         command += ["--dataset_dir", bench.dataset.parent, "--data_dir", bench.fresh()]
-        finished = run(command, {"CS285_CACHE_DIR": str(bench.fresh())} if cold else {})
+        finished = run(command, {"CS285_CACHE_DIR": str(bench.cold_cache())} if cold else {})
         return float(last_line(finished.output)) - finished.started
 
     def starter() -> float:

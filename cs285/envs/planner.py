@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import tempfile
 import zipfile
 import zlib
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from cs285.envs.dynamics import MOVES, NOISE_STD, NUM_ACTIONS, SUBSTEPS, distance_to_goal, move
 from cs285.envs.mazes import FloatArray, Maze, cell_of, get_maze
+from cs285.infrastructure.caches import cache_folder
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -217,8 +217,7 @@ def _cache_path(maze: Maze) -> Path:
     world = (MOVES.tolist(), NOISE_STD, SUBSTEPS)
     method = (ALGORITHM_VERSION, MOVE_BUDGET, NOISE_REACH)
     key = hashlib.sha256(repr((task, world, method)).encode() + maze.walls.tobytes()).hexdigest()
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "cs285" / f"plan-{maze.name}-{key[:16]}.npz"
+    return cache_folder() / f"plan-{maze.name}-{key[:16]}.npz"
 
 
 def _load(maze: Maze) -> Plan | None:
