@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cs285.infrastructure import files
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import check_name, prepare_folder, write_atomically
+from cs285.infrastructure.files import check_name, locked, prepare_folder, write_atomically
 from cs285.results.run_folders import make_run_folder
 
 FAULTS = {
@@ -186,3 +188,67 @@ def test_unwritable_data_dir_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="permission denied"):
         make_run_folder(tmp_path, "hw5_explore", "easy")
     assert not list(tmp_path.iterdir())
+
+
+# Locks
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cs285.infrastructure.files import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has locked `tmp_path`."""
+    command = [sys.executable, "-c", HOLDER, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+
+
+def test_a_locked_folder_is_refused_until_its_process_is_killed(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_PATIENCE_S", 0.1)
+    with pytest.raises(UserError, match="in use by another process"), locked(tmp_path):
+        pytest.fail("two processes have one folder")
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_ends_within_a_few_seconds_is_waited_for(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGSTOP)
+    threading.Timer(0.3, holder.kill).start()
+    with locked(tmp_path):
+        assert holder.poll() is not None or holder.wait(5) is not None
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSYS, errno.ENOLCK])
+def test_a_folder_that_cannot_be_locked_is_used_unlocked(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    used = False
+    with locked(tmp_path):
+        used = True
+    assert used
+
+
+def test_an_error_inside_a_lock_passes_and_frees_the_folder(tmp_path):
+    for error in (OSError("mine"), NotImplementedError("mine"), ValueError("mine")):
+        with pytest.raises(type(error), match="mine"), locked(tmp_path):
+            raise error
+        assert not list(tmp_path.iterdir())
+
+
+def test_only_folders_can_be_locked(tmp_path):
+    with pytest.raises(UserError, match="no such directory"), locked(tmp_path / "missing"):
+        pytest.fail("a missing folder was locked")

@@ -1,19 +1,21 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+import filelock
 
 from cs285.infrastructure.errors import UserError
 
 # File systems allow 255 bytes; a prefix, a timestamp or a seed still has to fit beside the name.
 MAX_NAME_BYTES = 200
+LOCK_FILE = ".lock"
+"""A killed process leaves it behind, unlocked."""
 LOCK_PATIENCE_S = 5.0
 """A worker whose parent was killed notices it within a step."""
 
@@ -87,35 +89,31 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for it out of a folder; the system ends that with this one.
+    """Keep other processes that call this out of a folder; the lock ends with the process.
+
+    On a file system that is read-only or knows no locks, nothing is locked.
 
     Raises:
-        UserError: Another process has the folder, and has not ended after a few seconds.
+        UserError: If there is no such folder, or another process still has it after a few seconds.
     """
+    if not folder.is_dir():
+        raise UserError(f"cannot open the folder {folder}: no such directory")
+    # A file rather than the folder itself, because NFS locks only what is open for writing.
+    path = folder / LOCK_FILE
+    lock = filelock.FileLock(path, timeout=LOCK_PATIENCE_S, fallback_to_soft=False)
+    with contextlib.suppress(OSError, NotImplementedError):
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise UserError(f"{folder} is in use by another process; wait until it ends") from None
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"cannot open the folder {folder}: {reason_of(error)}") from error
-    try:
-        _lock(descriptor, folder)
         yield
     finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(f"{folder} is in use by another process; let it end") from None
-            time.sleep(0.05)
-        except OSError:
-            return  # a file system without locks
-        else:
-            return
+        if lock.is_locked:
+            # Before the release: whoever waits for the removed file notices and makes a new one.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            lock.release()
 
 
 def _sync_folder(folder: Path) -> None:
