@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from cs285.env_configs import BaseConfig
-from cs285.env_configs.loading import STEP_KEYS, make_config
+from cs285.env_configs.loading import make_config
+from cs285.homework import STAGES
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
 from cs285.training.commands import make_run
@@ -36,7 +37,7 @@ DATASET = "pointmass_medium_rnd"
 def config_of(**values: Any) -> BaseConfig:
     """Return the config of one run on Medium."""
     given = {"env_name": "PointmassMedium-v0", "dataset_name": DATASET, **values}
-    numbers_of_steps = set().union(*STEP_KEYS.values())
+    numbers_of_steps = frozenset().union(*(stage.own_keys for stage in STAGES.values()))
     kept = {key: value for key, value in given.items() if key not in numbers_of_steps}
     return make_config(kept, Path("benchmark.yaml"), "offline")
 

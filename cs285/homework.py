@@ -1,4 +1,4 @@
-"""The homework as records: its stages, its questions, and the algorithms that register themselves.
+"""Records of the homework: its stages, its questions, and the algorithms that register themselves.
 
 Everything that lists stages or algorithms derives the list from here. A config class registers its
 algorithm with `register`; `algorithms` imports every module of `cs285.env_configs` once and returns
@@ -16,6 +16,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from cs285.infrastructure.errors import UserError
+
 Config = TypeVar("Config", bound=type[Any])
 
 
@@ -26,41 +28,10 @@ class Stage(StrEnum):
     OFFLINE = "offline"
     FINETUNE = "finetune"
 
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What the package knows about one stage."""
-
-    title: str
-    """Heading in tables."""
-    experiments: str
-    """Folder of its files below `experiments/`."""
-    step_keys: tuple[str, ...]
-    """Config keys that add up to the steps of a run."""
-    other_keys: tuple[str, ...] = ()
-    """Further config keys that only this stage reads."""
-
     @property
-    def own_keys(self) -> frozenset[str]:
-        """Config keys that no other stage reads."""
-        return frozenset((*self.step_keys, *self.other_keys))
-
-
-STAGES: Mapping[Stage, StageRecord] = MappingProxyType(
-    {
-        Stage.EXPLORE: StageRecord(
-            "Exploration",
-            "exploration",
-            ("total_steps",),
-            ("learning_starts", "num_exploration_steps"),
-        ),
-        Stage.OFFLINE: StageRecord("Offline learning", "offline", ("training_steps",)),
-        Stage.FINETUNE: StageRecord("Fine-tuning", "finetune", ("offline_steps", "online_steps")),
-    }
-)
-
-HANDOUT_STEPS = 10_000
-"""Steps of exploration that the handout asks for."""
+    def script(self) -> str:
+        """File name of its script in `cs285/scripts`."""
+        return f"run_hw5_{self}.py"
 
 
 class Question(StrEnum):
@@ -74,7 +45,7 @@ class Question(StrEnum):
 
     @property
     def section(self) -> str:
-        """Section and name in the handout."""
+        """Number and title of its section in the handout."""
         return _SECTIONS[self]
 
 
@@ -88,21 +59,96 @@ _SECTIONS = {
 
 
 @dataclass(frozen=True)
+class StageRecord:
+    """What the package knows about one stage."""
+
+    title: str
+    """Heading in tables."""
+    name: str
+    """Name in the first column of tables that mix stages."""
+    verb: str
+    """What its algorithms do, after "cannot"."""
+    experiments: str
+    """Folder of its YAML files in `experiments/`."""
+    step_keys: tuple[str, ...]
+    """Config keys that add up to the steps of a run."""
+    question: Question
+    """Question of its runs, unless their algorithm belongs to another one."""
+    visualize_interval: int
+    """Default number of steps between figures: four figures per run. Each takes about 100 kB of
+    the 15 MB that a hand-in may have."""
+    other_keys: tuple[str, ...] = ()
+    """Further config keys that no other stage reads."""
+    ignored_keys: tuple[str, ...] = ()
+    """Config keys that the other stages read and this one does not."""
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Config keys that no other stage reads."""
+        return frozenset((*self.step_keys, *self.other_keys))
+
+
+STAGES: Mapping[Stage, StageRecord] = MappingProxyType(
+    {
+        Stage.EXPLORE: StageRecord(
+            title="Exploration",
+            name="Exploration",
+            verb="explore",
+            experiments="exploration",
+            step_keys=("total_steps",),
+            question=Question.EXPLORATION,
+            visualize_interval=2_500,
+            other_keys=("learning_starts", "num_exploration_steps"),
+            ignored_keys=("dataset_seed",),
+        ),
+        Stage.OFFLINE: StageRecord(
+            title="Offline learning",
+            name="Offline",
+            verb="learn from a dataset",
+            experiments="offline",
+            step_keys=("training_steps",),
+            question=Question.CQL,
+            visualize_interval=25_000,
+            ignored_keys=("epsilon", "updates_per_step"),
+        ),
+        Stage.FINETUNE: StageRecord(
+            title="Fine-tuning",
+            name="Fine-tuned",
+            verb="be fine-tuned",
+            experiments="finetune",
+            step_keys=("offline_steps", "online_steps"),
+            question=Question.FINETUNING,
+            visualize_interval=25_000,
+        ),
+    }
+)
+
+HANDOUT_STEPS = 10_000
+"""Steps of exploration that the handout asks for."""
+
+
+def keys_of_other_stages(stage: Stage) -> frozenset[str]:
+    """Return the config keys that only stages other than this one read."""
+    others = (record.own_keys for other, record in STAGES.items() if other != stage)
+    return frozenset().union(*others) - STAGES[stage].own_keys
+
+
+@dataclass(frozen=True)
 class Algorithm:
-    """What the package knows about one algorithm, beyond its config class and its agent."""
+    """What the package knows about one algorithm, apart from its config class and its agent."""
 
     name: str
     """`base_config` in YAML files."""
     title: str
     """Name in print."""
     colour: str
-    """Hexadecimal colour of its curves."""
+    """Colour of its curves, as `#rrggbb`."""
     stages: frozenset[Stage]
     """Where it can run."""
     tags: tuple[str, ...]
-    """TensorBoard tags that every run of it logs, beyond those of all runs."""
+    """TensorBoard tags of its losses; every run that learns logs them all."""
     question: Question | None
-    """Question of the handout that it belongs to; None if the handout does not ask for it."""
+    """Question of the handout that asks for it; None if the handout does not."""
     order: int
     """Place in tables; equal places are in alphabetical order."""
     config: type[Any]
@@ -112,8 +158,8 @@ class Algorithm:
 _registered: dict[str, Algorithm] = {}
 
 
-class DuplicateAlgorithmError(ValueError):
-    """Two config classes registered one name."""
+class DuplicateAlgorithmError(UserError):
+    """Two config classes registered the same name."""
 
 
 def register(
@@ -126,7 +172,7 @@ def register(
     question: Question | None = None,
     order: int = 100,
 ) -> Callable[[Config], Config]:
-    """Register a config class as an algorithm; arguments as in `Algorithm`.
+    """Register a config class as an algorithm; the arguments are the fields of `Algorithm`.
 
     Raises:
         DuplicateAlgorithmError: If another class has registered this name.
@@ -134,9 +180,9 @@ def register(
 
     def decorate(config: Config) -> Config:
         known = _registered.get(name)
-        if known is not None and known.config.__qualname__ != config.__qualname__:
+        if known is not None and _place(known.config) != _place(config):
             raise DuplicateAlgorithmError(
-                f"the algorithm `{name}` is registered twice: by {known.config.__module__} and by "
+                f"the algorithm `{name}` is registered twice, by {known.config.__module__} and by "
                 f"{config.__module__}; give one of them another name"
             )
         _registered[name] = Algorithm(
@@ -147,9 +193,17 @@ def register(
     return decorate
 
 
+def _place(config: type[Any]) -> tuple[str, str]:
+    return config.__module__, config.__qualname__
+
+
 @functools.cache
 def algorithms() -> Mapping[str, Algorithm]:
-    """Return all algorithms by name, in the order of tables."""
+    """Return all algorithms by name, in the order of tables.
+
+    Raises:
+        DuplicateAlgorithmError: If two config classes registered the same name.
+    """
     package = importlib.import_module("cs285.env_configs")
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         if module.name.endswith("_config"):
@@ -161,3 +215,19 @@ def algorithms() -> Mapping[str, Algorithm]:
 def algorithms_of(stage: Stage) -> list[str]:
     """Return the names of the algorithms that can run in a stage, in the order of tables."""
     return [name for name, algorithm in algorithms().items() if stage in algorithm.stages]
+
+
+def algorithms_for(question: Question | None) -> list[str]:
+    """Return the names of the algorithms of a question, or of none, in the order of tables."""
+    return [name for name, algorithm in algorithms().items() if algorithm.question == question]
+
+
+def title_of(algorithm: str) -> str:
+    """Return the name in print of a registered algorithm."""
+    return algorithms()[algorithm].title
+
+
+def order_of(algorithm: str) -> int:
+    """Return the place of an algorithm in tables; unknown ones come last."""
+    names = list(algorithms())
+    return names.index(algorithm) if algorithm in names else len(names)

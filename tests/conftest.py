@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cs285.env_configs.loading import make_config
+from cs285.homework import Stage, algorithms
 from cs285.learning.objective import Batch
 from cs285.training import runs
-from cs285.training.commands import EXPLORERS
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # Workers inherit the variable, so all of them share one cache, which ends with the session.
@@ -41,7 +41,8 @@ def make_agent():
             **SMALL_NETWORKS[algorithm],
             **values,
         }
-        stage = "explore" if algorithm in EXPLORERS else "offline"
+        stages = algorithms()[algorithm].stages
+        stage = Stage.OFFLINE if Stage.OFFLINE in stages else Stage.EXPLORE
         return runs.make_agent(make_config(values, Path("test.yaml"), stage))
 
     return make

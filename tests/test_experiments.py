@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from cs285.env_configs.base_config import BaseConfig
-from cs285.env_configs.loading import CONFIGS, load_config, load_sweep, make_config
+from cs285.env_configs.loading import load_config, load_sweep, make_config
+from cs285.homework import algorithms
 from cs285.infrastructure.yaml_text import read_yaml
 
 ROOT = Path(__file__).parent.parent
@@ -146,15 +147,15 @@ def test_a_sweep_file_is_one_program_over_five_seeds(name: str, points: int) -> 
 def test_readme_states_every_key_with_its_default() -> None:
     table = (ROOT / "README.md").read_text().partition("## Settings")[2]
     rows = re.findall(r"^\| (`.+?) \| (.+?) \| (.+?) \| .+ \|$", table, flags=re.MULTILINE)
-    everyone = ", ".join(CONFIGS)
+    everyone = ", ".join(algorithms())
     named = {"all": everyone, "all but random": everyone.removeprefix("random, ")}
     stated = set()
-    for keys, algorithms, defaults in rows:
+    for keys, owners, defaults in rows:
         for key, default in zip(keys.split(", "), defaults.split(", "), strict=True):
             stated.add(key.strip("`"))
-            for algorithm in named.get(algorithms, algorithms).split(", "):
-                field = CONFIGS[algorithm].model_fields[key.strip("`")]
+            for algorithm in named.get(owners, owners).split(", "):
+                field = algorithms()[algorithm].config.model_fields[key.strip("`")]
                 if re.fullmatch("`[^`]+`", default):  # the others are told in words
                     assert yaml.safe_load(default.strip("`")) == field.default, key
-    known = {key for config in CONFIGS.values() for key in config.model_fields}
+    known = {key for one in algorithms().values() for key in one.config.model_fields}
     assert stated == known - {"base_config", "env_name"}

@@ -16,13 +16,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from test_report import write_run
 
+from cs285.homework import Question
 from cs285.infrastructure.errors import UserError
 from cs285.report.collection import collect
 from cs285.results.run_logger import RunLogger
 from cs285.scripts import make_submission as script
 from cs285.submission import bundle
 from cs285.submission.bundle import make_submission
-from cs285.submission.selection import QUESTIONS, choose
+from cs285.submission.selection import choose
 from cs285.submission.thinning import Limits, keeps, take_inventory, thin
 
 
@@ -380,8 +381,8 @@ def test_script_says_what_was_taken_and_thinned(tmp_path, monkeypatch, capsys):
     assert "taken     hw5_offline_pointmass_easy_cql_sd1_2026-01-31_13-00-00, not " in said
     assert "critic_loss of 1 runs, from up to 1,500 to" in said
     assert "missing   5 Online fine-tuning: CQL on hard" in said
-    for prefix, name in QUESTIONS.items():
-        assert f"  {prefix}_    {int(prefix == 'q2')}  {name}" in said
+    for prefix in Question:
+        assert f"  {prefix}_    {int(prefix == 'q2')}  {prefix.section}" in said
 
 
 def test_unwritable_target_is_an_error(tmp_path, monkeypatch, capsys):

@@ -12,10 +12,11 @@ from cs285.training.runs import Options, Phase, Run
 
 
 def make_runs(stage="explore", seeds=(1,), algorithm="dqn", **values):
-    from cs285.env_configs import CONFIGS
+    from cs285.homework import algorithms
 
     named = {"env_name": "PointmassEasy-v0", "exp_name": "x", "dataset_name": "x"} | values
-    configs = [CONFIGS[algorithm](base_config=algorithm, seed=seed, **named) for seed in seeds]
+    make = algorithms()[algorithm].config
+    configs = [make(base_config=algorithm, seed=seed, **named) for seed in seeds]
     return [commands.make_run(stage, config, None) for config in configs]
 
 

@@ -181,13 +181,15 @@ def test_metrics_are_logged_every_1000_steps_by_default():
 @pytest.mark.parametrize("algorithm", ["random", "rnd"])
 def test_explorers_are_refused_where_there_is_nothing_to_explore(complaint, stage, algorithm):
     config = write_config(Path("other.yaml"), algorithm=algorithm)
-    assert "run_hw5_explore.py is for it" in complaint(stage, "-cfg", config)
+    assert "run it with run_hw5_explore.py" in complaint(stage, "-cfg", config)
 
 
 @pytest.mark.parametrize("algorithm", ["cql", "awac", "iql"])
 def test_algorithms_that_learn_from_data_alone_do_not_explore(complaint, algorithm):
     config = write_config(Path("other.yaml"), algorithm=algorithm)
-    assert "learns from a dataset and does not explore" in complaint("explore", "-cfg", config)
+    assert "cannot explore; run it with run_hw5_offline.py or run_hw5_finetune.py" in complaint(
+        "explore", "-cfg", config
+    )
 
 
 @pytest.mark.parametrize(

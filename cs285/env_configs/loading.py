@@ -11,32 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cs285.env_configs.awac_config import AWACConfig
 from cs285.env_configs.base_config import BaseConfig
-from cs285.env_configs.cql_config import CQLConfig
-from cs285.env_configs.dqn_config import DQNConfig
-from cs285.env_configs.iql_config import IQLConfig
-from cs285.env_configs.random_config import RandomConfig
-from cs285.env_configs.rnd_config import RNDConfig
+from cs285.homework import STAGES, Stage, algorithms
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
-
-CONFIGS: dict[str, type[BaseConfig]] = {
-    "random": RandomConfig,
-    "rnd": RNDConfig,
-    "dqn": DQNConfig,
-    "cql": CQLConfig,
-    "awac": AWACConfig,
-    "iql": IQLConfig,
-}
-"""What `base_config` may name."""
-
-STEP_KEYS = {
-    "explore": {"total_steps", "learning_starts", "num_exploration_steps"},
-    "offline": {"training_steps"},
-    "finetune": {"offline_steps", "online_steps"},
-}
-"""Keys that only one stage reads."""
 
 MAX_PROBLEMS = 5
 """So many faults of a file are told at once."""
@@ -115,11 +93,12 @@ def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[st
 def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
     """Validate the values of one run; `path` is named in errors and gives the default name."""
     config_class = _config_class(values.get("base_config"), path)
-    for other, keys in STEP_KEYS.items():
-        for key in sorted(keys & values.keys() - STEP_KEYS[stage]):
+    own = STAGES[Stage(stage)].own_keys
+    for other, record in STAGES.items():
+        for key in sorted(record.own_keys & values.keys() - own):
             raise UserError(
-                f"{path}: `{key}` is for run_hw5_{other}.py; run_hw5_{stage}.py reads "
-                + " and ".join(f"`{name}`" for name in sorted(STEP_KEYS[stage]))
+                f"{path}: `{key}` is for {other.script}; {Stage(stage).script} reads "
+                + " and ".join(f"`{name}`" for name in sorted(own))
             )
     try:
         return config_class(**(_default_names(values, path, stage) | values))
@@ -131,15 +110,15 @@ def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
 
 
 def _config_class(name: object, path: Path) -> type[BaseConfig]:
-    known = ", ".join(CONFIGS)
+    known = ", ".join(algorithms())
     if name is None:
         raise UserError(f"{path}: `base_config` is missing; it names the algorithm: {known}")
-    if not isinstance(name, str) or name not in CONFIGS:
-        meant = suggestion(name, CONFIGS) if isinstance(name, str) else ""
+    if not isinstance(name, str) or name not in algorithms():
+        meant = suggestion(name, algorithms()) if isinstance(name, str) else ""
         raise UserError(
             f"{path}: unknown `base_config` {shorten(name)}{meant}; the algorithms are {known}"
         )
-    return CONFIGS[name]
+    return algorithms()[name].config
 
 
 def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[str, str]:
@@ -167,5 +146,5 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
 
 def _owners(key: str) -> str:
     """Tell which algorithms a key belongs to, if any."""
-    owners = [name for name, config in CONFIGS.items() if key in config.model_fields]
+    owners = [name for name, one in algorithms().items() if key in one.config.model_fields]
     return f", which is for {' and '.join(owners)}" if owners else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cs285.envs.mazes import MAZES
+from cs285.homework import Stage, algorithms
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, prepare_folder, reason_of
 
@@ -45,9 +46,6 @@ def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
             return folder
 
 
-STAGES = ("explore", "offline", "finetune")
-
-
 def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
     """Return all folders below `data_dir` that hold event files or are called like runs.
 
@@ -72,6 +70,10 @@ def is_event_file(name: str) -> bool:
     return "tfevents" in name
 
 
+NAMED_SETTINGS = ("cql_alpha", "temperature")
+"""Settings that public versions put into names, after the name of the algorithm."""
+
+
 @dataclass(frozen=True)
 class FolderName:
     """What the name of a run folder tells; None for what it does not."""
@@ -84,7 +86,7 @@ class FolderName:
     algorithm: str | None
     seed: int | None
     settings: dict[str, float]
-    """The settings that public versions put into names: `cql_alpha` or `temperature`."""
+    """Those of `NAMED_SETTINGS`."""
 
 
 def parse_folder_name(name: str) -> FolderName:
@@ -95,20 +97,19 @@ def parse_folder_name(name: str) -> FolderName:
     """
     homework = re.match(r"hw(\d+)", name)
     # The prefix comes first in the name, so it decides.
-    stage = re.search("|".join(STAGES), name.lower())
+    stage = re.search("|".join(Stage), name.lower())
     experiment = re.sub(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(-\d+)?$", "", name)
-    experiment = re.sub(r"^hw\d+_(?:(?:explore|offline|finetune)_)?", "", experiment)
+    experiment = re.sub(rf"^hw\d+_(?:(?:{'|'.join(Stage)})_)?", "", experiment)
     seed = re.search(r"_(?:sd|seed)_?(\d{1,10})(?=_|$)", experiment)
     if seed:
         experiment = experiment[: seed.start()] + experiment[seed.end() :]
     maze = re.search(r"(?i)(very_?hard|hard|medium|easy)", experiment)
     maze_name = maze[1].lower().replace("_", "") if maze else None
-    # "rnd" and "random" come second: offline names tell with them where the data are from.
-    algorithm = re.search(r"(?i)(?<![a-z])(dqn|cql|awac|iql)(\d+(?:\.\d+)?)?", experiment)
-    algorithm = algorithm or re.search(r"(?i)(?<![a-z])(rnd|random)(?![a-z])", experiment)
+    algorithm = _find_algorithm(experiment)
     kind = algorithm[1].lower() if algorithm else None
     settings: dict[str, float] = {}
-    key = {"cql": "cql_alpha", "awac": "temperature", "iql": "temperature"}.get(kind or "")
+    fields = algorithms()[kind].config.model_fields if kind else {}
+    key = next((key for key in NAMED_SETTINGS if key in fields), None)
     value = re.search(r"(?i)(?:alpha|temperature)_?(\d+(?:\.\d+)?)", experiment)
     if key and (number := value[1] if value else algorithm and algorithm[2]):
         settings[key] = float(number)
@@ -121,6 +122,23 @@ def parse_folder_name(name: str) -> FolderName:
         seed=int(seed[1]) if seed else None,
         settings=settings,
     )
+
+
+def _find_algorithm(experiment: str) -> re.Match[str] | None:
+    """Find an algorithm in a name, with a number that may follow it."""
+    # Those that learn from a dataset come first: after them, their names say who explored the data.
+    explorers = {name for name, one in algorithms().items() if one.stages == {Stage.EXPLORE}}
+    for names in (algorithms().keys() - explorers, explorers):
+        longest_first = sorted(names, key=lambda name: (-len(name), name))
+        ends = [
+            # Public versions may write anything after the handout's names.
+            "" if name not in explorers and algorithms()[name].question else "(?![a-z])"
+            for name in longest_first
+        ]
+        either = "|".join(map("{}{}".format, map(re.escape, longest_first), ends))
+        if found := re.search(rf"(?i)(?<![a-z])({either})(\d+(?:\.\d+)?)?", experiment):
+            return found
+    return None
 
 
 def size_in_name(name: str) -> int | None:

@@ -11,11 +11,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from cs285.envs.mazes import MAZES
+from cs285.homework import STAGES, Stage, order_of
 from cs285.infrastructure.errors import UserError, printable
 from cs285.results.run_folders import find_runs
-
-STAGES = {"explore": "Exploration", "offline": "Offline learning", "finetune": "Fine-tuning"}
-
 
 Name = Annotated[str, AfterValidator(printable)]
 
@@ -23,7 +21,7 @@ Name = Annotated[str, AfterValidator(printable)]
 class RunSummary(BaseModel, frozen=True):
     """What the table needs of a run's `summary.json`; None where a run has no such number."""
 
-    script: Literal["explore", "offline", "finetune"]
+    script: Stage
     exp_name: Name
     env_name: Name
     algorithm: Name
@@ -91,12 +89,12 @@ def format_results(summaries: Sequence[RunSummary]) -> str:
         experiment = (run.env_name, run.algorithm, run.exp_name, run.total_steps)
         experiments[run.script][experiment][run.seed] = run
     tables = []
-    for script, title in STAGES.items():
+    for script, stage in STAGES.items():
         lines = [
             [by_seed[seed] for seed in sorted(by_seed)] for by_seed in experiments[script].values()
         ]
         if lines:
-            tables.append(f"{title}\n{_format_table(sorted(lines, key=_rank))}")
+            tables.append(f"{stage.title}\n{_format_table(sorted(lines, key=_rank))}")
     return "\n\n".join(tables) or "No finished runs."
 
 
@@ -123,10 +121,9 @@ def _rank(runs: list[RunSummary]) -> tuple[object, ...]:
     """Order by difficulty, algorithm and name, in which numbers count as such: alpha2 < alpha10."""
     run = runs[0]
     environments = list(MAZES)
-    algorithms = ["random", "rnd", "dqn", "cql", "awac", "iql"]
     return (
         environments.index(run.env_name) if run.env_name in environments else len(environments),
-        algorithms.index(run.algorithm) if run.algorithm in algorithms else len(algorithms),
+        order_of(run.algorithm),
         [
             float(part) if index % 2 else part
             for index, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", run.exp_name))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cs285
+from cs285.homework import Question
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser
 from cs285.submission.bundle import Submission, make_submission
-from cs285.submission.selection import QUESTIONS
 from cs285.submission.thinning import Limits
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def describe(made: Submission) -> str:
     """Say what was handed in, and what was not."""
     counts = Counter(entry.question for entry in made.entries)
     lines = [f"{made.out}: {made.size / 1e6:.1f} MB, {len(made.entries)} runs"]
-    lines += [f"  {key}_  {counts[key]:3}  {name}" for key, name in QUESTIONS.items()]
+    lines += [f"  {key}_  {counts[key]:3}  {key.section}" for key in Question]
     for entry in made.entries:
         if entry.passed_over:
             lines.append(f"taken     {entry.source.name}, not {', '.join(entry.passed_over)}")

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from cs285.compiling import CHOICES
+from cs285.homework import STAGES, Stage
 from cs285.infrastructure import console
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 from cs285.scripts.arguments import ArgumentParser, at_least
 from cs285.training.commands import Phases, resume, train
 from cs285.training.interruption import StoppedError
-
-VISUALIZE_INTERVAL = {"explore": 2_500, "offline": 25_000, "finetune": 25_000}
-"""Four pictures a run: each takes about 100 kB of the 15 MB that a hand-in may have."""
 
 
 def main(stage: str, description: str, phases: Phases) -> NoReturn:
@@ -98,7 +96,7 @@ def make_parser(stage: str, description: str) -> ArgumentParser:
         "--visualize_interval",
         "-vi",
         type=positive,
-        default=VISUALIZE_INTERVAL[stage],
+        default=STAGES[Stage(stage)].visualize_interval,
         help="steps between pictures",
     )
     add(

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cs285.homework import Question
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 from cs285.report.collection import ALGORITHMS, LeftOut, collect
 from cs285.results.event_files import final_return_of
-from cs285.submission.selection import QUESTIONS, Entry, Missing, choose, missing_runs
+from cs285.submission.selection import Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
 
 LIMIT = 15_000_000
@@ -228,7 +229,7 @@ class _Contents:
             shown = "" if final is None else f"{final:.1f}"
             cells = (run.env_id, ALGORITHMS[run.algorithm], run.seed, f"{run.steps:,}", shown)
             rows.append(f"| `{entry.folder}` | {' | '.join(map(str, cells))} |")
-        parts = [README, *rows, "", *(f"- `{key}_`: {name}" for key, name in QUESTIONS.items())]
+        parts = [README, *rows, "", *(f"- `{one}_`: {one.section}" for one in Question)]
         if limits != Limits():
             parts += ["", f"Logs are thinned: {limits.describe()}."]
         if self.missing:

@@ -9,23 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cs285.env_configs.loading import STEP_KEYS
-from cs285.report.collection import HANDOUT_STEPS, Collection, Run
+from cs285.homework import HANDOUT_STEPS, STAGES, Question, Stage, algorithms
+from cs285.report.collection import Collection, Run
 from cs285.report.questions import answer
-
-QUESTIONS = {
-    "q1": "3 Exploration",
-    "q2": "4.1 CQL",
-    "q3": "4.2 IQL and AWAC",
-    "q4": "4.3 Data ablations",
-    "q5": "5 Online fine-tuning",
-}
-"""Prefixes of run folders, with the sections of the handout."""
 
 SIZES = (1_000, 5_000, 10_000, 20_000)
 """Steps of exploration that 4.3 compares, on Medium or on Hard."""
 
-_STEPS = {"dataset_seed"}.union(*STEP_KEYS.values())
+_STEPS = frozenset({"dataset_seed"}).union(*(stage.own_keys for stage in STAGES.values()))
 """Settings in which a run may differ from another of the same name and still be one of it."""
 
 
@@ -33,7 +24,7 @@ _STEPS = {"dataset_seed"}.union(*STEP_KEYS.values())
 class Entry:
     """A run that is handed in."""
 
-    question: str
+    question: Question
     run: Run
     source: Path
     passed_over: tuple[str, ...]
@@ -93,15 +84,18 @@ def _lacking(algorithm: str, stem: str, there: Container[float]) -> list[tuple[s
     ]
 
 
-def question_of(run: Run) -> str:
-    """Return the prefix of the question that a run answers."""
-    if run.stage == "finetune":
-        return "q5"
-    if run.algorithm in {"awac", "iql"}:
-        return "q3"
-    if run.named_size is not None:
-        return "q4"
-    return "q1" if run.stage == "explore" else "q2"
+def question_of(run: Run) -> Question:
+    """Return the question that a run answers, or else the one of its stage.
+
+    A hand-in has no other prefixes, so an algorithm that no question asks for takes that of its
+    stage, which costs nothing in a grade.
+    """
+    stage = Stage(run.stage)
+    question = STAGES[stage].question
+    if stage is Stage.OFFLINE and Stage.OFFLINE in algorithms()[run.algorithm].stages:
+        question = algorithms()[run.algorithm].question or question
+    sized = question in {Question.EXPLORATION, Question.CQL} and run.named_size is not None
+    return Question.DATA if sized else question
 
 
 def choose(collection: Collection, data_dir: Path) -> list[Entry]:

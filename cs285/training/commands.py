@@ -13,7 +13,7 @@ import torch
 
 from cs285.datasets.dataset_files import Dataset, find_dataset, load_dataset
 from cs285.env_configs import BaseConfig, load_config, load_sweep
-from cs285.env_configs.loading import STEP_KEYS
+from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import DivergenceError, UserError, suggestion
 from cs285.infrastructure.files import check_name, prepare_folder
@@ -22,14 +22,6 @@ from cs285.training.programs import Program, choose_workers, group, train_all, t
 from cs285.training.runs import Options, Phase, Run, RunInfo
 
 Phases = Callable[[BaseConfig], list[Phase]]
-
-
-EXPLORERS = {"random", "rnd"}
-"""Algorithms that collect data and have nothing to learn from a dataset."""
-
-
-OFFLINE_LEARNERS = {"cql", "awac", "iql"}
-"""Algorithms that learn from a dataset and have no way to explore."""
 
 
 def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
@@ -145,16 +137,11 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
 
 def _load(path: Path, stage: str, overrides: dict[str, int]) -> list[BaseConfig]:
     configs = load_sweep(path, stage, overrides)
-    algorithm = configs[0].base_config
-    if stage == "explore" and algorithm in OFFLINE_LEARNERS:
+    algorithm = algorithms()[configs[0].base_config]
+    if stage not in algorithm.stages:
+        scripts = " or ".join(one.script for one in Stage if one in algorithm.stages)
         raise UserError(
-            f"{path}: `{algorithm}` learns from a dataset and does not explore; run_hw5_offline.py "
-            "and run_hw5_finetune.py are for it"
-        )
-    if stage != "explore" and algorithm in EXPLORERS:
-        raise UserError(
-            f"{path}: `{algorithm}` explores and learns from its own data alone; "
-            "run_hw5_explore.py is for it"
+            f"{path}: `{algorithm.name}` cannot {STAGES[Stage(stage)].verb}; run it with {scripts}"
         )
     return configs
 
@@ -168,7 +155,7 @@ def _with_reward(config: BaseConfig, path: Path) -> BaseConfig:
 
 
 def _shorten(config: BaseConfig, stage: str, fraction: float) -> BaseConfig:
-    steps = {key: getattr(config, key, None) for key in STEP_KEYS[stage]}
+    steps = {key: getattr(config, key, None) for key in STAGES[Stage(stage)].own_keys}
     return config.model_copy(
         update={key: max(1, round(value * fraction)) for key, value in steps.items() if value}
     )
@@ -182,14 +169,13 @@ def make_run(stage: str, config: BaseConfig, dataset_dir: Path | None) -> Run:
     Raises:
         UserError: If that dataset is missing or not usable.
     """
-    other_keys = set().union(*STEP_KEYS.values()) - STEP_KEYS[stage]
     info = RunInfo(
         stage=stage,
         algorithm=config.base_config,
         env_id=config.env_name,
         exp_name=config.exp_name,
         seed=config.seed,
-        settings=config.model_dump(exclude=other_keys),
+        settings=config.model_dump(exclude=set(keys_of_other_stages(Stage(stage)))),
     )
     check_name(info.name, "exp_name")
     if stage == "explore" or dataset_dir is None:

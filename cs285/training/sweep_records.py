@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
 from cs285.results.run_folders import SWEEP_RECORD
@@ -29,7 +30,7 @@ class Sweep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    stage: Literal["explore", "offline", "finetune"]
+    stage: Stage
     options: Options
     workers: Annotated[int, Field(ge=1, le=1_000)]
     device: Annotated[str, Field(pattern=r"^(cpu|cuda:\d{1,3})$")]
