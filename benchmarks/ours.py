@@ -15,12 +15,12 @@ import torch
 
 from cs285.env_configs import BaseConfig
 from cs285.env_configs.loading import make_config
-from cs285.homework import STAGES
+from cs285.homework import STAGES, Stage
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
 from cs285.training.commands import make_run
 from cs285.training.rollouts import evaluate
-from cs285.training.runs import Options, Phase, make_agent
+from cs285.training.runs import Options, Phase, Program, make_agent
 from cs285.training.trainer import Trainer
 
 Weights = dict[str, np.ndarray]
@@ -72,12 +72,15 @@ def prepare(
     )
     seeds = range(1, runs + 1)
     configs = [config_of(**{**settings, "seed": seed, "dataset_seed": 1}) for seed in seeds]
-    stage = "explore" if explores else "offline"
-    trainer = Trainer([make_run(stage, config, folder) for config in configs], [phase], options)
+    stage = Stage.EXPLORE if explores else Stage.OFFLINE
+    program = Program([make_run(stage, config, folder) for config in configs], [phase])
+    trainer = Trainer(program, options)
     if kind == "evaluation":
         return lambda: sum(
             len(one.returns)
-            for one in evaluate(trainer.learner, trainer.env_ids, seeds, EVAL_EPISODES, step=1)
+            for one in evaluate(
+                trainer.learner, trainer.program.env_ids, seeds, EVAL_EPISODES, step=1
+            )
         )
     # The loop's own stretch: many updates, or one environment step and what it is followed by.
     stretches = 10 if explores else 1

@@ -382,7 +382,7 @@ def small_run(folder: Path) -> programs.Run:
 def sound_checkpoint() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         run = replace(small_run(Path(folder)), dataset=make_dataset(30))
-        trainer = Trainer([run], PHASES, OPTIONS)
+        trainer = Trainer(programs.Program([run], PHASES), OPTIONS)
         trainer.step += trainer._learn(3)
         save_checkpoint(trainer.checkpoint_path, trainer.get_state())
         return trainer.checkpoint_path.read_bytes()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
-from test_training import PHASES, Lab, read_scalars
+from test_training import Lab, read_scalars
 
 from cs285.infrastructure.errors import DivergenceError, UserError
 from cs285.results.event_files import read_events
@@ -74,7 +74,7 @@ class Interrupted(Lab):
             mock.patch.object(ProgramRecorder, "draw"),
             mock.patch("cs285.training.run_recorder.RunRecorder.learning_curve_picture"),
         ):
-            commands.resume(stage, folder, PHASES[stage])
+            commands.resume(stage, folder)
         return sorted((self.root / "data").iterdir())
 
 
@@ -436,7 +436,7 @@ def lower(path):
 
 def test_a_folder_of_another_stage_names_its_script(stopped):
     lab, _ = stopped
-    with pytest.raises(UserError, match=r"run_hw5_offline.py is for it"):
+    with pytest.raises(UserError, match=r"belongs to run_hw5_offline.py; resume it with that"):
         lab.resume("explore")
 
 
@@ -572,8 +572,8 @@ def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
     learn = trainer.Trainer._learn
 
     def spoil(trainer, most):
-        if trainer.updates == 6 and 2 in trainer.seeds:
-            trainer.learner.state["critic.net.1.weight"][trainer.seeds.index(2)] = torch.nan
+        if trainer.updates == 6 and 2 in trainer.program.seeds:
+            trainer.learner.state["critic.net.1.weight"][trainer.program.seeds.index(2)] = torch.nan
         return learn(trainer, 1)
 
     flags = ["--seeds", 1, 2, 3]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import EASY, PHASES, random_walk
+from test_training import EASY, random_walk
 
 from cs285.datasets.dataset_files import save_dataset
+from cs285.homework import Stage
 from cs285.scripts import (
     check_solution,
     convert_dataset,
@@ -58,7 +59,7 @@ def call(desk, monkeypatch, capsys):
         command = [f"run_hw5_{stage}.py", *map(str, flags)]
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as stopped:
-            training_flags.main(stage, "", PHASES[stage])
+            training_flags.main(Stage(stage), "")
         return stopped.value.code, capsys.readouterr().err
 
     return call
@@ -87,7 +88,7 @@ def save_data(name="pointmass_easy_rnd", size=5):
     return path
 
 
-every_stage = pytest.mark.parametrize("stage", PHASES)
+every_stage = pytest.mark.parametrize("stage", Stage)
 reading_stage = pytest.mark.parametrize("stage", ["offline", "finetune"])
 
 # Flags
@@ -334,7 +335,7 @@ def test_an_unwritable_folder_is_refused(call, desk, flag, below):
     assert status == 2
     assert re.fullmatch(r"error: cannot write to the folder taken.*\n", said)
     assert Path("taken").read_text() == "a file"
-    configs = {desk / stage / "run.yaml" for stage in PHASES}
+    configs = {desk / stage / "run.yaml" for stage in Stage}
     assert {path for path in desk.rglob("*") if path.is_file()} == configs | {desk / "taken"}
 
 
@@ -380,7 +381,7 @@ TOOLS = [
     *(check_solution, convert_dataset, grade, make_gradescope, make_report, make_student_version),
     *(make_submission, show_results),
 ]
-every_script = pytest.mark.parametrize("script", [*PHASES, *TOOLS], ids=lambda it: str(it)[-30:])
+every_script = pytest.mark.parametrize("script", [*Stage, *TOOLS], ids=lambda it: str(it)[-30:])
 
 
 @pytest.fixture
@@ -388,7 +389,7 @@ def start(call, capsys):
     """Calls any script with flags that argparse answers; returns the status and what it said."""
 
     def start(script, *flags):
-        if script in PHASES:
+        if script in list(Stage):
             return call(script, *flags)
         with pytest.raises(SystemExit) as stopped:
             script.main(flags)

@@ -250,7 +250,7 @@ def test_names_that_could_lead_elsewhere_are_refused_before_anything_is_made(
         flags = ["-cfg", str(config), "-ngpu", "--data_dir", str(tmp_path / "data")]
         arguments = training_flags.make_parser(stage, "").parse_args(flags)
         with pytest.raises(UserError, match=key):
-            commands.train(stage, arguments, lambda _: [])
+            commands.train(stage, arguments)
     assert list(tmp_path.iterdir()) == [config]
 
 

@@ -18,7 +18,7 @@ from cs285.env_configs.loading import make_config
 from cs285.learning.agent_loop import AgentLoop
 from cs285.learning.ensemble import Ensemble
 from cs285.learning.learner import make_learner
-from cs285.scripts import run_hw5_explore, run_hw5_finetune, run_hw5_offline, training_flags
+from cs285.scripts import training_flags
 from cs285.training import commands
 from cs285.training.runs import make_agent
 
@@ -27,11 +27,6 @@ ALGORITHMS = ("random", "rnd", "dqn", "cql", "awac", "iql")
 MODULES = [f"cs285.agents.{name}_agent" for name in (*ALGORITHMS, "two_critic_rnd")]
 OFFLINE = ("dqn", "cql", "awac", "iql")
 MIXES = [*((name,) for name in ALGORITHMS), ("awac", "iql"), ("dqn", "rnd"), ALGORITHMS]
-PHASES = {
-    "explore": run_hw5_explore.phases,
-    "offline": run_hw5_offline.phases,
-    "finetune": run_hw5_finetune.phases,
-}
 
 
 @pytest.fixture
@@ -78,7 +73,7 @@ def train(tmp_path, stage, name, **values):
     arguments = training_flags.make_parser(stage, "").parse_args(
         ["-cfg", str(config), "-ngpu", "-neval", "2", "--log_interval", "5", *located]
     )
-    commands.train(stage, arguments, PHASES[stage])
+    commands.train(stage, arguments)
     (folder,) = (tmp_path / "data" / f"{stage}_{name}").iterdir()
     events = EventAccumulator(str(folder))
     events.Reload()

@@ -19,7 +19,7 @@ from cs285.env_configs import load_config
 from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
-from cs285.scripts import run_hw5_explore, run_hw5_finetune, run_hw5_offline, training_flags
+from cs285.scripts import training_flags
 from cs285.training import commands, programs, trainer
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import Evaluation
@@ -28,11 +28,6 @@ from cs285.training.runs import RunInfo, make_agent
 from cs285.training.trainer import Trainer
 
 EASY = "PointmassEasy-v0"
-PHASES = {
-    "explore": run_hw5_explore.phases,
-    "offline": run_hw5_offline.phases,
-    "finetune": run_hw5_finetune.phases,
-}
 TOTAL_STEPS = {"explore": 60, "offline": 12, "finetune": 61}
 STEPS = {
     "explore": {"total_steps": 60, "learning_starts": 20},
@@ -93,7 +88,7 @@ class Lab:
             arguments = training_flags.make_parser(stage, "").parse_args(
                 [str(word) for word in command]
             )
-            commands.train(stage, arguments, PHASES[stage])
+            commands.train(stage, arguments)
         return [
             recorder.folder for trainer in self.trainers for recorder in trainer.recorder.recorders
         ]
@@ -252,7 +247,7 @@ def test_the_summary_says_what_the_events_say(finished, stage, algorithm):
 @each_run
 def test_the_resolved_config_is_in_the_run_folder(finished, stage, algorithm):
     folder, trainer = finished(stage, algorithm)
-    assert load_config(folder / "config.yaml", stage) == trainer.runs[0].config
+    assert load_config(folder / "config.yaml", stage) == trainer.program.runs[0].config
 
 
 @pytest.mark.parametrize(("stage", "algorithm"), [run for run in RUNS if run[1] != "random"])
@@ -260,7 +255,7 @@ def test_the_saved_agent_acts_and_learns_like_the_trained_one(
     finished, make_batch, stage, algorithm
 ):
     folder, trainer = finished(stage, algorithm)
-    config = trainer.runs[0].config
+    config = trainer.program.runs[0].config
     initial = make_agent(config)
     restored = make_agent(config.model_copy(update={"seed": 9}))
     restored.load_state_dict(torch.load(folder / "agent.pt", weights_only=True))
@@ -450,7 +445,7 @@ def test_files_that_cannot_train_as_one_program_are_split(lab):
         lab.config("offline", "cql", "d", cql_alpha=5.0),
     ]
     folders = lab.run("offline", *configs, flags=["--steps_fraction", 0.2])
-    names = [[run.config.exp_name for run in trainer.runs] for trainer in lab.trainers]
+    names = [[run.config.exp_name for run in trainer.program.runs] for trainer in lab.trainers]
     assert names == [["a", "d"], ["b"], ["c"]]
     assert len(set(folders)) == 4
     assert all((folder / "summary.json").is_file() for folder in folders)
@@ -459,7 +454,7 @@ def test_files_that_cannot_train_as_one_program_are_split(lab):
 def test_a_fraction_shortens_every_phase(lab):
     lab.save_data()
     lab.run("finetune", lab.config("finetune", "dqn"), flags=["--steps_fraction", 0.1])
-    assert [phase.steps for phase in lab.trainers[0].phases] == [1, 6]
+    assert [phase.steps for phase in lab.trainers[0].program.phases] == [1, 6]
 
 
 def test_a_batch_may_be_larger_than_the_data(lab):

@@ -6,14 +6,15 @@ import torch
 
 from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
 from cs285.env_configs.loading import make_config
+from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.learning.agent_loop import AgentLoop
 from cs285.learning.ensemble import Ensemble
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
 from cs285.scripts import training_flags
-from cs285.scripts.run_hw5_explore import phases
 from cs285.training import commands
+from cs285.training.stages import phases_of
 
 OBSERVATIONS = np.random.default_rng(0).random((1, 200, 2), dtype=np.float32)
 
@@ -119,7 +120,9 @@ def test_exploitation_begins_when_the_config_says(tmp_path, exploring, expected)
         "num_exploration_steps": exploring,
     }
     config = make_config(values, tmp_path / "a.yaml", "explore")
-    found = [(phase.name, phase.steps, phase.exploits) for phase in phases(config)]
+    found = [
+        (phase.name, phase.steps, phase.exploits) for phase in phases_of(Stage.EXPLORE, config)
+    ]
     assert found == expected
 
 
@@ -137,4 +140,4 @@ def test_a_short_run_switches_early_too(tmp_path):
     parser = training_flags.make_parser("explore", "")
     arguments = parser.parse_args(["-cfg", str(path), "--steps_fraction", "0.1"])
     (config,) = commands.read_configs("explore", arguments)
-    assert [phase.steps for phase in phases(config)] == [70, 30]
+    assert [phase.steps for phase in phases_of(Stage.EXPLORE, config)] == [70, 30]

@@ -13,31 +13,30 @@ from cs285.homework import STAGES, Stage
 from cs285.infrastructure import console
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 from cs285.scripts.arguments import ArgumentParser, at_least
-from cs285.training.commands import Phases, resume, train
+from cs285.training.commands import resume, train
 from cs285.training.interruption import StoppedError
 
 
-def main(stage: str, description: str, phases: Phases) -> NoReturn:
+def main(stage: Stage, description: str) -> NoReturn:
     """Run one of the three scripts and exit.
 
     The status is 0 when all went well, 1 when a run diverged, 2 on bad input, 130 after Ctrl-C and
     143 after SIGTERM.
 
     Args:
-        stage: `explore`, `offline` or `finetune`.
+        stage: What the script does.
         description: What `--help` says.
-        phases: What a run of this script goes through, given its config.
     """
     console.forgive()
     parser = make_parser(stage, description)
     arguments = parser.parse_args()
     try:
         if arguments.resume is None:
-            train(stage, arguments, phases)
+            train(stage, arguments)
         else:
             if arguments != parser.parse_args(["--resume", str(arguments.resume)]):
                 raise UserError("--resume goes on with the flags of the start; give it alone")  # noqa: TRY301 - told like all others
-            resume(stage, arguments.resume, phases)
+            resume(stage, arguments.resume)
     except UserError as error:
         _exit(2, f"error: {error}")
     except DivergenceError as error:
@@ -59,7 +58,7 @@ def _exit(status: int, message: str) -> NoReturn:
     sys.exit(status)
 
 
-def make_parser(stage: str, description: str) -> ArgumentParser:
+def make_parser(stage: Stage, description: str) -> ArgumentParser:
     """Make the parser of one script."""
     parser = ArgumentParser(description)
     add = parser.add_argument

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -18,13 +17,12 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import DivergenceError, UserError, suggestion
 from cs285.infrastructure.files import check_name, prepare_folder
 from cs285.training import sweep_records
-from cs285.training.programs import Program, choose_workers, group, train_all, train_parts
-from cs285.training.runs import Options, Phase, Run, RunInfo
+from cs285.training.programs import choose_workers, group, train_all, train_parts
+from cs285.training.runs import Options, Program, Run, RunInfo
+from cs285.training.stages import phases_of
 
-Phases = Callable[[BaseConfig], list[Phase]]
 
-
-def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
+def train(stage: Stage, arguments: argparse.Namespace) -> None:
     """Validate everything, then train; nothing is written if anything is wrong.
 
     Raises:
@@ -33,9 +31,15 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
     _check_gpu(arguments)
     ptu.init_gpu(use_gpu=not arguments.no_gpu, gpu_id=arguments.which_gpu)
     configs = read_configs(stage, arguments)
-    runs = [make_run(stage, config, arguments.dataset_dir) for config in configs]
+    programs = [
+        Program(
+            [make_run(stage, config, arguments.dataset_dir) for config in together],
+            phases_of(stage, together[0]),
+        )
+        for together in group(configs)
+    ]
     folders = [arguments.data_dir]
-    if stage == "explore":
+    if stage == Stage.EXPLORE:
         folders += [arguments.dataset_dir, arguments.visualization_dir]
     _prepare_folders(folders)
     options = Options(
@@ -49,15 +53,11 @@ def train(stage: str, arguments: argparse.Namespace, phases: Phases) -> None:
         compile=arguments.compile,
         checkpoint_interval=arguments.checkpoint_interval,
     )
-    programs = [
-        Program(together, phases(cast("BaseConfig", together[0].config)))
-        for together in group(runs)
-    ]
     workers = choose_workers(arguments.workers, programs)
     _report(train_all(programs, options, workers))
 
 
-def resume(stage: str, folder: Path, phases: Phases) -> None:
+def resume(stage: Stage, folder: Path) -> None:
     """Go on with all runs of the command that a run folder belongs to.
 
     Raises:
@@ -65,15 +65,20 @@ def resume(stage: str, folder: Path, phases: Phases) -> None:
     """
     sweep = sweep_records.read(folder)
     if sweep.stage != stage:
-        raise UserError(f"--resume {folder}: run_hw5_{sweep.stage}.py is for it")
-    ptu.init_gpu(use_gpu=sweep.device != "cpu", gpu_id=int(sweep.device.partition(":")[2] or 0))
+        raise UserError(
+            f"--resume {folder}: this run belongs to {sweep.stage.script}; "
+            "resume it with that script"
+        )
+    ptu.init_gpu(use_gpu=sweep.device != "cpu", gpu_id=torch.device(sweep.device).index or 0)
     if str(ptu.device) != sweep.device:
-        raise UserError(f"--resume {folder}: it was trained on {sweep.device}, which is not there")
+        raise UserError(
+            f"--resume {folder}: it was trained on {sweep.device}, which this machine does not have"
+        )
     programs = []
     for names in sweep.programs:
         folders = [sweep.options.data_dir / name for name in names]
         configs = [load_config(path / "config.yaml", stage) for path in folders]
-        needs_data = stage != "explore" and not sweep_records.is_begun(folders)
+        needs_data = stage != Stage.EXPLORE and not sweep_records.is_begun(folders)
         runs = [
             replace(
                 make_run(stage, config, sweep.options.dataset_dir if needs_data else None),
@@ -81,7 +86,7 @@ def resume(stage: str, folder: Path, phases: Phases) -> None:
             )
             for config, path in zip(configs, folders, strict=True)
         ]
-        programs.append(Program(runs, phases(configs[0])))
+        programs.append(Program(runs, phases_of(stage, configs[0])))
     _report(train_parts(programs, sweep.options, sweep.workers))
 
 
@@ -110,7 +115,7 @@ def _prepare_folders(folders: Sequence[Path]) -> None:
         raise
 
 
-def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
+def read_configs(stage: Stage, arguments: argparse.Namespace) -> list[BaseConfig]:
     """Read every config file with every seed.
 
     Raises:
@@ -124,7 +129,7 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
                 chosen = _with_reward(config, path) if arguments.use_reward else config
                 configs.append(_shorten(chosen, stage, arguments.steps_fraction))
     # Explored datasets are files of their own, beside the run folders.
-    for key in ("exp_name", "dataset_name") if stage == "explore" else ("exp_name",):
+    for key in ("exp_name", "dataset_name") if stage == Stage.EXPLORE else ("exp_name",):
         names = [(getattr(config, key), config.seed) for config in configs]
         for name, seed in names:
             if names.count((name, seed)) > 1:
@@ -135,13 +140,13 @@ def read_configs(stage: str, arguments: argparse.Namespace) -> list[BaseConfig]:
     return configs
 
 
-def _load(path: Path, stage: str, overrides: dict[str, int]) -> list[BaseConfig]:
+def _load(path: Path, stage: Stage, overrides: dict[str, int]) -> list[BaseConfig]:
     configs = load_sweep(path, stage, overrides)
     algorithm = algorithms()[configs[0].base_config]
     if stage not in algorithm.stages:
         scripts = " or ".join(one.script for one in Stage if one in algorithm.stages)
         raise UserError(
-            f"{path}: `{algorithm.name}` cannot {STAGES[Stage(stage)].verb}; run it with {scripts}"
+            f"{path}: `{algorithm.name}` cannot {STAGES[stage].verb}; run it with {scripts}"
         )
     return configs
 
@@ -154,14 +159,14 @@ def _with_reward(config: BaseConfig, path: Path) -> BaseConfig:
     return config.model_copy(update={"use_reward": True})
 
 
-def _shorten(config: BaseConfig, stage: str, fraction: float) -> BaseConfig:
-    steps = {key: getattr(config, key, None) for key in STAGES[Stage(stage)].own_keys}
+def _shorten(config: BaseConfig, stage: Stage, fraction: float) -> BaseConfig:
+    steps = {key: getattr(config, key, None) for key in STAGES[stage].own_keys}
     return config.model_copy(
         update={key: max(1, round(value * fraction)) for key, value in steps.items() if value}
     )
 
 
-def make_run(stage: str, config: BaseConfig, dataset_dir: Path | None) -> Run:
+def make_run(stage: Stage, config: BaseConfig, dataset_dir: Path | None) -> Run:
     """Bring a config together with the dataset it starts from, if its stage wants one.
 
     Without a folder of datasets there is none.
@@ -175,10 +180,10 @@ def make_run(stage: str, config: BaseConfig, dataset_dir: Path | None) -> Run:
         env_id=config.env_name,
         exp_name=config.exp_name,
         seed=config.seed,
-        settings=config.model_dump(exclude=set(keys_of_other_stages(Stage(stage)))),
+        settings=config.model_dump(exclude=set(keys_of_other_stages(stage))),
     )
     check_name(info.name, "exp_name")
-    if stage == "explore" or dataset_dir is None:
+    if stage == Stage.EXPLORE or dataset_dir is None:
         return Run(config, info)
     return Run(config, info, read_dataset(config, dataset_dir))
 

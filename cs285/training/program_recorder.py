@@ -24,13 +24,13 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.files import prepare_folder
 from cs285.learning.learner import Learner
 from cs285.learning.objective import Tensors
-from cs285.learning.random_streams import derive_seed, separate_generators
+from cs285.learning.random_streams import separate_generators
 from cs285.learning.replay_buffer import ReplayBuffer
 from cs285.results.statistics import final_return
 from cs285.training.checkpoints import save_checkpoint
 from cs285.training.rollouts import Evaluation, evaluate
 from cs285.training.run_recorder import RunRecorder
-from cs285.training.runs import Options, Phase, Run
+from cs285.training.runs import Options, Program, Run
 
 LAST_EVALUATION = 5
 """The last evaluation of learning takes so many times as many episodes."""
@@ -43,8 +43,7 @@ class ProgramRecorder:
     """The recorders of S runs; a run that has diverged is left out from then on.
 
     Args:
-        runs: The runs.
-        phases: What they go through.
+        program: The runs and their phases.
         options: Intervals and folders.
         learner: What learns; its agents are those of the runs.
         buffer: The transitions of all runs.
@@ -55,24 +54,20 @@ class ProgramRecorder:
 
     def __init__(
         self,
-        runs: Sequence[Run],
-        phases: Sequence[Phase],
+        program: Program,
         options: Options,
         learner: Learner,
         buffer: ReplayBuffer,
     ) -> None:
-        self.runs = runs
+        self.program = program
         self.options = options
         self.learner = learner
         self.buffer = buffer
-        self.explores = runs[0].info.stage == "explore"
-        self.total_steps = sum(phase.steps for phase in phases)
-        self.env_ids = [run.config.env_name for run in runs]
-        self.seeds = [run.config.seed for run in runs]
-        online_start = _online_start(phases)
         self.recorders = [
-            RunRecorder(run.info, options.data_dir, self.total_steps, online_start, run.folder)
-            for run in runs
+            RunRecorder(
+                run.info, options.data_dir, program.total_steps, program.online_start, run.folder
+            )
+            for run in program.runs
         ]
 
     def active(self) -> list[tuple[int, RunRecorder]]:
@@ -86,7 +81,7 @@ class ProgramRecorder:
 
     def datasets(self) -> None:
         """Log how many transitions each run starts from, if it starts from any."""
-        for run, recorder in zip(self.runs, self.recorders, strict=True):
+        for run, recorder in zip(self.program.runs, self.recorders, strict=True):
             if run.dataset is not None:
                 recorder.scalars({"dataset_transitions": len(run.dataset)}, 1)
 
@@ -115,7 +110,7 @@ class ProgramRecorder:
         rows = torch.stack(list(metrics.values())).T.tolist()
         for index, recorder in self.active():
             values = dict(zip(metrics, rows[index], strict=True))
-            epsilon = {"epsilon": self.runs[index].config.epsilon} if interacts else {}
+            epsilon = {"epsilon": self.program.runs[index].config.epsilon} if interacts else {}
             recorder.scalars(values | epsilon, step)
             # An agent that logs no loss is judged by all that it logs.
             losses = [value for tag, value in values.items() if "loss" in tag]
@@ -135,7 +130,7 @@ class ProgramRecorder:
             save_checkpoint(recorder.folder / DIVERGED, learned)
         except TypeError as error:
             tqdm.write(f"{recorder.info.name}: {DIVERGED} cannot be written: {error}")
-        recorder.summary("diverged", self._data_statistics(index) if self.explores else {})
+        recorder.summary("diverged", self._data_statistics(index) if self.program.explores else {})
         recorder.close()
 
     def exploration(self, step: int) -> None:
@@ -146,11 +141,12 @@ class ProgramRecorder:
     def evaluate(self, step: int) -> list[Evaluation]:
         """Evaluate all runs and log what the active ones came to."""
         episodes = self.options.num_eval_trajectories
-        if step == self.total_steps and not self.explores:
+        if step == self.program.total_steps and not self.program.explores:
             episodes *= LAST_EVALUATION
-        seeds = [derive_seed(seed, "evaluation", step) for seed in self.seeds]
+        program = self.program
+        seeds = program.derive_seeds("evaluation", step)
         with separate_generators(self.learner.agents, seeds):
-            evaluations = evaluate(self.learner, self.env_ids, self.seeds, episodes, step)
+            evaluations = evaluate(self.learner, program.env_ids, program.seeds, episodes, step)
         for index, recorder in self.active():
             recorder.evaluation(evaluations[index], step)
         return evaluations
@@ -158,10 +154,11 @@ class ProgramRecorder:
     def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:
         """Draw what was explored, or how the agents move; the last pictures become files, too."""
         self.learner.sync_agents()
-        last = step == self.total_steps
+        last = step == self.program.total_steps
         for index, recorder in self.active():
-            if self.explores:
-                name = f"{self.runs[index].config.dataset_name}_seed{self.seeds[index]}.png"
+            if self.program.explores:
+                run = self.program.runs[index]
+                name = f"{run.config.dataset_name}_seed{run.config.seed}.png"
                 png = prepare_folder(self.options.picture_dir) / name if last else None
                 # The states that were entered: only these include where an episode ended.
                 entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
@@ -173,7 +170,7 @@ class ProgramRecorder:
     def save_datasets(self) -> None:
         """Write what each active run has collected; what another config made is kept aside."""
         for index, _ in self.active():
-            self._save_dataset(self.runs[index], index)
+            self._save_dataset(self.program.runs[index], index)
 
     def _save_dataset(self, run: Run, index: int) -> None:
         arrays = {
@@ -189,21 +186,21 @@ class ProgramRecorder:
         save_dataset(path, Dataset(**arrays, manifest=manifest))
 
     def _dataset_path(self, index: int) -> Path:
-        run = self.runs[index]
+        run = self.program.runs[index]
         return dataset_path(self.options.dataset_dir, run.config.dataset_name, run.info.seed)
 
     def _data_statistics(self, index: int) -> dict[str, float]:
         """Tell what a run has collected so far."""
         held = self.buffer.contents(index)
         arrays = [ptu.to_numpy(x) for x in (held.observations, held.next_observations, held.dones)]
-        return data_statistics(self.env_ids[index], *arrays)
+        return data_statistics(self.program.env_ids[index], *arrays)
 
     def finish(self) -> None:
         """Write what each active run leaves behind, and say where."""
         self.learner.sync_agents()
         for index, recorder in self.active():
-            extra = self._data_statistics(index) if self.explores else {}
-            if not self.explores:
+            extra = self._data_statistics(index) if self.program.explores else {}
+            if not self.program.explores:
                 recorder.learning_curve_picture()
             recorder.agent(self.learner.agents[index])
             recorder.summary("finished", extra)
@@ -212,7 +209,7 @@ class ProgramRecorder:
     def _outcome(self, index: int, found: Mapping[str, float]) -> str:
         """Say in a line what a run came to, such as what its data hold, and where it lies."""
         recorder = self.recorders[index]
-        if self.explores:
+        if self.program.explores:
             return (
                 f"{found['coverage']:.1%} of the free cells visited, the goal reached "
                 f"{found['goals_reached']:,} times; {self._dataset_path(index)}"
@@ -242,13 +239,3 @@ class ProgramRecorder:
         """Close the event files."""
         for recorder in self.recorders:
             recorder.close()
-
-
-def _online_start(phases: Sequence[Phase]) -> int | None:
-    """Return the step after which runs that began offline go online, if they do."""
-    offline = 0
-    for phase in phases:
-        if phase.interacts:
-            return offline or None
-        offline += phase.steps
-    return None

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
@@ -25,40 +26,28 @@ from cs285.learning.learner import is_stackable
 from cs285.training import interruption, sweep_records
 from cs285.training.checkpoints import CHECKPOINT, load_checkpoint
 from cs285.training.interruption import StoppedError
-from cs285.training.runs import Options, Phase, Run, count_updates, make_agent
+from cs285.training.runs import Options, Program, Run, Settings, make_agent
 from cs285.training.trainer import Trainer
+
+Config = TypeVar("Config", bound=Settings)
 
 MIN_UPDATES_PER_WORKER = 50_000
 """Updates times runs below which a second process costs more to start than it saves."""
 
 
-@dataclass(frozen=True)
-class Program:
-    """Runs that train as one, and what they go through."""
+def group(configs: Sequence[Config]) -> list[list[Config]]:
+    """Put configs whose runs can train as one program together, in the given order.
 
-    runs: list[Run]
-    phases: list[Phase]
-
-    @property
-    def work(self) -> int:
-        """Updates of all its runs, about."""
-        ratio = self.runs[0].config.updates_per_step
-        return len(self.runs) * count_updates(self.phases, ratio)
-
-
-def group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Put runs that can train as one program together, in the order in which they were given.
-
-    Agents that cannot be stacked gain nothing from company, and may draw from global generators:
-    each of their runs is a program of its own.
+    Agents that cannot be stacked gain nothing from sharing a program, and may draw from global
+    generators, so each of their runs gets its own program.
     """
-    together: dict[Hashable, list[Run]] = {}
-    for run in runs:
-        together.setdefault(run.config.program_key, []).append(run)
-    programs: list[list[Run]] = []
+    together: dict[Hashable, list[Config]] = {}
+    for config in configs:
+        together.setdefault(config.program_key, []).append(config)
+    programs: list[list[Config]] = []
     for program in together.values():
-        stackable = is_stackable(make_agent(program[0].config))
-        programs += [program] if stackable else [[run] for run in program]
+        stackable = is_stackable(make_agent(program[0]))
+        programs += [program] if stackable else [[config] for config in program]
     return programs
 
 
@@ -113,7 +102,7 @@ def _begin(programs: Sequence[Program], options: Options, workers: int) -> list[
     ]
     sweep_records.write(
         sweep_records.Sweep(
-            stage=programs[0].runs[0].info.stage,
+            stage=programs[0].stage,
             options=options,
             workers=workers,
             device=str(ptu.device),
@@ -209,7 +198,7 @@ def _train(program: Program, options: Options) -> list[str]:
         else:
             for folder in folders:
                 sweep_records.clear(folder, sweep_records.LEFTOVERS)
-            trainer = Trainer(program.runs, program.phases, options)
+            trainer = Trainer(program, options)
         trainer.train()
         return trainer.recorder.diverged
 
@@ -217,7 +206,7 @@ def _train(program: Program, options: Options) -> list[str]:
 def _resume(program: Program, options: Options, path: Path) -> Trainer:
     checkpoint = load_checkpoint(path)
     try:
-        trainer = Trainer(program.runs, program.phases, options, checkpoint)
+        trainer = Trainer(program, options, checkpoint)
     except UserError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a training program is told: its runs, the phases they go through, and options for all."""
+"""A training program: its runs, the phases they go through, and the options for all of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from cs285.datasets.dataset_files import Dataset
 from cs285.envs.dynamics import NUM_ACTIONS
+from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.random_streams import derive_seed
 from cs285.results.run_folders import make_run_folder
@@ -22,39 +23,41 @@ OBSERVATION_SHAPE = (2,)
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training."""
+    """A part of training in which every step is of the same kind."""
 
     name: str
     steps: int
     interacts: bool
-    """Every step takes an environment step first, and its transition joins the buffer."""
+    """Every step begins with an environment step, whose transition joins the buffer."""
     exploits: bool = False
     """An agent with two critics lets the task's collect the data."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about a training program, for all of its runs.
+    """Folders and intervals, for all runs of one command.
 
-    The types bound what a file may say of it.
+    The types bound what `sweep.json` may hold.
     """
 
-    data_dir: Path
-    dataset_dir: Path
-    picture_dir: Path
-    eval_interval: PositiveInt
-    visualize_interval: PositiveInt
-    log_interval: PositiveInt
-    num_eval_trajectories: PositiveInt
+    data_dir: Path = Path("data")
+    """Where run folders are made."""
+    dataset_dir: Path = Path("datasets")
+    """Where exploration writes datasets, and the other stages read them."""
+    picture_dir: Path = Path("exploration_visualization")
+    """Where pictures of explored datasets go."""
+    eval_interval: PositiveInt = 2_500
+    """Steps between evaluations."""
+    visualize_interval: PositiveInt = 25_000
+    """Steps between pictures."""
+    log_interval: PositiveInt = 1_000
+    """Steps between logged metrics."""
+    num_eval_trajectories: PositiveInt = 20
+    """Episodes of an evaluation; in learning, the last evaluation takes five times as many."""
     compile: Literal["auto", "on", "off"] = "auto"
     """See `compiling.pays`."""
     checkpoint_interval: NonNegativeInt | None = None
     """Steps between checkpoints; 0 for none, None for one a minute."""
-
-
-def count_updates(phases: Sequence[Phase], updates_per_step: int) -> int:
-    """Return the gradient steps of all phases, those of a warm-up included."""
-    return sum(phase.steps * (updates_per_step if phase.interacts else 1) for phase in phases)
 
 
 class Settings(Protocol):
@@ -119,7 +122,68 @@ class Run:
     dataset: Dataset | None = None
     """The data it starts from."""
     folder: Path | None = None
-    """Its folder, if it is there already."""
+    """Its folder, if it exists already."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Runs that train in lock-step, and the phases that all of them go through.
+
+    Their configs have equal `program_key`.
+    """
+
+    runs: Sequence[Run]
+    phases: Sequence[Phase]
+
+    @property
+    def stage(self) -> Stage:
+        """The stage, which all runs share."""
+        return self.runs[0].info.stage
+
+    @property
+    def explores(self) -> bool:
+        """Whether the runs collect datasets."""
+        return self.stage == Stage.EXPLORE
+
+    @property
+    def env_ids(self) -> list[str]:
+        """The environment of each run."""
+        return [run.config.env_name for run in self.runs]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each run."""
+        return [run.config.seed for run in self.runs]
+
+    def derive_seeds(self, purpose: str, *parts: int) -> list[int]:
+        """Return a seed of each run for one purpose; see `derive_seed`."""
+        return [derive_seed(seed, purpose, *parts) for seed in self.seeds]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def online_start(self) -> int | None:
+        """The step after which runs that began offline go online, if they do."""
+        offline = 0
+        for phase in self.phases:
+            if phase.interacts:
+                return offline or None
+            offline += phase.steps
+        return None
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps of each run, including those of a warm-up."""
+        ratio = self.runs[0].config.updates_per_step
+        return sum(phase.steps * (ratio if phase.interacts else 1) for phase in self.phases)
+
+    @property
+    def work(self) -> int:
+        """Gradient steps of all runs together, as a measure of time."""
+        return len(self.runs) * self.updates
 
 
 def make_agent(config: Settings) -> Any:
@@ -132,10 +196,9 @@ def make_agent(config: Settings) -> Any:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Who a run is."""
+    """What identifies a run."""
 
-    stage: str
-    """`explore`, `offline` or `finetune`."""
+    stage: Stage
     algorithm: str
     env_id: str
     exp_name: str
@@ -145,14 +208,14 @@ class RunInfo:
 
     @property
     def name(self) -> str:
-        """Tell this run apart from others of its stage."""
+        """The run's name: no other run of its command and stage has it."""
         return f"{self.exp_name}_sd{self.seed}"
 
     def make_folder(self, data_dir: Path) -> Path:
-        """Make the run's folder, which nobody else has, and put the resolved config into it.
+        """Make a folder for this run alone, and write the resolved config into it.
 
         Raises:
-            UserError: If that is not possible.
+            UserError: If the folder cannot be made or written to.
         """
         folder = make_run_folder(data_dir, f"hw5_{self.stage}", self.name)
         RunLogger(folder).write_config(self.settings)

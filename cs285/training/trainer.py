@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, NoReturn
 
@@ -26,7 +25,6 @@ from cs285.learning.learner import make_learner
 from cs285.learning.objective import Tensors
 from cs285.learning.random_streams import (
     UniformStreams,
-    derive_seed,
     get_global_generators,
     set_global_generators,
 )
@@ -36,7 +34,7 @@ from cs285.training.checkpoints import CHECKPOINT, save_checkpoint
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import LockstepEnvs
 from cs285.training.run_recorder import mean_of_latest
-from cs285.training.runs import OBSERVATION_SHAPE, Options, Phase, Run, count_updates, make_agent
+from cs285.training.runs import OBSERVATION_SHAPE, Options, Phase, Program, make_agent
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, unless the command line says how many steps."""
@@ -51,13 +49,12 @@ RUN_UPDATES_AT_ONCE = 1_000
 
 
 class Trainer:
-    """S runs that can train as one program: their configs have equal `program_key`.
+    """Trains the S runs of a program.
 
     Args:
-        runs: The runs.
-        phases: What happens, in order, to all of them.
+        program: The runs and their phases.
         options: Intervals and folders.
-        checkpoint: What `get_state` of such a trainer returned, to go on from there. It holds the
+        checkpoint: What `get_state` of such a trainer returned, to resume there. It holds the
             data, so the runs need not.
 
     Raises:
@@ -66,13 +63,11 @@ class Trainer:
 
     def __init__(
         self,
-        runs: Sequence[Run],
-        phases: Sequence[Phase],
+        program: Program,
         options: Options,
         checkpoint: dict[str, Any] | None = None,
     ) -> None:
-        self.runs = list(runs)
-        self.phases = list(phases)
+        self.program = program
         self.options = options
         self.step = 0
         self.updates = 0
@@ -80,50 +75,43 @@ class Trainer:
         self.metrics: Tensors = {}
         """What the last update returned, each `(S,)`."""
 
-        configs = [run.config for run in self.runs]
-        self.env_ids = [config.env_name for config in configs]
-        self.seeds = [config.seed for config in configs]
+        configs = [run.config for run in program.runs]
         self.epsilon = np.array([config.epsilon for config in configs])
-        self.explores = runs[0].info.stage == "explore"
-        self.warm_up = configs[0].learning_starts if self.explores else 0
+        self.warm_up = configs[0].learning_starts if program.explores else 0
 
-        _seed_global_generators(self.seeds[0])
+        _seed_global_generators(program.seeds[0])
         agents = [make_agent(config) for config in configs]
         self.updates_per_step = configs[0].updates_per_step
-        compiles = compiling.pays(
-            options.compile, count_updates(self.phases, self.updates_per_step)
-        )
+        compiles = compiling.pays(options.compile, program.updates)
         self.learner = make_learner(agents, compiles=compiles)
         self.buffer = self._make_buffer(checkpoint)
-        self.envs = LockstepEnvs(self.env_ids, self._derive_seeds("environment"))
-        self.chance = UniformStreams(self._derive_seeds("exploration"), width=1)
-        self.batches = UniformStreams(self._derive_seeds("batches"), width=configs[0].batch_size)
-        self.episode_returns = np.zeros(len(runs))
-        self.episode_lengths = np.zeros(len(runs), dtype=np.int64)
-        self.recorder = ProgramRecorder(self.runs, self.phases, options, self.learner, self.buffer)
-        self.total_steps = self.recorder.total_steps
+        self.envs = LockstepEnvs(program.env_ids, program.derive_seeds("environment"))
+        self.chance = UniformStreams(program.derive_seeds("exploration"), width=1)
+        self.batches = UniformStreams(program.derive_seeds("batches"), width=configs[0].batch_size)
+        self.episode_returns = np.zeros(len(configs))
+        self.episode_lengths = np.zeros(len(configs), dtype=np.int64)
+        self.recorder = ProgramRecorder(program, options, self.learner, self.buffer)
         self.checkpoint_path = self.recorder.recorders[0].folder / CHECKPOINT
         self._is_resumable = True
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         if checkpoint is not None:
             self._restore(checkpoint)
 
-    def _derive_seeds(self, purpose: str) -> list[int]:
-        return [derive_seed(seed, purpose) for seed in self.seeds]
-
     def _make_buffer(self, checkpoint: dict[str, Any] | None) -> ReplayBuffer:
-        """Make room for every transition that is there and every one that will come."""
-        held = max(len(run.dataset) if run.dataset else 0 for run in self.runs)
+        """Make room for the transitions of the datasets and for those to come."""
+        held = max(len(run.dataset) if run.dataset else 0 for run in self.program.runs)
         done = 0
         if checkpoint is not None:
             held, done = checkpoint["buffer"]["truncated"].shape[1], int(checkpoint["step"])
         to_come = 0
-        for phase in self.phases:
+        for phase in self.program.phases:
             to_come += max(0, phase.steps - done) if phase.interacts else 0
             done = max(0, done - phase.steps)
-        hides_task = [self.explores and run.config.explores_purely for run in self.runs]
-        buffer = ReplayBuffer(len(self.runs), held + to_come, OBSERVATION_SHAPE, hides_task)
-        for index, run in enumerate(self.runs):
+        hides_task = [
+            self.program.explores and run.config.explores_purely for run in self.program.runs
+        ]
+        buffer = ReplayBuffer(len(self.program.runs), held + to_come, OBSERVATION_SHAPE, hides_task)
+        for index, run in enumerate(self.program.runs):
             if run.dataset is not None and checkpoint is None:
                 arrays = run.dataset.arrays()
                 buffer.fill(index, [arrays[name] for name in DATASET_FIELDS])
@@ -133,13 +121,17 @@ class Trainer:
 
     def train(self) -> None:
         """Go through all phases and leave everything on disk."""
-        title = self.runs[0].info.name if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        bar = tqdm(total=self.total_steps, initial=self.step, desc=title, mininterval=1.0)
+        title = (
+            self.program.runs[0].info.name
+            if len(self.program.runs) == 1
+            else f"{len(self.program.runs)} runs"
+        )
+        bar = tqdm(total=self.program.total_steps, initial=self.step, desc=title, mininterval=1.0)
         with closing(self.recorder), bar:
             if self.step == 0:
                 self.recorder.datasets()
             end = 0
-            for index, phase in enumerate(self.phases):
+            for index, phase in enumerate(self.program.phases):
                 start, end = end, end + phase.steps
                 if self.step == start:
                     self.recorder.phase(index, self.step + 1)
@@ -147,25 +139,27 @@ class Trainer:
                         self.learner.exploit()
                 while self.step < end and self.recorder.active():
                     bar.update(self._advance(phase, end - self.step))
-                    self._follow(index, end - self.step, bar)
+                    self._after_step(index, end - self.step, bar)
                     self._checkpoint_or_stop()
             self.recorder.finish()
             # From here on the summaries say that nothing is left to do.
             self.checkpoint_path.unlink(missing_ok=True)
 
-    def _follow(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
-        """Do what is due after a step."""
+    def _after_step(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
+        """Log, evaluate and draw if due."""
         recorder, step = self.recorder, self.step
         evaluates = self._due(self.options.eval_interval, remaining)
         draws = self._due(self.options.visualize_interval, remaining)
         if self._due(self.options.log_interval, remaining):
-            interacts = self.phases[phase_index].interacts
+            interacts = self.program.phases[phase_index].interacts
             recorder.metrics(self.metrics, step, self.updates, interacts=interacts)
         if not recorder.active():
             return
-        if self.explores and self._due(max(1, self.total_steps // COVERAGE_POINTS), remaining):
+        if self.program.explores and self._due(
+            max(1, self.program.total_steps // COVERAGE_POINTS), remaining
+        ):
             recorder.exploration(step)
-        if self.explores and step == self.total_steps:
+        if self.program.explores and step == self.program.total_steps:
             # First of all: whatever fails from here on, the data are safe.
             recorder.save_datasets()
         if evaluates or draws:
@@ -198,7 +192,7 @@ class Trainer:
         )
         for interval in filter(None, intervals):
             most = min(most, interval - self.step % interval)
-        taken = self._learn(min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.runs))))
+        taken = self._learn(min(most, max(1, RUN_UPDATES_AT_ONCE // len(self.program.runs))))
         self.step += taken
         return taken
 
@@ -239,7 +233,7 @@ class Trainer:
             UserError: If the disk is full.
         """
         return {
-            "settings": [run.info.settings for run in self.runs],
+            "settings": [run.info.settings for run in self.program.runs],
             "step": self.step,
             "updates": self.updates,
             "metrics": self.metrics,
@@ -260,12 +254,12 @@ class Trainer:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["settings"] != [run.info.settings for run in self.runs]:
+        if state["settings"] != [run.info.settings for run in self.program.runs]:
             raise UserError(
                 f"{self.checkpoint_path} is of other settings than those in config.yaml beside it"
             )
         self.step, self.updates = int(state["step"]), int(state["updates"])
-        if not 0 < self.step < self.total_steps:
+        if not 0 < self.step < self.program.total_steps:
             raise ValueError(f"there is no step {self.step} to go on from")
         self.metrics = {tag: values.to(ptu.device) for tag, values in state["metrics"].items()}
         fill(self.episode_returns, state["episode_returns"])
@@ -280,7 +274,7 @@ class Trainer:
         Raises:
             StoppedError: Upon Ctrl-C or SIGTERM.
         """
-        if self.step == self.total_steps or not self.recorder.active():
+        if self.step == self.program.total_steps or not self.recorder.active():
             return  # what is left takes no time
         signum = interruption.requested()
         interval = self.options.checkpoint_interval
