@@ -222,6 +222,12 @@ def algorithms_for(question: Question | None) -> list[str]:
     return [name for name, algorithm in algorithms().items() if algorithm.question == question]
 
 
+def usual_stage(algorithm: str) -> Stage:
+    """Return the stage of a run whose folder does not name one: most runs learn offline."""
+    known = algorithms().get(algorithm)
+    return Stage.EXPLORE if known and known.stages == {Stage.EXPLORE} else Stage.OFFLINE
+
+
 def title_of(algorithm: str) -> str:
     """Return the name in print of a registered algorithm."""
     return algorithms()[algorithm].title

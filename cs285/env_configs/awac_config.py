@@ -56,7 +56,7 @@ class ActorConfig(CriticConfig):
     title="AWAC",
     colour=VERMILION,
     stages={Stage.OFFLINE, Stage.FINETUNE},
-    tags=("critic_loss", "q_values", "actor_loss"),
+    tags=("critic_loss", "actor_loss"),
     question=Question.ACTORS,
     order=5,
 )

@@ -16,7 +16,7 @@ from cs285.infrastructure.palette import BLUE
     title="CQL",
     colour=BLUE,
     stages={Stage.OFFLINE, Stage.FINETUNE},
-    tags=("critic_loss", "q_values", "cql_term"),
+    tags=("critic_loss", "cql_term"),
     question=Question.CQL,
     order=4,
 )

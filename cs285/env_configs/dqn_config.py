@@ -14,7 +14,7 @@ from cs285.infrastructure.palette import ORANGE
     title="DQN",
     colour=ORANGE,
     stages=set(Stage),
-    tags=("critic_loss", "q_values"),
+    tags=("critic_loss",),
     question=Question.CQL,
     order=3,
 )

@@ -14,7 +14,6 @@ from cs285.infrastructure.palette import GREY
     title="Random",
     colour=GREY,
     stages={Stage.EXPLORE},
-    tags=(),
     question=Question.EXPLORATION,
     order=1,
 )

@@ -24,7 +24,7 @@ from cs285.infrastructure.palette import GREEN
     title="RND",
     colour=GREEN,
     stages={Stage.EXPLORE},
-    tags=("rnd_loss",),
+    tags=("critic_loss", "rnd_loss"),
     question=Question.EXPLORATION,
     order=2,
 )

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cs285.envs.mazes import MAZES
+from cs285.homework import STAGES, Stage, algorithms, order_of, usual_stage
 from cs285.infrastructure.errors import UserError
 from cs285.results.event_files import Curve, final_return_of, read_events
 from cs285.results.run_folders import (
@@ -35,15 +36,6 @@ from cs285.results.statistics import (
 
 Setting = str | int | float | bool | None
 
-ALGORITHMS = {
-    "random": "Random",
-    "rnd": "RND",
-    "dqn": "DQN",
-    "cql": "CQL",
-    "awac": "AWAC",
-    "iql": "IQL",
-}
-"""The algorithms in the order of the homework, with their names in print."""
 SCALARS = (
     "eval_return",
     "eval/episodes",
@@ -54,14 +46,7 @@ SCALARS = (
     "train_return",
     "dataset_transitions",
 )
-HANDOUT_STEPS = 10_000
-"""Steps of exploration that the handout asks for."""
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
-PLANNED_STEPS = {
-    "explore": ("total_steps",),
-    "offline": ("training_steps",),
-    "finetune": ("offline_steps", "online_steps"),
-}
 IDENTITY = ("base_config", "env_name", "exp_name", "seed")
 """Keys of `config.yaml` that say who a run is, not how it learns."""
 MAX_CONFIG_BYTES = 50_000
@@ -80,7 +65,7 @@ class Run:
 
     name: str
     """Its folder below the data folder; tells runs of one experiment and seed apart."""
-    stage: str
+    stage: Stage
     experiment: str
     algorithm: str
     env_id: str
@@ -108,7 +93,7 @@ class Run:
     @property
     def online_start(self) -> int | None:
         """The step at which fine-tuning goes online, as exactly as the logs tell it."""
-        if self.stage != "finetune":
+        if self.stage is not Stage.FINETUNE:
             return None
         if isinstance(steps := self.settings.get("offline_steps"), int):
             return steps
@@ -212,12 +197,12 @@ class Collection:
         """All runs, in the order of the experiments."""
         return [run for experiment in self.experiments for run in experiment.runs]
 
-    def select(self, stage: str, *algorithms: str) -> list[Experiment]:
+    def select(self, stage: Stage, *names: str) -> list[Experiment]:
         """Return the experiments of a stage with one of these algorithms."""
         return [
             experiment
             for experiment in self.experiments
-            if experiment.first.stage == stage and experiment.first.algorithm in algorithms
+            if experiment.first.stage == stage and experiment.first.algorithm in names
         ]
 
 
@@ -260,11 +245,12 @@ def _read_run(folder: Path, name: str) -> Run | LeftOut:
     settings, notes = _read_settings(folder)
     log = read_events(folder, SCALARS, [EXPLORATION_PICTURE])
     notes += log.problems
+    algorithm = str(settings.get("base_config") or told.algorithm or "")
     run = Run(
         name=name,
-        stage=told.stage or "",
+        stage=told.stage or usual_stage(algorithm),
         experiment=str(settings.get("exp_name") or told.experiment),
-        algorithm=str(settings.get("base_config") or told.algorithm or ""),
+        algorithm=algorithm,
         env_id=str(settings.get("env_name") or told.env_id or ""),
         seed=seed if isinstance(seed := settings.get("seed", told.seed), int) else None,
         settings={key: value for key, value in settings.items() if key not in IDENTITY}
@@ -274,12 +260,10 @@ def _read_run(folder: Path, name: str) -> Run | LeftOut:
         picture=log.pictures.get(EXPLORATION_PICTURE),
         notes=tuple(notes),
     )
-    if not run.stage:
-        run = replace(run, stage="explore" if run.algorithm in {"random", "rnd"} else "offline")
     if reason := _reason_to_leave_out(run, told):
         reasons = [reason, *notes]
         if (folder / SWEEP_RECORD).exists() and not (folder / "summary.json").exists():
-            reasons.append(f"run_hw5_{run.stage}.py --resume {folder} goes on with it")
+            reasons.append(f"{run.stage.script} --resume {folder} goes on with it")
         return LeftOut(name, "; ".join(reasons))
     try:
         summary = _Summary.model_validate_json((folder / "summary.json").read_bytes())
@@ -325,18 +309,18 @@ def _is_setting(value: object) -> TypeGuard[Setting]:
 
 
 def _reason_to_leave_out(run: Run, told: FolderName) -> str | None:
-    keys = PLANNED_STEPS[run.stage]
+    keys = STAGES[run.stage].step_keys
     planned = sum(value for key in keys if isinstance(value := run.settings.get(key), int))
     reason = None
     if not run.env_id:
         reason = "neither config.yaml nor the folder's name tells an environment of this homework"
     elif run.env_id not in MAZES:
         reason = f"its environment, {run.env_id}, is none of this homework"
-    elif run.algorithm not in ALGORITHMS:
+    elif run.algorithm not in algorithms():
         reason = f"no algorithm of this homework is told by config.yaml or {told.experiment!r}"
     elif not run.curves and run.picture is None:
         reason = "its logs hold none of this homework's tags"
-    elif run.stage != "explore" and "eval_return" not in run.curves:
+    elif run.stage is not Stage.EXPLORE and "eval_return" not in run.curves:
         reason = "the tag eval_return is missing"
     elif run.curves and run.steps < planned:
         reason = f"stopped, or still going, at step {run.steps:,} of {planned:,}"
@@ -366,9 +350,9 @@ def _group(runs: Iterable[Run]) -> list[Experiment]:
 def _rank(run: Run) -> tuple[Any, ...]:
     """Order by stage, difficulty, algorithm and name, in which numbers count as such."""
     return (
-        list(PLANNED_STEPS).index(run.stage),
+        list(STAGES).index(run.stage),
         list(MAZES).index(run.env_id),
-        list(ALGORITHMS).index(run.algorithm),
+        order_of(run.algorithm),
         [
             float(part) if index % 2 else part
             for index, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", run.experiment))
@@ -402,7 +386,7 @@ def plain(experiments: Sequence[Experiment]) -> list[Experiment]:
         ),
     ):
         best.setdefault(experiment.first.algorithm, experiment)
-    return [best[algorithm] for algorithm in ALGORITHMS if algorithm in best]
+    return [best[algorithm] for algorithm in sorted(best, key=order_of)]
 
 
 def largest_sweep(

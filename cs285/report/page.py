@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from cs285.report.collection import ALGORITHMS, Collection, Run, Setting
+from cs285.homework import title_of
+from cs285.report.collection import Collection, Run, Setting
 from cs285.report.plots import Plot, svg_uri
 from cs285.report.questions import Section, Table
 from cs285.report.words import Front
@@ -203,7 +204,7 @@ def _settings(collection: Collection) -> str:
         values = {key: [_shown(settings.get(key)) for settings in members.values()] for key in keys}
         shared = {key: column[0] for key, column in values.items() if len(set(column)) == 1}
         differing = [key for key in keys if key not in shared]
-        title = f"{ALGORITHMS[algorithm]}, {stage}"
+        title = f"{title_of(algorithm)}, {stage}"
         parts.append(f"<h3>{escape(title)}</h3>")
         if shared:
             text = ", ".join(f"{key} {value}" for key, value in shared.items())

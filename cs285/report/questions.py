@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING
 
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
+from cs285.homework import (
+    HANDOUT_STEPS,
+    STAGES,
+    Question,
+    Stage,
+    algorithms,
+    algorithms_for,
+    algorithms_of,
+    title_of,
+)
 from cs285.report import plots
 from cs285.report.collection import (
-    ALGORITHMS,
-    HANDOUT_STEPS,
     Collection,
     Experiment,
     by_environment,
     largest_sweep,
     plain,
 )
-from cs285.report.plots import COLOURS, Panel, Plot
+from cs285.report.plots import Panel, Plot
 from cs285.results.figures import thousands
 from cs285.results.statistics import Estimate, estimate, estimate_scores
 
@@ -73,14 +81,15 @@ def answer(collection: Collection) -> list[Section]:
 def overview(collection: Collection) -> Table | None:
     """Return the final returns of all plain experiments, with a line over all environments."""
     rows = []
-    for stage, name in (("offline", "Offline"), ("finetune", "Fine-tuned")):
+    for stage in (Stage.OFFLINE, Stage.FINETUNE):
+        name = STAGES[stage].name
         by_algorithm: dict[str, list[Experiment]] = {}
-        for members in by_environment(collection.select(stage, *ALGORITHMS)).values():
+        for members in by_environment(collection.select(stage, *algorithms())).values():
             for experiment in plain(members):
                 by_algorithm.setdefault(experiment.first.algorithm, []).append(experiment)
-        for algorithm in ALGORITHMS:
+        for algorithm in algorithms():
             experiments = by_algorithm.get(algorithm, [])
-            print_name = ALGORITHMS[algorithm]
+            print_name = title_of(algorithm)
             rows += [(name, print_name, *_result_cells(experiment)) for experiment in experiments]
             if len(experiments) > 1:
                 scores = estimate_scores({one.first.env_id: one.returns for one in experiments})
@@ -127,7 +136,7 @@ def _rnd(collection: Collection) -> Section:
 def _exploration(
     collection: Collection, algorithm: str, number: str, title: str, says: str, *, columns: int
 ) -> Section:
-    environments = by_environment(collection.select("explore", algorithm))
+    environments = by_environment(collection.select(Stage.EXPLORE, algorithm))
     pictures, captions, shown, rows = [], [], [], []
     for members in environments.values():
         # Datasets of other sizes belong to 4.3.
@@ -143,7 +152,7 @@ def _exploration(
                 f"over {_count(found.count, 'seed')}."
             )
         rows.append(
-            (_maze(chosen), ALGORITHMS[algorithm], str(len(chosen.units)),
+            (_maze(chosen), title_of(algorithm), str(len(chosen.units)),
              f"{chosen.first.steps:,}", _percent(found),
              format_estimate(_last(chosen, "goals_reached"), 0))
         )  # fmt: skip
@@ -162,8 +171,8 @@ def _exploration(
         )  # fmt: skip
     seeds = "" if all(len(one.units) == 1 for one in shown) else " Pictures show the first seed."
     commands = [
-        (f"{ALGORITHMS[algorithm]} on {MAZES[env_id].name}",
-         _command("explore", [f"pointmass_{MAZES[env_id].name}_{algorithm}"]))
+        (f"{title_of(algorithm)} on {MAZES[env_id].name}",
+         _command(Stage.EXPLORE, [f"pointmass_{MAZES[env_id].name}_{algorithm}"]))
         for env_id in list(MAZES)[:3]
         if env_id not in environments
     ]  # fmt: skip
@@ -175,25 +184,26 @@ def _exploration(
 
 
 def _cql_against_dqn(collection: Collection) -> Section:
-    experiments = collection.select("offline", "dqn", "cql")
+    asked = algorithms_for(Question.CQL)
     return _comparison(
-        experiments, ("dqn", "cql"), "4.1", "CQL against DQN",
+        collection.select(Stage.OFFLINE, *asked), asked, "4.1", "CQL against DQN",
         "Evaluation return of DQN and CQL while they learn from RND's data alone.",
         environments=("easy", "medium"),
     )  # fmt: skip
 
 
 def _awac_against_iql(collection: Collection) -> Section:
-    experiments = collection.select("offline", "awac", "iql")
+    asked = algorithms_for(Question.ACTORS)
     return _comparison(
-        experiments, ("awac", "iql"), "4.2", "AWAC against IQL",
+        collection.select(Stage.OFFLINE, *asked), asked, "4.2", "AWAC against IQL",
         "Evaluation return of AWAC and IQL while they learn from RND's data alone.",
         environments=("easy", "medium"),
     )  # fmt: skip
 
 
 def _fine_tuning(collection: Collection) -> Section:
-    experiments = collection.select("finetune", "dqn", "cql", "awac", "iql")
+    names = [name for name in algorithms_of(Stage.FINETUNE) if algorithms()[name].question]
+    experiments = collection.select(Stage.FINETUNE, *names)
     # The handout leaves the choice of the algorithm free.
     wanted = () if experiments else ("cql", "iql", "awac")
     return _comparison(
@@ -201,37 +211,37 @@ def _fine_tuning(collection: Collection) -> Section:
         "Evaluation return while learning from RND's data and, from the vertical line on, from new "
         "episodes as well. The handout's goal of \N{MINUS SIGN}20 on Hard is above what the best "
         "policy reaches.",
-        environments=("hard",), stage="finetune",
+        environments=("hard",), stage=Stage.FINETUNE,
     )  # fmt: skip
 
 
 def _comparison(
     experiments: Sequence[Experiment],
-    algorithms: Sequence[str],
+    names: Sequence[str],
     number: str,
     title: str,
     says: str,
     *,
     environments: Sequence[str],
-    stage: str = "offline",
+    stage: Stage = Stage.OFFLINE,
 ) -> Section:
     """Compare the plain experiment of each algorithm in every environment that has one."""
     shown = {env_id: plain(members) for env_id, members in by_environment(experiments).items()}
     panels = tuple(_returns_panel(members) for members in shown.values())
     everyone = [member for members in shown.values() for member in members]
-    suffix = "_finetune" if stage == "finetune" else ""
+    suffix = "_finetune" if stage is Stage.FINETUNE else ""
     missing = []
-    for algorithm in algorithms:
+    for algorithm in names:
         there = {
             MAZES[one.first.env_id].name for one in everyone if one.first.algorithm == algorithm
         }
         if absent := [name for name in environments if name not in there]:
             configs = [f"pointmass_{name}_{algorithm}{suffix}" for name in absent]
-            what = f"{ALGORITHMS[algorithm]} on {' and '.join(absent)}"
+            what = f"{title_of(algorithm)} on {' and '.join(absent)}"
             missing.append((what, _command(stage, configs)))
     if not panels:
         return Section(number, title, None, (), (), None, tuple(missing))
-    stem = f"{number}_{'finetuning' if stage == 'finetune' else '_'.join(algorithms)}"
+    stem = f"{number}_{'finetuning' if stage is Stage.FINETUNE else '_'.join(names)}"
     plot = Plot(stem, f"{title}: evaluation returns", panels, _columns(len(panels)))
     findings = tuple(_finding(members) for members in shown.values())
     return Section(
@@ -242,7 +252,7 @@ def _comparison(
 def _alpha(collection: Collection) -> Section:
     panels: list[Panel] = []
     findings, members = [], []
-    for env_id, experiments in by_environment(collection.select("offline", "cql")).items():
+    for env_id, experiments in by_environment(collection.select(Stage.OFFLINE, "cql")).items():
         sweep = largest_sweep(experiments, "cql_alpha", lambda one: one.alpha)
         if not sweep:
             continue
@@ -266,7 +276,7 @@ def _alpha(collection: Collection) -> Section:
         f"pointmass_medium_cql_alpha{alpha}" for alpha in ("0", "0.1", "0.5", "1", "2", "5", "10")
     ]
     if not panels:
-        missing = ("CQL with several alphas", _command("offline", configs))
+        missing = ("CQL with several alphas", _command(Stage.OFFLINE, configs))
         return Section("4.1", "Alpha of CQL", None, (), (), None, (missing,))
     return Section(
         "4.1", "Alpha of CQL",
@@ -283,8 +293,8 @@ def _alpha(collection: Collection) -> Section:
 def _dataset_size(collection: Collection) -> Section:
     panels: list[Panel] = []
     findings, members = [], []
-    explored = collection.select("explore", "rnd")
-    for env_id, experiments in by_environment(collection.select("offline", "cql")).items():
+    explored = collection.select(Stage.EXPLORE, "rnd")
+    for env_id, experiments in by_environment(collection.select(Stage.OFFLINE, "cql")).items():
         sized = [one for one in experiments if one.first.named_size is not None]
         sweep = largest_sweep(sized, "dataset_name", lambda one: one.dataset_steps)
         if not sweep:
@@ -313,9 +323,9 @@ def _dataset_size(collection: Collection) -> Section:
     sizes = ("1000", "5000", "10000", "20000")
     # fmt: off
     explore = ("RND's datasets of several sizes",
-               _command("explore", [f"pointmass_medium_rnd_{size}" for size in sizes]))
+               _command(Stage.EXPLORE, [f"pointmass_medium_rnd_{size}" for size in sizes]))
     offline = ("CQL on datasets of several sizes",
-               _command("offline", [f"pointmass_medium_cql_rnd{size}" for size in sizes]))
+               _command(Stage.OFFLINE, [f"pointmass_medium_cql_rnd{size}" for size in sizes]))
     # fmt: on
     if not panels:
         return Section("4.3", "Size of the dataset", None, (), (), None, (explore, offline))
@@ -343,9 +353,9 @@ _SIZE = "Steps in the dataset"
 def _returns_panel(experiments: Sequence[Experiment]) -> Panel:
     def draw(ax: Axes) -> None:
         for experiment in experiments:
-            algorithm = experiment.first.algorithm
+            algorithm = algorithms()[experiment.first.algorithm]
             curve = experiment.curve("eval_return")
-            plots.draw_curve(ax, curve, ALGORITHMS[algorithm], COLOURS[algorithm])
+            plots.draw_curve(ax, curve, algorithm.title, algorithm.colour)
         for step in {one.first.online_start for one in experiments}:
             if step is not None:
                 plots.draw_online_start(ax, step)
@@ -460,7 +470,7 @@ def _finding(experiments: Sequence[Experiment]) -> str:
             after = f", after {experiment.first.steps:,} steps" if differ else ""
             distance = optimum - experiment.final.iqm
             side = "below" if distance >= 0 else "above"
-            name = ALGORITHMS[experiment.first.algorithm]
+            name = title_of(experiment.first.algorithm)
             ended = f"{name} ended at {format_estimate(experiment.final)}"
             parts.append(f"{ended}, {abs(distance):.1f} {side} the optimum{after}")
     return f"On {_maze(experiments[0])} {_listed(parts)}."
@@ -515,10 +525,10 @@ def _dataset_coverage(experiment: Experiment, explored: Sequence[Experiment]) ->
     return None
 
 
-def _command(stage: str, configs: Sequence[str]) -> str:
-    folder = {"explore": "exploration"}.get(stage, stage)
+def _command(stage: Stage, configs: Sequence[str]) -> str:
+    folder = STAGES[stage].experiments
     files = " ".join(f"experiments/{folder}/{config}.yaml" for config in configs)
-    return f"python cs285/scripts/run_hw5_{stage}.py -cfg {files} --dataset_dir datasets"
+    return f"python cs285/scripts/{stage.script} -cfg {files} --dataset_dir datasets"
 
 
 def _maze(experiment: Experiment) -> str:

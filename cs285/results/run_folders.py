@@ -81,7 +81,7 @@ class FolderName:
     experiment: str
     """The name without the prefix, the seed and the time."""
     homework: int | None
-    stage: str | None
+    stage: Stage | None
     env_id: str | None
     algorithm: str | None
     seed: int | None
@@ -116,7 +116,7 @@ def parse_folder_name(name: str) -> FolderName:
     return FolderName(
         experiment=experiment,
         homework=int(homework[1]) if homework else None,
-        stage=stage[0] if stage else None,
+        stage=Stage(stage[0]) if stage else None,
         env_id=next((id_ for id_, maze in MAZES.items() if maze.name == maze_name), None),
         algorithm=kind,
         seed=int(seed[1]) if seed else None,

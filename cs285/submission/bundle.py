@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cs285.homework import Question
+from cs285.homework import Question, title_of
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
-from cs285.report.collection import ALGORITHMS, LeftOut, collect
+from cs285.report.collection import LeftOut, collect
 from cs285.results.event_files import final_return_of
 from cs285.submission.selection import Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
@@ -227,7 +227,7 @@ class _Contents:
             run = entry.run
             final = final_return_of(run.curves)
             shown = "" if final is None else f"{final:.1f}"
-            cells = (run.env_id, ALGORITHMS[run.algorithm], run.seed, f"{run.steps:,}", shown)
+            cells = (run.env_id, title_of(run.algorithm), run.seed, f"{run.steps:,}", shown)
             rows.append(f"| `{entry.folder}` | {' | '.join(map(str, cells))} |")
         parts = [README, *rows, "", *(f"- `{one}_`: {one.section}" for one in Question)]
         if limits != Limits():

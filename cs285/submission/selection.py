@@ -61,26 +61,26 @@ def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
     for env_id, maze in (("PointmassMedium-v0", "medium"), ("PointmassHard-v0", "hard")):
         rnd, cql = (
             [one for one in collection.select(*kind) if one.first.env_id == env_id]
-            for kind in (("explore", "rnd"), ("offline", "cql"))
+            for kind in ((Stage.EXPLORE, "rnd"), (Stage.OFFLINE, "cql"))
         )
         explored = {one.first.steps for one in rnd}
         # Without a size in its name, a dataset is of the steps that the handout asks for.
         learned = {one.dataset_steps or HANDOUT_STEPS for one in cql}
         by_maze.append(
-            _lacking("RND", f"exploration/pointmass_{maze}_rnd_", explored)
-            + _lacking("CQL", f"offline/pointmass_{maze}_cql_rnd", learned)
+            _lacking("RND", Stage.EXPLORE, f"pointmass_{maze}_rnd_", explored)
+            + _lacking("CQL", Stage.OFFLINE, f"pointmass_{maze}_cql_rnd", learned)
         )
     return min(by_maze, key=len)
 
 
-def _lacking(algorithm: str, stem: str, there: Container[float]) -> list[tuple[str, str]]:
-    """Return a line and a command for every size of dataset that is not there."""
-    script = "explore" if stem.startswith("explor") else "offline"
-    command = f"python cs285/scripts/run_hw5_{script}.py --dataset_dir datasets -cfg"
+def _lacking(title: str, stage: Stage, stem: str, found: Container[float]) -> list[tuple[str, str]]:
+    """Return a line and a command for every size of dataset without runs."""
+    command = f"python cs285/scripts/{stage.script} --dataset_dir datasets -cfg"
+    folder = f"experiments/{STAGES[stage].experiments}"
     return [
-        (f"{algorithm} with {size:,} steps of data", f"{command} experiments/{stem}{size}.yaml")
+        (f"{title} with {size:,} steps of data", f"{command} {folder}/{stem}{size}.yaml")
         for size in SIZES
-        if size not in there
+        if size not in found
     ]
 
 

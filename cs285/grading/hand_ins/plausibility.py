@@ -22,6 +22,7 @@ from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
 from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
+from cs285.homework import algorithms
 from cs285.results.event_files import final_return_of
 
 Floats = npt.NDArray[np.float64]
@@ -49,15 +50,8 @@ TIME_ZONE_STEP = 900.0
 MAX_EVALUATIONS = 100_000
 FASTEST_STEP = 1e-5
 """Seconds of one gradient step on hardware that is yet to come."""
-FOREIGN_TAGS = {
-    "random": ("critic_loss", "q_loss", "rnd_loss", "actor_loss", "v_loss"),
-    "rnd": ("actor_loss", "v_loss", "cql_term"),
-    "dqn": ("actor_loss", "v_loss", "rnd_loss", "cql_term"),
-    "cql": ("actor_loss", "v_loss", "rnd_loss"),
-    "awac": ("v_loss", "rnd_loss", "cql_term"),
-    "iql": ("rnd_loss", "cql_term"),
-}
-"""Tags that other algorithms write."""
+CRITIC_TAGS = {"critic_loss", "q_loss"}
+"""Tags of the loss of a critic: loops of public versions write either."""
 
 
 def find_misfits(runs: Sequence[Run]) -> dict[Run, list[str]]:
@@ -77,8 +71,18 @@ def find_misfits(runs: Sequence[Run]) -> dict[Run, list[str]]:
     return found
 
 
+def foreign_tags(algorithm: str) -> list[str]:
+    """Return the tags of losses that other algorithms write and this one does not."""
+    if algorithm not in algorithms():
+        return []
+    own = set(algorithms()[algorithm].tags)
+    own |= CRITIC_TAGS if own & CRITIC_TAGS else set()
+    written = dict.fromkeys(tag for one in algorithms().values() for tag in one.tags)
+    return [tag for tag in written if tag not in own]
+
+
 def _tags(run: Run) -> Iterator[str]:
-    foreign = [tag for tag in FOREIGN_TAGS.get(run.algorithm, ()) if tag in run.log.series]
+    foreign = [tag for tag in foreign_tags(run.algorithm) if tag in run.log.series]
     if foreign:
         yield f"the log has {' and '.join(foreign)}, which {run.algorithm} has not"
     if run.stage == "offline" and "train_return" in run.log.series:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cs285.envs.mazes import MAZES
+from cs285.homework import Stage, algorithms, title_of
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import yaml_problem
-from cs285.report.collection import ALGORITHMS
 
 DEFAULT = Path(__file__).with_name("rubric.yaml")
 ENVIRONMENTS = {maze.name: env_id for env_id, maze in MAZES.items()}
@@ -19,8 +19,15 @@ ENVIRONMENTS = {maze.name: env_id for env_id, maze in MAZES.items()}
 Points = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Stage = Literal["explore", "offline", "finetune"]
-Algorithm = Literal["random", "rnd", "dqn", "cql", "awac", "iql"]
+
+
+def _registered(name: str) -> str:
+    if name not in algorithms():
+        raise ValueError(f"the algorithms are {', '.join(algorithms())}")
+    return name
+
+
+Algorithm = Annotated[str, AfterValidator(_registered)]
 
 
 class _Strict(BaseModel):
@@ -57,9 +64,9 @@ class Experiment(_Strict):
     @property
     def name(self) -> str:
         """Say in words what is asked for."""
-        algorithms = " or ".join(ALGORITHMS[name] for name in self.algorithms)
+        algorithms = " or ".join(title_of(name) for name in self.algorithms)
         places = " or ".join(name.capitalize() for name in self.environments)
-        what = "fine-tuning: " if self.stage == "finetune" else ""
+        what = "fine-tuning: " if self.stage is Stage.FINETUNE else ""
         size = f", {self.dataset_steps:,} steps of data" if self.dataset_steps else ""
         alphas = f", {self.alphas} alphas" if self.alphas else ""
         return f"{what}{algorithms} on {places}{size}{alphas}"

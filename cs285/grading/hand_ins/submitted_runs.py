@@ -17,6 +17,7 @@ from cs285.envs.mazes import MAZES
 from cs285.grading.archives import open_zip, printable
 from cs285.grading.hand_ins.logs import RunLog, read_log
 from cs285.grading.hand_ins.unpacking import HandIn
+from cs285.homework import Stage, usual_stage
 from cs285.infrastructure.errors import UserError
 from cs285.results.run_folders import FolderName, parse_folder_name, size_in_name
 from cs285.results.summaries import RunSummary
@@ -117,13 +118,13 @@ class Run:
         return env_id if env_id in MAZES else ""
 
     @property
-    def stage(self) -> str:
+    def stage(self) -> Stage:
         """The stage; where nothing tells it, algorithms that collect data explore."""
         if self.told.stage:
             return self.told.stage
         if self.summary:
             return self.summary.script
-        return "explore" if self.algorithm in {"random", "rnd"} else "offline"
+        return usual_stage(self.algorithm)
 
     @property
     def seed(self) -> int | None:
