@@ -13,7 +13,7 @@ from cs285.env_configs.loading import MAX_RUNS, load_config, load_sweep
 from cs285.homework import algorithms
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import MAX_BYTES
-from cs285.results.run_logger import RunLogger
+from cs285.results.run_folders import RunFolder
 from cs285.training import commands
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -123,10 +123,10 @@ def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, monkeypatch, file)
         file.write_text(text("iql", *CHANGED))
     stage = STAGES[file.parent.name]
     monkeypatch.setattr(commands, "read_dataset", lambda config, folder: None)
-    with RunLogger(tmp_path) as logger:
-        for config in load_sweep(file, stage, {"seed": 5}):
-            logger.write_config(commands.make_run(stage, config, tmp_path).info.settings)
-            assert load_config(tmp_path / "config.yaml", stage) == config
+    folder = RunFolder(tmp_path)
+    for config in load_sweep(file, stage, {"seed": 5}):
+        folder.write_config(commands.make_run(stage, config, tmp_path).info.settings)
+        assert load_config(tmp_path / "config.yaml", stage) == config
 
 
 # Keys and values that are not what they should be

@@ -5,8 +5,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cs285.results import event_files
-from cs285.results.event_files import read_events
-from cs285.results.run_folders import find_run_folders, parse_folder_name
+from cs285.results.folder_names import parse_folder_name
+from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_logger import RunLogger
 
 TAGS = ("eval_return", "critic_loss")
@@ -24,7 +24,7 @@ def write_events(folder: Path, values: dict[int, float], tag: str = "eval_return
 
 
 def points(folder: Path, tag: str = "eval_return") -> dict[int, float]:
-    curve = read_events(folder, TAGS).curves[tag]
+    curve = RunFolder(folder).read_log(TAGS).curves[tag]
     return dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
 
 
@@ -33,30 +33,30 @@ def test_scalars_equal_those_of_tensorboard(tmp_path: Path) -> None:
     accumulator = EventAccumulator(str(tmp_path)).Reload()
     theirs = {event.step: event.value for event in accumulator.Scalars("eval_return")}
     assert points(tmp_path) == theirs
-    assert read_events(tmp_path, TAGS).problems == []
+    assert RunFolder(tmp_path).read_log(TAGS).problems == []
 
 
 def test_unwanted_and_missing_tags_are_passed_over(tmp_path: Path) -> None:
     write_events(tmp_path, {1: 2.0}, tag="somebody_elses")
-    assert read_events(tmp_path, TAGS).curves == {}
+    assert RunFolder(tmp_path).read_log(TAGS).curves == {}
 
 
 def test_empty_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").touch()
-    log = read_events(tmp_path, TAGS)
+    log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves == {}
     assert log.problems == ["events.out.tfevents.1.host is empty"]
 
 
 def test_folder_without_event_files_is_told(tmp_path: Path) -> None:
-    assert read_events(tmp_path, TAGS).problems == ["there is no event file"]
+    assert RunFolder(tmp_path).read_log(TAGS).problems == ["it has no event file"]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 17, 30])
 def test_file_cut_off_mid_record_keeps_what_comes_before(tmp_path: Path, cut: int) -> None:
     path = write_events(tmp_path, {1: -5.0, 2: -4.0, 3: -3.0})
     path.write_bytes(path.read_bytes()[:-cut])
-    log = read_events(tmp_path, TAGS)
+    log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves["eval_return"].values.tolist() == [-5.0, -4.0]
     assert "cut off or damaged" in log.problems[0]
 
@@ -71,7 +71,7 @@ def test_damaged_byte_ends_the_file_there(tmp_path: Path) -> None:
 
 def test_file_of_other_bytes_is_told(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").write_bytes(np.random.default_rng(0).bytes(4_000))
-    log = read_events(tmp_path, TAGS)
+    log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves == {}
     assert "cut off or damaged after 0 of 4,000 bytes" in log.problems[0]
 
@@ -79,7 +79,7 @@ def test_file_of_other_bytes_is_told(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> None:
     write_events(tmp_path, {1: float("nan"), 2: -4.0, 3: float("inf")})
     assert points(tmp_path) == {2: -4.0}
-    assert read_events(tmp_path, TAGS).problems == ["2 values of eval_return not finite"]
+    assert RunFolder(tmp_path).read_log(TAGS).problems == ["2 values of eval_return not finite"]
 
 
 def test_several_files_join_and_the_later_one_counts(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_long_logs_are_thinned_and_keep_their_end(
 def test_too_large_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_files, "MAX_FILE_BYTES", 10)
     write_events(tmp_path, {1: -5.0})
-    log = read_events(tmp_path, TAGS)
+    log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves == {}
     assert "larger than 10 bytes" in log.problems[0]
 
@@ -112,7 +112,7 @@ def test_run_folders_are_found_at_any_depth(tmp_path: Path) -> None:
     write_events(tmp_path / "group" / "q1_run", {1: 0.0})
     (tmp_path / "hw5_offline_empty").mkdir()
     (tmp_path / "logs").mkdir()
-    folders, problems = find_run_folders(tmp_path)
+    folders, problems = find_runs(tmp_path, nested=True)
     assert [folder.name for folder in folders] == ["q1_run", "hw5_offline_empty"]
     assert problems == []
 

@@ -70,9 +70,9 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
 
     def vanish(trainer, phase, most):
         if trainer.step == 30:
-            for path in trainer.recorder.recorders[0].folder.iterdir():
+            for path in trainer.recorder.recorders[0].folder.path.iterdir():
                 path.unlink()
-            trainer.recorder.recorders[0].folder.rmdir()
+            trainer.recorder.recorders[0].folder.path.rmdir()
         return advance(trainer, phase, most)
 
     with (

@@ -122,7 +122,7 @@ def test_an_accepted_name_stays_in_its_folder(name):
 
 
 def test_run_folder_is_named_after_prefix_and_name(tmp_path):
-    folder = make_run_folder(tmp_path / "new" / "data", "hw5_explore", "easy_rnd")
+    folder = make_run_folder(tmp_path / "new" / "data", "hw5_explore", "easy_rnd").path
     assert folder.is_dir()
     assert folder.parent == tmp_path / "new" / "data"
     assert folder.name.startswith("hw5_explore_easy_rnd_2")

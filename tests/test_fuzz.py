@@ -39,12 +39,11 @@ from cs285.envs.planner import plan
 from cs285.infrastructure.errors import UserError
 from cs285.report.collection import collect as collect_runs
 from cs285.report.questions import answer
-from cs285.results import run_folders
-from cs285.results.event_files import read_events
+from cs285.results.run_folders import CHECKPOINT, SWEEP_RECORD, RunFolder
 from cs285.results.summaries import format_results, read_summaries
 from cs285.scripts.convert_dataset import convert
 from cs285.training import programs, sweep_records
-from cs285.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from cs285.training.checkpoints import load_checkpoint, save_checkpoint
 from cs285.training.commands import make_run
 from cs285.training.runs import Options, Phase
 from cs285.training.trainer import Trainer
@@ -333,7 +332,7 @@ def read_conversion(path: Path) -> None:
 
 
 def read_log(path: Path) -> None:
-    log = read_events(path.parent, TAGS, [PICTURE])
+    log = RunFolder(path.parent).read_log(TAGS, [PICTURE])
     assert not any("Memory" in problem for problem in log.problems)
 
 
@@ -375,7 +374,7 @@ def small_run(folder: Path) -> programs.Run:
     values = {"base_config": "cql", "env_name": EASY, "exp_name": "x", "seed": 1, "hidden_size": 8}
     values |= {"batch_size": 4, "training_steps": 30}
     config = make_config(values, Path("x.yaml"), "offline")
-    return replace(make_run("offline", config, None), folder=folder)
+    return replace(make_run("offline", config, None), folder=RunFolder(folder))
 
 
 @cache
@@ -524,7 +523,7 @@ TARGETS = {
         mutate_member,
     ),
     "record of a sweep": Target(
-        f"{RUN_FOLDER}/{run_folders.SWEEP_RECORD}",
+        f"{RUN_FOLDER}/{SWEEP_RECORD}",
         read_sweep,
         lambda: [SWEEP.encode()],
         JSON_WORDS,

@@ -642,10 +642,10 @@ def test_facts_are_told_without_accusing(public, ours):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("points: [", "no YAML: line 1: "),
-        ("# Homework\n\nText: more: text\n", "no YAML: line 3: a colon too many"),
+        ("points: [", "is not usable: line 1: "),
+        ("# Homework\n\nText: more: text\n", "is not usable: line 3: a colon too many"),
         ("max_megabytes: 15\n", "Field required"),
-        ("- 1\n", "it: Input should be"),
+        ("- 1\n", "must hold `key: value` lines"),
     ],
 )
 def test_unusable_rubric_is_an_error(tmp_path, text, says):

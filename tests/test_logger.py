@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cs285.infrastructure import versions as versions_module
 from cs285.infrastructure.versions import git_revision, versions
+from cs285.results.run_folders import RunFolder
 from cs285.results.run_logger import RunLogger
 
 
@@ -71,8 +72,8 @@ def test_run_folder_holds_event_file_config_and_summary_and_nothing_nested(tmp_p
     with RunLogger(tmp_path) as logger:
         logger.log_scalars({"eval_return": 1.0, "eval/return_max": 1.0}, 0)
         logger.log_figure(Figure(), "trajectories_eval", 0)
-        logger.write_config({"seed": 1})
-        logger.write_summary({"final_return": -20.0})
+    RunFolder(tmp_path).write_config({"seed": 1})
+    RunFolder(tmp_path).write_summary({"final_return": -20.0})
     config, event_file, summary = sorted(tmp_path.iterdir())
     assert (config.name, summary.name) == ("config.yaml", "summary.json")
     assert event_file.name.startswith("events.out.tfevents.")
@@ -106,8 +107,7 @@ def test_logged_figures_do_not_pile_up(tmp_path):
 
 def test_written_config_reads_back_equal_and_in_order(tmp_path):
     config = {"exp_name": "größe", "cql_alpha": 0.1, "lr": 3e-4, "sizes": [64, 64], "clip": None}
-    with RunLogger(tmp_path) as logger:
-        logger.write_config(config)
+    RunFolder(tmp_path).write_config(config)
     loaded = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
     assert loaded == config
     assert list(loaded) == list(config)
@@ -115,9 +115,8 @@ def test_written_config_reads_back_equal_and_in_order(tmp_path):
 
 def test_summary_is_strict_json_with_null_for_numbers_that_are_not_finite(tmp_path):
     summary = {"final": -20.5, "best": math.nan, "by_seed": [1, (math.inf, -math.inf)], "git": None}
-    with RunLogger(tmp_path) as logger:
-        logger.write_summary({"runs": 0})
-        logger.write_summary(summary)
+    RunFolder(tmp_path).write_summary({"runs": 0})
+    RunFolder(tmp_path).write_summary(summary)
     text = (tmp_path / "summary.json").read_text(encoding="utf-8")
     assert json.loads(text) == {
         "final": -20.5,

@@ -23,6 +23,7 @@ from cs285.report import plots
 from cs285.report.build import build
 from cs285.report.collection import EXPLORATION_PICTURE, Collection, Experiment, collect
 from cs285.report.questions import answer
+from cs285.results.run_folders import RunFolder
 from cs285.results.run_logger import RunLogger
 
 ROOT = Path(__file__).parent.parent
@@ -61,9 +62,9 @@ def write_run(
         "exp_name": exp_name,
         "seed": seed,
     }
+    if config:
+        RunFolder(folder).write_config(identity | planned | settings)
     with RunLogger(folder) as logger:
-        if config:
-            logger.write_config(identity | planned | settings)
         for index, value in enumerate(returns, start=1):
             step = steps * index // len(returns)
             values = {"eval_return": value, "q_values": value / 10, "coverage": index / 10}
@@ -182,7 +183,7 @@ def test_run_is_left_out_with_its_reason(
             tag = "q_values" if spoil == "no evaluation" else "eval_return"
             logger.log_scalars({tag: float("nan") if spoil == "nan" else -50.0}, 100)
             if spoil == "unfinished":
-                logger.write_config({"training_steps": 400})
+                RunFolder(folder).write_config({"training_steps": 400})
                 (folder / "sweep.json").touch()
     collection = collect(tmp_path)
     assert collection.runs == []

@@ -18,7 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from test_training import Lab, read_scalars
 
 from cs285.infrastructure.errors import DivergenceError, UserError
-from cs285.results.event_files import read_events
+from cs285.results.run_folders import RunFolder
 from cs285.training import commands, interruption, trainer
 from cs285.training.checkpoints import load_checkpoint, save_checkpoint
 from cs285.training.interruption import StoppedError
@@ -98,7 +98,7 @@ def outcome(lab):
             del summary[key]
         name = (summary["exp_name"], summary["seed"])
         left[name] = summary, read_scalars(folder), read_tensors(folder / "agent.pt")
-        curves = read_events(folder, set(read_scalars(folder))).curves
+        curves = RunFolder(folder).read_log(set(read_scalars(folder))).curves
         for tag, series in read_scalars(folder).items():
             steps = [step for step, _ in series]
             assert len(steps) == len(set(steps)), f"{tag} has a step twice"
@@ -342,7 +342,7 @@ def test_a_kill_within_an_event_leaves_no_part_of_it(labs, number):
     whole = path.stat().st_size
     with kill_within_record(number):
         assert end_of(start(lambda: stormy.resume("finetune"))) == -signal.SIGKILL
-    assert read_events(path.parent, ["eval_return"]).problems
+    assert RunFolder(path.parent).read_log(["eval_return"]).problems
     assert path.stat().st_size > whole
     stormy.resume("finetune")
     assert outcome(calm) == outcome(stormy)

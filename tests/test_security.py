@@ -272,7 +272,7 @@ def test_accepted_names_stay_in_their_folder(tmp_path, name):
     except UserError:
         return
     data = tmp_path / "data"
-    made = make_run_folder(data, "hw5_explore", config.exp_name)
+    made = make_run_folder(data, "hw5_explore", config.exp_name).path
     assert made.resolve().parent == data.resolve()
     assert made.name.startswith(f"hw5_explore_{name}_2")
     dataset = dataset_path(data, config.dataset_name, 1)

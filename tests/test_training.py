@@ -90,7 +90,9 @@ class Lab:
             )
             commands.train(stage, arguments)
         return [
-            recorder.folder for trainer in self.trainers for recorder in trainer.recorder.recorders
+            recorder.folder.path
+            for trainer in self.trainers
+            for recorder in trainer.recorder.recorders
         ]
 
     def explored(self, name, seed=1):
@@ -321,8 +323,8 @@ def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):
         recorder.evaluation(Evaluation(np.full(count, value), np.full(count, 20), []), step)
     recorder.summary("finished", {})
     recorder.close()
-    assert json.loads((recorder.folder / "summary.json").read_text())["final_return"] == -20
-    assert read_scalars(recorder.folder)["eval/episodes"] == [(10, 20), (20, 100)]
+    assert json.loads(recorder.folder.summary.read_text())["final_return"] == -20
+    assert read_scalars(recorder.folder.path)["eval/episodes"] == [(10, 20), (20, 100)]
 
 
 @each_run

@@ -1,4 +1,4 @@
-"""The one reader of YAML files."""
+"""The one reader of YAML, for files that anyone may have written."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ import yaml
 from cs285.infrastructure.errors import UserError, suggestion
 
 MAX_BYTES = 50_000
-"""A file beyond this size is not a config; what fits is read within a second."""
-
+"""A larger file is not a config; a file of this size is read within a second."""
 
 MAX_DIGITS = 100
-"""A longer whole number is not a setting."""
+"""A longer integer is not a setting."""
 
+_PLAIN_LINE = re.compile(r"\w+: [^\[{&*!|>\s].*|  [^\s].*")
+"""`key: value`, or the rest of a value that was too long for one line."""
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = 80
 _shortened.maxlevel = 2
 
 
+class InvalidYamlError(ValueError):
+    """A text that does not hold settings in plain YAML; the message says why."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `3e-4` as a number and refuses a key that is given twice."""
+    """Safe YAML that reads `3e-4` as a number and refuses duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         seen: set[Hashable] = set()
@@ -41,7 +46,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        # Python refuses to print whole numbers of thousands of digits.
+        # Python refuses to print integers of thousands of digits.
         if len(node.value) > MAX_DIGITS:
             raise yaml.constructor.ConstructorError(
                 None, None, f"a number of more than {MAX_DIGITS} digits", node.start_mark
@@ -58,43 +63,85 @@ _Loader.add_implicit_resolver(
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file."""
+class _LoaderWithoutAliases(_Loader):
+    """Refuses aliases, which can expand to more than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path, *, what: str = "config", aliases: bool = True) -> dict[str, Any]:
+    """Read a mapping from a YAML file.
+
+    Args:
+        path: The file.
+        what: What it should be, for the error message.
+        aliases: Whether the file may use aliases. Refuse them in files that programs write.
+
+    Raises:
+        UserError: If the file cannot be read or does not hold such a mapping.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, so not a config")
-        text = content.decode("utf-8")
     except FileNotFoundError:
-        beside = [other.name for other in path.parent.glob("*.yaml")]
-        raise UserError(f"{path}: no such config file{suggestion(path.name, beside)}") from None
+        others = [other.name for other in path.parent.glob("*.yaml")]
+        raise UserError(f"{path}: no such {what} file{suggestion(path.name, others)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text, so not a YAML file") from None
     try:
-        values = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+        return parse_yaml(content, what=what, aliases=aliases)
+    except InvalidYamlError as error:
+        raise UserError(f"{path}: {error}") from error.__cause__
+
+
+def parse_yaml(
+    content: bytes, *, what: str = "config", aliases: bool = True, plain: bool = False
+) -> dict[str, Any]:
+    """Return the mapping that a YAML text holds.
+
+    Args:
+        content: The text in UTF-8.
+        what: What the text should be, for the error message.
+        aliases: Whether the text may use aliases.
+        plain: Whether all lines must read `key: value`. Nested, tagged or repeated values can keep
+            PyYAML busy for minutes.
+
+    Raises:
+        InvalidYamlError: If it does not hold such a mapping.
+    """
+    if len(content) > MAX_BYTES:
+        raise InvalidYamlError(f"larger than {MAX_BYTES:,} bytes, so not a {what}")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidYamlError("is not UTF-8 text, so not a YAML file") from None
+    if plain and not all(map(_PLAIN_LINE.fullmatch, text.splitlines())):
+        raise InvalidYamlError("is not a plain list of settings")
+    try:
+        values = yaml.load(text, _Loader if aliases else _LoaderWithoutAliases)  # noqa: S506 - both are SafeLoaders
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: {yaml_problem(error)}") from None
+        raise InvalidYamlError(_yaml_problem(error)) from None
     except Exception as error:
-        # PyYAML raises errors of many kinds on such values.
-        raise UserError(
-            f"{path}: has a value that contradicts its tag or is nested too deeply: "
-            f"{repr(error)[:80]}"
+        # PyYAML raises many kinds of errors on values that contradict their tags.
+        raise InvalidYamlError(
+            f"has a value that contradicts its tag or is nested too deeply: {repr(error)[:80]}"
         ) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path}: must hold `key: value` lines, such as `base_config: cql`")
+        example = ", such as `base_config: cql`" if what == "config" else ""
+        raise InvalidYamlError(f"must hold `key: value` lines{example}")
     return values
 
 
 def shorten(value: object) -> str:
-    """Show any value in a few words: aliases nest lists of billions of items in a line of YAML."""
+    """Return a value in a few words; a line of aliases can hold billions of nested items."""
     return _shortened.repr(value)
 
 
-def yaml_problem(error: yaml.YAMLError) -> str:
-    """Say in one line what keeps a text from being plain YAML, and in which line of it."""
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """Return in one line why a text is not plain YAML, and in which line."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return "is not YAML: " + " ".join(str(error).split())
     mark = error.problem_mark or error.context_mark
@@ -102,7 +149,7 @@ def yaml_problem(error: yaml.YAMLError) -> str:
         case "found character '\\t' that cannot start any token":
             problem = "a tab; indent with spaces"
         case "could not find expected ':'":
-            mark = error.context_mark or mark  # where the key begins that has no colon
+            mark = error.context_mark or mark  # where the key without a colon begins
             problem = "a colon is missing; lines read `key: value`"
         case "mapping values are not allowed here":
             problem = "a colon too many, or none in the line before; lines read `key: value`"

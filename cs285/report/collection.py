@@ -6,26 +6,19 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ValidationError
 
 from cs285.envs.mazes import MAZES
 from cs285.homework import STAGES, Stage, algorithms, order_of, usual_stage
 from cs285.infrastructure.errors import UserError
-from cs285.results.event_files import Curve, final_return_of, read_events
-from cs285.results.run_folders import (
-    SWEEP_RECORD,
-    FolderName,
-    find_run_folders,
-    parse_folder_name,
-    size_in_name,
-)
+from cs285.results.event_files import Curve, final_return_of
+from cs285.results.folder_names import FolderName, parse_folder_name, size_in_name
+from cs285.results.run_folders import RunFolder, find_runs
+from cs285.results.run_summary import RunStatus
 from cs285.results.statistics import (
     CurveEstimate,
     Estimate,
@@ -49,7 +42,6 @@ SCALARS = (
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 IDENTITY = ("base_config", "env_name", "exp_name", "seed")
 """Keys of `config.yaml` that say who a run is, not how it learns."""
-MAX_CONFIG_BYTES = 50_000
 
 
 class LeftOut(NamedTuple):
@@ -206,14 +198,6 @@ class Collection:
         ]
 
 
-class _Summary(BaseModel):
-    """What the report takes from `summary.json`; it does without."""
-
-    status: str = ""
-    started: datetime | None = None
-    wall_time_s: float | None = None
-
-
 def collect(data_dir: Path) -> Collection:
     """Read every run below a folder.
 
@@ -222,11 +206,11 @@ def collect(data_dir: Path) -> Collection:
     """
     if not data_dir.is_dir():
         raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
-    folders, problems = find_run_folders(data_dir)
+    folders, problems = find_runs(data_dir, nested=True)
     runs: list[Run] = []
     left_out = [LeftOut(*problem.split(": ", 1)) for problem in problems]
     for folder in folders:
-        name = str(folder.relative_to(data_dir))
+        name = str(folder.path.relative_to(data_dir))
         try:
             run = _read_run(folder, name)
         except OSError as error:
@@ -238,12 +222,12 @@ def collect(data_dir: Path) -> Collection:
     return Collection(tuple(_group(runs)), tuple(left_out))
 
 
-def _read_run(folder: Path, name: str) -> Run | LeftOut:
+def _read_run(folder: RunFolder, name: str) -> Run | LeftOut:
     told = parse_folder_name(folder.name)
     if told.homework not in {None, 5}:
         return LeftOut(name, f"belongs to homework {told.homework}")
     settings, notes = _read_settings(folder)
-    log = read_events(folder, SCALARS, [EXPLORATION_PICTURE])
+    log = folder.read_log(SCALARS, [EXPLORATION_PICTURE])
     notes += log.problems
     algorithm = str(settings.get("base_config") or told.algorithm or "")
     run = Run(
@@ -262,45 +246,31 @@ def _read_run(folder: Path, name: str) -> Run | LeftOut:
     )
     if reason := _reason_to_leave_out(run, told):
         reasons = [reason, *notes]
-        if (folder / SWEEP_RECORD).exists() and not (folder / "summary.json").exists():
+        if folder.can_resume:
             reasons.append(f"{run.stage.script} --resume {folder} goes on with it")
         return LeftOut(name, "; ".join(reasons))
     try:
-        summary = _Summary.model_validate_json((folder / "summary.json").read_bytes())
-    except (OSError, ValidationError):
-        return run
-    if summary.status == "diverged":
+        summary = folder.read_summary()
+    except (OSError, ValueError):
+        return run  # the report can do without
+    if summary.status is RunStatus.DIVERGED:
         run = replace(run, notes=(*run.notes, "diverged: its losses are no longer finite"))
     return replace(
         run,
-        started=f"{summary.started:%Y-%m-%d %H:%M}" if summary.started else "",
+        started=f"{summary.started:%Y-%m-%d %H:%M}",
         wall_time_s=summary.wall_time_s,
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses aliases, which may stand for more than memory holds; no run writes one."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias")
-        return super().compose_node(parent, index)
-
-
-def _read_settings(folder: Path) -> tuple[dict[str, Setting], list[str]]:
+def _read_settings(folder: RunFolder) -> tuple[dict[str, Setting], list[str]]:
     """Read the plain values of `config.yaml`, which runs of public versions do not have."""
-    path = folder / "config.yaml"
-    if not path.exists():
+    if not folder.config.exists():
         return {}, []
     try:
-        with path.open("rb") as file:
-            values = yaml.load(file.read(MAX_CONFIG_BYTES), _Loader)  # noqa: S506 - a SafeLoader
-    except Exception:  # noqa: BLE001 - PyYAML raises errors of many kinds on forged values
-        values = None
-    if not isinstance(values, dict):
+        values = folder.read_config()
+    except UserError:
         return {}, ["config.yaml is unsound, so only the folder's name tells what it is"]
-    named = {key: value for key, value in values.items() if isinstance(key, str)}
-    return {key: value for key, value in named.items() if _is_setting(value)}, []
+    return {key: value for key, value in values.items() if _is_setting(value)}, []
 
 
 def _is_setting(value: object) -> TypeGuard[Setting]:

@@ -1,28 +1,70 @@
-"""Reads TensorBoard event files that may be empty, cut off, damaged or somebody else's.
+"""Reads TensorBoard event files, which may be empty, cut off, damaged or written by anyone.
 
-What is sound is kept and the rest is told: a reader of logs must never fail because of one of them.
+Valid records are kept; the rest is reported. A reader of logs must never fail because of one file.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cs285.results.run_folders import is_event_file
 from cs285.results.statistics import final_return
-from cs285.results.tfrecords import RECORD_OVERHEAD, DamagedRecordError, read_records
+from cs285.results.tfrecords import RECORD_OVERHEAD, DamagedRecordError, Record, read_records
 
 MAX_POINTS = 5_000
-"""Points kept of one tag: beyond, every second one goes. No evaluation curve comes near."""
+"""Points kept of one tag: beyond that, every second one is dropped. No evaluation curve has that
+many."""
 MAX_FILE_BYTES = 500_000_000
-"""A larger file is no log of this homework."""
+"""A larger file is not a log of this homework."""
 MAX_PICTURE_BYTES = 5_000_000
+
+
+class DamagedFileError(Exception):
+    """An event file that cannot be read to its end; the message says up to where."""
+
+
+class StoredEvent(NamedTuple):
+    """One event of a file."""
+
+    record: Record
+    """Its bytes."""
+    event: Any
+    """The `Event` message of TensorBoard."""
+    begin: int
+    """Bytes of the file before it."""
+
+
+def decode_events(path: Path, *, verify: bool = True) -> Iterator[StoredEvent]:
+    """Yield the events of a file, in bounded memory.
+
+    Args:
+        path: The event file.
+        verify: Compare the checksums of the data. This takes time; without it, a caller can check
+            the records that matter to it by `Record.is_valid`.
+
+    Raises:
+        DamagedFileError: Where the file is cut off or altered.
+        OSError: If the file cannot be read.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # likewise
+
+    consumed = 0
+    size = path.stat().st_size
+    try:
+        for record in read_records(path):
+            if verify and not record.is_valid:
+                raise DamagedRecordError  # noqa: TRY301 - handled like damage that the reader finds
+            yield StoredEvent(record, Event.FromString(record.data), consumed)
+            consumed += len(record.data) + RECORD_OVERHEAD
+    except (DamagedRecordError, DecodeError, MemoryError, OverflowError) as error:
+        raise DamagedFileError(f"after {consumed:,} of {size:,} bytes") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +81,7 @@ class Curve:
 
 
 def final_return_of(curves: Mapping[str, Curve]) -> float | None:
-    """Return the final return of the run with these curves; None if nothing was evaluated."""
+    """Return the final return of the run with these curves; None if it was never evaluated."""
     returns, episodes = curves.get("eval_return"), curves.get("eval/episodes")
     if returns is None:
         return None
@@ -54,7 +96,7 @@ def final_return_of(curves: Mapping[str, Curve]) -> float | None:
 
 @dataclass(frozen=True)
 class EventLog:
-    """What the event files of one folder hold."""
+    """What the event files of one run hold."""
 
     curves: dict[str, Curve] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -64,19 +106,17 @@ class EventLog:
 
 
 def read_events(
-    folder: Path, scalar_tags: Collection[str], picture_tags: Collection[str] = ()
+    files: Sequence[Path], scalar_tags: Collection[str], picture_tags: Collection[str] = ()
 ) -> EventLog:
-    """Read the wanted tags of all event files of a folder, in bounded memory.
+    """Read the wanted tags of the event files of one run, oldest first, in bounded memory.
 
-    Files count in the order of their names, which begin with their time; where two values have the
-    same tag and step, as after a restart, the later one stays.
+    Where two values have the same tag and step, as after a restart, the later one counts.
     """
     values: dict[str, dict[int, float]] = {}
     not_finite: Counter[str] = Counter()
     log = EventLog()
-    files = sorted(path for path in folder.iterdir() if is_event_file(path.name))
     if not files:
-        log.problems.append("there is no event file")
+        log.problems.append("it has no event file")
     for path in files:
         for step, entry in _entries(path, log.problems):
             kind = entry.WhichOneof("value")
@@ -100,30 +140,21 @@ def read_events(
 
 
 def _entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
-    """Yield the step and the summary value of everything readable in a file."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # likewise
-
-    consumed = size = 0
+    """Yield the step and the summary value of everything that can be read from a file."""
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             problems.append(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes")
             return
-        for record in read_records(path):
-            if not record.is_sound:
-                raise DamagedRecordError  # noqa: TRY301 - as the reader does
-            consumed += len(record.data) + RECORD_OVERHEAD
-            event = Event.FromString(record.data)
+        if size == 0:
+            problems.append(f"{path.name} is empty")
+        for _, event, _ in decode_events(path):
             for entry in event.summary.value:
                 yield event.step, entry
-    except (OSError, DecodeError, MemoryError, OverflowError) as error:
-        problems.append(f"{path.name} cannot be read on: {type(error).__name__}")
-        return
-    except DamagedRecordError:
-        problems.append(f"{path.name} is cut off or damaged after {consumed:,} of {size:,} bytes")
-    if size == 0:
-        problems.append(f"{path.name} is empty")
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read: {error.strerror or type(error).__name__}")
+    except DamagedFileError as error:
+        problems.append(f"{path.name} is cut off or damaged {error}")
 
 
 def _insert(points: dict[int, float], step: int, value: float) -> None:

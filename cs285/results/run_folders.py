@@ -1,34 +1,229 @@
-"""Run folders: their names, their files, and where to find them."""
+"""Run folders: what they are called, which files they hold, and where to find them."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import time
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cs285.envs.mazes import MAZES
-from cs285.homework import Stage, algorithms
+import yaml
+
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import check_name, prepare_folder, reason_of
+from cs285.infrastructure.files import check_name, prepare_folder, reason_of, write_atomically
+from cs285.infrastructure.yaml_text import read_yaml
+from cs285.results.event_files import EventLog, read_events
+from cs285.results.run_summary import RunStatus, RunSummary
 
-EVENTS = "events.out.tfevents."
-"""With this the name of every event file begins."""
-
-
+CONFIG = "config.yaml"
+"""The resolved config, with which the run can be repeated."""
+SUMMARY = "summary.json"
+"""The results; written last, so a run with this file has ended."""
+WEIGHTS = "agent.pt"
+"""The weights of the trained agent."""
+CHECKPOINT = "checkpoint.pt"
+"""The state of a program that is still training, in the folder of its first run."""
 SWEEP_RECORD = "sweep.json"
-"""What belongs to one command: in its first run's folder; all others name that one there."""
+"""All runs of one command, in the folder of the first; in the others, the name of that folder."""
+DIVERGED = "diverged.pt"
+"""The state in which a run diverged."""
+SCALARS = "scalars.csv"
+"""Scalars of runs with `--log csv`."""
+TRAJECTORIES = "trajectories.png"
+LEARNING_CURVE = "learning_curve.png"
+EVENTS = "events.out.tfevents."
+"""Prefix of TensorBoard's event files."""
+ANY_EVENTS = "*tfevents*"
+"""Event files by any writer, as a pattern."""
+EVENT_FILE_TIME = re.compile(r"tfevents\.(\d+)")
+"""The time in the name of an event file, in seconds since 1970."""
+
+_RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED)
+"""What a run that starts over in its folder deletes first."""
+_UNFINISHED = (".*.tmp",)
+"""What a kill leaves of a file that was being written."""
+_RUN_PREFIX = "hw5_"
 
 
-def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
-    """Create the folder `{prefix}_{name}_{timestamp}`, which no other run has or will get.
+@dataclass(frozen=True, order=True)
+class RunFolder:
+    """One run folder and the files in it."""
 
-    A name that is taken gets the suffix -2, -3, ...; `mkdir` decides, so processes that start in
-    the same second cannot share a folder.
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / CONFIG
+
+    @property
+    def summary(self) -> Path:
+        """The results of a run that has ended."""
+        return self.path / SUMMARY
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the trained agent."""
+        return self.path / WEIGHTS
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of the program whose first run this is."""
+        return self.path / CHECKPOINT
+
+    @property
+    def sweep_record(self) -> Path:
+        """The record of all runs of the command."""
+        return self.path / SWEEP_RECORD
+
+    @property
+    def diverged(self) -> Path:
+        """The state in which the run diverged."""
+        return self.path / DIVERGED
+
+    @property
+    def scalars(self) -> Path:
+        """Scalars as comma-separated values."""
+        return self.path / SCALARS
+
+    @property
+    def trajectories(self) -> Path:
+        """Picture of the last evaluation."""
+        return self.path / TRAJECTORIES
+
+    @property
+    def learning_curve(self) -> Path:
+        """Picture of all evaluations."""
+        return self.path / LEARNING_CURVE
+
+    def event_files(self) -> list[Path]:
+        """Return the event files in the order of their names, which begin with their time.
+
+        Raises:
+            OSError: If the folder cannot be opened.
+        """
+        return sorted(path for path in self.path.iterdir() if is_event_file(path.name))
+
+    @property
+    def began(self) -> int:
+        """Time in the name of the earliest event file, in seconds since 1970; 0 if unknown."""
+        found = (EVENT_FILE_TIME.search(path.name) for path in self.event_files())
+        return min((int(match[1]) for match in found if match), default=0)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has finished or diverged."""
+        return self.summary.exists()
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether training can continue from a checkpoint in this folder."""
+        return self.checkpoint.exists()
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether `--resume` has anything to do here."""
+        return self.sweep_record.exists() and not self.has_ended
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the run ended because its losses were no longer finite."""
+        try:
+            return self.read_summary().status is RunStatus.DIVERGED
+        except (OSError, ValueError):
+            return False
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved config, which holds plain YAML types.
+
+        Raises:
+            UserError: If the file cannot be written.
+        """
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        write_atomically(self.config, lambda file: file.write(text.encode()))
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved config.
+
+        Raises:
+            UserError: If it does not exist or is invalid.
+        """
+        return read_yaml(self.config, aliases=False)  # no run writes an alias
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the results; NaN and infinity, which JSON does not have, become null.
+
+        Raises:
+            UserError: If the file cannot be written.
+        """
+        text = json.dumps(_finite(dict(summary)), indent=2, allow_nan=False) + "\n"
+        write_atomically(self.summary, lambda file: file.write(text.encode()))
+
+    def read_summary(self) -> RunSummary:
+        """Read the results.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If it is invalid.
+        """
+        return RunSummary.model_validate_json(self.summary.read_bytes())
+
+    def read_log(
+        self, scalar_tags: Collection[str], picture_tags: Collection[str] = ()
+    ) -> EventLog:
+        """Read curves and pictures from the event files, as `read_events` does.
+
+        Raises:
+            OSError: If the folder cannot be opened.
+        """
+        return read_events(self.event_files(), scalar_tags, picture_tags)
+
+    def delete_results(self) -> None:
+        """Delete what an earlier attempt left, before the run starts over.
+
+        Raises:
+            UserError: If a file cannot be deleted.
+        """
+        self._delete(_RESULTS)
+
+    def delete_unfinished(self) -> None:
+        """Delete files that a killed process left half written.
+
+        Raises:
+            UserError: If a file cannot be deleted.
+        """
+        self._delete(_UNFINISHED)
+
+    def _delete(self, patterns: Iterable[str]) -> None:
+        try:
+            for pattern in patterns:
+                for path in self.path.glob(pattern):
+                    path.unlink()
+        except OSError as error:
+            raise UserError(f"cannot clear {self.path}: {error}") from error
+
+
+def make_run_folder(data_dir: Path, prefix: str, name: str) -> RunFolder:
+    """Create the folder `{prefix}_{name}_{timestamp}`, which belongs to one run alone.
+
+    If the name is taken, it gets the suffix -2, -3, ...; `mkdir` decides, so processes that start
+    in the same second cannot share a folder.
 
     Raises:
-        UserError: `name` is no plain name, or the folder cannot be created or written to.
+        UserError: If `name` is not a plain name, or the folder cannot be created or written to.
     """
     check_name(name, "run name")
     prepare_folder(data_dir)
@@ -43,15 +238,22 @@ def make_run_folder(data_dir: Path, prefix: str, name: str) -> Path:
         except OSError as error:
             raise UserError(f"cannot create the run folder {folder}: {reason_of(error)}") from error
         else:
-            return folder
+            return RunFolder(folder)
 
 
-def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
-    """Return all folders below `data_dir` that hold event files or are called like runs.
+def find_runs(data_dir: Path, *, nested: bool = False) -> tuple[list[RunFolder], list[str]]:
+    """Return the run folders of a folder, sorted.
+
+    Args:
+        data_dir: The folder.
+        nested: Search at any depth, for all folders that hold event files or have the name of a
+            homework run. Otherwise, only the folders `hw5_*` directly in `data_dir` count.
 
     Returns:
-        The folders, sorted, and a line for every folder that cannot be looked into.
+        The run folders, and a line for every folder that cannot be opened.
     """
+    if not nested:
+        return [RunFolder(path) for path in sorted(data_dir.glob(f"{_RUN_PREFIX}*/"))], []
     folders, problems = [], []
 
     def report(error: OSError) -> None:
@@ -61,92 +263,21 @@ def find_run_folders(data_dir: Path) -> tuple[list[Path], list[str]]:
         folder = Path(path)
         is_named_so = folder != data_dir and re.match(r"hw\d", folder.name)
         if is_named_so or any(map(is_event_file, names)):
-            folders.append(folder)
+            folders.append(RunFolder(folder))
     return sorted(folders), sorted(problems)
 
 
 def is_event_file(name: str) -> bool:
-    """Tell whether a file of this name holds TensorBoard events."""
+    """Return whether a file of this name holds TensorBoard events."""
     return "tfevents" in name
 
 
-NAMED_SETTINGS = ("cql_alpha", "temperature")
-"""Settings that public versions put into names, after the name of the algorithm."""
-
-
-@dataclass(frozen=True)
-class FolderName:
-    """What the name of a run folder tells; None for what it does not."""
-
-    experiment: str
-    """The name without the prefix, the seed and the time."""
-    homework: int | None
-    stage: Stage | None
-    env_id: str | None
-    algorithm: str | None
-    seed: int | None
-    settings: dict[str, float]
-    """Those of `NAMED_SETTINGS`."""
-
-
-def parse_folder_name(name: str) -> FolderName:
-    """Read a run folder's name, as this project writes it or as public versions do.
-
-    `hw5_offline_pointmass_medium_cql_rnd5000_sd2_2026-01-31_12-00-00` and
-    `hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` tell much the same.
-    """
-    homework = re.match(r"hw(\d+)", name)
-    # The prefix comes first in the name, so it decides.
-    stage = re.search("|".join(Stage), name.lower())
-    experiment = re.sub(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(-\d+)?$", "", name)
-    experiment = re.sub(rf"^hw\d+_(?:(?:{'|'.join(Stage)})_)?", "", experiment)
-    seed = re.search(r"_(?:sd|seed)_?(\d{1,10})(?=_|$)", experiment)
-    if seed:
-        experiment = experiment[: seed.start()] + experiment[seed.end() :]
-    maze = re.search(r"(?i)(very_?hard|hard|medium|easy)", experiment)
-    maze_name = maze[1].lower().replace("_", "") if maze else None
-    algorithm = _find_algorithm(experiment)
-    kind = algorithm[1].lower() if algorithm else None
-    settings: dict[str, float] = {}
-    fields = algorithms()[kind].config.model_fields if kind else {}
-    key = next((key for key in NAMED_SETTINGS if key in fields), None)
-    value = re.search(r"(?i)(?:alpha|temperature)_?(\d+(?:\.\d+)?)", experiment)
-    if key and (number := value[1] if value else algorithm and algorithm[2]):
-        settings[key] = float(number)
-    return FolderName(
-        experiment=experiment,
-        homework=int(homework[1]) if homework else None,
-        stage=Stage(stage[0]) if stage else None,
-        env_id=next((id_ for id_, maze in MAZES.items() if maze.name == maze_name), None),
-        algorithm=kind,
-        seed=int(seed[1]) if seed else None,
-        settings=settings,
-    )
-
-
-def _find_algorithm(experiment: str) -> re.Match[str] | None:
-    """Find an algorithm in a name, with a number that may follow it."""
-    # Those that learn from a dataset come first: after them, their names say who explored the data.
-    explorers = {name for name, one in algorithms().items() if one.stages == {Stage.EXPLORE}}
-    for names in (algorithms().keys() - explorers, explorers):
-        longest_first = sorted(names, key=lambda name: (-len(name), name))
-        ends = [
-            # Public versions may write anything after the handout's names.
-            "" if name not in explorers and algorithms()[name].question else "(?![a-z])"
-            for name in longest_first
-        ]
-        either = "|".join(map("{}{}".format, map(re.escape, longest_first), ends))
-        if found := re.search(rf"(?i)(?<![a-z])({either})(\d+(?:\.\d+)?)?", experiment):
-            return found
-    return None
-
-
-def size_in_name(name: str) -> int | None:
-    """Return the steps of RND's dataset that the name of it or of a run tells."""
-    found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
-    return int(found[1]) if found else None
-
-
-def find_runs(data_dir: Path) -> list[Path]:
-    """Return the run folders `hw5_*` of a folder, sorted."""
-    return sorted(data_dir.glob("hw5_*/"))
+def _finite(value: Any) -> Any:
+    """Copy a JSON value, with None in place of NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import json
-import math
 import os
 import platform
 import time
@@ -12,10 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-import yaml
-
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.files import check_name, write_atomically
+from cs285.infrastructure.files import check_name
 from cs285.results.run_folders import EVENTS
 
 if TYPE_CHECKING:
@@ -92,16 +88,6 @@ class RunLogger:
         except OSError as error:
             raise UserError(f"cannot write to {self._path}: {error.strerror or error}") from error
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved config (plain YAML types) to `config.yaml`."""
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-        write_atomically(self.folder / "config.yaml", lambda file: file.write(text.encode()))
-
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write `summary.json`; JSON has no NaN or infinity, so these become null."""
-        text = json.dumps(_finite(dict(summary)), indent=2, allow_nan=False) + "\n"
-        write_atomically(self.folder / "summary.json", lambda file: file.write(text.encode()))
-
     def flush(self) -> dict[str, Any]:
         """Bring everything logged so far to the disk; return where that is for `rewind`.
 
@@ -147,14 +133,3 @@ class RunLogger:
             with contextlib.suppress(OSError):  # told when it was written to
                 self._file.close()
             self._file = None
-
-
-def _finite(value: Any) -> Any:
-    """Copy a JSON value with None in the place of NaN and infinities."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -6,38 +6,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from cs285.envs.mazes import MAZES
-from cs285.homework import STAGES, Stage, order_of
+from cs285.homework import STAGES, order_of
 from cs285.infrastructure.errors import UserError, printable
 from cs285.results.run_folders import find_runs
-
-Name = Annotated[str, AfterValidator(printable)]
-
-
-class RunSummary(BaseModel, frozen=True):
-    """What the table needs of a run's `summary.json`; None where a run has no such number."""
-
-    script: Stage
-    exp_name: Name
-    env_name: Name
-    algorithm: Name
-    seed: int
-    status: Literal["finished", "diverged"]
-    started: datetime
-    total_steps: int
-    wall_time_s: Annotated[float, Field(ge=0, le=1e9)]
-    final_return: float | None = None
-    """Mean of the last 100 episodes of evaluation."""
-    optimal_return: float | None = None
-    normalised_score: float | None = None
-    """0 for the random policy, 1 for the best one."""
-    coverage: float | None = None
-    """Fraction of the free cells that exploration visited."""
-    goals_reached: int | None = None
+from cs285.results.run_summary import RunStatus, RunSummary
 
 
 def read_summaries(
@@ -59,17 +36,17 @@ def read_summaries(
         raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
     since = since.astimezone() if since else None
     summaries, problems = [], []
-    for folder in find_runs(data_dir):
+    for folder in find_runs(data_dir)[0]:
         try:
-            summary = RunSummary.model_validate_json((folder / "summary.json").read_bytes())
+            summary = folder.read_summary()
         except (OSError, ValidationError) as error:
             # Files are added to the folder while the run lasts, so its own time tells when it ran.
-            if since is None or folder.stat().st_mtime >= since.timestamp():
+            if since is None or folder.path.stat().st_mtime >= since.timestamp():
                 problems.append(f"{folder}: {_reason(error)}")
         else:
             if since is not None and summary.started.astimezone() < since:
                 continue
-            if summary.status == "finished":
+            if summary.status is RunStatus.FINISHED:
                 summaries.append(summary)
             else:
                 problems.append(f"{folder}: the run diverged, its numbers are not finite")

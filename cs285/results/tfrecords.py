@@ -1,7 +1,7 @@
-"""The records of event files: TFRecords, each its length, a checksum of that, data and theirs.
+"""TFRecords, of which event files consist: length, its checksum, data, their checksum.
 
-TensorBoard's own reader allocates what a record claims to have, and ends without a word at one that
-is damaged.
+TensorBoard's own reader allocates as much memory as a record claims to need, and stops silently at
+a damaged record.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_RECORD_BYTES = 10_000_000
-"""No record of this homework is larger: the largest hold a picture."""
+"""No record of this homework is larger; the largest ones hold a picture."""
 RECORD_OVERHEAD = 16
-"""Bytes of a record beside its data."""
+"""Bytes of a record in addition to its data."""
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 
 
 class DamagedRecordError(Exception):
-    """A record that is cut off, altered or over-long."""
+    """A record is cut off, altered or too long."""
 
 
 class Record(NamedTuple):
-    """One record as it lies in the file."""
+    """The bytes of one record."""
 
     header: bytes
     data: bytes
     footer: bytes
 
     @property
-    def is_sound(self) -> bool:
-        """Whether the data are those that were written; takes time."""
+    def is_valid(self) -> bool:
+        """Whether the data match their checksum; slow to compute."""
         return self.footer == _FOOTER.pack(_masked_crc32c(self.data))
 
     @property
     def packed(self) -> bytes:
-        """All its bytes."""
+        """The whole record."""
         return self.header + self.data + self.footer
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, in memory that its author does not decide.
+    """Yield the records of a file, in bounded memory, without checking their data.
 
     Raises:
-        DamagedRecordError: At a record that is cut off, claims too much or has no sound length.
-            Its data are for the caller to check.
+        DamagedRecordError: At a record that is cut off, too long or has an invalid length.
+        OSError: If the file cannot be read.
     """
-    # Most records are of a few lengths.
+    # Most records have one of a few lengths.
     check_of = lru_cache(1_000)(_masked_crc32c)
     with path.open("rb") as file:
         while header := file.read(_HEADER.size):
@@ -65,7 +65,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def pack_record(data: bytes) -> bytes:
-    """Return data as a record."""
+    """Return the record that holds these data."""
     length = struct.pack("<Q", len(data))
     checksums = (_FOOTER.pack(_masked_crc32c(part)) for part in (length, data))
     return length + next(checksums) + data + next(checksums)

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         summaries, problems = read_summaries(args.data_dir, args.since)
-        count = len(find_runs(args.data_dir))
+        count = len(find_runs(args.data_dir)[0])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

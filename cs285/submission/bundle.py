@@ -16,6 +16,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 from cs285.report.collection import LeftOut, collect
 from cs285.results.event_files import final_return_of
+from cs285.results.run_folders import CONFIG, SUMMARY, is_event_file
 from cs285.submission.selection import Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
 
@@ -31,7 +32,7 @@ CODE = (
     "cs285", "experiments", "LICENSE", "pyproject.toml", "requirements.txt", "setup.py",
 )  # fmt: skip
 CODE_SUFFIXES = {"", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp"}
-RUN_FILES = ("config.yaml", "summary.json")
+RUN_FILES = (CONFIG, SUMMARY)
 """What of a run goes in beside its event files. Pictures are in these, weights nobody asks for."""
 
 
@@ -141,7 +142,7 @@ class _Contents:
         self.notes: dict[str, Path] = {}
         for entry in entries:
             files = self._regular(sorted(entry.source.iterdir()))
-            self.logs[entry.folder] = [path for path in files if "tfevents" in path.name]
+            self.logs[entry.folder] = [path for path in files if is_event_file(path.name)]
             for path in files:
                 if path.name in RUN_FILES:
                     self.notes[f"data/{entry.folder}/{path.name}"] = path

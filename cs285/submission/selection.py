@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cs285.homework import HANDOUT_STEPS, STAGES, Question, Stage, algorithms
 from cs285.report.collection import Collection, Run
 from cs285.report.questions import answer
+from cs285.results.run_folders import RunFolder
 
 SIZES = (1_000, 5_000, 10_000, 20_000)
 """Steps of exploration that 4.3 compares, on Medium or on Hard."""
@@ -108,7 +109,7 @@ def choose(collection: Collection, data_dir: Path) -> list[Entry]:
     entries = []
     for runs in same.values():
         *others, chosen = sorted(
-            runs, key=lambda run: (run.steps, _started(data_dir / run.name), run.name)
+            runs, key=lambda run: (run.steps, RunFolder(data_dir / run.name).began, run.name)
         )
         entries.append(
             Entry(
@@ -119,9 +120,3 @@ def choose(collection: Collection, data_dir: Path) -> list[Entry]:
             )
         )
     return sorted(entries, key=lambda entry: (entry.folder, entry.run.name))
-
-
-def _started(folder: Path) -> int:
-    """Return the second in which a run began, which the names of event files tell."""
-    found = (re.search(r"tfevents\.(\d+)", path.name) for path in folder.iterdir())
-    return min((int(match[1]) for match in found if match), default=0)

@@ -1,6 +1,6 @@
-"""Makes event files smaller: fewer points of a scalar, evenly, and all evaluations.
+"""Makes event files smaller: evenly spaced points of each scalar, and all evaluations.
 
-Records are copied as they are, checksums included, unless one of their values goes or changes.
+Records are copied byte for byte, unless one of their values is dropped or changed.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cs285.results.tfrecords import DamagedRecordError, Record, pack_record, read_records
+from cs285.results.event_files import DamagedFileError, StoredEvent, decode_events
+from cs285.results.tfrecords import pack_record
 
 
 class Limits(NamedTuple):
-    """How much of every tag a file keeps; None for all."""
+    """How much a file keeps of every tag; None for all."""
 
     points: int | None = None
-    """Of a scalar that is no evaluation."""
+    """Points of a scalar that is not an evaluation."""
     figures: int | None = None
     colours: int | None = None
-    """Of a figure."""
+    """Colours of a figure."""
 
     def describe(self) -> str:
-        """Say what a file within these limits holds."""
+        """Return in words what a file within these limits holds."""
         points = "all" if self.points is None else f"at most {self.points:,}"
         figures = {None: "all figures", 1: "the last of every figure"}.get(
             self.figures, f"{self.figures} of every figure"
@@ -37,7 +38,7 @@ class Limits(NamedTuple):
 
 
 DENSEST = 0.02
-"""Nothing gets smaller than this part of it, and pictures as they are no smaller at all."""
+"""Compression never gets below this fraction of the size; unchanged pictures do not shrink."""
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Inventory:
     """Bytes of all values."""
 
     def kept(self, limits: Limits) -> dict[str, tuple[int, int]]:
-        """Return how many values there are of every tag, and how many remain."""
+        """Return the number of values of every tag, and how many of them remain."""
         return {
             tag: (count, -(-count // _stride(count, limit)))
             for counts, limit in ((self.points, limits.points), (self.figures, limits.figures))
@@ -58,7 +59,7 @@ class Inventory:
         }
 
     def least_size(self, limits: Limits) -> float:
-        """Return a number of bytes below which no zip of the thinned file gets."""
+        """Return a lower bound on the bytes of a zip of the thinned file."""
         whole = self.figures if limits.colours is None else ()
         return sum(
             self.sizes[tag] * remaining / count * (1.0 if tag in whole else DENSEST)
@@ -66,18 +67,18 @@ class Inventory:
         )
 
     def changes(self, limits: Limits) -> bool:
-        """Tell whether a file is not within the limits as it is."""
+        """Return whether a file has to change to stay within the limits."""
         loses = any(remaining < count for count, remaining in self.kept(limits).values())
         return loses or bool(self.figures and limits.colours)
 
 
 def is_evaluation(tag: str) -> bool:
-    """Tell whether a tag is of an evaluation, by this project or by public versions."""
+    """Return whether a tag belongs to an evaluation, in this project or in public versions."""
     return tag.lower().startswith(("eval_", "eval/"))
 
 
 def keeps(index: int, count: int, limit: int | None) -> bool:
-    """Tell whether the value at `index` of `count` stays: the last one and evenly before it."""
+    """Return whether the value at `index` of `count` stays: the last one and evenly before it."""
     return (count - 1 - index) % _stride(count, limit) == 0
 
 
@@ -88,9 +89,7 @@ def _stride(count: int, limit: int | None) -> int:
 def take_inventory(path: Path) -> Inventory:
     """Count what an event file holds, up to where it is damaged."""
     inventory = Inventory()
-    for event in map(_parse, _records(path)):
-        if event is None:
-            break
+    for _, event, _ in _undamaged(path):
         for value in event.summary.value:
             inventory.sizes[value.tag] += value.ByteSize()
             counts = _counts(inventory, value)
@@ -103,15 +102,12 @@ def thin(path: Path, inventory: Inventory, limits: Limits) -> bytes:
     """Return an event file within the limits, up to where it is damaged."""
     output = bytearray()
     seen = Inventory()
-    for record in _records(path):
-        event = _parse(record)
-        if event is None:
-            break
+    for record, event, _ in _undamaged(path):
         values = list(event.summary.value)
         remaining = [one for one in values if _stays(one, seen, inventory, limits)]
         if values and not remaining:
             continue
-        if not record.is_sound:
+        if not record.is_valid:
             break
         recoloured = limits.colours is not None and _recolour(remaining, limits.colours)
         if recoloured or len(remaining) < len(values):
@@ -123,7 +119,7 @@ def thin(path: Path, inventory: Inventory, limits: Limits) -> bytes:
 
 
 def _stays(value: Any, seen: Inventory, inventory: Inventory, limits: Limits) -> bool:
-    """Tell whether the next value of its tag is within the limits, and count it as seen."""
+    """Return whether the next value of its tag is within the limits, and count it as seen."""
     counts = _counts(seen, value)
     if counts is None:
         return True
@@ -136,7 +132,7 @@ def _stays(value: Any, seen: Inventory, inventory: Inventory, limits: Limits) ->
 
 
 def _recolour(values: Sequence[Any], colours: int) -> bool:
-    """Reduce the colours of all pictures among values; tell whether there was one."""
+    """Reduce the colours of all pictures among values; return whether there was one."""
     pictures = [value.image for value in values if value.WhichOneof("value") == "image"]
     for picture in pictures:
         picture.encoded_image_string = _with_colours(picture.encoded_image_string, colours)
@@ -145,7 +141,7 @@ def _recolour(values: Sequence[Any], colours: int) -> bool:
 
 @lru_cache(maxsize=4_096)
 def _with_colours(picture: bytes, colours: int) -> bytes:
-    """Return a picture as a PNG of so many colours, or as it is if that is no smaller."""
+    """Return a picture as a PNG with this many colours, or unchanged if that is not smaller."""
     from PIL import Image
 
     output = io.BytesIO()
@@ -158,7 +154,7 @@ def _with_colours(picture: bytes, colours: int) -> bytes:
 
 
 def _counts(inventory: Inventory, value: Any) -> Counter[str] | None:
-    """Return the counter of a value's kind; None for evaluations and others that all stay."""
+    """Return the counter of a value's kind; None for values that always stay, as evaluations do."""
     kind = value.WhichOneof("value")
     if kind == "image":
         return inventory.figures
@@ -166,18 +162,7 @@ def _counts(inventory: Inventory, value: Any) -> Counter[str] | None:
     return inventory.points if thins else None
 
 
-def _records(path: Path) -> Iterator[Record]:
-    """Yield the records of an event file up to where it is damaged."""
-    with suppress(DamagedRecordError):
-        yield from read_records(path)
-
-
-def _parse(record: Record) -> Any:
-    """Return the event of a record, or None if it is none."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # likewise
-
-    try:
-        return Event.FromString(record.data)
-    except DecodeError:
-        return None
+def _undamaged(path: Path) -> Iterator[StoredEvent]:
+    """Yield the events of a file up to where it is damaged."""
+    with suppress(DamagedFileError):
+        yield from decode_events(path, verify=False)

@@ -22,9 +22,6 @@ import torch
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 
-CHECKPOINT = "checkpoint.pt"
-"""Name of the file, in the folder of a program's first run."""
-
 FORMAT_VERSION = 1
 MAX_TEXT = 1_000_000
 """Characters of the text; what is long belongs into arrays."""

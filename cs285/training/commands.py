@@ -16,6 +16,7 @@ from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import DivergenceError, UserError, suggestion
 from cs285.infrastructure.files import check_name, prepare_folder
+from cs285.results.run_folders import RunFolder
 from cs285.training import sweep_records
 from cs285.training.programs import choose_workers, group, train_all, train_parts
 from cs285.training.runs import Options, Program, Run, RunInfo
@@ -76,15 +77,15 @@ def resume(stage: Stage, folder: Path) -> None:
         )
     programs = []
     for names in sweep.programs:
-        folders = [sweep.options.data_dir / name for name in names]
-        configs = [load_config(path / "config.yaml", stage) for path in folders]
+        folders = [RunFolder(sweep.options.data_dir / name) for name in names]
+        configs = [load_config(folder.config, stage) for folder in folders]
         needs_data = stage != Stage.EXPLORE and not sweep_records.is_begun(folders)
         runs = [
             replace(
                 make_run(stage, config, sweep.options.dataset_dir if needs_data else None),
-                folder=path,
+                folder=folder,
             )
-            for config, path in zip(configs, folders, strict=True)
+            for config, folder in zip(configs, folders, strict=True)
         ]
         programs.append(Program(runs, phases_of(stage, configs[0])))
     _report(train_parts(programs, sweep.options, sweep.workers))

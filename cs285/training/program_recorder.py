@@ -35,9 +35,6 @@ from cs285.training.runs import Options, Program, Run
 LAST_EVALUATION = 5
 """The last evaluation of learning takes so many times as many episodes."""
 
-DIVERGED = "diverged.pt"
-"""What a run had learned when it was seen to diverge, in its folder."""
-
 
 class ProgramRecorder:
     """The recorders of S runs; a run that has diverged is left out from then on.
@@ -127,9 +124,11 @@ class ProgramRecorder:
         learned: dict[str, Any] = {"step": step, "updates": updates}
         try:
             learned["learner"] = self.learner.state_of(index)
-            save_checkpoint(recorder.folder / DIVERGED, learned)
+            save_checkpoint(recorder.folder.diverged, learned)
         except TypeError as error:
-            tqdm.write(f"{recorder.info.name}: {DIVERGED} cannot be written: {error}")
+            tqdm.write(
+                f"{recorder.info.name}: {recorder.folder.diverged.name} cannot be written: {error}"
+            )
         recorder.summary("diverged", self._data_statistics(index) if self.program.explores else {})
         recorder.close()
 
@@ -164,7 +163,7 @@ class ProgramRecorder:
                 entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
                 recorder.exploration_picture(entered, self.learner.agents[index], step, png)
             else:
-                png = recorder.folder / "trajectories.png" if last else None
+                png = recorder.folder.trajectories if last else None
                 recorder.trajectories_picture(evaluations[index], step, png)
 
     def save_datasets(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shlex
@@ -23,8 +22,9 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked
 from cs285.learning.learner import is_stackable
+from cs285.results.run_folders import RunFolder
 from cs285.training import interruption, sweep_records
-from cs285.training.checkpoints import CHECKPOINT, load_checkpoint
+from cs285.training.checkpoints import load_checkpoint
 from cs285.training.interruption import StoppedError
 from cs285.training.runs import Options, Program, Run, Settings, make_agent
 from cs285.training.trainer import Trainer
@@ -186,18 +186,17 @@ def _train(program: Program, options: Options) -> list[str]:
     if signum := interruption.requested():
         raise StoppedError(signum)
     folders = [_folder(run) for run in program.runs]
-    with locked(folders[0]):
+    with locked(folders[0].path):
         for folder in folders:
-            sweep_records.clear(folder, sweep_records.UNFINISHED)
-        path = folders[0] / CHECKPOINT
-        if path.exists():
-            trainer = _resume(program, options, path)
-        elif all((folder / "summary.json").exists() for folder in folders):
+            folder.delete_unfinished()
+        if folders[0].has_checkpoint:
+            trainer = _resume(program, options, folders[0].checkpoint)
+        elif all(folder.has_ended for folder in folders):
             tqdm.write(f"{program.runs[0].info.name}: has ended already")
-            return [run.info.name for run in program.runs if _status(_folder(run)) == "diverged"]
+            return [run.info.name for run in program.runs if _folder(run).has_diverged]
         else:
             for folder in folders:
-                sweep_records.clear(folder, sweep_records.LEFTOVERS)
+                folder.delete_results()
             trainer = Trainer(program, options)
         trainer.train()
         return trainer.recorder.diverged
@@ -219,15 +218,7 @@ def _resume(program: Program, options: Options, path: Path) -> Trainer:
     return trainer
 
 
-def _status(folder: Path) -> str | None:
-    try:
-        status: str | None = json.loads((folder / "summary.json").read_text())["status"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return status
-
-
-def _folder(run: Run) -> Path:
+def _folder(run: Run) -> RunFolder:
     if run.folder is None:
         raise ValueError(f"{run.info.name} has no folder")
     return run.folder

@@ -18,6 +18,7 @@ from cs285.envs.planner import normalised_score, plan
 from cs285.infrastructure.files import write_atomically
 from cs285.infrastructure.versions import git_revision, versions
 from cs285.results import figures
+from cs285.results.run_folders import RunFolder
 from cs285.results.run_logger import RunLogger
 from cs285.results.statistics import final_return
 from cs285.training.runs import RunInfo
@@ -50,9 +51,9 @@ class RunRecorder:
     data_dir: Path
     total_steps: int
     online_start: int | None = None
-    own_folder: InitVar[Path | None] = None
+    own_folder: InitVar[RunFolder | None] = None
 
-    folder: Path = field(init=False)
+    folder: RunFolder = field(init=False)
     steps: list[int] = field(default_factory=list)
     """The step of every evaluation."""
     returns: list[float] = field(default_factory=list)
@@ -64,9 +65,9 @@ class RunRecorder:
     diverged_at: int | None = None
     """The step at which a loss was seen not to be finite; the run ends there."""
 
-    def __post_init__(self, own_folder: Path | None) -> None:
+    def __post_init__(self, own_folder: RunFolder | None) -> None:
         self.folder = own_folder or self.info.make_folder(self.data_dir)
-        self.logger = RunLogger(self.folder)
+        self.logger = RunLogger(self.folder.path)
         self.maze = get_maze(self.info.env_id)
         self.started = datetime.now(UTC)
         self._clock = time.perf_counter()
@@ -167,7 +168,7 @@ class RunRecorder:
             title=self.info.name,
             online_start=self.online_start,
         )
-        figures.save_png(figure, self.folder / "learning_curve.png")
+        figures.save_png(figure, self.folder.learning_curve)
         self.logger.log_figure(figure, "learning_curve", self.total_steps)
 
     # The end
@@ -177,7 +178,7 @@ class RunRecorder:
         if isinstance(agent, torch.nn.Module):
             content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
             torch.save(agent.state_dict(), content)
-            write_atomically(self.folder / "agent.pt", lambda file: file.write(content.getbuffer()))
+            write_atomically(self.folder.weights, lambda file: file.write(content.getbuffer()))
 
     def summary(self, status: str, extra: Mapping[str, Any]) -> None:
         """Write `summary.json`, once all that was logged is on the disk."""
@@ -185,7 +186,7 @@ class RunRecorder:
         planned = plan(self.info.env_id)
         final = final_return(self.returns, self.episodes) if self.returns else None
         score = None if final is None else float(normalised_score(self.info.env_id, final))
-        self.logger.write_summary(
+        self.folder.write_summary(
             {
                 "script": self.info.stage,
                 "exp_name": self.info.exp_name,

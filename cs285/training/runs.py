@@ -15,8 +15,7 @@ from cs285.envs.dynamics import NUM_ACTIONS
 from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.random_streams import derive_seed
-from cs285.results.run_folders import make_run_folder
-from cs285.results.run_logger import RunLogger
+from cs285.results.run_folders import RunFolder, make_run_folder
 
 OBSERVATION_SHAPE = (2,)
 
@@ -121,7 +120,7 @@ class Run:
     info: RunInfo
     dataset: Dataset | None = None
     """The data it starts from."""
-    folder: Path | None = None
+    folder: RunFolder | None = None
     """Its folder, if it exists already."""
 
 
@@ -211,12 +210,12 @@ class RunInfo:
         """The run's name: no other run of its command and stage has it."""
         return f"{self.exp_name}_sd{self.seed}"
 
-    def make_folder(self, data_dir: Path) -> Path:
+    def make_folder(self, data_dir: Path) -> RunFolder:
         """Make a folder for this run alone, and write the resolved config into it.
 
         Raises:
             UserError: If the folder cannot be made or written to.
         """
         folder = make_run_folder(data_dir, f"hw5_{self.stage}", self.name)
-        RunLogger(folder).write_config(self.settings)
+        folder.write_config(self.settings)
         return folder

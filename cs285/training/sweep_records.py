@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,15 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
-from cs285.results.run_folders import SWEEP_RECORD
-from cs285.training.checkpoints import CHECKPOINT
-from cs285.training.program_recorder import DIVERGED
+from cs285.results.run_folders import RunFolder
 from cs285.training.runs import Options
-
-LEFTOVERS = ("events.out.tfevents.*", "*.png", "summary.json", "agent.pt", DIVERGED)
-"""What a run that starts over in its folder takes away first."""
-UNFINISHED = (".*.tmp",)
-"""What a kill leaves of a file that was being written."""
 
 
 class Sweep(BaseModel):
@@ -47,13 +40,13 @@ def write(sweep: Sweep, data_dir: Path) -> None:
     first, *others = [name for program in sweep.programs for name in program]
     base = data_dir.resolve()
     seen = _move(sweep, Path(), lambda path: Path(os.path.relpath(path.resolve(), base)))
-    _write(data_dir / first, seen.model_dump_json())
+    _write(RunFolder(data_dir / first), seen.model_dump_json())
     for name in others:
-        _write(data_dir / name, json.dumps({"first": first}))
+        _write(RunFolder(data_dir / name), json.dumps({"first": first}))
 
 
-def _write(folder: Path, text: str) -> None:
-    write_atomically(folder / SWEEP_RECORD, lambda file: file.write(text.encode()))
+def _write(folder: RunFolder, text: str) -> None:
+    write_atomically(folder.sweep_record, lambda file: file.write(text.encode()))
 
 
 def read(folder: Path) -> Sweep:
@@ -62,12 +55,12 @@ def read(folder: Path) -> Sweep:
     Raises:
         UserError: If the folder has no sound record.
     """
-    path = folder / SWEEP_RECORD
+    path = RunFolder(folder).sweep_record
     try:
         values = json.loads(path.read_bytes())
         if isinstance(values, dict) and values.keys() == {"first"}:
             first = check_name(values["first"], "folder")
-            path = _home(folder, first) / first / SWEEP_RECORD
+            path = RunFolder(_home(folder, first) / first).sweep_record
             values = json.loads(path.read_bytes())
         sweep = Sweep.model_validate(values)
         if sweep.options.data_dir != Path():
@@ -105,21 +98,6 @@ def _move(sweep: Sweep, data_dir: Path, move: Callable[[Path], Path]) -> Sweep:
     return sweep.model_copy(update={"options": moved})
 
 
-def clear(folder: Path, patterns: Iterable[str]) -> None:
-    """Take away what an earlier attempt has left in a run's folder.
-
-    Raises:
-        UserError: If that is not possible.
-    """
-    try:
-        for pattern in patterns:
-            for path in folder.glob(pattern):
-                path.unlink()
-    except OSError as error:
-        raise UserError(f"cannot clear {folder}: {error}") from error
-
-
-def is_begun(folders: list[Path]) -> bool:
-    """Tell whether a program of these folders needs no data: it has a checkpoint or an end."""
-    ended = all((folder / "summary.json").exists() for folder in folders)
-    return ended or (folders[0] / CHECKPOINT).exists()
+def is_begun(folders: Sequence[RunFolder]) -> bool:
+    """Return whether the program of these folders needs no data: it has a checkpoint or an end."""
+    return folders[0].has_checkpoint or all(folder.has_ended for folder in folders)

@@ -30,7 +30,7 @@ from cs285.learning.random_streams import (
 )
 from cs285.learning.replay_buffer import ReplayBuffer
 from cs285.training import interruption
-from cs285.training.checkpoints import CHECKPOINT, save_checkpoint
+from cs285.training.checkpoints import save_checkpoint
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import LockstepEnvs
 from cs285.training.run_recorder import mean_of_latest
@@ -91,7 +91,7 @@ class Trainer:
         self.episode_returns = np.zeros(len(configs))
         self.episode_lengths = np.zeros(len(configs), dtype=np.int64)
         self.recorder = ProgramRecorder(program, options, self.learner, self.buffer)
-        self.checkpoint_path = self.recorder.recorders[0].folder / CHECKPOINT
+        self.checkpoint_path = self.recorder.recorders[0].folder.checkpoint
         self._is_resumable = True
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         if checkpoint is not None:

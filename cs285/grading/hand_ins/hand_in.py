@@ -16,6 +16,7 @@ from cs285.grading.hand_ins.submitted_runs import Run, find_runs
 from cs285.grading.hand_ins.unpacking import HandIn, is_junk, open_hand_in
 from cs285.grading.solutions.code_check import check_code as check_agent_files
 from cs285.grading.solutions.sources import AGENT_FILES
+from cs285.results.run_folders import is_event_file
 
 SHOWN = 20
 """Lines of one message; a hand-in decides how much there is to say."""
@@ -150,7 +151,7 @@ def _structure(hand_in: HandIn, points: float) -> Item:
     junk = sorted({printable(path) for path in hand_in.files if is_junk(path)})
     agents = root / "cs285" / "agents"
     absent = [name for name in AGENT_FILES if agents / name not in hand_in.files]
-    logged = any(path.is_relative_to(root / "data") and "tfevents" in path.name for path in kept)
+    logged = any(path.is_relative_to(root / "data") and is_event_file(path.name) for path in kept)
     checks = (
         ("" if logged else "there is no folder data/ with event files"),
         (f"cs285/agents/ lacks {', '.join(absent)}" if absent else ""),

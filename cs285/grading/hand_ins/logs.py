@@ -1,13 +1,12 @@
-"""Reads the logs of a hand-in with all that tells whether they are whole and of one run.
+"""Reads the logs of a hand-in, with what shows whether they are complete and come from one run.
 
-The report's reader keeps the curves; a grader also wants the times, the order and the damage.
+The report only needs the curves; a grader also needs the times, the order and the damage.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
@@ -17,16 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from cs285.results.event_files import Curve
-from cs285.results.tfrecords import RECORD_OVERHEAD, DamagedRecordError, read_records
+from cs285.results.event_files import Curve, DamagedFileError, decode_events
+from cs285.results.run_folders import EVENT_FILE_TIME
 
 MAX_TAGS = 200
 MAX_SETBACKS = 100
 MAX_STEP = 10**9
 SETBACK = 120.0
-"""Seconds by which a clock must go back to be noticed; threads log a little out of order."""
+"""Seconds by which a clock must jump back to be noticed; threads log slightly out of order."""
 _FINGERPRINTED = 1_000
-"""Events that tell two logs apart."""
+"""Events that go into a fingerprint."""
+_TIME_DIGITS = 10
+"""Digits of the time in the name that TensorBoard gives a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +42,11 @@ class RunLog:
     ends: float = 0.0
     """Time of the last event."""
     setbacks: tuple[float, ...] = ()
-    """Seconds by which the clock goes back within a file, each time."""
+    """Seconds by which the clock jumps back within a file, each time."""
     named_times: tuple[tuple[int, float], ...] = ()
-    """The time in each file's name and that of its first event."""
+    """The time in each file's name, and the time of its first event."""
     fingerprint: bytes = b""
-    """Equal for copies of a log, and hardly for two logs."""
+    """Equal for copies of one log, and practically never for two logs."""
     damage: tuple[str, ...] = ()
     """What could not be read, and why."""
 
@@ -56,12 +57,12 @@ class RunLog:
 
     @property
     def last_step(self) -> int:
-        """The last step of any tag; 0 if there is none."""
+        """The last step of any tag; 0 without tags."""
         return max((int(series.steps[-1]) for series in self.series.values()), default=0)
 
 
 def read_log(files: Sequence[Path]) -> RunLog:
-    """Read the event files of one run, oldest first; of two values at one step the later stays."""
+    """Read the event files of one run, oldest first; of two values at one step the later counts."""
     reader = _Reader()
     for path in files:
         reader.read(path)
@@ -81,24 +82,16 @@ class _Reader:
         self.damage: list[str] = []
 
     def read(self, path: Path) -> None:
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
-        from tensorboard.compat.proto.event_pb2 import (  # type: ignore[import-untyped]  # likewise
-            Event,
-        )
-
-        consumed = 0
         latest = previous = -math.inf
-        size = path.stat().st_size
         try:
-            for record in read_records(path):
-                if not record.is_sound:
-                    raise DamagedRecordError  # noqa: TRY301 - as the reader does
-                consumed += len(record.data) + RECORD_OVERHEAD
-                event = Event.FromString(record.data)
-                if latest == -math.inf and (named := re.search(r"tfevents\.(\d{10})\.", path.name)):
+            size = path.stat().st_size
+            for _, event, begin in decode_events(path):
+                named = EVENT_FILE_TIME.search(path.name)
+                if begin == 0 and named and len(named[1]) == _TIME_DIGITS:
                     self.named_times.append((int(named[1]), event.wall_time))
                 if not (math.isfinite(event.wall_time) and 0 <= event.step <= MAX_STEP):
-                    raise DamagedRecordError  # noqa: TRY301 - as any other record that no writer writes
+                    # No writer writes such a record.
+                    raise DamagedFileError(f"after {begin:,} of {size:,} bytes")  # noqa: TRY301 - handled like other damage
                 if previous - event.wall_time > SETBACK and len(self.setbacks) < MAX_SETBACKS:
                     self.setbacks.append(previous - event.wall_time)
                 previous = event.wall_time
@@ -106,10 +99,12 @@ class _Reader:
                 if not math.isfinite(self.begins):
                     self.begins = event.wall_time
                 self._take(event)
-        except (OSError, DecodeError, OverflowError, DamagedRecordError):
-            self.damage.append(f"cut off or altered after {consumed:,} of {size:,} bytes")
-        if not size:
-            self.damage.append("an event file is empty")
+            if not size:
+                self.damage.append("an event file is empty")
+        except OSError as error:
+            self.damage.append(f"an event file cannot be read: {error.strerror or error}")
+        except DamagedFileError as error:
+            self.damage.append(f"cut off or altered {error}")
         self.ends = max(self.ends, latest)
 
     def _take(self, event: Any) -> None:
@@ -129,7 +124,7 @@ class _Reader:
     def log(self) -> RunLog:
         series = {}
         for tag, values in self.values.items():
-            # Reversed, since `unique` keeps the first of equals and the later one is to stay.
+            # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
             steps, chosen = np.unique(np.array(self.steps[tag])[::-1], return_index=True)
             series[tag] = Curve(steps, np.array(values)[::-1][chosen])
         return RunLog(

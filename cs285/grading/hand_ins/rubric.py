@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cs285.envs.mazes import MAZES
 from cs285.homework import Stage, algorithms, title_of
 from cs285.infrastructure.errors import UserError
-from cs285.infrastructure.yaml_text import yaml_problem
+from cs285.infrastructure.yaml_text import InvalidYamlError, parse_yaml
 
 DEFAULT = Path(__file__).with_name("rubric.yaml")
 ENVIRONMENTS = {maze.name: env_id for env_id, maze in MAZES.items()}
@@ -119,13 +118,11 @@ def load_rubric(path: Path | None = None) -> Rubric:
     """
     path = path or DEFAULT
     try:
-        return Rubric.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Rubric.model_validate(parse_yaml(path.read_bytes(), what="rubric"))
     except OSError as error:
         raise UserError(f"cannot read the rubric {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"the rubric {path} is no YAML: {yaml_problem(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the rubric {path} is no text in UTF-8") from error
+    except InvalidYamlError as error:
+        raise UserError(f"the rubric {path} is not usable: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"

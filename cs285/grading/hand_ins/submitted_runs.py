@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from cs285.datasets.dataset_files import Dataset, data_statistics, load_dataset
@@ -19,8 +18,10 @@ from cs285.grading.hand_ins.logs import RunLog, read_log
 from cs285.grading.hand_ins.unpacking import HandIn
 from cs285.homework import Stage, usual_stage
 from cs285.infrastructure.errors import UserError
-from cs285.results.run_folders import FolderName, parse_folder_name, size_in_name
-from cs285.results.summaries import RunSummary
+from cs285.infrastructure.yaml_text import parse_yaml
+from cs285.results.folder_names import FolderName, parse_folder_name, size_in_name
+from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY
+from cs285.results.run_summary import RunSummary
 
 MAX_RUNS = 300
 MAX_LOGS = 96_000_000
@@ -31,11 +32,8 @@ HANDOUT_DATASET_STEPS = 10_000
 """Steps of a dataset whose name tells none."""
 _UNUSABLE = (
     ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
-    yaml.YAMLError,
 )  # fmt: skip
-"""What PyYAML and pydantic raise over files that were made to trouble them."""
-_PLAIN_LINE = re.compile(r"\w+: [^\[{&*!|>\s].*|  [^\s].*")
-"""`key: value`, or the rest of a value that was too long for one line."""
+"""What pydantic raises for files that were made to break it."""
 
 
 class RunConfig(BaseModel, frozen=True, allow_inf_nan=False):
@@ -58,12 +56,6 @@ class RunConfig(BaseModel, frozen=True, allow_inf_nan=False):
         return self.total_steps + self.training_steps + self.offline_steps + self.online_steps
 
 
-class FullSummary(RunSummary, frozen=True):
-    """What a grader takes from `summary.json`."""
-
-    best_return: float | None = None
-
-
 @dataclass(frozen=True)
 class Explored:
     """What a dataset of the hand-in holds."""
@@ -84,7 +76,7 @@ class Run:
     """What its name tells without that."""
     log: RunLog
     config: RunConfig | None = None
-    summary: FullSummary | None = None
+    summary: RunSummary | None = None
     unreadable: tuple[str, ...] = ()
     """Files of it that could not be read, and why."""
     dataset: Explored | None = None
@@ -176,7 +168,7 @@ def find_runs(hand_in: HandIn) -> tuple[list[Run], list[str]]:
         The runs by their folders' names, and a line for everything that was not read.
     """
     events: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
-    for path in hand_in.find("*tfevents*"):
+    for path in hand_in.find(ANY_EVENTS):
         events[path.parent].append(path)
     problems = []
     runs = []
@@ -202,26 +194,22 @@ def _read_run(hand_in: HandIn, folder: PurePosixPath, log: RunLog) -> Run:
         log=log,
     )
     unreadable = list(log.damage)
-    if hand_in.has(path := folder / "config.yaml"):
+    if hand_in.has(path := folder / CONFIG):
         try:
             run = replace(run, config=_read_config(hand_in.root / path))
         except _UNUSABLE as error:
             unreadable.append(f"config.yaml cannot be used ({_first_line(error)})")
-    if hand_in.has(path := folder / "summary.json"):
+    if hand_in.has(path := folder / SUMMARY):
         try:
             text = (hand_in.root / path).read_bytes()
-            run = replace(run, summary=FullSummary.model_validate_json(text))
+            run = replace(run, summary=RunSummary.model_validate_json(text))
         except _UNUSABLE as error:
             unreadable.append(f"summary.json cannot be used ({_first_line(error)})")
     return replace(run, unreadable=tuple(unreadable))
 
 
 def _read_config(path: Path) -> RunConfig:
-    text = path.read_text(encoding="utf-8")
-    # What is nested, tagged or repeated by alias can keep PyYAML busy for minutes.
-    if not all(map(_PLAIN_LINE.fullmatch, text.splitlines())):
-        raise ValueError("it is not a plain list of settings")
-    return RunConfig.model_validate(yaml.safe_load(text))
+    return RunConfig.model_validate(parse_yaml(path.read_bytes(), aliases=False, plain=True))
 
 
 def _first_line(error: Exception) -> str:

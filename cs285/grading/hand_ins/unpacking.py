@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip, printable
 from cs285.infrastructure.errors import UserError
+from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY
 
 MAX_LOG = 64_000_000
 """Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
@@ -24,10 +25,10 @@ MAX_NOTE = 5_000
 MAX_UNPACKED = 256_000_000
 """Bytes of all that is unpacked."""
 _LIMITS = {
-    "*tfevents*": MAX_LOG,
+    ANY_EVENTS: MAX_LOG,
     "*.npz": MAX_DATASET,
-    "config.yaml": MAX_NOTE,
-    "summary.json": MAX_NOTE,
+    CONFIG: MAX_NOTE,
+    SUMMARY: MAX_NOTE,
 }
 _SKIPPED = {".git", ".venv", "venv", "node_modules"}
 JUNK = ("__MACOSX", ".DS_Store", "__pycache__", "*.pyc", ".git", ".venv", "venv", ".*_cache")

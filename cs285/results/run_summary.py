@@ -1,0 +1,45 @@
+"""What `summary.json` says about a run that has ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from cs285.homework import Stage
+from cs285.infrastructure.errors import printable
+
+Name = Annotated[str, AfterValidator(printable)]
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+
+
+class RunSummary(BaseModel, frozen=True):
+    """The summary of one run; None for numbers that a run does not have."""
+
+    script: Stage
+    exp_name: Name
+    env_name: Name
+    algorithm: Name
+    seed: int
+    status: RunStatus
+    started: datetime
+    total_steps: int
+    wall_time_s: Annotated[float, Field(ge=0, le=1e9)]
+    final_return: float | None = None
+    """Mean of the last 100 evaluation episodes."""
+    best_return: float | None = None
+    """Highest mean return of any evaluation."""
+    optimal_return: float | None = None
+    normalised_score: float | None = None
+    """0 for the random policy, 1 for the best one."""
+    coverage: float | None = None
+    """Fraction of the free cells that exploration visited."""
+    goals_reached: int | None = None
