@@ -1,6 +1,7 @@
 """The solution checker finds and names mistakes, accuses nobody falsely, and survives attacks."""
 
 import ast
+import importlib
 import json
 import os
 import stat
@@ -15,21 +16,16 @@ import numpy as np
 import pytest
 
 from cs285.grading.archives import UnsafeHandInError, check_members
+from cs285.grading.sandbox.ends import End, Ending
 from cs285.grading.sandbox.sandbox import Sandbox
-from cs285.grading.solutions import judging
 from cs285.grading.solutions.agent_source import AgentSource
-from cs285.grading.solutions.checking import FileReport, check_file, check_files
+from cs285.grading.solutions.assignment import AGENTS
+from cs285.grading.solutions.checking import _judge_class, check_file, check_files
 from cs285.grading.solutions.judges import critics
-from cs285.grading.solutions.judging import (
-    BAD,
-    CORRECT,
-    CRASHES,
-    MISSING,
-    UNJUDGED,
-    UNSOLVED,
-    WRONG,
-)
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.reports import FileReport
 from cs285.grading.solutions.sources import MAX_SOURCES, read_solution
+from cs285.grading.solutions.verdicts import Verdict, most_serious
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import check_solution
 
@@ -70,7 +66,7 @@ def said(findings):
 
 
 def at_fault(findings):
-    return {finding.method for finding in findings if finding.verdict in BAD}
+    return {finding.method for finding in findings if finding.verdict.is_bad}
 
 
 def patched(name):
@@ -90,14 +86,14 @@ def test_a_mistake_is_found_and_named(check, mutant):
 def test_a_right_solution_in_another_style_is_not_flagged(check, variant):
     findings = check(variant.agent, variant.text)
     assert findings
-    assert {f.verdict for f in findings} <= {CORRECT, judging.VARIANT}, said(findings)
+    assert {f.verdict for f in findings} <= {Verdict.CORRECT, Verdict.VARIANT}, said(findings)
     assert any(variant.says in f.text for f in findings), said(findings)
 
 
 def test_what_an_optimiser_of_ones_own_does_is_no_mistake(check):
     """Its steps cannot be read, so nothing is said about methods, nor about right acting."""
     own = student("awac").replace("make_actor_optimizer(self", "torch.optim.Adam(self")
-    assert [f.verdict for f in check("awac", own)] == [UNJUDGED]
+    assert [f.verdict for f in check("awac", own)] == [Verdict.UNJUDGED]
 
 
 # Parents
@@ -120,24 +116,97 @@ def test_a_child_that_needs_its_own_parent_is_judged_on_what_it_adds(check):
     assert at_fault(check("cql", wrong, dqn=renamed.text)) == {"compute_critic_loss"}
 
 
+def test_the_message_of_an_exception_does_not_prevent_a_try_on_the_students_own_parent(check):
+    """Only the end of the process does, not words that also occur in messages about ends."""
+    needs_gamma = student("cql").replace(
+        "        self.cql_temperature = cql_t",
+        "        if not hasattr(self, 'gamma'):\n"
+        "            raise ValueError('processor time ended: flooded, brought down')\n"
+        "        self.cql_temperature = cql_t",
+    )
+    renamed = Patched("", "dqn", "", "", (("self.discount", "self.gamma"),))
+    assert at_fault(check("cql", needs_gamma))
+    assert not at_fault(check("cql", needs_gamma, dqn=renamed.text))
+
+
+def test_a_process_that_had_to_be_ended_is_not_tried_again(sandbox):
+    endless = student("awac").replace(
+        "        super().__init__(",
+        "        import os\n        os._exit(3)\n        super().__init__(",
+        1,
+    )
+    files = {"awac_agent.py": endless, "dqn_agent.py": student("dqn")}
+    jobs = []
+
+    class Counting:
+        def run(self, job):
+            jobs.append(job)
+            return sandbox.run(job)
+
+    findings = check_file(Counting(), "awac", files, np.random.default_rng(1))
+    assert {finding.end for finding in findings} == {End.STATUS}
+    assert "exited with status 3" in findings[0].text
+    assert len(jobs) == 1
+
+
+# Verdicts
+
+
+def test_the_gravest_verdict_of_its_methods_is_that_of_a_file():
+    order = ["crashes", "wrong", "unsolved", "missing", "accepted variant", "correct", "not judged"]
+    assert [str(verdict) for verdict in Verdict] == order
+    assert most_serious([Verdict.UNJUDGED, Verdict.CORRECT, Verdict.WRONG]) is Verdict.WRONG
+    assert most_serious([]) is Verdict.UNJUDGED
+    assert [v for v in Verdict if v.is_right] == [Verdict.VARIANT, Verdict.CORRECT]
+    assert [v for v in Verdict if v.is_bad] == list(Verdict)[:4]
+    assert not any(v.is_right and v.is_bad for v in Verdict)
+
+
+@pytest.mark.parametrize("end", End)
+def test_every_end_of_a_process_has_a_message(end):
+    """That names the number which belongs to it."""
+    text = Ending(end, 6).text
+    assert "{" not in text
+    if end is End.SIGNAL:
+        assert text.endswith("SIGABRT")
+    if end in {End.STATUS, End.TIME}:
+        assert "6" in text
+
+
+def test_every_agent_of_the_assignment_has_its_judge_parents_and_makers():
+    assert tuple(AGENTS) == ALGORITHMS
+    for agent in AGENTS.values():
+        assert issubclass(_judge_class(agent), Judge)
+        module = importlib.import_module(f"cs285.agents.{agent.module}")
+        cls = getattr(module, agent.class_name)
+        ancestors = {one.__module__ for one in cls.__mro__[1:]}
+        files = {f"cs285.agents.{name}_agent" for name in ALGORITHMS}
+        expected = {f"cs285.agents.{AGENTS[parent].module}" for parent in agent.parents}
+        assert ancestors & files == expected
+
+
 # Files
 
 
 def test_six_files_and_their_absence(sandbox):
     reports = check_files(sandbox, {"random_agent.py": student("random")})
     verdicts = {report.file: report.verdict for report in reports}
-    assert verdicts.pop("random_agent.py") == CORRECT
-    assert set(verdicts.values()) == {MISSING}
+    assert verdicts.pop("random_agent.py") == Verdict.CORRECT
+    assert set(verdicts.values()) == {Verdict.MISSING}
 
 
 @pytest.mark.parametrize(
     ("text", "verdict", "says"),
     [
-        ("class DQNAgent(:\n", CRASHES, "line 1"),
-        ("x = 1\n", MISSING, "no class DQNAgent"),
-        ("import tensorflow_of_the_future\nclass DQNAgent: pass\n", CRASHES, "ModuleNotFoundError"),
-        ("\0", CRASHES, "no valid Python"),
-        ("(" * 5000, CRASHES, "no valid Python"),
+        ("class DQNAgent(:\n", Verdict.CRASHES, "line 1"),
+        ("x = 1\n", Verdict.MISSING, "no class DQNAgent"),
+        (
+            "import tensorflow_of_the_future\nclass DQNAgent: pass\n",
+            Verdict.CRASHES,
+            "ModuleNotFoundError",
+        ),
+        ("\0", Verdict.CRASHES, "not valid Python"),
+        ("(" * 5000, Verdict.CRASHES, "not valid Python"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_said_to_be_so(check, text, verdict, says):
@@ -191,7 +260,7 @@ def test_an_attack_is_a_crash_and_the_next_check_goes_on(check, attack):
         "        super().__init__()", f"        super().__init__()\n        {attack}"
     )
     findings = check("random", text)
-    assert {f.verdict for f in findings} == {CRASHES}, said(findings)
+    assert {f.verdict for f in findings} == {Verdict.CRASHES}, said(findings)
     assert all(f.text for f in findings)
     assert not (Path(__file__).parent / "attacked").exists()
     assert not at_fault(check("random", student("random")))
@@ -222,7 +291,7 @@ def test_forged_answers_do_not_pass(check):
             "            except OSError: pass\n        os._exit(0)",
         )
         findings = check("random", text)
-        assert {f.verdict for f in findings} == {CRASHES}, said(findings)
+        assert {f.verdict for f in findings} == {Verdict.CRASHES}, said(findings)
 
 
 def archive(path, *names, text="x = 1\n"):
@@ -307,7 +376,7 @@ def test_agents_are_read_before_the_crowd_beside_them(tmp_path):
 def test_a_broken_archive_is_said_to_be_broken(tmp_path, cut):
     path = archive(tmp_path / "a.zip", "dqn_agent.py")
     path.write_bytes(path.read_bytes()[cut])
-    with pytest.raises(UserError, match=r"not a zip|holds none"):
+    with pytest.raises(UserError, match=r"not a zip|contains none"):
         read_solution(path)
 
 
@@ -371,8 +440,8 @@ def test_several_solutions_give_a_table_and_json(tmp_path, capsys):
     (report,) = json.loads(capsys.readouterr().out)
     assert report["passed"]
     verdicts = {file["file"]: file["verdict"] for file in report["files"]}
-    assert verdicts["cql_agent.py"] == CORRECT
-    assert verdicts["iql_agent.py"] == MISSING
+    assert verdicts["cql_agent.py"] == Verdict.CORRECT
+    assert verdicts["iql_agent.py"] == Verdict.MISSING
 
 
 def test_the_script_explains_itself_and_refuses_what_is_not_there(tmp_path, capsys):
@@ -391,8 +460,8 @@ def test_what_cannot_be_read_is_neither_accused_nor_praised(check, monkeypatch):
 
     monkeypatch.setattr(critics, "judge_update", unforeseen)
     findings = check("dqn", student("dqn"))
-    assert [f.verdict for f in findings] == [UNJUDGED], said(findings)
-    assert FileReport("dqn_agent.py", tuple(findings)).verdict == UNJUDGED
+    assert [f.verdict for f in findings] == [Verdict.UNJUDGED], said(findings)
+    assert FileReport("dqn_agent.py", tuple(findings)).verdict == Verdict.UNJUDGED
 
 
 def test_an_actor_whose_actions_do_not_exist_is_wrong(check):
@@ -442,5 +511,5 @@ def test_a_file_of_placeholders_is_unsolved(check):
     text = student("iql").replace("        u = target_qs - vs\n", "        u = ...\n")
     findings = check("iql", text)
     (static,) = [f for f in findings if f.method == "iql_expectile_loss"]
-    assert static.verdict == UNSOLVED
-    assert not any(f.verdict == WRONG for f in findings), said(findings)
+    assert static.verdict == Verdict.UNSOLVED
+    assert not any(f.verdict == Verdict.WRONG for f in findings), said(findings)

@@ -27,6 +27,7 @@ from cs285.grading.hand_ins import plausibility, submitted_runs, unpacking
 from cs285.grading.hand_ins.hand_in import grade_path
 from cs285.grading.hand_ins.logs import read_log
 from cs285.grading.solutions import code_check
+from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import grade
 
@@ -907,7 +908,8 @@ def test_checking_code_comes_to_an_end(tmp_path):
     verdicts = code_check.check_code(tmp_path, seconds=1.0)
     assert [verdict.file for verdict in verdicts] == list(code_check.AGENT_FILES)
     assert all(verdict.share == 0 for verdict in verdicts)
-    assert "took longer than 1 s" in verdicts[2].verdict
+    assert verdicts[2].verdict is Verdict.UNJUDGED
+    assert "took longer than 1 s" in verdicts[2].summary
 
 
 @pytest.mark.parametrize(
@@ -960,13 +962,13 @@ def test_time_of_a_process_is_that_of_its_children_too():
 )
 def test_share_of_a_file_is_what_is_right_of_its_methods(verdicts, share):
     findings = [
-        {"method": f"method {number}", "verdict": verdict, "text": ""}
+        Finding(f"method {number}", Verdict(verdict))
         for number, verdict in enumerate(verdicts.split(", "))
     ]
     assert code_check.share_right(findings) == share
-    remark = {"method": "", "verdict": "accepted variant", "text": "a remark on the file"}
+    remark = Finding("", Verdict.VARIANT, "a remark on the file")
     assert code_check.share_right([*findings, remark]) == share
-    unread = {"method": "", "verdict": "not judged", "text": "what came back cannot be read"}
+    unread = Finding("", Verdict.UNJUDGED, "the numbers cannot be read")
     assert code_check.share_right([unread]) == 0
 
 
@@ -974,7 +976,7 @@ def test_hand_in_without_code_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
     verdicts = code_check.check_code(tmp_path / "empty")
     assert {verdict.share for verdict in verdicts} == {0.0}
-    assert "holds none of random_agent.py" in verdicts[0].verdict
+    assert verdicts[0].summary.startswith("not judged: contains none of random_agent.py")
 
 
 # The command

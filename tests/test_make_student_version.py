@@ -15,12 +15,13 @@ from test_training import random_walk
 from cs285.datasets.dataset_files import save_dataset
 from cs285.grading.sandbox.sandbox import Sandbox
 from cs285.grading.solutions.checking import check_files
-from cs285.grading.solutions.judging import CORRECT, UNJUDGED, UNSOLVED, VARIANT
 from cs285.grading.solutions.sources import read_solution
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.starter.student_version import (
     PUBLISHED,
     WRITTEN,
     Gap,
+    OptionalTodo,
     fill_readme,
     make_student_version,
     published_files,
@@ -36,7 +37,7 @@ REQUIRED = {
     (file.removeprefix("cs285/agents/"), name.split(".")[-1])
     for file, bodies in WRITTEN.items()
     for name, todo in bodies.items()
-    if not todo.startswith("optional")
+    if not isinstance(todo, OptionalTodo)
 }
 HELPERS = {"compute_errors"}
 """Required, but not by the assignment's name, so that the checker does not look for it."""
@@ -269,16 +270,16 @@ def test_every_module_of_the_starter_imports_without_the_graders(starter):
 
 def test_checker_reports_it_all_unsolved(starter, sandbox):
     reports = check_files(sandbox, read_solution(starter).files)
-    assert {report.verdict for report in reports} == {UNSOLVED}
+    assert {report.verdict for report in reports} == {Verdict.UNSOLVED}
     unsolved = {
         (report.file, finding.method)
         for report in reports
         for finding in report.findings
-        if finding.verdict == UNSOLVED
+        if finding.verdict == Verdict.UNSOLVED
     }
     assert unsolved == {one for one in REQUIRED if one[1] not in HELPERS}
-    others = {f.verdict for report in reports for f in report.findings} - {UNSOLVED}
-    assert others <= {CORRECT, UNJUDGED}
+    others = {f.verdict for report in reports for f in report.findings} - {Verdict.UNSOLVED}
+    assert others <= {Verdict.CORRECT, Verdict.UNJUDGED}
 
 
 def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, tmp_path):
@@ -306,7 +307,7 @@ def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, t
         (agents / file).write_text(solved)
     reports = check_files(sandbox, read_solution(folder).files)
     verdicts = {f.verdict for report in reports for f in report.findings}
-    assert verdicts <= {CORRECT, VARIANT}, [r.as_json() for r in reports]
+    assert verdicts <= {Verdict.CORRECT, Verdict.VARIANT}, [r.as_json() for r in reports]
     ends = run_scripts(
         folder,
         ("run_hw5_explore", "-cfg", "experiments/exploration/pointmass_easy_rnd.yaml", *QUICK),
@@ -325,7 +326,7 @@ def test_the_readme_lists_what_is_to_be_written_file_by_file(starter):
     asked, optional = text.split("### Optional\n")
     optional = optional.split("\n## ")[0]
     for file, bodies in WRITTEN.items():
-        required = {name for name, todo in bodies.items() if not todo.startswith("optional")}
+        required = {name for name, todo in bodies.items() if not isinstance(todo, OptionalTodo)}
         for name, todo in bodies.items():
             line = f"- `{name}`: {todo}\n"
             assert (line in asked) == (name in required)
@@ -374,8 +375,8 @@ def test_the_readme_tries_a_method_as_it_says(starter):
 
 
 def test_places_of_the_readme_are_filled():
-    gaps = [Gap("a.py", "A.f", "do it"), Gap("a.py", "A.g", "optional, a helper"),
-            Gap("b.py", "h", "optional, another"), Gap("a.py", "A.i", "and that")]  # fmt: skip
+    gaps = [Gap("a.py", "A.f", "do it"), Gap("a.py", "A.g", OptionalTodo("a helper")),
+            Gap("b.py", "h", OptionalTodo("another")), Gap("a.py", "A.i", "and that")]  # fmt: skip
     gaps.sort(key=lambda gap: gap.file)
     template = "x\n<!-- to write: a.py -->\ny\n<!-- to write: optional -->\n<!-- section: S -->\n"
     assert fill_readme(template, "# T\n\nt\n\n## S\n\ns\n\n### u\n\n## V\n", gaps) == (

@@ -17,8 +17,8 @@ import torch
 
 from cs285.grading.sandbox.sandbox import Sandbox
 from cs285.grading.solutions.checking import check_files
+from cs285.grading.solutions.reports import SolutionReport, format_solution, format_table
 from cs285.grading.solutions.sources import read_solution
-from cs285.grading.solutions.verdicts import SolutionReport, format_solution, format_table
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser, at_least
 

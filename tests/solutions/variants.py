@@ -648,7 +648,7 @@ VARIANTS = [
     _variant(
         "dqn: one more head",
         "dqn",
-        "its gradient does not",
+        "its gradient is right",
         "make_optimizer(self.critic.parameters())",
         "make_optimizer([*self.critic.parameters(), *self.head.parameters()])",
         "        self.critic = make_critic",

@@ -14,8 +14,8 @@ from cs285.grading.hand_ins.rubric import Rubric, load_rubric
 from cs285.grading.hand_ins.scoring import is_of_kind, score_question
 from cs285.grading.hand_ins.submitted_runs import Run, find_runs
 from cs285.grading.hand_ins.unpacking import HandIn, is_junk, open_hand_in
+from cs285.grading.solutions.assignment import AGENT_FILES
 from cs285.grading.solutions.code_check import check_code as check_agent_files
-from cs285.grading.solutions.sources import AGENT_FILES
 from cs285.results.run_folders import is_event_file
 
 SHOWN = 20
@@ -205,7 +205,7 @@ def _grade_code(path: Path, points: float) -> list[Item]:
             f"Code: {verdict.file}",
             verdict.share,
             round(points / len(AGENT_FILES), 2),
-            [verdict.verdict, *verdict.lines],
+            [verdict.summary, *verdict.lines],
         )
         for verdict in check_agent_files(path)
     ]

@@ -1,10 +1,11 @@
-"""What a process gives up before it runs code that nobody has read.
+"""Confine a process before it runs untrusted code.
 
-Three layers, each applied where the system knows it; all are inherited and none can be undone:
+Three layers, each applied where the system supports it. Child processes inherit all of them, and
+none can be undone:
 
 - resource limits (POSIX): processor time, memory, file size, processes, open files;
-- Landlock (Linux 5.13 on): no file is written, made or removed outside one folder;
-- seccomp (Linux, x86-64 and arm64): no processes, no sockets, no signals to others.
+- Landlock (Linux 5.13 and newer): no writing, creating or removing files outside one folder;
+- seccomp (Linux on x86-64 and arm64): no new processes, no sockets, no signals to other processes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 CPU_SECONDS = 5
 EXTRA_MEMORY = 2_000_000_000
-"""Bytes of address space beyond what the process has when it is confined."""
+"""Bytes of address space beyond those in use when the process is confined."""
 FILE_BYTES = 1_000_000
 OPEN_FILES = 64
 
@@ -55,15 +56,15 @@ _LANDLOCK_TRUNCATE_VERSION = 3
 
 
 def confine(folder: Path) -> None:
-    """Give up, for this process and for good, all that a student's agent has no need of.
+    """Give up, for this process and permanently, every right that an agent does not need.
 
     Args:
-        folder: The only place where files may still be written.
+        folder: The only place where the process may still write files.
     """
     _limit_resources()
     if platform.system() == "Linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        # Not dumpable: others of the same user cannot attach, and /proc/self/mem belongs to root.
+        # Not dumpable: no process of this user can attach, and /proc/self/mem belongs to root.
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _forbid_writing(libc, folder)
@@ -83,7 +84,7 @@ def _limit_resources() -> None:
         pages = int(status.read_text(encoding="ascii").split()[0])
         limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + EXTRA_MEMORY
     for limit, value in limits.items():
-        # The hard limit a second above: at the soft one a process may still clean up.
+        # Equal soft and hard limits: no warning signal comes first that the process could ignore.
         resource.setrlimit(limit, (value, value))
 
 

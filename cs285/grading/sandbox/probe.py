@@ -1,8 +1,8 @@
 """Runs inside the confined process: calls a student's agent and sends back raw numbers.
 
-It judges nothing. The networks it hands to the agent are linear in fixed random features of the
-observation, so that the gradient of their weights tells, for every row of a batch and every output,
-the derivative of the loss: enough to read off each target and each weight of a row.
+It judges nothing. The networks that it gives to the agent are linear in fixed random features of
+the observation. The gradient of their weights therefore determines the derivative of the loss by
+every output in every row of a batch: enough to compute the target and the weight of each row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 LEARNING_RATE = 0.5
-"""Step size of the agents' optimisers: plain gradient descent, so that a step is the gradient."""
+"""Learning rate of the agents' optimisers: plain gradient descent, so a step gives the gradient."""
 NUM_ACTIONS = 5
 RND_SIZE = 4
 MAX_ELEMENTS = 100_000
@@ -35,7 +35,7 @@ class FeatureNetwork(nn.Module):
     """A linear map of fixed random features: `(batch, 2)` to `(batch, outputs)`.
 
     Args:
-        kind: What it stands for, such as `critic`.
+        kind: What the agent uses it as, such as `critic`.
         features: `frequencies (2, features)` and `phases (features,)`.
         outputs: Number of outputs.
         drop_last: Drop the output axis, as a state-value network of size 1 does.
@@ -64,7 +64,7 @@ class FeatureNetwork(nn.Module):
 
 
 class Networks:
-    """The networks that an agent asked for, and which of them it optimises."""
+    """The networks that an agent has made, and which of them it optimises."""
 
     def __init__(self, features: dict[str, torch.Tensor], *, column_values: bool) -> None:
         self.features = features
@@ -85,7 +85,7 @@ class Networks:
         return make_network
 
     def optimise(self, kind: str) -> Callable[..., torch.optim.SGD]:
-        """Return a maker of optimisers for one kind, whose step is the gradient times a number."""
+        """Return a maker of optimisers for one kind, whose step is proportional to the gradient."""
 
         def make_optimizer(params: Iterable[nn.Parameter]) -> torch.optim.SGD:
             optimizer = torch.optim.SGD(params, lr=LEARNING_RATE)
@@ -99,7 +99,8 @@ class Networks:
     def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
         """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
 
-        Deep copies come last; where the agent holds any of a role, those that it dropped are none.
+        Deep copies come last. If the agent holds a network of a role, those of that role that it
+        made and dropped are left out.
         """
         held = {id(network): network for network in _networks_in(agent)}
         made = {id(network): network for network in self.made}
@@ -117,7 +118,7 @@ class Networks:
 
 
 def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
-    """Yield the networks that an agent holds, also in lists, which hide them from `modules`."""
+    """Yield the networks that an agent holds, also in plain lists, where `modules` misses them."""
     if isinstance(value, FeatureNetwork):
         yield value
     elif depth < 4:  # noqa: PLR2004 - a list in a module in the agent
@@ -132,7 +133,7 @@ def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
 
 
 def run(job: dict[str, Any], folder: Path, writer: int) -> None:
-    """Do every trial of a job and write one line of JSON for each thing seen."""
+    """Run every trial of a job and write one line of JSON per result."""
 
     def send(record: dict[str, Any]) -> None:
         data = (json.dumps(record) + "\n").encode()
@@ -140,7 +141,7 @@ def run(job: dict[str, Any], folder: Path, writer: int) -> None:
             data = data[os.write(writer, data) :]
 
     for package in _PACKAGES:
-        # Of the agents only the job's own can be found; elsewhere its files come last.
+        # Only the job's own agents can be imported; in other packages its files come last.
         module = importlib.import_module(f"cs285.{package}")
         own = str(folder / "cs285" / package)
         module.__path__ = [own] if package == "agents" else [*module.__path__, own]
@@ -210,11 +211,22 @@ def _run_trial(
         send(record)
 
 
+class _MissingMethodError(AttributeError):
+    """The class does not have the method that is to be called."""
+
+    def __init__(self, method: str, message: str) -> None:
+        super().__init__(message)
+        self.method = method
+
+
 def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict[str, Any]:
     values = [
         _decode(value) if isinstance(value, dict) else value for value in call.get("values", [])
     ]
-    method = getattr(agent, call["method"])
+    try:
+        method = getattr(agent, call["method"])
+    except AttributeError as error:
+        raise _MissingMethodError(call["method"], str(error)) from None
     if call["kind"] == "actions":
         observations = values[0].numpy()
         actions = [
@@ -229,7 +241,7 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
         gradients = [v.grad for v in values if isinstance(v, torch.Tensor)]
         return {"result": _encode(result), "gradients": _encode(gradients)}
     if call["kind"] == "advantage" and _takes(method, len(values) + 1):
-        # Students may leave the default None of `action_dist` unread and always pass one.
+        # Some students ignore the default None of `action_dist` and always pass a distribution.
         values.append(roles["actor/online"][0](values[0]))
     result = method(*values)
     record = {"result": _encode(result)}
@@ -246,7 +258,7 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
 
 
 def _takes(method: Callable[..., Any], count: int) -> bool:
-    """Tell whether a method can be called with so many arguments."""
+    """Return whether a method can be called with this many positional arguments."""
     try:
         inspect.signature(method).bind(*range(count))
     except (TypeError, ValueError):
@@ -274,7 +286,7 @@ def _decode(value: Any) -> torch.Tensor:
 
 
 def _encode(value: Any, depth: int = 0) -> Any:
-    """Turn what a student's method returned into plain JSON, arrays as bytes in base 64."""
+    """Convert what a student's method returned to plain JSON, arrays as bytes in base 64."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray | np.generic):
@@ -297,7 +309,7 @@ def _encode(value: Any, depth: int = 0) -> Any:
 
 
 def _describe(error: BaseException, agents: str) -> dict[str, Any]:
-    """Say what was raised and on which line of the student's files."""
+    """Describe what was raised, and where in the student's files."""
     try:
         message = str(error)[:500]
     except BaseException:  # noqa: BLE001
@@ -305,6 +317,8 @@ def _describe(error: BaseException, agents: str) -> dict[str, Any]:
     description: dict[str, Any] = {"type": type(error).__name__[:80], "message": message}
     if isinstance(error, SyntaxError):
         return description | {"line": error.lineno}
+    if isinstance(error, _MissingMethodError):
+        return description | {"type": "AttributeError", "missing": error.method}
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(agents):
             description |= {

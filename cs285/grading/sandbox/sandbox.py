@@ -1,4 +1,4 @@
-"""The grader's end of the child that runs student code."""
+"""The grader's side of the child process that runs student code."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cs285
+from cs285.grading.sandbox.ends import End, Ending
 
 PACKAGE = Path(next(iter(cs285.__path__)))
 JOB_SECONDS = 120.0
-"""Wall time of one job, which needs a second of processor time; a busy machine may take longer."""
+"""Wall time for one job, which needs about one second of processor time."""
 START_SECONDS = 300.0
-"""Wall time that a busy machine may take to import PyTorch."""
+"""Wall time for importing PyTorch on a busy machine."""
 MAX_LINE = 40_000_000
 _STAGED = ("agents", "env_configs", "envs", "infrastructure", "learning", "networks")
-_CHILD_FILES = ("__init__.py", "confinement.py", "probe.py", "supervisor.py")
-# The editable install would lead imports back to this repository and its reference agents.
+_CHILD_FILES = ("__init__.py", "confinement.py", "ends.py", "probe.py", "supervisor.py")
+# An editable install would resolve imports to this repository and its reference agents.
 _START = """
 import sys
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
@@ -39,16 +40,15 @@ class Answer(NamedTuple):
     """What came back from one job."""
 
     records: list[dict[str, Any]]
-    """Numbers, in the order in which they were sent; nothing in them is to be trusted."""
-    end: str
-    """How the process ended, if not as it should."""
+    """Numbers, in the order in which they were sent; none of them can be trusted."""
+    ending: Ending
 
 
 class Sandbox(AbstractContextManager["Sandbox"]):
-    """A child process that runs jobs one after the other, each confined in a process of its own.
+    """A child process that runs jobs one after the other, each confined in a separate process.
 
-    As a context manager it closes itself. A job that harms the child costs that job alone: the
-    next one starts a new child.
+    As a context manager it closes itself. If a job harms the child, only that job is lost: the next
+    one starts a new child.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _stage(self) -> None:
-        """Copy what student code may import: this package without its agents and its grader."""
+        """Copy what student code may import: this package without its agents and graders."""
         staged = self._folder / "cs285"
         ignored = shutil.ignore_patterns("*_agent.py", "__pycache__")
         for name in _STAGED:
@@ -86,15 +86,15 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         line = self._exchange(json.dumps(job).encode() + b"\n", time.monotonic() + seconds)
         if line is None:
             self._stop()
-            return Answer([], "brought down the process that ran it")
+            return Answer([], Ending(End.BROUGHT_DOWN))
         try:
             answer = json.loads(line)
             records = [json.loads(text) for text in answer["records"].splitlines()]
         except (ValueError, RecursionError):
-            return Answer([], "sent something that is not an answer")
+            return Answer([], Ending(End.NOT_AN_ANSWER))
         if not all(isinstance(record, dict) for record in records):
-            return Answer([], "sent something that is not an answer")
-        return Answer(records, answer["end"])
+            return Answer([], Ending(End.NOT_AN_ANSWER))
+        return Answer(records, Ending(End(answer["end"]), answer["number"]))
 
     def _start(self) -> None:
         environment = {
@@ -120,7 +120,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         )
 
     def _exchange(self, request: bytes, deadline: float) -> bytes | None:
-        """Send a line and return the line that answers it; None if none comes in time."""
+        """Send a line and return the answering line, or None if none arrives in time."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None

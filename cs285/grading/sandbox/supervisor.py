@@ -1,7 +1,7 @@
-"""Runs in the grader's child: one forked, confined process for each job, and an answer for each.
+"""Runs in the grader's child process: forks one confined process per job and answers each job.
 
-Reads one job a line from its standard input and writes one answer a line to its standard output,
-both JSON. Importing PyTorch takes seconds and happens once, before any student code is near.
+Reads one job per line from standard input and writes one answer per line to standard output, both
+JSON. Importing PyTorch takes seconds; it happens once, before any student code runs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,8 @@ from typing import Any
 import torch
 
 from cs285.grading.sandbox import confinement, probe
+from cs285.grading.sandbox.ends import ANSWER_BYTES, BY_SIGNAL, IDLE_SECONDS, End, Ending
 
-ANSWER_BYTES = 16_000_000
-IDLE_SECONDS = 3.0
-"""How long a job may sleep; waiting for a processor does not count."""
-_KILLED_FOR = {
-    signal.SIGXCPU: "ran past its processor time",
-    signal.SIGKILL: "was killed: past its processor time or its memory",
-    signal.SIGSEGV: "crashed the interpreter",
-    signal.SIGXFSZ: "wrote a file past its limit",
-}
 _IMPORTS_MATPLOTLIB = re.compile(r"^(?:import|from) matplotlib\b", re.MULTILINE)
 
 
@@ -43,7 +35,7 @@ def main() -> None:
 
 
 def _import_what_torch_postpones() -> None:
-    """Take the first step of an optimiser, which imports seconds' worth of modules."""
+    """Take the first step of an optimiser: that imports modules, which takes seconds."""
     weights = torch.nn.Linear(1, 1)
     optimizer = torch.optim.Adam(weights.parameters())
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
@@ -53,17 +45,16 @@ def _import_what_torch_postpones() -> None:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Run one job in a process of its own.
+    """Run one job in a separate process.
 
     Returns:
-        `records`, the lines of numbers that came back, unread, and `end`: how the process ended,
-        empty if as it should.
+        `records`, the lines that came back, unparsed; `end` and `number`, the `Ending`.
     """
     folder = Path(tempfile.mkdtemp(prefix="cs285-check-"))
     if any(map(_IMPORTS_MATPLOTLIB.search, job["files"].values())):
         from matplotlib import pyplot as plt
 
-        # It has made a cache of fonts now, for which a job has neither the time nor the place.
+        # This builds the font cache; a job has neither the time nor the disk space to do so.
         plt.close("all")
     try:
         for name, text in job["files"].items():
@@ -77,16 +68,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             os.close(reader)
             _become_job(job, folder, writer)
         os.close(writer)
-        chunks, end = _listen(process, reader, job["seconds"])
+        chunks, ending = _listen(process, reader, job["seconds"])
         os.close(reader)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     text = b"".join(chunks).decode("utf-8", errors="replace")
-    return {"records": text, "end": end}
+    return {"records": text, "end": ending.end, "number": ending.number}
 
 
 def _become_job(job: dict[str, Any], folder: Path, writer: int) -> None:
-    """Give everything up, run the job and never come back."""
+    """Give up all rights, run the job and exit."""
     try:
         os.setsid()
         os.chdir(folder / "cwd")
@@ -99,41 +90,49 @@ def _become_job(job: dict[str, Any], folder: Path, writer: int) -> None:
         os._exit(0)
 
 
-def _listen(process: int, reader: int, seconds: float) -> tuple[list[bytes], str]:
-    """Collect what a job writes until it ends, and end it if it goes past its limits."""
+def _listen(process: int, reader: int, seconds: float) -> tuple[list[bytes], Ending]:
+    """Collect what a job writes until it ends, and end it if it exceeds its limits."""
     chunks: list[bytes] = []
     size = 0
-    end = ""
-    ended, status = 0, 0
     idle = 0.0
     started = last = time.monotonic()
-    while not ended:
+    while True:
         ended, status = os.waitpid(process, os.WNOHANG)
         for chunk in _available(reader, 0.0 if ended else 0.02):
             chunks.append(chunk)
             size += len(chunk)
             if size > ANSWER_BYTES:
                 break
+        if ended:
+            return chunks, _ending(status)
         now = time.monotonic()
         if not _runnable(process):
             idle += now - last
         last = now
-        late = idle > IDLE_SECONDS or now - started > seconds
-        if not ended and (size > ANSWER_BYTES or late):
-            end = "flooded its answer" if size > ANSWER_BYTES else "did not come to an end"
-            os.killpg(process, signal.SIGKILL)
-            ended, status = os.waitpid(process, 0)
-    if not end and os.WIFSIGNALED(status):
+        exceeded = {
+            Ending(End.FLOODED): size > ANSWER_BYTES,
+            Ending(End.IDLE): idle > IDLE_SECONDS,
+            Ending(End.TIME, round(seconds)): now - started > seconds,
+        }
+        for ending, is_exceeded in exceeded.items():
+            if is_exceeded:
+                os.killpg(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                return chunks, ending
+
+
+def _ending(status: int) -> Ending:
+    """Return how a process ended by itself, from its wait status."""
+    if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        name = signal.Signals(number).name
-        end = _KILLED_FOR.get(signal.Signals(number), f"was ended by the signal {name}")
-    elif not end and os.WEXITSTATUS(status):
-        end = f"ended itself with status {os.WEXITSTATUS(status)}"
-    return chunks, end
+        return Ending(BY_SIGNAL.get(number, End.SIGNAL), number)
+    if os.WEXITSTATUS(status):
+        return Ending(End.STATUS, os.WEXITSTATUS(status))
+    return Ending(End.DONE)
 
 
 def _runnable(process: int) -> bool:
-    """Tell whether a process wants to run; on a busy machine it waits long to be let."""
+    """Return whether a process is ready to run; on a busy machine it may wait long for a core."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""One student class at a time: what is asked of the child, and what came back, in order."""
+"""The calls that a child is to make on one student class, and what came back, in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cs285.grading.sandbox.ends import End, Ending
 from cs285.grading.sandbox.sandbox import JOB_SECONDS, Sandbox
+from cs285.grading.solutions.assignment import AgentFile
 from cs285.grading.solutions.fitting import Observation
 from cs285.grading.solutions.world import (
     Array,
@@ -26,7 +28,40 @@ from cs285.grading.solutions.world import (
 )
 
 MAX_UNEXPLAINED = 2e-3
-"""Part of a gradient that may be rounding."""
+"""Part of a gradient that may be rounding error."""
+_DONE = Ending(End.DONE)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a call returned no numbers: an exception, or the end of its process."""
+
+    type: str = ""
+    """Name of the exception's class; empty if the process ended."""
+    message: str = ""
+    function: str = ""
+    """The student's innermost function in the traceback."""
+    line: str = ""
+    missing: str = ""
+    """The method that was to be called, if the class does not have it."""
+    ending: Ending = _DONE
+
+    @classmethod
+    def from_json(cls, error: Mapping[str, Any]) -> Failure:
+        """Read what the child says was raised; none of it can be trusted."""
+
+        def read(name: str) -> str:
+            return str(error.get(name) or "")
+
+        return cls(read("type"), read("message"), read("function"), read("line"), read("missing"))
+
+    @property
+    def text(self) -> str:
+        """The failure as a message for the student."""
+        if not self.type:
+            return self.ending.text
+        line = f" (line {self.line})" if self.line else ""
+        return f"{self.type}: {self.message}{line}"
 
 
 @dataclass(frozen=True)
@@ -37,19 +72,19 @@ class Seen:
     before: Weights = field(default_factory=dict)
     after: Weights = field(default_factory=dict)
     gradients: Any = None
-    error: dict[str, Any] | None = None
-    """What was raised, by this call or by an earlier one of its trial."""
+    failure: Failure | None = None
+    """Why this call, or an earlier one of its trial, returned nothing."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One method to call."""
+    """One call of a method."""
 
     method: str
     values: Sequence[Any] = ()
     kind: str = "call"
-    """`call`; `advantage`, which passes the actor's distribution, too, where the method takes it;
-    `loss`, which differentiates what comes back; `leaves`, by its inputs; `actions`."""
+    """`call`; `advantage`, which also passes the actor's distribution if the method takes one;
+    `loss`, which differentiates the result; `leaves`, which does so by the inputs; `actions`."""
     epsilon: float = 0.0
     repeats: int = 1
 
@@ -66,15 +101,13 @@ class Call:
 
 
 class Bench:
-    """Collects trials, each on an agent of its own, runs them as one job, and keeps what was seen.
+    """Collects trials, each with a new agent, runs them as one job and keeps the results.
 
     Args:
         sandbox: Where they run.
         inputs: Source of features and weights.
-        files: Path under `cs285/agents/` to text: the student's file and those it builds on.
-        module: Name of the file to check, without `.py`.
-        class_name: Class in it.
-        makers: Names of the network and optimiser makers that it takes.
+        files: Text by path under `cs285/agents/`: the student's file and those it builds on.
+        agent: The file to check.
         column_values: Let V return `(batch, 1)`, as the public starter's networks do.
     """
 
@@ -83,62 +116,57 @@ class Bench:
         sandbox: Sandbox,
         inputs: Inputs,
         files: Mapping[str, str],
-        module: str,
-        class_name: str,
-        makers: Sequence[str],
+        agent: AgentFile,
         *,
         column_values: bool = False,
     ) -> None:
         self.sandbox = sandbox
         self.inputs = inputs
         self.files = files
-        self.module = module
-        self.class_name = class_name
-        self.makers = makers
+        self.agent = agent
         self.column_values = column_values
         self.weights = inputs.draw_weights()
         self.trials: list[tuple[dict[str, Any], int, list[Call]]] = []
         self.seen: dict[tuple[int, int], Seen] = {}
         self.initial: list[Weights] = []
         self.optimisers: set[str] = set()
-        """Kinds of networks for which an optimiser was asked, whatever it was given."""
-        self.import_error: dict[str, Any] | None = None
-        self.end = ""
+        """Kinds of networks for which an optimiser was made, whatever its parameters."""
+        self.import_failure: Failure | None = None
 
     def add(self, arguments: Mapping[str, Any], *calls: Call, seed: int = 1) -> int:
-        """Add a trial: an agent with these scalars, and calls on it; return its number."""
+        """Add a trial, an agent with these scalars and calls on it; return its number."""
         self.trials.append((dict(arguments), seed, list(calls)))
         return len(self.trials) - 1
 
     def run(self) -> None:
         """Run the trials that were added."""
         answer = self.sandbox.run(self._job())
-        self.end = answer.end
-        errors: dict[int, dict[str, Any]] = {}
+        ending = answer.ending
+        failures: dict[int, Failure] = {}
         try:
-            finished = self._read(answer.records, errors)
+            finished = self._read(answer.records, failures)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            finished, self.end = False, "sent something that is not an answer"
-        if not finished and not self.end and not self.import_error:
-            self.end = "ended before it was done"
-        missing = self.import_error or {"type": "", "message": self.end or "nothing came back"}
+            finished, ending = False, Ending(End.NOT_AN_ANSWER)
+        if not finished and ending.end is End.DONE:
+            ending = Ending(End.UNFINISHED)
+        missing = self.import_failure or Failure(ending=ending)
         for trial, (_, _, calls) in enumerate(self.trials):
             for number in range(len(calls)):
                 if (trial, number) not in self.seen:
-                    self.seen[trial, number] = Seen(error=errors.get(trial, missing))
+                    self.seen[trial, number] = Seen(failure=failures.get(trial, missing))
 
-    def _read(self, records: Sequence[dict[str, Any]], errors: dict[int, dict[str, Any]]) -> bool:
-        """Keep what records say, errors of whole trials apart; tell whether they are complete."""
+    def _read(self, records: Sequence[dict[str, Any]], failures: dict[int, Failure]) -> bool:
+        """Keep what records contain; return whether they are complete."""
         starts: dict[int, Weights] = {}
         finished = False
         for record in records:
             stage, trial = record.get("stage"), int(record.get("trial", 0))
             if stage == "import":
-                self.import_error = dict(record["error"])
+                self.import_failure = Failure.from_json(record["error"])
             elif stage == "done":
                 finished = True
             elif "error" in record:
-                errors[trial] = dict(record["error"])
+                failures[trial] = Failure.from_json(record["error"])
             elif stage == "construct":
                 initial = decode_weights(record["weights"])
                 self.initial.append(initial)
@@ -168,8 +196,8 @@ class Bench:
     def _job(self) -> dict[str, Any]:
         return {
             "files": {f"cs285/agents/{name}": text for name, text in self.files.items()},
-            "module": f"cs285.agents.{self.module}",
-            "class": self.class_name,
+            "module": f"cs285.agents.{self.agent.module}",
+            "class": self.agent.class_name,
             "column_values": self.column_values,
             "seconds": JOB_SECONDS,
             "features": {
@@ -183,7 +211,7 @@ class Bench:
             "trials": [
                 {
                     "arguments": arguments,
-                    "makers": self.makers,
+                    "makers": self.agent.makers,
                     "seed": seed,
                     "calls": [call.as_json() for call in calls],
                 }
@@ -191,7 +219,7 @@ class Bench:
             ],
         }
 
-    # Reading what was seen
+    # Reading the results
 
     def world(self, trial: int, call: int, batch: Transitions, index: int = 0) -> World:
         """Return the networks' values on a batch as they were before a call."""
@@ -205,7 +233,7 @@ class Bench:
         return step_between(seen.before[role][index], seen.after[role][index])
 
     def derivative(self, gradient: tuple[Array, Array], batch: Transitions) -> Array | None:
-        """Return dL/doutputs `(2 batch, outputs)`, or None if no loss on the batch explains it."""
+        """Return dL/doutputs `(2 batch, outputs)`, or None if no loss on the batch fits."""
         solution, unexplained = derivatives(self.inputs, batch, gradient)
         return solution if unexplained < MAX_UNEXPLAINED else None
 
@@ -243,7 +271,7 @@ class Bench:
         return None if found is None else Observation(self.world(trial, call, batch), {role: found})
 
     def moved(self, trial: int, call: int, role: str) -> bool:
-        """Tell whether a call changed a network."""
+        """Return whether a call changed a network."""
         seen = self.seen[trial, call]
         pairs = zip(seen.before.get(role, []), seen.after.get(role, []), strict=False)
         return any(
@@ -253,7 +281,7 @@ class Bench:
         )
 
     def same(self, first: tuple[int, int], second: tuple[int, int], role: str) -> bool:
-        """Tell whether two calls left a network with the same weights."""
+        """Return whether two calls left a network with the same weights."""
         a = self.seen[first].after.get(role, [])
         b = self.seen[second].after.get(role, [])
         return len(a) == len(b) and all(

@@ -1,77 +1,21 @@
-"""Checks the agent files of one solution, each on what it adds to the files it builds on."""
+"""Checks the agent files of one solution, each by what it adds to the files it builds on."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from cs285.grading.sandbox.sandbox import PACKAGE, Sandbox
-from cs285.grading.solutions import judging
 from cs285.grading.solutions.agent_source import AgentSource
+from cs285.grading.solutions.assignment import AGENT_FILES, AGENTS, AgentFile
 from cs285.grading.solutions.bench import Bench
-from cs285.grading.solutions.judges.actions import RandomJudge
-from cs285.grading.solutions.judges.actors import AWACJudge
-from cs285.grading.solutions.judges.bonus import RNDJudge
-from cs285.grading.solutions.judges.critics import CQLJudge, DQNJudge
-from cs285.grading.solutions.judges.expectiles import IQLJudge
-from cs285.grading.solutions.judging import Finding, Judge
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.reports import FileReport
+from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.grading.solutions.world import Inputs
-
-_CRITIC = ("make_critic", "make_optimizer", "make_lr_schedule")
-_ACTOR = (*_CRITIC, "make_actor", "make_actor_optimizer")
-_VALUE = (*_ACTOR, "make_value_critic", "make_value_critic_optimizer")
-_RND = (
-    *_CRITIC,
-    "make_rnd_network",
-    "make_rnd_network_optimizer",
-    "make_target_rnd_network",
-)
-JUDGES: dict[str, tuple[type[Judge], str, tuple[str, ...]]] = {
-    "random": (RandomJudge, "RandomAgent", ()),
-    "rnd": (RNDJudge, "RNDAgent", _RND),
-    "dqn": (DQNJudge, "DQNAgent", _CRITIC),
-    "cql": (CQLJudge, "CQLAgent", _CRITIC),
-    "awac": (AWACJudge, "AWACAgent", _ACTOR),
-    "iql": (IQLJudge, "IQLAgent", _VALUE),
-}
-"""Name of an algorithm to its judge, its class and what makes its networks and optimisers."""
-ALGORITHMS = tuple(JUDGES)
-PARENTS = {"rnd": ("dqn",), "cql": ("dqn",), "awac": ("dqn",), "iql": ("awac", "dqn")}
-_HELPERS = ("__init__.py", "acting.py")
-_ORDER = (
-    judging.CRASHES,
-    judging.WRONG,
-    judging.UNSOLVED,
-    judging.MISSING,
-    judging.VARIANT,
-    judging.CORRECT,
-    judging.UNJUDGED,
-)
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """The verdict on one agent file."""
-
-    file: str
-    findings: tuple[Finding, ...]
-
-    @property
-    def verdict(self) -> str:
-        """The gravest verdict on its methods."""
-        verdicts = {finding.verdict for finding in self.findings}
-        return next((verdict for verdict in _ORDER if verdict in verdicts), judging.UNJUDGED)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "file": self.file,
-            "verdict": self.verdict,
-            "findings": [asdict(finding) for finding in self.findings],
-        }
 
 
 def check_files(
@@ -81,39 +25,44 @@ def check_files(
 
     Args:
         sandbox: Where student code runs.
-        files: Path under `cs285/agents/` to text; other modules there may be helpers.
-        rng: Draws the inputs; by default new and unknown to anyone.
+        files: Text by path under `cs285/agents/`; other modules there may be helpers.
+        rng: Draws the inputs; by default a new, unpredictable generator.
 
     Returns:
-        A report for each of the six files, present or not.
+        A report for each of the six files, whether handed in or not.
     """
     rng = np.random.default_rng() if rng is None else rng
     return [
-        FileReport(f"{name}_agent.py", tuple(check_file(sandbox, name, files, rng)))
-        for name in ALGORITHMS
+        FileReport(agent.file, tuple(check_file(sandbox, name, files, rng)))
+        for name, agent in AGENTS.items()
     ]
 
 
 def check_file(
     sandbox: Sandbox, name: str, files: Mapping[str, str], rng: np.random.Generator
 ) -> list[Finding]:
-    """Check one agent file over the reference's parents, and over the student's if that helps."""
-    own = f"{name}_agent.py"
-    if own not in files:
-        return [Finding("", judging.MISSING, f"there is no {own}")]
-    judge_class, class_name, makers = JUDGES[name]
-    source = AgentSource(files[own], class_name)
+    """Check one agent file on top of the reference's parents, and of the student's if that helps.
+
+    Args:
+        sandbox: Where student code runs.
+        name: The algorithm of the file.
+        files: As in `check_files`.
+        rng: Draws the inputs.
+    """
+    agent = AGENTS[name]
+    if agent.file not in files:
+        return [Finding("", Verdict.MISSING, f"there is no {agent.file}")]
+    judge_class = _judge_class(agent)
+    source = AgentSource(files[agent.file], agent.class_name)
     if unusable := _unusable(source):
         return [unusable]
 
     def judge(*, own_parent: bool, column_values: bool = False) -> list[Finding]:
         inputs = Inputs(rng)
-        needed = _with_parents(name, files, own_parent=own_parent)
+        needed = _with_parents(agent, files, own_parent=own_parent)
 
         def make_bench() -> Bench:
-            return Bench(
-                sandbox, inputs, needed, own[:-3], class_name, makers, column_values=column_values
-            )
+            return Bench(sandbox, inputs, needed, agent, column_values=column_values)
 
         judge = judge_class(source, make_bench, rng, own_parent=own_parent)
         try:
@@ -126,74 +75,86 @@ def check_file(
             TypeError,
             ValueError,
         ) as error:
-            # Numbers of a kind that no reading foresees: no accusation and no praise rests on them.
-            judge.findings = [one for one in judge.findings if one.verdict in judging.BAD]
-            text = f"the checker cannot read what came back ({type(error).__name__}: {error})"
-            judge.say("", judging.UNJUDGED, text)
-        return _once(judge.findings) if judge.bench.import_error else judge.findings
+            # Numbers that the judges do not expect: neither praise nor blame may rest on them.
+            judge.findings = [one for one in judge.findings if one.verdict.is_bad]
+            text = (
+                f"the checker cannot read the numbers that it got ({type(error).__name__}: {error})"
+            )
+            judge.say("", Verdict.UNJUDGED, text)
+        return _once(judge.findings) if judge.bench.import_failure else judge.findings
 
     findings = judge(own_parent=False)
-    for own_parent, column_values in _other_tries(name, files):
-        if _gravity(findings) == (False, 0) or _hopeless(findings):
+    for own_parent, column_values in _other_tries(agent, files):
+        if _seriousness(findings) == (False, 0) or _is_final(findings):
             break
         other = judge(own_parent=own_parent, column_values=column_values)
-        if _gravity(other) < _gravity(findings):
-            note = Finding("", judging.VARIANT, "V returns (batch, 1), as in the public starter")
+        if _seriousness(other) < _seriousness(findings):
+            note = Finding("", Verdict.VARIANT, "V returns (batch, 1), as in the public starter")
             findings = [*other, note] if column_values else other
     return findings
 
 
-def _other_tries(name: str, files: Mapping[str, str]) -> list[tuple[bool, bool]]:
-    """Return `(own_parent, column_values)` for every other way in which a file may be right."""
-    parents = {f"{parent}_agent.py" for parent in PARENTS.get(name, ())}
+def _judge_class(agent: AgentFile) -> type[Judge]:
+    module, _, name = agent.judge.partition(".")
+    judges = importlib.import_module(f"cs285.grading.solutions.judges.{module}")
+    judge_class: type[Judge] = getattr(judges, name)
+    return judge_class
+
+
+def _other_tries(agent: AgentFile, files: Mapping[str, str]) -> list[tuple[bool, bool]]:
+    """Return `(own_parent, column_values)` for every other setting in which a file may be right."""
+    parents = {AGENTS[parent].file for parent in agent.parents}
     own = [(True, False)] if parents & set(files) else []
-    columns = [(False, True)] if name == "iql" else []
+    columns = [(False, True)] if "make_value_critic" in agent.makers else []
     return own + columns + ([(True, True)] if own and columns else [])
 
 
 def _unusable(source: AgentSource) -> Finding | None:
-    """Tell what keeps a file from being judged at all."""
+    """Return why a file cannot be judged at all, if so."""
     try:
         if not source.methods and source.class_name not in source.text:
-            return Finding("", judging.MISSING, f"it has no class {source.class_name}")
+            return Finding("", Verdict.MISSING, f"it has no class {source.class_name}")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
-        return Finding("", judging.CRASHES, f"no valid Python{f' (line {line})' if line else ''}")
+        text = f"it is not valid Python{f' (line {line})' if line else ''}"
+        return Finding("", Verdict.CRASHES, text)
     return None
 
 
 def _once(findings: list[Finding]) -> list[Finding]:
-    """Say what keeps the whole file from being imported once, not for every method."""
-    return [Finding("", findings[0].verdict, findings[0].text)] if findings else []
+    """Report what keeps the file from being imported once, not for every method."""
+    return [replace(findings[0], method="")] if findings else []
 
 
-def _gravity(findings: list[Finding]) -> tuple[bool, int]:
-    """Tell whether something could not be read, which is the worst, and count what is wrong."""
-    unread = any(not one.method and one.verdict == judging.UNJUDGED for one in findings)
-    return unread, sum(finding.verdict in judging.BAD for finding in findings)
+def _seriousness(findings: list[Finding]) -> tuple[bool, int]:
+    """Return whether something could not be read, which is the worst, and the number of faults."""
+    unread = any(not one.method and one.verdict is Verdict.UNJUDGED for one in findings)
+    return unread, sum(finding.verdict.is_bad for finding in findings)
 
 
-def _hopeless(findings: list[Finding]) -> bool:
-    """Tell whether another try would end the same way, perhaps after as long a wait."""
-    texts = " ".join(f.text for f in findings)
-    return any(
-        phrase in texts
-        for phrase in ("processor time", "come to an end", "ended", "flooded", "brought down")
-    ) or all(finding.verdict in {judging.UNSOLVED, judging.UNJUDGED} for finding in findings)
+def _is_final(findings: list[Finding]) -> bool:
+    """Return whether another try would have the same result, perhaps after as long a wait."""
+    return any(finding.end.would_recur for finding in findings) or all(
+        finding.verdict in {Verdict.UNSOLVED, Verdict.UNJUDGED} for finding in findings
+    )
 
 
-def _with_parents(name: str, files: Mapping[str, str], *, own_parent: bool) -> dict[str, str]:
+def _with_parents(
+    agent: AgentFile, files: Mapping[str, str], *, own_parent: bool
+) -> dict[str, str]:
     """Return the files that a run needs: the student's own, and those it builds on."""
-    agents = {f"{algorithm}_agent.py" for algorithm in ALGORITHMS}
+    agents = set(AGENT_FILES)
     needed = {
-        helper: (PACKAGE / "agents" / helper).read_text(encoding="utf-8") for helper in _HELPERS
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted((PACKAGE / "agents").glob("*.py"))
+        if not path.stem.endswith("_agent")
     }
     needed |= {path: text for path, text in files.items() if path not in agents}
-    for parent in PARENTS.get(name, ()):
-        path = f"{parent}_agent.py"
+    for parent in agent.parents:
+        path = AGENTS[parent].file
         if own_parent and path in files:
             needed[path] = files[path]
         else:
             needed[path] = (PACKAGE / "agents" / path).read_text(encoding="utf-8")
-    needed[f"{name}_agent.py"] = files[f"{name}_agent.py"]
+    needed[agent.file] = files[agent.file]
     return needed

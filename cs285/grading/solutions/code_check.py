@@ -1,7 +1,7 @@
-"""Checks the agent files of one hand-in in a process of its own, one line of JSON a file.
+"""Checks the agent files of one hand-in in a separate process: one line of JSON per file.
 
-The checker reads student code with Python's parser, whose time and memory that code decides: a
-grader of many hand-ins gives it a process and an end.
+The checker reads student code with Python's parser, which that code can make slow or greedy for
+memory. A grader of many hand-ins therefore gives each check its own process and a time limit.
 """
 
 from __future__ import annotations
@@ -21,37 +21,47 @@ from typing import Any
 
 from cs285.grading.archives import printable
 from cs285.grading.sandbox.sandbox import PACKAGE
-from cs285.grading.solutions.sources import AGENT_FILES, read_solution
+from cs285.grading.solutions.assignment import AGENT_FILES, AGENTS
+from cs285.grading.solutions.sources import read_solution
+from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.infrastructure.errors import UserError
 
 SECONDS = 45.0
-"""Time for all six files, less that of waiting for a processor; without endless loops they take
-under ten."""
+"""Time limit for all six files, not counting waits for a processor; without endless loops they need
+less than ten seconds."""
 LONGEST = 600.0
-"""Wall time, however busy the machine is."""
+"""Limit of wall time, however busy the machine is."""
 _POLL_SECONDS = 0.25
 _CLEAN_UP_SECONDS = 5.0
 _TEXT = 400
-_RIGHT = ("correct", "accepted variant")
-_FAILS = ("crashes", "unsolved", "missing")
+"""Characters of one message."""
 
 
 @dataclass(frozen=True)
 class CodeVerdict:
-    """What is said about one agent file."""
+    """The verdict on one agent file."""
 
     file: str
-    verdict: str
-    share: float
-    """The part of its methods that is right, from 0 to 1."""
-    lines: tuple[str, ...]
+    verdict: Verdict
+    share: float = 0.0
+    """The fraction of its methods that is right."""
+    lines: tuple[str, ...] = ()
     """A line for every method that is not plainly correct."""
+    reason: str = ""
+    """Why the file was not judged."""
+
+    @property
+    def summary(self) -> str:
+        """The verdict, with its reason if there is one."""
+        return f"{self.verdict}: {self.reason}" if self.reason else str(self.verdict)
 
 
 def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
-    """Return the verdicts on the six agent files of a hand-in, in at most so many seconds.
+    """Return the verdicts on the six agent files of a hand-in.
 
-    Seconds in which the check waits for a processor that others use do not count.
+    Args:
+        path: The hand-in, a zip or a folder.
+        seconds: Time limit for all files. Time spent waiting for a processor does not count.
     """
     with tempfile.TemporaryDirectory(prefix="cs285-code-", ignore_cleanup_errors=True) as scratch:
         process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
@@ -63,23 +73,25 @@ def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
             env=os.environ | {"TMPDIR": scratch, "OMP_NUM_THREADS": "1"},
         )
         output = _wait(process, seconds)
-        reason = "not judged: the checker ended before it"
+        reason = "the checker stopped before it reached this file"
         if output is None:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_CLEAN_UP_SECONDS)
             process.kill()
             output, _ = process.communicate()
-            reason = f"not judged: checking the code took longer than {seconds:.0f} s"
+            reason = f"checking the code took longer than {seconds:.0f} s"
     lines = [json.loads(line) for line in output.splitlines() if line.endswith(b"}")]
     if lines and "error" in lines[0]:
-        reason = printable(lines[0]["error"].removeprefix(f"{path.resolve()}: "), _TEXT)
+        reason = printable(lines[0]["error"], _TEXT)
     found = {line["file"]: _verdict(line) for line in lines if "file" in line}
-    return [found.get(file, CodeVerdict(file, reason, 0.0, ())) for file in AGENT_FILES]
+    return [
+        found.get(file, CodeVerdict(file, Verdict.UNJUDGED, reason=reason)) for file in AGENT_FILES
+    ]
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """Return what a process prints until it ends; None if it takes longer."""
+    """Return what a process prints until it ends, or None if it exceeds its time."""
     taken, used = 0.0, 0.0
     started = last = time.monotonic()
     while taken < seconds and last - started < LONGEST:
@@ -93,7 +105,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
 
 
 def charged(elapsed: float, processor_time: float, states: str) -> float:
-    """Return how much of a time counts: not that in which a process only waits its turn."""
+    """Return how much of a time span counts: the time spent waiting for a processor does not."""
     waits = any(state in "RD" for state in states)
     return processor_time if waits else max(elapsed, processor_time)
 
@@ -101,7 +113,7 @@ def charged(elapsed: float, processor_time: float, states: str) -> float:
 def family_of(pid: int) -> tuple[str, float]:
     """Return the states of a process and its descendants, and their processor time in seconds.
 
-    Where there is no `/proc`, no state is known, and none is "running".
+    Without `/proc` there are no states.
     """
     found = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
@@ -119,51 +131,54 @@ def family_of(pid: int) -> tuple[str, float]:
 
 
 def _verdict(report: Mapping[str, Any]) -> CodeVerdict:
+    findings = [
+        Finding(one["method"], Verdict(one["verdict"]), one["text"]) for one in report["findings"]
+    ]
     lines: list[str] = []
-    for finding in report["findings"]:
-        if finding["verdict"] != "correct":
-            parts = (finding["method"], finding["verdict"], finding["text"])
+    for finding in findings:
+        if finding.verdict is not Verdict.CORRECT:
+            parts = (finding.method, finding.verdict, finding.text)
             lines.append(": ".join(printable(part, _TEXT) for part in parts if part))
-    return CodeVerdict(
-        report["file"], report["verdict"], share_right(report["findings"]), tuple(lines)
-    )
+    verdict = Verdict(report["verdict"])
+    return CodeVerdict(report["file"], verdict, share_right(findings), tuple(lines))
 
 
-def share_right(findings: Sequence[Mapping[str, str]]) -> float:
-    """Return the part of a file's methods that is right.
+def share_right(findings: Sequence[Finding]) -> float:
+    """Return the fraction of a file's methods that is right.
 
-    Methods that could not be judged because another one of the file fails are not shown to work,
-    so they count as it does: leaving a method unwritten gains nothing. Those that could not be
-    judged because another one is wrong are left out: a mistake costs once.
+    A method that could not be judged because another one in the file fails is not shown to work, so
+    it counts like the failing one: leaving a method unwritten gains nothing. A method that could
+    not be judged because another one is wrong is left out: one mistake costs once.
     """
-    # A finding on no method is a remark on the file, or what keeps all of it from being judged.
-    verdicts = [one["verdict"] for one in findings if one["method"] or one["verdict"] not in _RIGHT]
-    fails = any(verdict in _FAILS for verdict in verdicts)
-    counted = [verdict for verdict in verdicts if fails or verdict != "not judged"]
-    right = sum(verdict in _RIGHT for verdict in counted)
+    # A finding without a method is a remark on the file, or the reason why none of it was judged.
+    verdicts = [one.verdict for one in findings if one.method or not one.verdict.is_right]
+    fails = any(verdict.has_no_numbers for verdict in verdicts)
+    counted = [verdict for verdict in verdicts if fails or verdict is not Verdict.UNJUDGED]
+    right = sum(verdict.is_right for verdict in counted)
     return right / len(counted) if counted else 0.0
 
 
 def main() -> None:
-    """Check the hand-in that the command line names."""
+    """Check the hand-in named on the command line."""
     try:
         solution = read_solution(Path(sys.argv[1]))
     except UserError as error:
         print(json.dumps({"error": str(error)}))
         return
-    # PyTorch takes seconds to import, which a hand-in without code and its grader can do without.
+    # Importing PyTorch takes seconds, so this comes after a hand-in without code has been refused.
     import numpy as np
     import torch
 
     from cs285.grading.sandbox.sandbox import Sandbox
-    from cs285.grading.solutions.checking import ALGORITHMS, FileReport, check_file
+    from cs285.grading.solutions.checking import check_file
+    from cs285.grading.solutions.reports import FileReport
 
     torch.set_num_threads(1)
     rng = np.random.default_rng()
     with Sandbox() as sandbox:
-        for name in ALGORITHMS:
+        for name, agent in AGENTS.items():
             findings = check_file(sandbox, name, solution.files, rng)
-            report = FileReport(f"{name}_agent.py", tuple(findings))
+            report = FileReport(agent.file, tuple(findings))
             print(json.dumps(report.as_json()), flush=True)
 
 

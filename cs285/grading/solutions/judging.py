@@ -1,29 +1,19 @@
-"""Verdicts on the methods of the six agents, from numbers that came out of the child."""
+"""The base of the judges: verdicts on an agent's methods, from the numbers that a child sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cs285.grading.sandbox.ends import End
 from cs285.grading.solutions.agent_source import AgentSource
-from cs285.grading.solutions.bench import Bench, Seen
+from cs285.grading.solutions.bench import Bench, Failure, Seen
 from cs285.grading.solutions.fitting import Fit, Observation, difference, fit
 from cs285.grading.solutions.formulas.formula import Formula
+from cs285.grading.solutions.verdicts import Finding, Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions
-
-CORRECT, VARIANT, WRONG, CRASHES, UNSOLVED, MISSING, UNJUDGED = (
-    "correct",
-    "accepted variant",
-    "wrong",
-    "crashes",
-    "unsolved",
-    "missing",
-    "not judged",
-)
-BAD = (WRONG, CRASHES, UNSOLVED, MISSING)
 
 PERIOD = 7
 OPTIMISERS = {
@@ -32,26 +22,18 @@ OPTIMISERS = {
     "value": "make_value_critic_optimizer",
     "rnd": "make_rnd_network_optimizer",
 }
-"""Kind of network to what makes its optimiser."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The verdict on one method."""
-
-    method: str
-    verdict: str
-    text: str = ""
+"""The kinds of network, and the argument that makes each one's optimiser."""
 
 
 class Judge:
-    """Judges one class over one choice of files that it builds on.
+    """Judges one class on top of one set of parent files.
 
     Args:
-        source: The class under judgement.
+        source: The class to judge.
         make_bench: Makes an empty bench for it.
         rng: Source of batches and scalars.
-        own_parent: It builds on the student's own parent, which may be wrong and is judged apart.
+        own_parent: Whether it builds on the student's own parent class, which may be wrong and is
+            judged separately.
     """
 
     def __init__(
@@ -70,17 +52,17 @@ class Judge:
         self.inputs = self.bench.inputs
         self.findings: list[Finding] = []
         self.samples = False
-        """A step depends on the seed, so that no two of them need be alike."""
+        """Whether a step depends on the seed, so that two steps may differ."""
 
     def judge(self) -> None:
         """Run the class and add the findings."""
         raise NotImplementedError
 
     def run(self) -> bool:
-        """Run the bench; return False, and say why, if a network is not trained as it should."""
+        """Run the bench; return False, and report why, if a network is not trained correctly."""
         self.bench.run()
         if not self.bench.initial:
-            return True  # what was raised is reported by the methods
+            return True  # the methods report what was raised
         roles = self.bench.initial[0]
         for kind, maker in OPTIMISERS.items():
             if f"{kind}/target" in roles and f"{kind}/online" not in roles:
@@ -88,8 +70,10 @@ class Judge:
                     text = f"{maker} is not given the parameters of the {kind}: it is never trained"
                     self.wrong("__init__", text)
                 else:
-                    text = f"the {kind} has no optimiser of {maker}, so its steps cannot be read"
-                    self.say("", UNJUDGED, text)
+                    text = (
+                        f"the {kind}'s optimiser is not made by {maker}: its steps cannot be read"
+                    )
+                    self.say("", Verdict.UNJUDGED, text)
         return not self.findings
 
     # Small helpers
@@ -104,45 +88,52 @@ class Judge:
             **more,
         }
 
-    def say(self, method: str, verdict: str, text: str = "") -> None:
+    def say(
+        self,
+        method: str,
+        verdict: Verdict,
+        text: str = "",
+        *,
+        end: End = End.DONE,
+        readings: Iterable[Reading] = (),
+    ) -> None:
         """Add a finding."""
-        self.findings.append(Finding(method, verdict, text))
+        self.findings.append(Finding(method, verdict, text, end, frozenset(readings)))
 
     def failed(self, method: str, *calls: Seen) -> bool:
-        """Report the first error among the calls that judge a method, if there is one."""
-        error = next((seen.error for seen in calls if seen.error), None)
-        if error is None:
+        """Report the first failure among the calls that judge a method; return if there is one."""
+        failure = next((seen.failure for seen in calls if seen.failure), None)
+        if failure is None:
             return False
-        where = str(error.get("function", ""))
+        where = failure.function
         if where != method and where in self.source.methods and where != "__init__":
-            self.say(method, UNJUDGED, f"{where} fails first")
-            self._report_error(where, error)
+            self.say(method, Verdict.UNJUDGED, f"{where} fails first")
+            self._report(where, failure)
         else:
-            self._report_error(method, error)
+            self._report(method, failure)
         return True
 
-    def _report_error(self, method: str, error: Mapping[str, Any]) -> None:
+    def _report(self, method: str, failure: Failure) -> None:
         if self.is_bad(method):
             return
-        kind, message = str(error.get("type", "")), str(error.get("message", ""))
-        blamed = str(error.get("function", method))
-        if kind == "AttributeError" and message.endswith(f"no attribute '{method}'"):
-            self.say(method, MISSING, "the class has no such method")
-        elif kind == "NotImplementedError" or self.source.placeholder(blamed):
+        blamed = failure.function or method
+        if failure.missing == method:
+            self.say(method, Verdict.MISSING, "the class has no such method")
+        elif failure.type == "NotImplementedError" or self.source.placeholder(blamed):
             left = self.source.placeholder(blamed) or "NotImplementedError"
-            self.say(method, UNSOLVED, f"`{left}` is still there")
+            self.say(method, Verdict.UNSOLVED, f"it still contains `{left}`")
         elif self.source.todo(blamed) and blamed == method:
-            self.say(method, UNSOLVED, f"a TODO is left, and it raises {kind}: {message}")
+            text = f"it still contains a TODO, and fails: {failure.text}"
+            self.say(method, Verdict.UNSOLVED, text, end=failure.ending.end)
         else:
-            line = f" (line {error['line']})" if error.get("line") else ""
-            self.say(method, CRASHES, f"{kind}: {message}{line}" if kind else message)
+            self.say(method, Verdict.CRASHES, failure.text, end=failure.ending.end)
 
     def is_bad(self, method: str) -> bool:
-        """Tell whether a method was already found at fault."""
-        return any(f.method == method and f.verdict in BAD for f in self.findings)
+        """Return whether a finding against a method has been made already."""
+        return any(f.method == method and f.verdict.is_bad for f in self.findings)
 
     def conclude(self, method: str, found: Fit | None, *, ignored: set[str] | None = None) -> None:
-        """Turn a fit into a finding; without one the caller has said why."""
+        """Turn a fit into a finding; without a fit the caller has reported why."""
         if found is None:
             return
         mistakes = found.mistakes
@@ -151,21 +142,21 @@ class Judge:
         if mistakes:
             self.wrong(method, "; ".join(mistakes))
         elif found.variants:
-            self.say(method, VARIANT, "; ".join(found.variants))
+            self.say(method, Verdict.VARIANT, "; ".join(found.variants))
         else:
-            self.say(method, CORRECT)
+            self.say(method, Verdict.CORRECT)
 
     def wrong(self, method: str, text: str) -> None:
-        """Report numbers that are not right; a placeholder left in the method explains them."""
+        """Report wrong numbers; a placeholder left in the method explains them."""
         if left := self.source.placeholder(method):
-            self.say(method, UNSOLVED, f"`{left}` is still there")
+            self.say(method, Verdict.UNSOLVED, f"it still contains `{left}`")
         elif self.source.todo(method):
-            self.say(method, WRONG, f"{text} (a TODO is left in the method)")
+            self.say(method, Verdict.WRONG, f"{text} (the method still contains a TODO)")
         else:
-            self.say(method, WRONG, text)
+            self.say(method, Verdict.WRONG, text)
 
     def defines(self, method: str) -> bool:
-        """Tell whether the student's class defines a method itself."""
+        """Return whether the student's class itself defines a method."""
         return method in self.source.methods
 
     def batch(self, size: int = 7) -> Transitions:
@@ -190,11 +181,11 @@ class Judge:
         *,
         ignored: set[str] | None = None,
     ) -> Fit | None:
-        """Fit observations of one method and report; return what they fit."""
+        """Fit the observations of one method and report the result; return the fit."""
         present = [seen for seen in observations if seen is not None]
         if len(present) < len(observations):
             self.wrong(
-                method, "the weights move along a gradient that no loss on this batch explains"
+                method, "the weights move along a gradient that no loss on this batch can have"
             )
             return None
         if all(np.abs(d).max() == 0 for seen in present for d in seen.derivatives.values()):
@@ -205,13 +196,13 @@ class Judge:
             return None
         found = fit(formula, present)
         if found is None and any(seen.loss is not None for seen in present):
-            # A loss may hold something that has no gradient and so trains nothing.
+            # A loss may contain a term without a gradient, which trains nothing.
             silent = [Observation(seen.world, seen.derivatives) for seen in present]
             found = fit(formula, silent)
             if found is not None and not found.mistakes:
                 found = Fit(
                     found.choices,
-                    [*found.variants, "the number returned differs, its gradient does not"],
+                    [*found.variants, "the returned loss differs, but its gradient is right"],
                     [],
                 )
         if found is None:

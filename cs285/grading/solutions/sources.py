@@ -1,4 +1,4 @@
-"""Finds the agent files of a solution in a folder or a zip, and trusts neither."""
+"""Finds the agent files of an untrusted solution in a folder or a zip."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip
+from cs285.grading.solutions.assignment import AGENT_FILES
 from cs285.infrastructure.errors import UserError
 
-AGENT_FILES = tuple(f"{name}_agent.py" for name in ("random", "rnd", "dqn", "cql", "awac", "iql"))
 MAX_SOURCE = 256_000
-"""Bytes of one source file."""
+"""Maximum size of one source file, in bytes."""
 MAX_SOURCES = 64
-"""Python files that are read of one solution."""
+"""Maximum number of Python files that are read from one solution."""
 _IGNORED = {"__MACOSX", "__pycache__", ".git", ".venv", "venv", "node_modules"}
 _Readers = dict[PurePosixPath, Callable[[], str]]
-"""Path of a Python file to what reads it."""
+"""A function that reads each Python file, by its path."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The Python files beside one solution's agents."""
+    """The Python files of one solution."""
 
     name: str
     files: Mapping[str, str]
-    """File name to text: the agents, and modules in the same folder."""
+    """Text by file name: the agents, and other modules in the same folder."""
     problems: tuple[str, ...] = ()
     """Files that were not read, and why."""
 
@@ -40,14 +40,12 @@ def read_solution(path: Path) -> Solution:
     """Read a folder with some of the six files, a `cs285` tree, or a zip of either.
 
     Raises:
-        UnsafeHandInError: If an archive is not safe to unpack, or broken.
-        UserError: If there is no such path, or no agent file in it.
+        UnsafeHandInError: If an archive is broken or not safe to unpack.
+        UserError: If the path does not exist, or has no agent file in it.
+        The messages do not repeat the path: they are shown next to it.
     """
-    try:
-        with _open(path) as (readers, problems):
-            return _read(path, readers, problems)
-    except UnsafeHandInError as error:
-        raise UnsafeHandInError(f"{path}: {error}") from None
+    with _open(path) as (readers, problems):
+        return _read(path, readers, problems)
 
 
 def _read(path: Path, readers: _Readers, problems: list[str]) -> Solution:
@@ -55,14 +53,14 @@ def _read(path: Path, readers: _Readers, problems: list[str]) -> Solution:
     if agents is None:
         if problems:
             raise UnsafeHandInError(problems[0])
-        raise UserError(f"{path}: holds none of {', '.join(AGENT_FILES)}")
-    # The agents come first: they are read however many modules lie beside them.
+        raise UserError(f"contains none of {', '.join(AGENT_FILES)}")
+    # Agents first: they are read even if there are too many other modules.
     names = sorted(
         (name for name in readers if name.parent == agents),
         key=lambda name: (name.name not in AGENT_FILES, name.name),
     )
     if len(names) > MAX_SOURCES:
-        problems.append(f"{agents}: {len(names)} Python files; {MAX_SOURCES} of them are read")
+        problems.append(f"{agents}: {len(names)} Python files; only {MAX_SOURCES} of them are read")
     files = {}
     for name in names[:MAX_SOURCES]:
         try:
@@ -73,7 +71,7 @@ def _read(path: Path, readers: _Readers, problems: list[str]) -> Solution:
 
 
 def _agents_folder(names: Mapping[PurePosixPath, object]) -> PurePosixPath | None:
-    """Return the folder with the most agent files; of equals the one nearest to the root."""
+    """Return the folder with the most agent files; among equals, the one nearest to the root."""
     counts: dict[PurePosixPath, int] = {}
     for name in names:
         if name.name in AGENT_FILES:
@@ -83,14 +81,14 @@ def _agents_folder(names: Mapping[PurePosixPath, object]) -> PurePosixPath | Non
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[_Readers, list[str]]]:
-    """Make the Python files of a folder or a zip readable for as long as the context lasts."""
+    """Make the Python files of a folder or a zip readable inside the context."""
     if path.is_dir():
         yield _list_folder(path)
     elif path.is_file():
         with open_zip(path) as archive:
             yield _list_zip(archive), []
     else:
-        raise UserError(f"{path}: there is no such folder or zip file")
+        raise UserError("no such folder or zip file")
 
 
 def _list_folder(root: Path) -> tuple[_Readers, list[str]]:
@@ -107,7 +105,7 @@ def _list_folder(root: Path) -> tuple[_Readers, list[str]]:
             if path.suffix != ".py":
                 continue
             if not stat.S_ISREG(path.lstat().st_mode):
-                problems.append(f"{path.relative_to(root)}: a link or device, not a file; not read")
+                problems.append(f"{path.relative_to(root)}: not read: it is a link or a device")
                 continue
             relative = PurePosixPath(path.relative_to(root).as_posix())
             readers[relative] = partial(_read_text, partial(_open_file, path))

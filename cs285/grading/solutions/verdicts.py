@@ -1,69 +1,72 @@
-"""Writes the verdicts on solutions for people, one in full or many as a table."""
+"""What the checker says about one method: a verdict and the reason for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
-from cs285.grading.solutions import judging
-from cs285.grading.solutions.checking import ALGORITHMS, FileReport
+from cs285.grading.sandbox.ends import End
 
-_SHORT = {judging.VARIANT: "variant", judging.UNJUDGED: "?"}
-_RIGHT = (judging.CORRECT, judging.VARIANT)
+
+class Verdict(StrEnum):
+    """A verdict on a method or a file, the most serious one first; the values appear in JSON."""
+
+    CRASHES = "crashes"
+    WRONG = "wrong"
+    UNSOLVED = "unsolved"
+    MISSING = "missing"
+    VARIANT = "accepted variant"
+    CORRECT = "correct"
+    UNJUDGED = "not judged"
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the numbers are those of an accepted formula."""
+        return self in {Verdict.CORRECT, Verdict.VARIANT}
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it counts against the student."""
+        return not self.is_right and self is not Verdict.UNJUDGED
+
+    @property
+    def has_no_numbers(self) -> bool:
+        """Whether the method returned nothing to judge."""
+        return self.is_bad and self is not Verdict.WRONG
+
+    @property
+    def short(self) -> str:
+        """The verdict in the cell of a table."""
+        return {Verdict.VARIANT: "variant", Verdict.UNJUDGED: "?"}.get(self, str(self))
+
+
+def most_serious(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the most serious verdict; `UNJUDGED` if there are none."""
+    return min(verdicts, key=list(Verdict).index, default=Verdict.UNJUDGED)
+
+
+class Reading(StrEnum):
+    """How the numbers of an advantage differ from the exact one; the value is the message."""
+
+    SAMPLED = "is sampled from the actor, not summed exactly"
+    AVERAGED = "is an average of samples from the actor, not summed exactly"
+    DIVIDED = "it returns A / temperature"
 
 
 @dataclass(frozen=True)
-class SolutionReport:
-    """What is said about one hand-in."""
+class Finding:
+    """The verdict on one method."""
 
-    name: str
-    files: tuple[FileReport, ...] = ()
-    problems: tuple[str, ...] = ()
-    error: str = ""
-    """Why it could not be checked at all."""
+    method: str
+    """Empty for a finding about the whole file."""
+    verdict: Verdict
+    text: str = ""
+    end: End = End.DONE
+    """How the student's process ended, if that is the reason."""
+    readings: frozenset[Reading] = frozenset()
+    """How its numbers are to be read when other methods use them."""
 
-    @property
-    def passed(self) -> bool:
-        """Every file that is there is right; files that are not there are not held against it."""
-        verdicts = {file.verdict for file in self.files} - {judging.MISSING}
-        return not self.error and verdicts <= set(_RIGHT)
-
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, str]:
         """Return plain data."""
-        return {
-            "name": self.name,
-            "passed": self.passed,
-            "error": self.error,
-            "problems": list(self.problems),
-            "files": [file.as_json() for file in self.files],
-        }
-
-
-def format_solution(report: SolutionReport) -> str:
-    """Write one solution: every file, every method that is not plainly correct."""
-    if report.error:
-        return f"{report.name}\n  {report.error}"
-    lines = [report.name]
-    for file in report.files:
-        lines.append(f"  {file.file:<16} {file.verdict}")
-        for finding in file.findings:
-            if finding.verdict != judging.CORRECT and (finding.method or finding.text):
-                place = f"{finding.method}: " if finding.method else ""
-                text = f": {finding.text}" if finding.text else ""
-                lines.append(f"      {place}{finding.verdict}{text}")
-    lines += [f"  note: {problem}" for problem in report.problems]
-    return "\n".join(lines)
-
-
-def format_table(reports: Sequence[SolutionReport]) -> str:
-    """Write one line a solution and one column a file."""
-    rows = [["solution", *ALGORITHMS]]
-    for report in reports:
-        verdicts = [_SHORT.get(file.verdict, file.verdict) for file in report.files]
-        rows.append([report.name, *(verdicts or ["refused"] * len(ALGORITHMS))])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+        return {"method": self.method, "verdict": str(self.verdict), "text": self.text}

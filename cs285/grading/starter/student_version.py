@@ -23,12 +23,21 @@ from pathlib import Path, PurePosixPath
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder
 
-_HELPER = "optional, a helper of the reference"
-_SECOND_CRITIC = "optional, only for num_exploration_steps in a config"
-_OBJECTIVES = "optional: makes several runs train as one; without it scripts call `update`"
+
+class OptionalTodo(str):
+    """A TODO for a body that the assignment does not need."""
+
+    __slots__ = ()
+
+
+_HELPER = OptionalTodo("optional, a helper of the reference")
+_SECOND_CRITIC = OptionalTodo("optional, only for num_exploration_steps in a config")
+_OBJECTIVES = OptionalTodo(
+    "optional: lets several runs train as one; without it the scripts call `update`"
+)
 WRITTEN: Mapping[str, Mapping[str, str]] = {
     "cs285/agents/acting.py": {
-        "epsilon_greedy": f"{_HELPER}'s DQNAgent",
+        "epsilon_greedy": OptionalTodo(f"{_HELPER}'s DQNAgent"),
     },
     "cs285/agents/random_agent.py": {
         "RandomAgent.get_action": "return one of num_actions actions, each equally likely",
@@ -120,7 +129,7 @@ class Gap:
     @property
     def is_optional(self) -> bool:
         """Whether the assignment does without it."""
-        return self.todo.startswith(_OPTIONAL)
+        return isinstance(self.todo, OptionalTodo)
 
 
 def make_student_version(root: Path, out: Path) -> list[Gap]:

@@ -10,7 +10,8 @@ import numpy as np
 from cs285.grading.sandbox.probe import NUM_ACTIONS
 from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.chance import are_samples, is_chance_share
-from cs285.grading.solutions.judging import CORRECT, VARIANT, Judge
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array
 
 VALUES_POLICY = {0.0: 6, 0.25: 40, 1.0: 40}
@@ -84,9 +85,9 @@ def _judge_exploration(judge: Judge, some: Array, all_random: Array, best: Array
         if uneven := _unevenness(all_random):
             judge.wrong("get_action", f"at epsilon 1 {uneven}")
         else:
-            judge.say("get_action", CORRECT)
+            judge.say("get_action", Verdict.CORRECT)
     elif within(some, 0.75) and not (all_random == best).any():
-        judge.say("get_action", VARIANT, "a random action is never the greedy one")
+        judge.say("get_action", Verdict.VARIANT, "a random action is never the greedy one")
     elif within(some, 0.75 * fifth + 0.25):
         judge.wrong("get_action", "epsilon the wrong way round: greedy with probability epsilon")
     else:
@@ -127,10 +128,10 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
     if (greedy == mode).all():
         _judge_actor_exploration(judge, exploring, mode, probabilities)
     elif are_samples(greedy, probabilities):
-        judge.say("get_action", VARIANT, "a sample of the actor, also in evaluation")
+        judge.say("get_action", Verdict.VARIANT, "a sample of the actor, also in evaluation")
     elif (greedy == values.argmax(1)[:, None]).all() and not judge.defines("get_action"):
         text = "acts on argmax Q: the actor is trained but never used"
-        judge.say("get_action", VARIANT, f"{text} (`get_action` is inherited from DQN)")
+        judge.say("get_action", Verdict.VARIANT, f"{text} (`get_action` is inherited from DQN)")
     else:
         share = float((greedy == mode).mean())
         readings = (
@@ -153,11 +154,13 @@ def _judge_actor_exploration(
     judge: Judge, exploring: Array, mode: Array, probabilities: Array
 ) -> None:
     if (exploring == mode).all():
-        judge.say("get_action", VARIANT, "the actor's likeliest action, also while exploring")
+        judge.say(
+            "get_action", Verdict.VARIANT, "the actor's likeliest action, also while exploring"
+        )
     elif are_samples(exploring, probabilities) and not _likelier_mixed(
         exploring, mode, probabilities
     ):
-        judge.say("get_action", CORRECT)
+        judge.say("get_action", Verdict.CORRECT)
     else:
         _say_mixed(judge, exploring, mode)
 
@@ -172,9 +175,9 @@ def _likelier_mixed(actions: Array, mode: Array, probabilities: Array) -> bool:
 def _say_mixed(judge: Judge, exploring: Array, mode: Array) -> None:
     share = float((exploring == mode).mean())
     if is_chance_share(share, 0.75 + 0.25 / NUM_ACTIONS, exploring.size):
-        judge.say("get_action", VARIANT, "epsilon-greedy on the actor's likeliest action")
+        judge.say("get_action", Verdict.VARIANT, "epsilon-greedy on the actor's likeliest action")
     else:
-        judge.say("get_action", VARIANT, "another way to explore around the actor's mode")
+        judge.say("get_action", Verdict.VARIANT, "another way to explore around the actor's mode")
 
 
 def _outputs(judge: Judge, role: str, index: int, observations: Array) -> Array:
@@ -218,6 +221,6 @@ class RandomJudge(Judge):
             elif uneven := _unevenness(actions):
                 self.wrong("get_action", uneven)
             else:
-                self.say("get_action", CORRECT)
+                self.say("get_action", Verdict.CORRECT)
         if not self.failed("update", self.bench.seen[learning, 0]):
-            self.say("update", CORRECT)
+            self.say("update", Verdict.CORRECT)

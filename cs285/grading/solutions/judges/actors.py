@@ -22,15 +22,13 @@ from cs285.grading.solutions.formulas.critics import AWAC_CRITIC
 from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.solutions.judges.sampling import (
-    AVERAGED,
-    DIVIDED,
-    SAMPLED,
     judge_sampled_actor,
     judge_sampled_advantage,
     judge_sampled_critic,
 )
 from cs285.grading.solutions.judges.updates import add_updates, judge_update
-from cs285.grading.solutions.judging import CORRECT, UNJUDGED, VARIANT, WRONG, Judge
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.verdicts import Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions, World, close, shown
 
 
@@ -109,7 +107,7 @@ class AWACJudge(Judge):
         if self.is_bad("compute_advantage"):
             self.conclude(method, self.fit_own_advantage(observed[0]))
             if not any(finding.method == method for finding in self.findings):
-                self.say(method, UNJUDGED, "compute_advantage is wrong")
+                self.say(method, Verdict.UNJUDGED, "compute_advantage is wrong")
             return
         found = right_fit(self.actor_formula, observed, capped=True)
         if found is not None:
@@ -126,14 +124,19 @@ class AWACJudge(Judge):
         self, seen: Observation | None, batch: Transitions, scalars: Mapping[str, Any]
     ) -> bool:
         """Judge a step on sampled advantages; return False if it depends on no seed."""
-        # With the same seed the class draws the same advantages by itself, unless something else
-        # is drawn before them in the step.
-        said = "".join(f.text for f in self.findings if f.method == "compute_advantage")
-        # An average does not always tell whether the temperature divides it already.
-        readings = [False, True] if AVERAGED in said else [DIVIDED in said]
-        fits = [self.fit_own_advantage(seen, divided=divided) for divided in readings]
+        # With the same seed the class draws the same advantages, unless its step draws something
+        # else before them.
+        readings = frozenset[Reading]().union(
+            *(f.readings for f in self.findings if f.method == "compute_advantage")
+        )
+        # An average does not always show whether the temperature divides it already.
+        averaged, divided = Reading.AVERAGED in readings, Reading.DIVIDED in readings
+        fits = [
+            self.fit_own_advantage(seen, divided=choice)
+            for choice in ((False, True) if averaged else (divided,))
+        ]
         found = min(filter(None, fits), key=lambda one: len(one.mistakes), default=None)
-        if found is None or not (SAMPLED in said or AVERAGED in said):
+        if found is None or not (Reading.SAMPLED in readings or averaged):
             return judge_sampled_actor(self, batch, scalars)
         variants = [*found.variants, "on the sampled advantage"]
         self.conclude("update_actor", Fit(found.choices, variants, found.mistakes))
@@ -164,7 +167,7 @@ class AWACJudge(Judge):
 
     def judge_second_step(self, method: str, trial: int, role: str) -> None:
         """Find gradients of an earlier step in a later one."""
-        if self.bench.seen[trial, 1].error:
+        if self.bench.seen[trial, 1].failure:
             return
         first, second = (self.bench.step(trial, k, role)[0] for k in range(2))
         expected = self.expected_second(trial, role)
@@ -178,7 +181,7 @@ class AWACJudge(Judge):
         fresh.weights = self.bench.seen[trial, 1].before
         number = fresh.add(self.bench.trials[trial][0], call)
         fresh.run()
-        if fresh.seen[number, 0].error:
+        if fresh.seen[number, 0].failure:
             return None
         return fresh.step(number, 0, role)[0]
 
@@ -201,24 +204,24 @@ class AWACJudge(Judge):
         note = "" if found.shape == (size,) else f"shape {found.shape}"
         world = self.bench.world(self.advantage_trial, 0, batch)
         verdict, text = self.read_advantage(world, found.ravel(), note)
-        if verdict != WRONG:
+        if verdict is not Verdict.WRONG:
             self.say(method, verdict, text)
         elif self.has_expectation and judge_sampled_advantage(self, batch, scalars):
             self.samples = True
         else:
             self.wrong(method, text)
 
-    def read_advantage(self, world: World, found: Array, note: str) -> tuple[str, str]:
-        """Say which advantage numbers are: a verdict and its text."""
+    def read_advantage(self, world: World, found: Array, note: str) -> tuple[Verdict, str]:
+        """Return which advantage the numbers are, as a verdict and its text."""
         kinds = {"": "", **self.advantages}
         for network, variant in {"online": "", **self.networks}.items():
             for kind, mistake in kinds.items():
                 if close(found, self.advantage_rule(world, kind, network).detach().numpy()):
                     if mistake:
-                        return WRONG, "; ".join(part for part in (mistake, variant) if part)
+                        return Verdict.WRONG, "; ".join(part for part in (mistake, variant) if part)
                     notes = "; ".join(part for part in (variant, note) if part)
-                    return VARIANT if notes else CORRECT, notes
+                    return Verdict.VARIANT if notes else Verdict.CORRECT, notes
         expected = self.advantage_rule(world).detach().numpy()
         if close(found, expected / world.scalars["temperature"]):
-            return VARIANT, DIVIDED
-        return WRONG, f"expected {shown(expected)}, got {shown(found)}"
+            return Verdict.VARIANT, Reading.DIVIDED
+        return Verdict.WRONG, f"expected {shown(expected)}, got {shown(found)}"

@@ -14,7 +14,8 @@ from cs285.grading.solutions.formulas.critics import dqn_bootstrap
 from cs285.grading.solutions.formulas.distillation import RND
 from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
 from cs285.grading.solutions.judges.updates import Updates, add_updates, judge_copying
-from cs285.grading.solutions.judging import CORRECT, UNJUDGED, VARIANT, Judge
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, Transitions, close, shown
 
 
@@ -54,7 +55,9 @@ class RNDJudge(Judge):
         if self.failed("update", *(bench.seen[t, 0] for t in (*updates, *weaker))):
             pass
         elif not {"rnd/online", "rnd/target"} <= roles.keys():
-            self.say("update", UNJUDGED, "no pair of a predictor and its fixed target was found")
+            self.say(
+                "update", Verdict.UNJUDGED, "no pair of a predictor and its fixed target was found"
+            )
         else:
             critic = self.judge_bonus(updates, weaker.between, batches[0], weights)
         if self.defines("get_action"):
@@ -77,7 +80,7 @@ class RNDJudge(Judge):
             return
         observed = self.bench.observe_steps(trials, batches, "rnd/online")
         found = self.judge_fit(method, RND, observed)
-        if found is None or found.mistakes or self.bench.seen[trials[0], 1].error:
+        if found is None or found.mistakes or self.bench.seen[trials[0], 1].failure:
             return
         again = self.bench.observe_step(trials[0], 1, batches[0], "rnd/online")
         first = observed[0]
@@ -130,7 +133,7 @@ class RNDJudge(Judge):
         if problems:
             self.wrong(method, "; ".join(problems))
         else:
-            self.say(method, VARIANT if notes else CORRECT, "; ".join(notes))
+            self.say(method, Verdict.VARIANT if notes else Verdict.CORRECT, "; ".join(notes))
         return chosen
 
     def read_rewards(self, trial: int, batch: Transitions, index: int) -> Array | None:

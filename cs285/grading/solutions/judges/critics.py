@@ -13,7 +13,8 @@ from cs285.grading.solutions.formulas.conservative import CQL
 from cs285.grading.solutions.formulas.critics import DQN
 from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
 from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
-from cs285.grading.solutions.judging import CORRECT, UNJUDGED, VARIANT, Judge
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, Transitions, close, shown
 
 
@@ -89,8 +90,8 @@ class DQNJudge(Judge):
             self.wrong(method, "the parameters are never trained: no step is taken")
             return
         sources = (bench.seen[loss, 0], bench.seen[after, 1])
-        if any(seen.error or "critic/online" not in seen.gradients for seen in sources):
-            self.say(method, UNJUDGED, "compute_critic_loss fails first")
+        if any(seen.failure or "critic/online" not in seen.gradients for seen in sources):
+            self.say(method, Verdict.UNJUDGED, "compute_critic_loss fails first")
             return
         g1, g2 = (seen.gradients["critic/online"][0][0] for seen in sources)
         if close(first, -g1):
@@ -117,7 +118,7 @@ class DQNJudge(Judge):
         norm = math.sqrt(float((weight**2).sum() + (bias**2).sum()))
         # Weights near 1 carry a step of 0.005 to four digits only.
         if abs(norm - 0.01) < 3e-4:  # noqa: PLR2004
-            self.say(method, CORRECT)
+            self.say(method, Verdict.CORRECT)
         elif close(weight, gradient):
             self.wrong(method, "clip_grad_norm is ignored, or comes after the step")
         else:
@@ -179,17 +180,20 @@ class CQLJudge(Judge):
             return False
         if fit(self.formula, other, correct_only=True):
             return False
-        self.say(method, VARIANT, "the same at temperature 1, scaled otherwise at others")
+        self.say(method, Verdict.VARIANT, "the same at temperature 1, scaled otherwise at others")
         return True
 
     def judge_own_step(self, step: int, loss: int) -> None:
         """Judge a step of the student's own by the gradient of the student's own loss."""
-        if self.failed("update_critic", self.bench.seen[step, 0]) or self.bench.seen[loss, 0].error:
+        if (
+            self.failed("update_critic", self.bench.seen[step, 0])
+            or self.bench.seen[loss, 0].failure
+        ):
             return
         found = self.bench.step(step, 0, "critic/online")[0]
         gradient = self.bench.seen[loss, 0].gradients["critic/online"][0][0]
         if close(found, gradient):
-            self.say("update_critic", CORRECT)
+            self.say("update_critic", Verdict.CORRECT)
         else:
             self.wrong(
                 "update_critic",

@@ -23,7 +23,7 @@ from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.solutions.judges.actors import AWACJudge
 from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
-from cs285.grading.solutions.judging import UNJUDGED, VARIANT, Finding
+from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.grading.solutions.world import Array, Transitions, World
 
 
@@ -120,7 +120,7 @@ class IQLJudge(AWACJudge):
             "expectile", "power", "reduction", "scale"
         }:  # fmt: skip
             del self.findings[count:]
-            self.say(method, UNJUDGED, "iql_expectile_loss, which it calls, is wrong")
+            self.say(method, Verdict.UNJUDGED, "iql_expectile_loss, which it calls, is wrong")
 
     def judge_expectile(self, trial: int, tau: float, vs: Array, qs: Array) -> bool:
         """Judge the static loss on plain numbers; tell whether it is right."""
@@ -151,5 +151,7 @@ class IQLJudge(AWACJudge):
         found = self.judge_fit(method, EXPECTILE, [observed])
         right = found is not None and not found.mistakes
         if right and per_row:
-            self.findings[-1] = Finding(method, VARIANT, "one loss a row, averaged by the caller")
+            self.findings[-1] = Finding(
+                method, Verdict.VARIANT, "one loss a row, averaged by the caller"
+            )
         return right

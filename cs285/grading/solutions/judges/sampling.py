@@ -14,16 +14,14 @@ import numpy as np
 from cs285.grading.solutions.bench import Bench, Call
 from cs285.grading.solutions.chance import are_samples, is_chance
 from cs285.grading.solutions.fitting import Observation, row_weights
-from cs285.grading.solutions.judging import VARIANT, Judge
+from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.verdicts import Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions, World, close, shown
 
 FEW_DRAWS = 20
 """Seeds that tell whether anything is sampled: with two, all rows may well draw alike twice."""
 DRAWS = 200
 """Seeds that tell from what: a bias of half a standard deviation is seen in a single row."""
-SAMPLED = "is sampled from the actor, not summed exactly"
-AVERAGED = "is an average of samples from the actor, not summed exactly"
-DIVIDED = "it returns A / temperature"
 _SLACK = 1e-2
 """How far rounding may move what is read off a gradient; values spread over about 5."""
 
@@ -54,7 +52,7 @@ def judge_sampled_critic(judge: Judge, batch: Transitions, scalars: Mapping[str,
     policy = world.policy(next_state=True).detach().numpy()[going_on]
     networks = ("critic/target", "critic/online")
     values = [world.next(network).detach().numpy()[going_on] for network in networks]
-    _conclude(judge, method, "the next action", policy, [("", samples, each) for each in values])
+    _conclude(judge, method, "the next action", policy, [(None, samples, each) for each in values])
     return True
 
 
@@ -70,7 +68,7 @@ def judge_sampled_advantage(judge: Judge, batch: Transitions, scalars: Mapping[s
     if sampled is None:
         return judge.is_bad(method)
     bench, advantages = sampled
-    readings = {"": advantages, f"; {DIVIDED}": advantages * scalars["temperature"]}
+    readings = {None: advantages, Reading.DIVIDED: advantages * scalars["temperature"]}
     _judge_baseline(judge, method, bench.world(0, 0, batch), readings)
     return True
 
@@ -95,7 +93,7 @@ def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, 
         judge.wrong(method, "weights that are not positive: the exponential or a sign is wrong")
     else:
         advantages = np.log(weights) * scalars["temperature"]
-        _judge_baseline(judge, method, bench.world(0, 0, batch), {"": advantages})
+        _judge_baseline(judge, method, bench.world(0, 0, batch), {None: advantages})
     return True
 
 
@@ -134,8 +132,10 @@ def _sample(
     return bench, np.array(present)
 
 
-def _judge_baseline(judge: Judge, method: str, world: World, readings: Mapping[str, Array]) -> None:
-    """Judge advantages `(draws, batch)`, read in ways that have a name, by their baseline."""
+def _judge_baseline(
+    judge: Judge, method: str, world: World, readings: Mapping[Reading | None, Array]
+) -> None:
+    """Judge the baseline of advantages `(draws, batch)`, which may be read in several ways."""
     policy = world.policy().detach().numpy()
     candidates = [
         (reading, taken - advantages, values)
@@ -160,14 +160,20 @@ def _critic(world: World, role: str) -> tuple[Array, Array]:
 
 
 def _conclude(
-    judge: Judge, method: str, name: str, policy: Array, candidates: list[tuple[str, Array, Array]]
+    judge: Judge,
+    method: str,
+    name: str,
+    policy: Array,
+    candidates: list[tuple[Reading | None, Array, Array]],
 ) -> None:
     """Accept samples `(draws, batch)` of values `(batch, actions)`, or report the first of them."""
-    # Averages come second: their test, which other readings of single draws may pass, is weaker.
-    for fits, text in ((_are_draws, SAMPLED), (_are_averages, AVERAGED)):
+    # Averages come second: their test is weaker, and other readings of single draws may pass it.
+    for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
         for reading, samples, values in candidates:
             if fits(samples, values, policy):
-                judge.say(method, VARIANT, f"{name} {text}{reading}")
+                text = f"{name} {kind}" + (f"; {reading}" if reading else "")
+                readings = [kind, reading] if reading else [kind]
+                judge.say(method, Verdict.VARIANT, text, readings=readings)
                 return
     _, samples, values = candidates[0]
     judge.wrong(

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cs285.grading.solutions.bench import Call, Seen
-from cs285.grading.solutions.judging import CORRECT, PERIOD, UNJUDGED, VARIANT, Judge
+from cs285.grading.solutions.judging import PERIOD, Judge
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, close
 
 FEW_STEPS = range(81, 85)
@@ -53,7 +54,7 @@ def judge_update(
     bench = judge.bench
     if judge.failed("update", *(bench.seen[trial, 0] for trial in updates)):
         return
-    usable = [one for one in oracles if bench.seen[one].error is None]
+    usable = [one for one in oracles if bench.seen[one].failure is None]
     problems = _training_problems(judge, (updates.between, 0), usable, trained)
     notes: list[str] = []
     for target, online in copies.items():
@@ -65,9 +66,9 @@ def judge_update(
     if problems:
         judge.wrong("update", "; ".join(dict.fromkeys(problems)))
     elif notes:
-        judge.say("update", VARIANT, "; ".join(dict.fromkeys(notes)))
+        judge.say("update", Verdict.VARIANT, "; ".join(dict.fromkeys(notes)))
     else:
-        judge.say("update", CORRECT)
+        judge.say("update", Verdict.CORRECT)
 
 
 def _training_problems(
@@ -127,7 +128,7 @@ def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
     trial = bench.add({**arguments, "target_update_period": len(FEW_STEPS)}, *calls, seed=seed)
     bench.run()
     numbers = range(len(FEW_STEPS))
-    if any(bench.seen[trial, number].error for number in numbers):
+    if any(bench.seen[trial, number].failure for number in numbers):
         return False
     return sum(bench.moved(trial, number, target) for number in numbers) == 1
 
@@ -152,7 +153,7 @@ def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) 
     if judge.failed(method, seen):
         return
     if target not in seen.after or online not in seen.after:
-        judge.say(method, UNJUDGED, "no target network was found")
+        judge.say(method, Verdict.UNJUDGED, "no target network was found")
     elif judge.bench.moved(trial, 0, online):
         judge.wrong(method, "it changes the online network: the copy goes the wrong way round")
     elif not judge.bench.moved(trial, 0, target):
@@ -160,6 +161,6 @@ def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) 
     elif all(
         close(a, b, 1e-5) for a, b in zip(seen.after[target][0], seen.after[online][0], strict=True)
     ):
-        judge.say(method, CORRECT)
+        judge.say(method, Verdict.CORRECT)
     else:
         judge.wrong(method, "the target network is not equal to the online one afterwards")
