@@ -177,7 +177,7 @@ def test_an_unknown_algorithm_is_told_the_known_ones(complaint, line, told):
 
 def test_an_unknown_environment_gets_a_suggestion(complaint):
     message = complaint("base_config: cql\nenv_name: PointmasEasy-v0")
-    assert "did you mean PointmassEasy-v0?" in message
+    assert "did you mean `PointmassEasy-v0`?" in message
     assert "PointmassVeryHard-v0" in message
 
 

@@ -114,7 +114,7 @@ def test_numpy_alone_reads_the_file_without_pickle(path):
 def test_failed_save_keeps_the_old_file(path):
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        save_dataset(path, make_dataset(manifest={"not JSON": object()}))
+        save_dataset(path, make_dataset(manifest={"env_id": ENV_ID, "not JSON": object()}))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -129,12 +129,12 @@ def test_failed_save_keeps_the_old_file(path):
         ("actions", np.zeros(50, np.int32), "actions is int32"),
         ("rewards", np.zeros((50, 1), np.float32), "shape \\(50, 1\\)"),
         ("terminated", np.zeros(50, np.int64), "terminated is int64"),
-        ("observations", np.full((50, 2), 1.01, np.float32), "observations must lie in"),
-        ("next_observations", np.full((50, 2), -0.01, np.float32), "next_observations must lie"),
-        ("observations", np.full((50, 2), np.nan, np.float32), "observations must lie in"),
+        ("observations", np.full((50, 2), 1.01, np.float32), "observations must be in"),
+        ("next_observations", np.full((50, 2), -0.01, np.float32), "next_observations must be in"),
+        ("observations", np.full((50, 2), np.nan, np.float32), "observations must be in"),
         ("rewards", np.full(50, np.inf, np.float32), "rewards must be finite"),
-        ("actions", np.full(50, 5), "actions must lie in 0 to 4"),
-        ("actions", np.full(50, -1), "actions must lie in 0 to 4"),
+        ("actions", np.full(50, 5), "actions must be from 0 to 4"),
+        ("actions", np.full(50, -1), "actions must be from 0 to 4"),
         ("terminated", np.full(50, 2, np.uint8).view(np.bool_), "terminated must be true or false"),
     ],
 )
@@ -147,9 +147,9 @@ def test_wrong_arrays_are_refused_in_memory_and_in_files(path, name, bad, messag
 
 
 def test_empty_dataset_is_refused(path):
-    empty = {name: np.zeros((0, *tail), dtype) for name, (dtype, tail) in FIELDS.items()}
+    empty = {name: np.zeros(0, dtype) for name, dtype in FIELDS.items()}
     with pytest.raises(ValueError, match="no transitions"):
-        Dataset(**empty, manifest={})
+        Dataset(**empty, manifest={"env_id": ENV_ID})
     members = {f"{name}.npy": npy(array) for name, array in empty.items()}
     write_members(path, members_of(path) | members)
     with pytest.raises(UserError, match="no transitions"):

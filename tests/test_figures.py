@@ -9,18 +9,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cs285.envs.mazes import MAZES, Maze, get_maze
-from cs285.infrastructure.errors import UserError
-from cs285.results.figures import (
-    WALL,
+from cs285.envs.maze_figures import (
     aux_figure,
     coverage_figure,
     draw_maze,
     exploration_figure,
-    learning_curve_figure,
-    save_png,
     trajectories_figure,
 )
+from cs285.envs.mazes import MAZES, Maze, get_maze
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.palette import WALL
+from cs285.results.figures import learning_curve_figure, save_png
 
 # Written out again, independently of the code: the scale factor and the map before scaling.
 TEXT_MAPS = {
@@ -251,6 +250,13 @@ def test_learning_curve_without_online_training_has_no_switch():
     (ax,) = learning_curve_figure([0, 1], [-9, -5], -3, -9).axes
     assert len(ax.lines) == 3
     assert not any("online" in text.get_text() for text in ax.texts)
+
+
+def test_learning_curve_of_an_environment_without_known_limits_shows_the_returns_alone():
+    (ax,) = learning_curve_figure([0, 100], [20, 500]).axes
+    (curve,) = ax.lines
+    assert np.array(curve.get_data()).T.tolist() == [[0, 20], [100, 500]]
+    assert not ax.texts
 
 
 def test_figures_leave_nothing_behind_in_pyplot(oblong, tmp_path):

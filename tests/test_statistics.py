@@ -73,8 +73,15 @@ def test_scores_are_zero_for_random_and_one_for_the_best_policy() -> None:
         "PointmassHard-v0": [hard.random_return] * 2,
     }
     # The middle half of 0, 0, 1, 1 is 0, 1.
-    assert estimate_scores(returns).iqm == pytest.approx(0.5)
-    assert estimate_scores(returns).count == 4
+    scores = estimate_scores(returns)
+    assert scores is not None
+    assert scores.iqm == pytest.approx(0.5)
+    assert scores.count == 4
+
+
+def test_scores_need_the_best_and_the_random_return_of_every_environment() -> None:
+    assert estimate_scores({"CartPole-v1": [200.0, 500.0]}) is None
+    assert estimate_scores({"PointmassEasy-v0": [-20.0], "CartPole-v1": [200.0]}) is None
 
 
 def test_curve_is_estimated_at_every_step() -> None:

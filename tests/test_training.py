@@ -120,7 +120,7 @@ def random_walk(size, seed):
     columns = zip(*rows, strict=True)
     arrays = {
         name: np.array(column, dtype=dtype)
-        for (name, (dtype, _)), column in zip(FIELDS.items(), columns, strict=True)
+        for (name, dtype), column in zip(FIELDS.items(), columns, strict=True)
     }
     return Dataset(**arrays, manifest=make_manifest(EASY, {}, seed, arrays))
 

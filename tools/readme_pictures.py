@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cs285.datasets.dataset_files import dataset_path, load_dataset
+from cs285.envs.maze_figures import draw_coverage, draw_maze
 from cs285.envs.mazes import MAZES, Maze
 from cs285.envs.planner import plan
-from cs285.results.figures import draw_coverage, draw_maze, save_png
+from cs285.results.figures import save_png
 
 IMAGES = Path(__file__).parent.parent / "docs/images"
 PANEL_INCHES = 3.4

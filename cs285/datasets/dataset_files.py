@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cs285.envs.dynamics import NUM_ACTIONS
-from cs285.envs.mazes import coverage, get_maze, positions_of
+from cs285.envs.tasks import Task, get_task
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
 from cs285.infrastructure.versions import versions
@@ -31,32 +30,36 @@ DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "te
 MAX_TRANSITIONS = 10_000_000
 MAX_MANIFEST_BYTES = 4_000_000
 
-# Name -> element type and shape of one transition.
-FIELDS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-    "observations": (np.dtype(np.float32), (2,)),
-    "actions": (np.dtype(np.int64), ()),
-    "rewards": (np.dtype(np.float32), ()),
-    "next_observations": (np.dtype(np.float32), (2,)),
-    "terminated": (np.dtype(np.bool_), ()),
-    "truncated": (np.dtype(np.bool_), ()),
+FIELDS: dict[str, np.dtype[Any]] = {
+    "observations": np.dtype(np.float32),
+    "actions": np.dtype(np.int64),
+    "rewards": np.dtype(np.float32),
+    "next_observations": np.dtype(np.float32),
+    "terminated": np.dtype(np.bool_),
+    "truncated": np.dtype(np.bool_),
 }
+"""The type of the elements of every array in a file."""
+OBSERVATIONS = ("observations", "next_observations")
+"""Arrays whose transitions have the shape of an observation; those of all others are numbers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N transitions in the order in which they were collected.
+    """N transitions of one environment, in the order in which they were collected.
 
     Attributes:
-        observations: Shape (N, 2), float32, each `(row / height, col / width)` in [0, 1].
-        actions: Shape (N,), int64, from 0 to 4.
+        observations: Shape (N, *observation_shape), float32, within the observation space.
+        actions: Shape (N,), int64, from 0 on.
         rewards: Shape (N,), float32.
-        next_observations: Shape (N, 2), float32, like `observations`.
-        terminated: Shape (N,), bool; the goal was reached.
+        next_observations: Shape (N, *observation_shape), float32, like `observations`.
+        terminated: Shape (N,), bool; the episode ended here, such as in the goal.
         truncated: Shape (N,), bool; the step limit cut the episode off.
-        manifest: Where the data come from, as `make_manifest` tells it.
+        manifest: Where the data come from, as `make_manifest` returns it; its `env_id` decides what
+            the arrays may hold.
 
     Raises:
-        ValueError: An array has another shape or type, or values out of range, or N is 0.
+        ValueError: The environment is unknown, an array has another shape or type, values are out
+            of range, or N is 0.
     """
 
     observations: npt.NDArray[np.float32]
@@ -68,19 +71,17 @@ class Dataset:
     manifest: dict[str, Any]
 
     def __post_init__(self) -> None:
+        task = get_task(self.manifest["env_id"])
         for name, array in self.arrays().items():
-            _check_layout(name, array.dtype, array.shape, self.actions.size)
-        for name in ("observations", "next_observations"):
-            array = getattr(self, name)
-            # Written so that NaN, which compares false, fails as well.
-            if not (array.min() >= 0 and array.max() <= 1):
-                raise ValueError(f"{name} must lie in [0, 1]")
-        if self.actions.min() < 0 or self.actions.max() >= NUM_ACTIONS:
-            raise ValueError(f"actions must lie in 0 to {NUM_ACTIONS - 1}")
+            _check_layout(name, array.dtype, array.shape, self.actions.size, task)
+        for name in OBSERVATIONS:
+            _check_observations(name, getattr(self, name), task)
+        if self.actions.min() < 0 or self.actions.max() >= task.num_actions:
+            raise ValueError(f"actions must be from 0 to {task.num_actions - 1}")
         if not np.isfinite(self.rewards).all():
             raise ValueError("rewards must be finite")
         for name in ("terminated", "truncated"):
-            # Bytes of a forged file; compiled updates count on 0 and 1.
+            # Bytes of a forged file; compiled updates rely on 0 and 1.
             if getattr(self, name).view(np.uint8).max() > 1:
                 raise ValueError(f"{name} must be true or false")
 
@@ -129,7 +130,7 @@ def make_manifest(
         arrays: The arrays of a `Dataset` under their names.
 
     Returns:
-        JSON types only, with the entries of `data_statistics`.
+        JSON types only, with the task's statistics of the data.
     """
     terminated = arrays["terminated"]
     return {
@@ -138,29 +139,12 @@ def make_manifest(
         "seed": seed,
         "transitions": len(terminated),
         "episodes": len(episode_starts(terminated, arrays["truncated"])),
-        **data_statistics(env_id, arrays["observations"], arrays["next_observations"], terminated),
+        **get_task(env_id).statistics(
+            arrays["observations"], arrays["next_observations"], terminated
+        ),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "config": dict(config),
-    }
-
-
-def data_statistics(
-    env_id: str,
-    observations: npt.NDArray[np.float32],
-    next_observations: npt.NDArray[np.float32],
-    terminated: npt.NDArray[np.bool_],
-) -> dict[str, float]:
-    """Tell how much of the maze data `(N, ...)` cover, and how often they reach the goal.
-
-    Returns:
-        `coverage`, the fraction of free unit cells that were visited, and `goals_reached`.
-    """
-    maze = get_maze(env_id)
-    visited = np.concatenate([observations, next_observations])
-    return {
-        "coverage": coverage(maze, positions_of(maze, visited)),
-        "goals_reached": int(terminated.sum()),
     }
 
 
@@ -244,7 +228,8 @@ def load_dataset(path: Path, env_id: str) -> Dataset:
         with zipfile.ZipFile(path) as archive:
             manifest = _read_manifest(archive, env_id)
             shape, _ = _read_header(archive, "actions")
-            arrays = {name: _read_field(archive, name, math.prod(shape)) for name in FIELDS}
+            task = get_task(env_id)
+            arrays = {name: _read_field(archive, name, math.prod(shape), task) for name in FIELDS}
         return Dataset(**arrays, manifest=manifest)
     except OSError as error:
         raise UserError(f"cannot open the dataset {path}: {error.strerror or error}") from error
@@ -278,9 +263,9 @@ def _read_manifest(archive: zipfile.ZipFile, env_id: str) -> dict[str, Any]:
     return manifest
 
 
-def _read_field(archive: zipfile.ZipFile, name: str, size: int) -> npt.NDArray[Any]:
+def _read_field(archive: zipfile.ZipFile, name: str, size: int, task: Task) -> npt.NDArray[Any]:
     shape, dtype = _read_header(archive, name)
-    _check_layout(name, dtype, shape, size)
+    _check_layout(name, dtype, shape, size, task)
     return _read_array(archive, name)
 
 
@@ -309,14 +294,33 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
         return array
 
 
-def _check_layout(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> None:
+def _check_layout(
+    name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int, task: Task
+) -> None:
     """Check the type and shape of one array in a dataset of `size` transitions."""
     if size <= 0:
         raise ValueError("it holds no transitions")
     if size > MAX_TRANSITIONS:
         raise ValueError(f"it claims {size} transitions, more than {MAX_TRANSITIONS}")
-    expected_dtype, tail = FIELDS[name]
+    expected_dtype = FIELDS[name]
+    tail = task.observation_shape if name in OBSERVATIONS else ()
     if dtype != expected_dtype or shape != (size, *tail):
         raise ValueError(
             f"{name} is {dtype} of shape {shape}, not {expected_dtype} of shape {(size, *tail)}"
         )
+
+
+def _check_observations(name: str, array: npt.NDArray[np.float32], task: Task) -> None:
+    """Check that observations are finite and within the bounds of their space."""
+    box = task.observation_space
+    least, most = array.min(axis=0), array.max(axis=0)
+    # Written so that NaN, which compares false, fails as well.
+    inside = (least >= box.low) & (most <= box.high)
+    if not (inside & np.isfinite(least) & np.isfinite(most)).all():
+        low, high = float(box.low.min()), float(box.high.max())
+        bounds = (
+            f"in [{low:g}, {high:g}]"
+            if (box.low == low).all() and (box.high == high).all()
+            else f"finite and within the observation space of {task.env_id}"
+        )
+        raise ValueError(f"{name} must be {bounds}")

@@ -41,6 +41,7 @@ class ActorConfig(CriticConfig):
                 self.actor_num_layers,
                 self.actor_hidden_size,
                 self.input_scale,
+                self.input_bounds,
             )
 
         return {

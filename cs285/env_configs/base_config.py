@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
-from cs285.envs.mazes import get_maze
+from cs285.envs.tasks import InputBounds, get_task
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name
 
@@ -35,13 +35,14 @@ class BaseConfig(BaseModel):
     base_config: str
     """The algorithm."""
     env_name: str
-    """Id of a Pointmass environment."""
+    """Id of a Pointmass environment, or of any other with flat Box observations and Discrete
+    actions that Gymnasium knows."""
     exp_name: str
     """Part of the run folder's name; the YAML file's name by default."""
     dataset_name: str
     """The dataset that exploration writes and that the other two stages read: a plain name, stored
     as `{dataset_name}_seed{seed}.npz`. Exploration calls it like its experiment by default, the
-    others read what `pointmass_..._rnd.yaml` explored."""
+    others read what RND explored: `pointmass_medium_rnd`, or `cartpole_rnd` for CartPole-v1."""
     dataset_seed: Annotated[int, Field(ge=0)] | None = None
     """Read the dataset of this seed instead of the run's own."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
@@ -78,7 +79,7 @@ class BaseConfig(BaseModel):
     @field_validator("env_name")
     @classmethod
     def _known_environment(cls, value: str) -> str:
-        get_maze(value)  # raises ValueError with the known names
+        get_task(value)  # raises ValueError with the known names
         return value
 
     @field_validator("exp_name", "dataset_name")
@@ -94,7 +95,7 @@ class BaseConfig(BaseModel):
     def program_key(self) -> tuple[Any, ...]:
         """Equal for two runs exactly if they can train as one program."""
         values = self.model_dump(exclude=set(self.per_run))
-        return (type(self), *sorted(values.items()))
+        return (type(self), get_task(self.env_name).layout, *sorted(values.items()))
 
     @property
     def explores_purely(self) -> bool:
@@ -121,8 +122,9 @@ class CriticConfig(BaseConfig):
     num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of the critic's hidden layers."""
     input_scale: Positive | None = 3.0
-    """Critics and actors see observations as [-scale, scale]; null leaves them in [0, 1]. Centred
-    and stretched, a network tells the two sides of a wall apart several times sooner."""
+    """Critics and actors see observations rescaled from the bounds of their space to
+    [-scale, scale]; null, and coordinates without bounds, leave them unscaled. Centred and
+    stretched, a network learns to tell the two sides of a wall apart several times sooner."""
     learning_rate: LearningRate = 1e-3
     """Adam's step size for critics."""
     target_update_period: Steps = 300
@@ -131,6 +133,11 @@ class CriticConfig(BaseConfig):
     """Let the online critic choose the action that the target critic values: less bias."""
     clip_grad_norm: Positive | None = None
     """Bound on the norm of each network's gradient; none by default."""
+
+    @property
+    def input_bounds(self) -> InputBounds | None:
+        """The bounds from which `input_scale` rescales; None for [0, 1]."""
+        return get_task(self.env_name).input_bounds
 
     def critic_arguments(self) -> dict[str, Any]:
         """Return what `DQNAgent` and its children take, beyond the shapes."""
@@ -143,6 +150,7 @@ class CriticConfig(BaseConfig):
                 self.num_layers,
                 self.hidden_size,
                 self.input_scale,
+                self.input_bounds,
             )
 
         return {

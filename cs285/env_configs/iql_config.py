@@ -40,7 +40,11 @@ class IQLConfig(ActorConfig):
 
         def make_value_critic(observation_shape: tuple[int, ...]) -> nn.Module:
             return ValueCritic(
-                observation_shape, self.num_layers, self.hidden_size, self.input_scale
+                observation_shape,
+                self.num_layers,
+                self.hidden_size,
+                self.input_scale,
+                self.input_bounds,
             )
 
         return IQLAgent(

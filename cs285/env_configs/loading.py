@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cs285.env_configs.base_config import BaseConfig
+from cs285.envs.tasks import describe_task
 from cs285.homework import STAGES, Stage, algorithms
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
@@ -124,8 +125,7 @@ def _config_class(name: object, path: Path) -> type[BaseConfig]:
 def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[str, str]:
     explored = values.get("exp_name", path.stem)
     if stage != "explore" and isinstance(environment := values.get("env_name"), str):
-        maze = environment.removeprefix("Pointmass").removesuffix("-v0")
-        explored = f"pointmass_{maze.lower()}_rnd"
+        explored = f"{describe_task(environment).dataset_stem}_rnd"
     return {"exp_name": path.stem, "dataset_name": explored}
 
 

@@ -92,6 +92,7 @@ class RNDConfig(CriticConfig):
                 self.rnd_num_layers,
                 self.rnd_hidden_size,
                 self.rnd_input_scale,
+                self.input_bounds,
             )
 
         arguments: dict[str, Any] = {

@@ -32,6 +32,11 @@ NOISE_BLOCK = 256
 """Steps of noise that a lane of the vector environment draws at once."""
 
 
+def make_observation_space() -> gym.spaces.Box[np.float32]:
+    """Return the space of `(row / H, column / W)`."""
+    return gym.spaces.Box(0.0, 1.0, (2,), np.float32)
+
+
 class PointmassEnv(gym.Env[Observations, np.int64]):
     """One point in a maze.
 
@@ -65,7 +70,7 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
         self.dense_reward = dense_reward
         self.render_mode = _checked_render_mode(render_mode)
         self.max_episode_steps = max_episode_steps or self.maze.max_episode_steps
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
+        self.observation_space = make_observation_space()
         self.action_space = gym.spaces.Discrete(NUM_ACTIONS)
         self._positions = np.array([self.maze.start])
         self._steps = 0
@@ -150,7 +155,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         self.dense_reward = dense_reward
         self.render_mode = _checked_render_mode(render_mode)
         self.max_episode_steps = max_episode_steps or self.maze.max_episode_steps
-        self.single_observation_space = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
+        self.single_observation_space = make_observation_space()
         self.single_action_space = gym.spaces.Discrete(NUM_ACTIONS)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -185,7 +190,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
             raise ValueError(
                 f"reset_mask must be a boolean array ({self.num_envs},) with a true element"
             )
-        seeds = _lane_seeds(seed, self.num_envs)
+        seeds = lane_seeds(seed, self.num_envs)
         for lane in np.flatnonzero(mask):
             if seeds[lane] is not None:
                 self._generators[lane] = seeding.np_random(seeds[lane])[0]
@@ -314,7 +319,7 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
     return render_mode
 
 
-def _lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
     """Spreads the seed argument of ``reset`` over the lanes."""
     if seed is None:
         return [None] * num_envs

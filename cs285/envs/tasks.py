@@ -1,24 +1,40 @@
 """What an environment is to the rest of the package: a `Task`.
 
-Every task has a shape of observations, a number of actions and a way to make environments. Only
-some have an exact planner, statistics of data or drawings; nothing above this module needs them.
+Every task has spaces and a way to make environments. Only some have reference returns, statistics
+of data or drawings; the code above this package asks for them and does without where they are
+missing. The mazes are the tasks of the homework, `known_tasks`; any other Gymnasium environment
+with a flat `Box` of observations and `Discrete` actions is a task as well, by its id.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from cs285.envs.mazes import MAZES, Maze, coverage, get_maze, positions_of
+from cs285.envs.mazes import MAZES, Maze, coverage, positions_of
+from cs285.infrastructure.errors import printable, suggestion
 
 if TYPE_CHECKING:
-    from gymnasium.vector import VectorEnv
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
+Observations = npt.NDArray[np.float32]
+
+LARGEST_BOUND = 1e4
+"""Bounds beyond this say "unlimited" in numbers; scaling by them would flatten what varies."""
+
+DEFAULT_STEP_LIMIT = 10_000
+"""Step limit of environments that declare none: without one, an evaluation might never end."""
 
 
 class Reference(NamedTuple):
@@ -28,9 +44,78 @@ class Reference(NamedTuple):
     random_return: float
 
 
+class InputBounds(NamedTuple):
+    """Bounds of observations, both of the shape of one; infinite where there are none to use."""
+
+    low: FloatArray
+    high: FloatArray
+
+
+class TaskVectorEnv(Protocol):
+    """Environments that step together; an episode that ends restarts within the same step."""
+
+    def reset(self, *, seed: Any = None) -> tuple[Observations, dict[str, Any]]:
+        """Begin all episodes; `seed` is a list of one seed per environment."""
+        ...
+
+    def step(
+        self, actions: npt.NDArray[np.int64]
+    ) -> tuple[Any, Any, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
+        """Return observations, rewards, terminations, truncations and infos.
+
+        `infos["final_obs"]` holds the last observations of the episodes that ended, where
+        `infos["_final_obs"]` is true; the observations are then the first ones of the next.
+        """
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that the future depends on."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` of as many such environments returned."""
+        ...
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        ...
+
+
+class Drawing(Protocol):
+    """Pictures of what happens in one task."""
+
+    def exploration(
+        self, observations: Observations, agent: object = None, title: str | None = None
+    ) -> Figure:
+        """Show the visited states `(N, *observation_shape)`, in order, and the agent's own plots.
+
+        Observations of a task with a drawing fill the unit square, so an agent's `plot_aux` can
+        map it.
+        """
+        ...
+
+    def trajectories(
+        self,
+        trajectories: Sequence[Observations],
+        returns: Sequence[float],
+        *,
+        title: str | None = None,
+        online_start: int | None = None,
+    ) -> Figure:
+        """Show the observations `(T_i, *observation_shape)` of episodes with these returns.
+
+        Args:
+            trajectories: One array per episode, the first observation included.
+            returns: The return of each episode.
+            title: Stands above the picture.
+            online_start: The step at which online training began, if it has.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Task:
-    """One environment."""
+class Task(ABC):
+    """One environment; `get_task` makes it."""
 
     env_id: str
     """Its id in Gymnasium."""
@@ -40,14 +125,62 @@ class Task:
     """Name in print: `Medium`."""
     dataset_stem: str
     """Its explored datasets are called `{dataset_stem}_{algorithm}` by default."""
-    observation_shape: tuple[int, ...]
-    num_actions: int
     rank: int
-    """Place in tables, easiest first; environments without a place come last."""
+    """Place in tables, easiest first; all tasks without a place of their own share the last."""
 
-    def make_vector_env(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    @property
+    @abstractmethod
+    def observation_space(self) -> gym.spaces.Box:
+        """The space of one observation: a flat box."""
+
+    @property
+    @abstractmethod
+    def num_actions(self) -> int:
+        """Number of actions, which count from 0."""
+
+    @property
+    @abstractmethod
+    def max_episode_steps(self) -> int:
+        """Steps after which an episode is truncated."""
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        shape: tuple[int, ...] = self.observation_space.shape
+        return shape
+
+    @property
+    def layout(self) -> Hashable:
+        """Equal for two tasks exactly if the same networks serve both."""
+        box = self.observation_space
+        return box.shape, box.low.tobytes(), box.high.tobytes(), self.num_actions
+
+    @property
+    def input_bounds(self) -> InputBounds | None:
+        """The bounds by which networks rescale observations; None if all are exactly [0, 1].
+
+        A coordinate has no bounds if either is infinite or larger than `LARGEST_BOUND` in size, or
+        if they are equal.
+        """
+        box = self.observation_space
+        if (box.low == 0).all() and (box.high == 1).all():
+            return None
+        low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+        usable = (np.maximum(np.abs(low), np.abs(high)) <= LARGEST_BOUND) & (low < high)
+        return InputBounds(np.where(usable, low, -np.inf), np.where(usable, high, np.inf))
+
+    @property
+    def drawing(self) -> Drawing | None:
+        """Pictures of this task, if it has any; only tasks of the unit square may have some."""
+        return None
+
+    @abstractmethod
+    def make_env(self) -> gym.Env[Any, Any]:
+        """Make one environment."""
+
+    @abstractmethod
+    def make_vector_env(self, num_envs: int) -> TaskVectorEnv:
         """Make `num_envs` environments that step together and restart in the same step."""
-        raise NotImplementedError
 
     def reference(self) -> Reference | None:
         """Return the expected returns of the best and the random policy, if they are known."""
@@ -64,13 +197,18 @@ class Task:
 
     def statistics(
         self,
-        observations: npt.NDArray[np.float32],
-        next_observations: npt.NDArray[np.float32],
+        observations: Observations,
+        next_observations: Observations,
         terminated: npt.NDArray[np.bool_],
     ) -> dict[str, float]:
-        """Return what there is to say about data `(N, ...)`, as scalars to log."""
+        """Return statistics of data `(N, ...)` to log, by their tags."""
         del observations, next_observations, terminated
         return {}
+
+    def describe_statistics(self, statistics: Mapping[str, float]) -> str:
+        """Put what `statistics` returned into words; empty if there is nothing to say."""
+        del statistics
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +217,40 @@ class MazeTask(Task):
 
     maze: Maze
 
-    def make_vector_env(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Make points in one maze."""
+    @functools.cached_property
+    def observation_space(self) -> gym.spaces.Box:
+        """Row and column as fractions of the maze."""
+        from cs285.envs.pointmass import make_observation_space
+
+        return make_observation_space()
+
+    @property
+    def num_actions(self) -> int:
+        """Stay, left, right, up and down."""
+        from cs285.envs.dynamics import NUM_ACTIONS
+
+        return NUM_ACTIONS
+
+    @property
+    def max_episode_steps(self) -> int:
+        """The maze's step limit."""
+        return self.maze.max_episode_steps
+
+    @property
+    def drawing(self) -> Drawing:
+        """Pictures on top of the maze's map."""
+        from cs285.envs.maze_figures import MazeDrawing
+
+        return MazeDrawing(self.maze)
+
+    def make_env(self) -> gym.Env[Any, Any]:
+        """Make one point in the maze."""
+        from cs285.envs.pointmass import PointmassEnv
+
+        return PointmassEnv(self.env_id)
+
+    def make_vector_env(self, num_envs: int) -> TaskVectorEnv:
+        """Make points that move together in the maze."""
         from gymnasium.vector import AutoresetMode
 
         from cs285.envs.pointmass import PointmassVectorEnv
@@ -96,8 +266,8 @@ class MazeTask(Task):
 
     def statistics(
         self,
-        observations: npt.NDArray[np.float32],
-        next_observations: npt.NDArray[np.float32],
+        observations: Observations,
+        next_observations: Observations,
         terminated: npt.NDArray[np.bool_],
     ) -> dict[str, float]:
         """Return `coverage`, the fraction of free cells visited, and `goals_reached`."""
@@ -107,23 +277,171 @@ class MazeTask(Task):
             "goals_reached": int(terminated.sum()),
         }
 
+    def describe_statistics(self, statistics: Mapping[str, float]) -> str:
+        """Put coverage and goals into words."""
+        return (
+            f"{statistics['coverage']:.1%} of the free cells visited, the goal reached "
+            f"{statistics['goals_reached']:,} times"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GymnasiumTask(Task):
+    """An environment about which only Gymnasium knows; its spaces are read on first use."""
+
+    @functools.cached_property
+    def _limits(self) -> tuple[gym.spaces.Box, int, int]:
+        """The observation space, the number of actions and the step limit.
+
+        Raises:
+            ValueError: If the environment cannot be made, or has other kinds of spaces.
+        """
+        env = self._make()
+        try:
+            observations, actions = env.observation_space, env.action_space
+            limit = env.spec.max_episode_steps if env.spec else None
+        finally:
+            env.close()
+        if not isinstance(observations, gym.spaces.Box) or len(observations.shape) != 1:
+            raise ValueError(
+                f"{self.env_id} observes {_short(observations)}, but agents here need a flat Box "
+                "of numbers"
+            )
+        if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
+            raise ValueError(
+                f"{self.env_id} acts by {_short(actions)}, but agents here need Discrete actions "
+                "from 0 on"
+            )
+        return observations, int(actions.n), limit or DEFAULT_STEP_LIMIT
+
+    @functools.cached_property
+    def observation_space(self) -> gym.spaces.Box:
+        """The environment's space, in float32."""
+        box = self._limits[0]
+        low, high = box.low.astype(np.float32), box.high.astype(np.float32)
+        return gym.spaces.Box(low, high, dtype=np.float32)
+
+    @property
+    def num_actions(self) -> int:
+        """The environment's number of actions."""
+        return self._limits[1]
+
+    @property
+    def max_episode_steps(self) -> int:
+        """The limit that the environment is registered with, else `DEFAULT_STEP_LIMIT`."""
+        return self._limits[2]
+
+    def make_env(self) -> gym.Env[Any, Any]:
+        """Make one environment with its step limit."""
+        return self._make(max_episode_steps=self.max_episode_steps)
+
+    def make_vector_env(self, num_envs: int) -> TaskVectorEnv:
+        """Make environments that step one after the other."""
+        from cs285.envs.replayed import ReplayedVectorEnv
+
+        return ReplayedVectorEnv(self.env_id, self.make_env, num_envs, self.observation_space)
+
+    def _make(self, **options: Any) -> gym.Env[Any, Any]:
+        """Make the environment.
+
+        Raises:
+            ValueError: If that is impossible; says why.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that there is a newer version
+            try:
+                env: gym.Env[Any, Any] = gym.make(self.env_id, disable_env_checker=True, **options)
+            except (gym.error.DependencyNotInstalled, ImportError) as error:
+                raise ValueError(
+                    f"{_short(self.env_id)} needs a package that is not installed: "
+                    f"{_one_line(error)}"
+                ) from error
+            except gym.error.NamespaceNotFound as error:
+                raise ValueError(
+                    f"{_short(self.env_id)} needs a package that is not installed: none here "
+                    f"registers environments called {_short(self.env_id.rpartition('/')[0])}/..."
+                ) from error
+            except gym.error.Error as error:
+                raise ValueError(
+                    f"unknown environment {_short(self.env_id)}"
+                    f"{suggestion(self.env_id, [*MAZES, *gym.registry])}; it may be "
+                    f"{', '.join(MAZES)} or another of Gymnasium's with a flat Box of observations "
+                    "and Discrete actions"
+                ) from error
+            except Exception as error:
+                raise ValueError(
+                    f"{_short(self.env_id)} cannot be made: {_one_line(error)}"
+                ) from error
+        if env.spec is not None and env.spec.id != self.env_id.rpartition(":")[2]:
+            env.close()
+            raise ValueError(
+                f"{_short(self.env_id)} names no version, and results of versions differ; write "
+                f"{env.spec.id}"
+            )
+        return env
+
+
+def _short(value: object) -> str:
+    """Write something that a user chose on one line of bounded length."""
+    return printable(" ".join(str(value).split()))[:80]
+
+
+def _one_line(error: Exception) -> str:
+    """Write another library's message on one line, without a full stop."""
+    return printable(" ".join(str(error).split()))[:200].rstrip(".")
+
+
+@functools.cache
+def known_tasks() -> Mapping[str, Task]:
+    """Return the tasks of the homework by their ids, easiest first."""
+    tasks = [
+        MazeTask(
+            env_id=env_id,
+            name=maze.name,
+            title={"veryhard": "VeryHard"}.get(maze.name, maze.name.capitalize()),
+            dataset_stem=f"pointmass_{maze.name}",
+            rank=rank,
+            maze=maze,
+        )
+        for rank, (env_id, maze) in enumerate(MAZES.items())
+    ]
+    return MappingProxyType({task.env_id: task for task in tasks})
+
+
+def task_named_in(text: str) -> Task | None:
+    """Return the known task whose name comes first in a text such as `pointmass_medium_cql`."""
+    by_name = {task.name: task for task in known_tasks().values()}
+    # `veryhard` before `hard`, and public versions write `very_hard`.
+    names = sorted(by_name, key=len, reverse=True)
+    pattern = "|".join(name.replace("very", "very_?") for name in names)
+    found = re.search(pattern, text, re.IGNORECASE)
+    return by_name[found[0].lower().replace("_", "")] if found else None
+
+
+@functools.cache
+def describe_task(env_id: str) -> Task:
+    """Return the task of any id without making an environment.
+
+    Its names, its rank and its reference are safe to ask for even if the id comes from a file that
+    anybody may have written. Its spaces raise a ValueError where `get_task` would.
+    """
+    if env_id in known_tasks():
+        return known_tasks()[env_id]
+    bare = re.sub(r"-v\d+$", "", env_id.rpartition(":")[2])
+    name = re.sub(r"[^a-z0-9]+", "_", bare.lower()).strip("_") or "environment"
+    return GymnasiumTask(
+        env_id=env_id, name=name, title=env_id, dataset_stem=name, rank=len(known_tasks())
+    )
+
 
 @functools.cache
 def get_task(env_id: str) -> Task:
-    """Return the task of a Gymnasium id.
+    """Return the task of a Gymnasium id, which may name a module to import first: `module:Id-v0`.
 
     Raises:
-        ValueError: If the id is unknown, or its spaces are none that agents here can use.
+        ValueError: If the id is unknown, a package of the environment is missing, or its spaces
+            are not a flat `Box` and `Discrete` from 0 on.
     """
-    maze = get_maze(env_id)
-    title = {"veryhard": "VeryHard"}.get(maze.name, maze.name.capitalize())
-    return MazeTask(
-        env_id=env_id,
-        name=maze.name,
-        title=title,
-        dataset_stem=f"pointmass_{maze.name}",
-        observation_shape=(2,),
-        num_actions=5,
-        rank=list(MAZES).index(env_id),
-        maze=maze,
-    )
+    task = describe_task(env_id)
+    task.observation_space  # noqa: B018 - reads and checks the spaces
+    return task

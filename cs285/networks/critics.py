@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cs285.networks.mlp import build_network
+from cs285.networks.mlp import Bounds, build_network
 
 
 class StateActionCritic(nn.Module):
@@ -18,10 +18,11 @@ class StateActionCritic(nn.Module):
         num_layers: int,
         hidden_size: int,
         input_scale: float | None = None,
+        input_bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
         self.net = build_network(
-            observation_shape, num_actions, num_layers, hidden_size, input_scale
+            observation_shape, num_actions, num_layers, hidden_size, input_scale, input_bounds
         )
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
@@ -43,9 +44,12 @@ class ValueCritic(nn.Module):
         num_layers: int,
         hidden_size: int,
         input_scale: float | None = None,
+        input_bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
-        self.net = build_network(observation_shape, 1, num_layers, hidden_size, input_scale)
+        self.net = build_network(
+            observation_shape, 1, num_layers, hidden_size, input_scale, input_bounds
+        )
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the value of every state."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from cs285.infrastructure import pytorch_util as ptu
+
+Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""The least and the largest observation, infinite in coordinates without bounds."""
 
 
 class Rescale(nn.Module):
@@ -25,12 +30,41 @@ class Rescale(nn.Module):
         return (2.0 * observations - 1.0) * self.scale
 
 
+class RescaleBounds(nn.Module):
+    """Maps coordinates from their bounds to [-scale, scale]; those without bounds stay unchanged.
+
+    Args:
+        scale: Size of the largest rescaled coordinate.
+        bounds: Both of the shape of one observation.
+    """
+
+    centre: torch.Tensor
+    stretch: torch.Tensor
+
+    def __init__(self, scale: float, bounds: Bounds) -> None:
+        super().__init__()
+        low, high = (bound.ravel() for bound in bounds)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        with np.errstate(invalid="ignore"):  # inf - inf, which is not used
+            centre = np.where(bounded, (low + high) / 2, 0.0)
+            stretch = np.where(bounded, 2 * scale / (high - low), 1.0)
+        # Not among the weights: the environment determines them.
+        for name, values in (("centre", centre), ("stretch", stretch)):
+            tensor = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Centre and stretch."""
+        return (observations - self.centre) * self.stretch
+
+
 def build_network(
     observation_shape: tuple[int, ...],
     num_outputs: int,
     num_layers: int,
     hidden_size: int,
     input_scale: float | None = None,
+    input_bounds: Bounds | None = None,
 ) -> nn.Sequential:
     """Build a network from observations `(..., size)` to `(..., num_outputs)`.
 
@@ -39,9 +73,15 @@ def build_network(
         num_outputs: Size of the last axis of the output.
         num_layers: Number of hidden layers.
         hidden_size: Width of every hidden layer.
-        input_scale: That of a `Rescale` in front, or None for none.
+        input_scale: Scale of a layer in front that rescales observations, or None for none.
+        input_bounds: Bounds of the observations; None for [0, 1].
     """
     network = ptu.build_mlp(
         math.prod(observation_shape), num_outputs, n_layers=num_layers, size=hidden_size
     )
-    return network if input_scale is None else nn.Sequential(Rescale(input_scale), *network)
+    if input_scale is None:
+        return network
+    rescale = (
+        Rescale(input_scale) if input_bounds is None else RescaleBounds(input_scale, input_bounds)
+    )
+    return nn.Sequential(rescale, *network)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from cs285.networks.mlp import build_network
+from cs285.networks.mlp import Bounds, build_network
 
 
 class MLPPolicy(nn.Module):
@@ -19,10 +19,11 @@ class MLPPolicy(nn.Module):
         num_layers: int,
         hidden_size: int,
         input_scale: float | None = None,
+        input_bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
         self.logits_net = build_network(
-            observation_shape, num_actions, num_layers, hidden_size, input_scale
+            observation_shape, num_actions, num_layers, hidden_size, input_scale, input_bounds
         )
 
     def forward(self, observations: torch.Tensor) -> Categorical:

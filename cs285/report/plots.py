@@ -14,8 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cs285.infrastructure.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION
-from cs285.results.figures import thousands
+from cs285.infrastructure.palette import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    thousands,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -18,6 +18,7 @@ from cs285.homework import (
     algorithms_of,
     title_of,
 )
+from cs285.infrastructure.palette import thousands
 from cs285.report import plots
 from cs285.report.collection import (
     Collection,
@@ -27,7 +28,6 @@ from cs285.report.collection import (
     plain,
 )
 from cs285.report.plots import Panel, Plot
-from cs285.results.figures import thousands
 from cs285.results.statistics import Estimate, estimate, estimate_scores
 
 if TYPE_CHECKING:

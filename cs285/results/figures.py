@@ -1,183 +1,38 @@
-"""Pictures for reports and for TensorBoard.
+"""Figures of every task: the learning curve, and how figures become files.
 
-Every picture of an environment looks like its text map: x is column / width to the right, y is
-row / height downwards, row 0 on top. An observation is (row / height, col / width), so x is its
-second entry and y its first. Figures are made without pyplot: nothing global holds on to them.
+Figures are made without pyplot, which would keep a reference to each of them.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cs285.envs.mazes import coverage, positions_of
 from cs285.infrastructure.files import write_atomically
-from cs285.infrastructure.palette import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, WALL
+from cs285.infrastructure.palette import BLUE, INK, LABEL_SIZE, TITLE_SIZE, VERMILION, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from cs285.envs.mazes import Maze
-
-    Floats = npt.NDArray[np.floating[Any]]
-
-LINE_COLOURS = (BLUE, VERMILION, PURPLE, ORANGE, SKY, GREEN)
-LINE_STYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)))
-PANEL_INCHES = (5.4, 4.8)
-TITLE_SIZE = 12
-LABEL_SIZE = 11
-
-
-@runtime_checkable
-class AuxPlotter(Protocol):
-    """An agent that has pictures of its own to show, such as RND's map of the prediction error."""
-
-    def num_aux_plots(self) -> int:
-        """Return how many axes `plot_aux` needs."""
-
-    def plot_aux(self, axes: Sequence[Axes]) -> object:
-        """Draw in the coordinates of this module: both axes from 0 to 1, y downwards."""
-
-
-def draw_maze(ax: Axes, maze: Maze, *, outline: bool = False) -> None:
-    """Draw walls, start (S) and goal (G with its disc), and fix the axes to the maze.
-
-    Args:
-        ax: Axes for this maze alone.
-        maze: The maze.
-        outline: Draw only the edges of the walls, on top of a map that covers wall cells too.
-    """
-    from matplotlib.colors import ListedColormap, to_rgba
-    from matplotlib.patches import Ellipse
-
-    if outline:
-        _draw_wall_edges(ax, maze)
-    else:
-        walls = np.ma.masked_where(~maze.walls, maze.walls)
-        ax.imshow(walls, extent=(0, 1, 1, 0), cmap=ListedColormap([WALL]), zorder=2)
-    (start_y, start_x), (goal_y, goal_x) = maze.start / maze.scale, maze.goal / maze.scale
-    height, width = 2 * maze.goal_radius / maze.scale
-    fill = to_rgba(GREEN, 0 if outline else 0.3)
-    ax.add_patch(
-        Ellipse(
-            (goal_x, goal_y), width, height, facecolor=fill, edgecolor=GREEN, lw=1.8, zorder=2.2
-        )
-    )
-    for x, y, letter, colour in ((start_x, start_y, "S", BLUE), (goal_x, goal_y, "G", GREEN)):
-        ax.text(
-            x, y, letter,
-            ha="center", va="center_baseline", fontsize=9, fontweight="bold", color="white",
-            bbox={"boxstyle": "circle,pad=0.25", "facecolor": colour, "edgecolor": "white"},
-            zorder=5,
-        )  # fmt: skip
-    ax.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], aspect=maze.height / maze.width)
-    for spine in ax.spines.values():
-        spine.set(color=WALL, linewidth=2, zorder=3)
-
-
-def coverage_figure(maze: Maze, observations: Floats, title: str | None = None) -> Figure:
-    """Show every visited state, coloured by the step of the visit, earliest on top.
-
-    So a region has the colour of the time at which it was first reached.
-
-    Args:
-        maze: The maze.
-        observations: Shape (N, 2), in the order of their visits.
-        title: Stands above the picture, with the fraction of free cells visited.
-    """
-    figure, (ax,) = _panels(1)
-    draw_coverage(ax, maze, observations, title or maze.env_id)
-    return figure
-
-
-def aux_figure(maze: Maze, agent: AuxPlotter) -> Figure:
-    """Show what the agent draws itself, with the walls' edges, start and goal on top."""
-    figure, axes = _panels(agent.num_aux_plots())
-    _draw_aux(axes, maze, agent)
-    return figure
-
-
-def exploration_figure(
-    maze: Maze, observations: Floats, agent: object = None, title: str | None = None
-) -> Figure:
-    """Show the visited states beside the agent's own pictures, if it has any.
-
-    Args:
-        maze: The maze.
-        observations: Shape (N, 2), in the order of their visits.
-        agent: Any agent; only one with `num_aux_plots` and `plot_aux` adds pictures.
-        title: Stands above the visited states, with the fraction of free cells visited.
-    """
-    plotter = agent if isinstance(agent, AuxPlotter) else None
-    figure, (ax, *aux_axes) = _panels(1 + (plotter.num_aux_plots() if plotter else 0))
-    draw_coverage(ax, maze, observations, title or maze.env_id)
-    if plotter:
-        _draw_aux(aux_axes, maze, plotter)
-    return figure
-
-
-def trajectories_figure(
-    maze: Maze,
-    trajectories: Sequence[Floats],
-    returns: Sequence[float],
-    *,
-    title: str | None = None,
-    online_start: int | None = None,
-) -> Figure:
-    """Show the paths of evaluation episodes; a cross marks where one ended without the goal.
-
-    Args:
-        maze: The maze.
-        trajectories: Observations of each episode, shapes (T_i, 2), the first one included.
-        returns: The return of each episode; the title gives their mean.
-        title: Stands above the picture.
-        online_start: The step at which online training began, if it has; the title says so.
-    """
-    figure, (ax,) = _panels(1)
-    draw_maze(ax, maze)
-    styles = cycle((colour, style) for style in LINE_STYLES for colour in LINE_COLOURS)
-    for observations, (colour, style) in zip(trajectories, styles, strict=False):
-        y, x = np.transpose(observations)
-        ax.plot(x, y, color=colour, linestyle=style, linewidth=1.6, alpha=0.85, zorder=2.5)
-        reached = math.dist(positions_of(maze, observations[-1]), maze.goal) < maze.goal_radius
-        ax.plot(
-            x[-1], y[-1], marker="o" if reached else "X", markersize=5 if reached else 9,
-            color=colour, markeredgecolor="white", markeredgewidth=0.8, zorder=4.5,
-        )  # fmt: skip
-    lines = [
-        title or maze.env_id,
-        f"mean return {_number(np.mean(returns))} over {len(returns)} episodes",
-    ]
-    if online_start is not None:
-        lines[1] += f", online since step {online_start:,}"
-    ax.set_title("\n".join(lines), fontsize=TITLE_SIZE)
-    return figure
 
 
 def learning_curve_figure(
     steps: Sequence[int],
     returns: Sequence[float],
-    optimum: float,
-    random: float,
+    optimum: float | None = None,
+    random: float | None = None,
     *,
     title: str | None = None,
     online_start: int | None = None,
 ) -> Figure:
-    """Show evaluation returns over training between those of the best and of the random policy.
+    """Show evaluation returns over training, and those of the best and the random policy if known.
 
     Args:
         steps: Training steps of the evaluations.
         returns: Mean evaluation returns.
-        optimum: The expected return of the best policy.
-        random: The expected return of the uniformly random policy.
+        optimum: The expected return of the best policy; None if it is not known.
+        random: The expected return of the uniformly random policy; None if it is not known.
         title: Stands above the picture.
         online_start: The step at which online training begins, marked by a vertical line.
     """
@@ -191,9 +46,11 @@ def learning_curve_figure(
         (optimum, "best policy", "dashed", "bottom"),
         (random, "random policy", "dotted", "top"),
     ):
+        if value is None:
+            continue
         ax.axhline(value, color=INK, linestyle=style, linewidth=1.4)
         ax.annotate(
-            f"{name} {_number(value)}", (1, value), xycoords=("axes fraction", "data"), ha="right",
+            f"{name} {signed(value)}", (1, value), xycoords=("axes fraction", "data"), ha="right",
             va=side, xytext=(-4, 3 if side == "bottom" else -3), textcoords="offset points",
             fontsize=LABEL_SIZE,
         )  # fmt: skip
@@ -224,62 +81,3 @@ def save_png(figure: Figure, path: Path) -> None:
         UserError: The file cannot be written.
     """
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
-
-
-def _number(value: float | np.floating[Any]) -> str:
-    """Write a number with the minus sign that axis labels have."""
-    return f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def thousands(number: float) -> str:
-    """Write a number of steps shortly: 500, 2.5k, 100k."""
-    return f"{number:g}" if abs(number) < 1_000 else f"{number / 1_000:g}k"  # noqa: PLR2004 - a thousand
-
-
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    width, height = PANEL_INCHES
-    # With space, so that a colour bar's label does not seem to be that of the next panel's axis.
-    layout = ConstrainedLayoutEngine(wspace=0.06)
-    figure = Figure(figsize=(count * width, height), layout=layout)
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
-
-
-def draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> None:
-    """Draw what `coverage_figure` shows."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    draw_maze(ax, maze)
-    # Drawn from the last to the first, so that the first visit of a place stays visible.
-    steps = np.arange(1, len(observations) + 1)[::-1]
-    y, x = np.transpose(observations[::-1])
-    # Without the palest tenth of the map, which is hard to see on white.
-    colours = ListedColormap(colormaps["plasma"](np.linspace(0, 0.9, 256)))
-    points = ax.scatter(x, y, c=steps, s=5, linewidths=0, cmap=colours, vmin=0, zorder=1)
-    bar = ax.figure.colorbar(points, ax=ax, shrink=0.9, format=lambda step, _: thousands(step))
-    bar.set_label("Step of the first visit", fontsize=LABEL_SIZE)
-    visited = coverage(maze, positions_of(maze, observations))
-    ax.set_title(f"{title}\n{visited:.0%} of free cells visited", fontsize=TITLE_SIZE)
-
-
-def _draw_aux(axes: Sequence[Axes], maze: Maze, agent: AuxPlotter) -> None:
-    agent.plot_aux(axes)
-    for ax in axes:
-        draw_maze(ax, maze, outline=True)
-
-
-def _draw_wall_edges(ax: Axes, maze: Maze) -> None:
-    """Draw the lines between wall cells and free cells, white on black to stand out anywhere."""
-    from matplotlib.collections import LineCollection
-
-    rows, cols = np.nonzero(maze.walls[1:] != maze.walls[:-1])
-    across = [((col, row + 1), (col + 1, row + 1)) for row, col in zip(rows, cols, strict=True)]
-    rows, cols = np.nonzero(maze.walls[:, 1:] != maze.walls[:, :-1])
-    down = [((col + 1, row), (col + 1, row + 1)) for row, col in zip(rows, cols, strict=True)]
-    edges = np.divide(across + down, (maze.width, maze.height)).tolist()
-    for colour, width in (("black", 2.6), ("white", 1.2)):
-        lines = LineCollection(edges, colors=colour, linewidths=width, capstyle="round", zorder=3)
-        ax.add_collection(lines, autolim=False)

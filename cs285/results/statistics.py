@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cs285.envs.planner import normalised_score
+from cs285.envs.tasks import describe_task
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -106,16 +106,21 @@ def estimate(*strata: npt.ArrayLike) -> Estimate:
     return Estimate(interquartile_mean(pooled), float(low), float(high), len(pooled))
 
 
-def estimate_scores(returns: Mapping[str, npt.ArrayLike]) -> Estimate:
+def estimate_scores(returns: Mapping[str, npt.ArrayLike]) -> Estimate | None:
     """Return the estimate of normalised scores: 0 is the random policy, 1 the best one.
 
     Args:
         returns: Returns per environment id; every environment is a stratum.
 
+    Returns:
+        None if the best or the random return of an environment is not known.
+
     Raises:
-        ValueError: An id is unknown, or the returns are unusable as in `estimate`.
+        ValueError: The returns are unusable as in `estimate`.
     """
-    return estimate(*(normalised_score(env_id, values) for env_id, values in returns.items()))
+    strata = [describe_task(env_id).normalised_score(own) for env_id, own in returns.items()]
+    known = [scores for scores in strata if scores is not None]
+    return estimate(*known) if len(known) == len(strata) else None
 
 
 def estimate_curve(steps: npt.ArrayLike, values: npt.ArrayLike) -> CurveEstimate:

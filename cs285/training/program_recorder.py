@@ -13,13 +13,12 @@ from tqdm import tqdm
 from cs285.datasets.dataset_files import (
     DATASET_FIELDS,
     Dataset,
-    data_statistics,
     dataset_path,
     make_manifest,
     save_dataset,
     set_aside,
 )
-from cs285.envs.planner import plan
+from cs285.envs.tasks import get_task
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.files import prepare_folder
 from cs285.learning.learner import Learner
@@ -135,7 +134,8 @@ class ProgramRecorder:
     def exploration(self, step: int) -> None:
         """Log what has been explored so far."""
         for index, recorder in self.active():
-            recorder.scalars(self._data_statistics(index), step)
+            if found := self._data_statistics(index):
+                recorder.scalars(found, step)
 
     def evaluate(self, step: int) -> list[Evaluation]:
         """Evaluate all runs and log what the active ones came to."""
@@ -192,7 +192,7 @@ class ProgramRecorder:
         """Tell what a run has collected so far."""
         held = self.buffer.contents(index)
         arrays = [ptu.to_numpy(x) for x in (held.observations, held.next_observations, held.dones)]
-        return data_statistics(self.program.env_ids[index], *arrays)
+        return get_task(self.program.env_ids[index]).statistics(*arrays)
 
     def finish(self) -> None:
         """Write what each active run leaves behind, and say where."""
@@ -208,14 +208,14 @@ class ProgramRecorder:
     def _outcome(self, index: int, found: Mapping[str, float]) -> str:
         """Say in a line what a run came to, such as what its data hold, and where it lies."""
         recorder = self.recorders[index]
+        task = recorder.task
         if self.program.explores:
-            return (
-                f"{found['coverage']:.1%} of the free cells visited, the goal reached "
-                f"{found['goals_reached']:,} times; {self._dataset_path(index)}"
-            )
+            said = task.describe_statistics(found) or f"{self.program.total_steps:,} steps explored"
+            return f"{said}; {self._dataset_path(index)}"
         final = final_return(recorder.returns, recorder.episodes)
-        best = plan(recorder.info.env_id).optimal_return
-        return f"final return {final:.1f}, at best {best:.1f} is possible; {recorder.folder}"
+        reference = task.reference()
+        best = f", at best {reference.optimal_return:.1f} is possible" if reference else ""
+        return f"final return {final:.1f}{best}; {recorder.folder}"
 
     def get_state(self) -> list[dict[str, Any]]:
         """Bring all that was logged to the disk; return where that is, and what the end needs.

@@ -1,4 +1,4 @@
-"""Environments of several runs in lock-step, and evaluation in environments of its own."""
+"""Environments of several runs in lock-step, and evaluation in separate environments."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
-from cs285.envs.pointmass import PointmassVectorEnv
+from cs285.envs.tasks import get_task
 from cs285.infrastructure.arrays import fill
 from cs285.learning.learner import Learner
 from cs285.learning.random_streams import UniformStreams, derive_seed
 
 
 class Steps(NamedTuple):
-    """One environment step of every lane; `next_observations` are those before any reset."""
+    """One environment step of every lane; `next_observations` are from before any reset."""
 
     rewards: np.ndarray
     next_observations: np.ndarray
@@ -25,10 +24,11 @@ class Steps(NamedTuple):
 
 
 class LockstepEnvs:
-    """L lanes, each in the environment it names, stepped together; lanes restart by themselves.
+    """L lanes, each in its own environment, stepped together; an ended episode restarts at once.
 
     Args:
-        env_ids: One id per lane; lanes of one id share a vector environment.
+        env_ids: One id per lane, of tasks with observations of one shape; lanes of one id share a
+            vector environment.
         seeds: One seed per lane.
     """
 
@@ -36,12 +36,13 @@ class LockstepEnvs:
         lane_seeds = np.asarray(seeds)
         names = np.asarray(env_ids)
         self._groups = [
-            (lanes, PointmassVectorEnv(str(name), len(lanes), AutoresetMode.SAME_STEP))
+            (lanes, get_task(name).make_vector_env(len(lanes)))
             for name in dict.fromkeys(env_ids)
             for lanes in [np.flatnonzero(names == name)]
         ]
-        self.observations = np.empty((len(names), 2), dtype=np.float32)
-        """What each lane observes now `(L, 2)`."""
+        shape = get_task(env_ids[0]).observation_shape
+        self.observations = np.empty((len(names), *shape), dtype=np.float32)
+        """What each lane observes now `(L, *observation_shape)`."""
         for lanes, env in self._groups:
             self.observations[lanes] = env.reset(seed=lane_seeds[lanes].tolist())[0]
 
@@ -50,7 +51,7 @@ class LockstepEnvs:
         count = len(actions)
         steps = Steps(
             rewards=np.empty(count, dtype=np.float32),
-            next_observations=np.empty((count, 2), dtype=np.float32),
+            next_observations=np.empty_like(self.observations),
             terminated=np.empty(count, dtype=np.bool_),
             truncated=np.empty(count, dtype=np.bool_),
         )
@@ -65,13 +66,22 @@ class LockstepEnvs:
                 steps.next_observations[lanes[lane]] = infos["final_obs"][lane]
         return steps
 
+    def close(self) -> None:
+        """Free what the environments hold."""
+        for _, env in self._groups:
+            env.close()
+
     def get_state(self) -> dict[str, Any]:
         """Return everything that the future of the lanes depends on."""
         environments = [env.get_state() for _, env in self._groups]
         return {"observations": self.observations, "environments": environments}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of the same lanes returned."""
+        """Restore what `get_state` of the same lanes returned.
+
+        Raises:
+            UserError: If an environment cannot be brought back to its state.
+        """
         fill(self.observations, state["observations"])
         for (_, env), own in zip(self._groups, state["environments"], strict=True):
             env.set_state(own)
@@ -86,22 +96,22 @@ class Evaluation:
     lengths: np.ndarray
     """Steps of each episode `(n,)`."""
     paths: list[np.ndarray]
-    """Observations of each episode `(length + 1, 2)`, the first one included."""
+    """Observations of each episode `(length + 1, *observation_shape)`, the first one included."""
 
 
 def evaluate(
     learner: Learner, env_ids: Sequence[str], seeds: Sequence[int], episodes: int, step: int
 ) -> list[Evaluation]:
-    """Let every run's agent act greedily for exactly `episodes` episodes.
+    """Run every agent greedily for exactly `episodes` episodes.
 
-    Every episode has a lane of its own and counts once: a lane that ends early idles rather than
-    starting again, so short episodes are not over-counted. The environments are made for this
-    evaluation, so training never notices it.
+    Every episode has its own lane and counts once: a lane whose episode ends early idles instead of
+    starting another, so short episodes are not over-counted. The environments are made for this
+    evaluation alone, so it does not affect training.
 
     Args:
         learner: S agents.
         env_ids: The environment of each run `(S,)`.
-        seeds: The seed of each run `(S,)`; with `step` it decides the noise.
+        seeds: The seed of each run `(S,)`; with `step` it determines the noise.
         episodes: Episodes per run.
         step: The training step of this evaluation.
     """
@@ -119,7 +129,7 @@ def evaluate(
     lengths = np.zeros(runs * episodes, dtype=np.int64)
     running = np.ones(runs * episodes, dtype=np.bool_)
     while running.any():
-        # Lanes that idle still move, in episodes that nobody looks at.
+        # Idle lanes still step, in episodes that do not count.
         shaped = envs.observations.reshape(runs, episodes, -1)
         result = envs.step(learner.act(shaped, greedy, chance.next()).reshape(-1))
         observations.append(result.next_observations)
@@ -127,6 +137,7 @@ def evaluate(
         lengths += running
         running &= ~(result.terminated | result.truncated)
 
+    envs.close()
     returns = np.sum(rewards, axis=0)
     paths = np.stack(observations, axis=1)
     return [

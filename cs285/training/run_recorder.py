@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cs285.envs.mazes import get_maze
-from cs285.envs.planner import normalised_score, plan
+from cs285.envs.tasks import get_task
 from cs285.infrastructure.files import write_atomically
 from cs285.infrastructure.versions import git_revision, versions
 from cs285.results import figures
@@ -68,7 +67,7 @@ class RunRecorder:
     def __post_init__(self, own_folder: RunFolder | None) -> None:
         self.folder = own_folder or self.info.make_folder(self.data_dir)
         self.logger = RunLogger(self.folder.path)
-        self.maze = get_maze(self.info.env_id)
+        self.task = get_task(self.info.env_id)
         self.started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -116,8 +115,9 @@ class RunRecorder:
             "eval/episodes": len(returns),
             "eval_return": returns.mean(),
             "eval_ep_len": lengths.mean(),
-            "eval/normalised_score": normalised_score(self.info.env_id, returns).mean(),
         }
+        if (scores := self.task.normalised_score(returns)) is not None:
+            values["eval/normalised_score"] = scores.mean()
         for name, numbers in (("return", returns), ("ep_len", lengths)):
             values[f"eval/{name}_std"] = numbers.std()
             values[f"eval/{name}_max"] = numbers.max()
@@ -129,13 +129,15 @@ class RunRecorder:
     def exploration_picture(
         self, observations: np.ndarray, agent: object, step: int, png: Path | None = None
     ) -> None:
-        """Draw the visited states `(N, 2)` beside what the agent draws of itself."""
+        """Draw the visited states `(N, ...)` next to the agent's own plots, if the task can."""
+        if (drawing := self.task.drawing) is None:
+            return
         title = f"{self.info.name}, step {step:,}"
         try:
-            figure = figures.exploration_figure(self.maze, observations, agent, title)
+            figure = drawing.exploration(observations, agent, title)
         except Exception as error:  # noqa: BLE001 - an agent's own drawing may fail in any way
             tqdm.write(f"{self.info.name}: the agent's picture at step {step:,} failed: {error}")
-            figure = figures.exploration_figure(self.maze, observations, None, title)
+            figure = drawing.exploration(observations, None, title)
         if png is not None:
             figures.save_png(figure, png)
         self.logger.log_figure(figure, "exploration_trajectories_eval", step)
@@ -143,11 +145,12 @@ class RunRecorder:
     def trajectories_picture(
         self, evaluation: Evaluation, step: int, png: Path | None = None
     ) -> None:
-        """Draw some episodes of an evaluation."""
+        """Draw some episodes of an evaluation, if the task can."""
+        if (drawing := self.task.drawing) is None:
+            return
         is_online = self.online_start is not None and step > self.online_start
         online_start = self.online_start if is_online else None
-        figure = figures.trajectories_figure(
-            self.maze,
+        figure = drawing.trajectories(
             evaluation.paths[:DRAWN_TRAJECTORIES],
             evaluation.returns[:DRAWN_TRAJECTORIES].tolist(),
             title=f"{self.info.name}, step {step:,}",
@@ -158,13 +161,11 @@ class RunRecorder:
         self.logger.log_figure(figure, "trajectories_eval", step)
 
     def learning_curve_picture(self) -> None:
-        """Draw all evaluations between the random and the best policy."""
-        planned = plan(self.info.env_id)
+        """Draw all evaluations, and the returns of the random and the best policy if known."""
         figure = figures.learning_curve_figure(
             self.steps,
             self.returns,
-            planned.optimal_return,
-            planned.random_return,
+            *(self.task.reference() or (None, None)),
             title=self.info.name,
             online_start=self.online_start,
         )
@@ -183,9 +184,9 @@ class RunRecorder:
     def summary(self, status: str, extra: Mapping[str, Any]) -> None:
         """Write `summary.json`, once all that was logged is on the disk."""
         self.logger.flush()
-        planned = plan(self.info.env_id)
+        optimal_return, random_return = self.task.reference() or (None, None)
         final = final_return(self.returns, self.episodes) if self.returns else None
-        score = None if final is None else float(normalised_score(self.info.env_id, final))
+        score = None if final is None else self.task.normalised_score(final)
         self.folder.write_summary(
             {
                 "script": self.info.stage,
@@ -197,9 +198,9 @@ class RunRecorder:
                 **self._divergence(),
                 "final_return": final,
                 "best_return": max(self.returns, default=None),
-                "normalised_score": score,
-                "optimal_return": planned.optimal_return,
-                "random_return": planned.random_return,
+                "normalised_score": None if score is None else float(score),
+                "optimal_return": optimal_return,
+                "random_return": random_return,
                 "wall_time_s": time.perf_counter() - self._clock,
                 "total_steps": self.total_steps,
                 **extra,

@@ -11,13 +11,11 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from cs285.datasets.dataset_files import Dataset
-from cs285.envs.dynamics import NUM_ACTIONS
+from cs285.envs.tasks import get_task
 from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.random_streams import derive_seed
 from cs285.results.run_folders import RunFolder, make_run_folder
-
-OBSERVATION_SHAPE = (2,)
 
 
 @dataclass(frozen=True)
@@ -187,9 +185,10 @@ class Program:
 
 def make_agent(config: Settings) -> Any:
     """Build the agent of a run; its initial weights depend on the run's seed alone."""
+    task = get_task(config.env_name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        agent = config.make_agent(OBSERVATION_SHAPE, NUM_ACTIONS)
+        agent = config.make_agent(task.observation_shape, task.num_actions)
     return agent.to(ptu.device) if isinstance(agent, torch.nn.Module) else agent
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cs285 import compiling
 from cs285.datasets.dataset_files import DATASET_FIELDS
-from cs285.envs.dynamics import NUM_ACTIONS
+from cs285.envs.tasks import get_task
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.arrays import fill
 from cs285.infrastructure.errors import UserError
@@ -34,7 +34,7 @@ from cs285.training.checkpoints import save_checkpoint
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import LockstepEnvs
 from cs285.training.run_recorder import mean_of_latest
-from cs285.training.runs import OBSERVATION_SHAPE, Options, Phase, Program, make_agent
+from cs285.training.runs import Options, Phase, Program, make_agent
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, unless the command line says how many steps."""
@@ -76,6 +76,8 @@ class Trainer:
         """What the last update returned, each `(S,)`."""
 
         configs = [run.config for run in program.runs]
+        self.task = get_task(program.env_ids[0])
+        """The first run's; those of the others have equal spaces."""
         self.epsilon = np.array([config.epsilon for config in configs])
         self.warm_up = configs[0].learning_starts if program.explores else 0
 
@@ -110,7 +112,8 @@ class Trainer:
         hides_task = [
             self.program.explores and run.config.explores_purely for run in self.program.runs
         ]
-        buffer = ReplayBuffer(len(self.program.runs), held + to_come, OBSERVATION_SHAPE, hides_task)
+        shape = self.task.observation_shape
+        buffer = ReplayBuffer(len(self.program.runs), held + to_come, shape, hides_task)
         for index, run in enumerate(self.program.runs):
             if run.dataset is not None and checkpoint is None:
                 arrays = run.dataset.arrays()
@@ -208,7 +211,7 @@ class Trainer:
         observations = self.envs.observations.copy()
         chance = self.chance.next()
         if self.step <= self.warm_up:
-            actions = (chance[:, 0] * NUM_ACTIONS).astype(np.int64)
+            actions = (chance[:, 0] * self.task.num_actions).astype(np.int64)
         else:
             actions = self.learner.act(observations[:, None], self.epsilon, chance)[:, 0]
         steps = self.envs.step(actions)

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ValidationError
 
-from cs285.datasets.dataset_files import Dataset, data_statistics, load_dataset
-from cs285.envs.mazes import MAZES
+from cs285.datasets.dataset_files import Dataset, load_dataset
+from cs285.envs.tasks import get_task, known_tasks
 from cs285.grading.archives import open_zip, printable
 from cs285.grading.hand_ins.logs import RunLog, read_log
 from cs285.grading.hand_ins.unpacking import HandIn
@@ -107,7 +107,7 @@ class Run:
     def env_id(self) -> str:
         """The environment, or nothing."""
         env_id = (self.config.env_name if self.config else self.told.env_id) or ""
-        return env_id if env_id in MAZES else ""
+        return env_id if env_id in known_tasks() else ""
 
     @property
     def stage(self) -> Stage:
@@ -255,7 +255,7 @@ def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
 def _explore(path: Path, env_id: str) -> Explored:
     """Read what a run collected."""
     data = _load_dataset(path, env_id)
-    found = data_statistics(env_id, data.observations, data.next_observations, data.terminated)
+    found = get_task(env_id).statistics(data.observations, data.next_observations, data.terminated)
     return Explored(len(data), found["coverage"], int(found["goals_reached"]))
 
 
