@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cs285.envs.mazes import MAZES
+from cs285.envs.tasks import task_named_in
 from cs285.homework import Stage, algorithms
 
 NAMED_SETTINGS = ("cql_alpha", "temperature")
@@ -41,8 +41,7 @@ def parse_folder_name(name: str) -> FolderName:
     seed = re.search(r"_(?:sd|seed)_?(\d{1,10})(?=_|$)", experiment)
     if seed:
         experiment = experiment[: seed.start()] + experiment[seed.end() :]
-    maze = re.search(r"(?i)(very_?hard|hard|medium|easy)", experiment)
-    maze_name = maze[1].lower().replace("_", "") if maze else None
+    task = task_named_in(experiment)
     algorithm = _find_algorithm(experiment)
     kind = algorithm[1].lower() if algorithm else None
     settings: dict[str, float] = {}
@@ -55,7 +54,7 @@ def parse_folder_name(name: str) -> FolderName:
         experiment=experiment,
         homework=int(homework[1]) if homework else None,
         stage=Stage(stage[0]) if stage else None,
-        env_id=next((id_ for id_, maze in MAZES.items() if maze.name == maze_name), None),
+        env_id=task.env_id if task else None,
         algorithm=kind,
         seed=int(seed[1]) if seed else None,
         settings=settings,
