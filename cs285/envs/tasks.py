@@ -37,6 +37,9 @@ DEFAULT_STEP_LIMIT = 10_000
 """Step limit of environments that declare none: without one, an evaluation might never end."""
 
 
+MAX_ID_LENGTH = 80
+
+
 class Reference(NamedTuple):
     """Expected returns that others are measured against."""
 
@@ -416,6 +419,11 @@ def task_named_in(text: str) -> Task | None:
     pattern = "|".join(name.replace("very", "very_?") for name in names)
     found = re.search(pattern, text, re.IGNORECASE)
     return by_name[found[0].lower().replace("_", "")] if found else None
+
+
+def is_env_id(text: str) -> bool:
+    """Whether a text could be the id of an environment: one word of bounded length."""
+    return len(text) <= MAX_ID_LENGTH and re.fullmatch(r"[\w.:/-]+", text, re.ASCII) is not None
 
 
 @functools.cache

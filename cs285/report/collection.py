@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from cs285.envs.mazes import MAZES
+from cs285.envs.tasks import describe_task, is_env_id
 from cs285.homework import STAGES, Stage, algorithms, order_of, usual_stage
 from cs285.infrastructure.errors import UserError
 from cs285.results.event_files import Curve, final_return_of
@@ -283,9 +283,9 @@ def _reason_to_leave_out(run: Run, told: FolderName) -> str | None:
     planned = sum(value for key in keys if isinstance(value := run.settings.get(key), int))
     reason = None
     if not run.env_id:
-        reason = "neither config.yaml nor the folder's name tells an environment of this homework"
-    elif run.env_id not in MAZES:
-        reason = f"its environment, {run.env_id}, is none of this homework"
+        reason = "neither config.yaml nor the folder's name tells an environment"
+    elif not is_env_id(run.env_id):
+        reason = f"`env_name` {run.env_id[:80]!r} is not the id of an environment"
     elif run.algorithm not in algorithms():
         reason = f"no algorithm of this homework is told by config.yaml or {told.experiment!r}"
     elif not run.curves and run.picture is None:
@@ -321,7 +321,8 @@ def _rank(run: Run) -> tuple[Any, ...]:
     """Order by stage, difficulty, algorithm and name, in which numbers count as such."""
     return (
         list(STAGES).index(run.stage),
-        list(MAZES).index(run.env_id),
+        describe_task(run.env_id).rank,
+        run.env_id,
         order_of(run.algorithm),
         [
             float(part) if index % 2 else part
@@ -333,10 +334,13 @@ def _rank(run: Run) -> tuple[Any, ...]:
 
 def by_environment(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
     """Sort experiments into their environments, easiest first."""
-    found: dict[str, list[Experiment]] = {env_id: [] for env_id in MAZES}
+    found: defaultdict[str, list[Experiment]] = defaultdict(list)
     for experiment in experiments:
         found[experiment.first.env_id].append(experiment)
-    return {env_id: members for env_id, members in found.items() if members}
+    return {
+        env_id: found[env_id]
+        for env_id in sorted(found, key=lambda env_id: (describe_task(env_id).rank, env_id))
+    }
 
 
 def plain(experiments: Sequence[Experiment]) -> list[Experiment]:

@@ -38,7 +38,7 @@ PAPER = "#fefefe"
 """What figures lie on; it sets names apart from curves that cross them."""
 SEQUENTIAL = ("#16108a", "#6200a7", "#9c179e", "#c83e73", "#e4695e", "#ee8434", "#d09f10")
 """For ordered values: Matplotlib's plasma map with its pale end darkened."""
-COLOURS_OF_MAZES = (BLUE, VERMILION, PURPLE, ORANGE)
+COLOURS_OF_TASKS = (BLUE, VERMILION, PURPLE, ORANGE)
 
 ON_DARK = {
     INK: "#e8e8ea",

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cs285.envs.mazes import MAZES
-from cs285.envs.planner import plan
+from cs285.envs.tasks import Task, describe_task, known_tasks
 from cs285.homework import (
     HANDOUT_STEPS,
     STAGES,
@@ -18,7 +17,7 @@ from cs285.homework import (
     algorithms_of,
     title_of,
 )
-from cs285.infrastructure.palette import thousands
+from cs285.infrastructure.palette import signed, thousands
 from cs285.report import plots
 from cs285.report.collection import (
     Collection,
@@ -91,9 +90,10 @@ def overview(collection: Collection) -> Table | None:
             experiments = by_algorithm.get(algorithm, [])
             print_name = title_of(algorithm)
             rows += [(name, print_name, *_result_cells(experiment)) for experiment in experiments]
-            if len(experiments) > 1:
-                scores = estimate_scores({one.first.env_id: one.returns for one in experiments})
-                where = f"all {len(experiments)} together"
+            scored = [one for one in experiments if one.score is not None]
+            if len(scored) > 1:
+                scores = estimate_scores({one.first.env_id: one.returns for one in scored})
+                where = f"all {len(scored)} together"
                 rows.append(
                     (name, print_name, where, *[""] * (len(_RESULTS) - 2),
                      format_estimate(scores, 2))
@@ -148,18 +148,19 @@ def _exploration(
         found = _last(chosen, "coverage")
         if found:
             captions.append(
-                f"On {_maze(chosen)} {_percent(found)} of the free cells were visited, "
+                f"On {_title(chosen)} {_percent(found)} of the free cells were visited, "
                 f"over {_count(found.count, 'seed')}."
             )
         rows.append(
-            (_maze(chosen), title_of(algorithm), str(len(chosen.units)),
+            (_title(chosen), title_of(algorithm), str(len(chosen.units)),
              f"{chosen.first.steps:,}", _percent(found),
              format_estimate(_last(chosen, "goals_reached"), 0))
         )  # fmt: skip
     plot = None
     panels: list[Panel] = [lambda ax, p=pixels: plots.draw_picture(ax, p) for pixels in pictures]  # type: ignore[misc]  # a default binds the picture of each turn
     if any("coverage" in run.curves for experiment in shown for run in experiment.runs):
-        panels.append(lambda ax: _coverage_curves(ax, shown))
+        covered = [one for one in shown if any("coverage" in run.curves for run in one.runs)]
+        panels.append(lambda ax: _coverage_curves(ax, covered))
     if panels:
         height, width = pictures[0].shape[:2] if pictures else (3.4, 4.0)
         panel_width = 3.6 if columns > 1 else 6.6
@@ -171,10 +172,10 @@ def _exploration(
         )  # fmt: skip
     seeds = "" if all(len(one.units) == 1 for one in shown) else " Pictures show the first seed."
     commands = [
-        (f"{title_of(algorithm)} on {MAZES[env_id].name}",
-         _command(Stage.EXPLORE, [f"pointmass_{MAZES[env_id].name}_{algorithm}"]))
-        for env_id in list(MAZES)[:3]
-        if env_id not in environments
+        (f"{title_of(algorithm)} on {task.name}",
+         _command(Stage.EXPLORE, [f"{task.dataset_stem}_{algorithm}"]))
+        for task in list(known_tasks().values())[:3]
+        if task.env_id not in environments
     ]  # fmt: skip
     headings = ("Environment", "Policy", "Seeds", "Steps", "Coverage", "Goals reached")
     return Section(
@@ -232,9 +233,7 @@ def _comparison(
     suffix = "_finetune" if stage is Stage.FINETUNE else ""
     missing = []
     for algorithm in names:
-        there = {
-            MAZES[one.first.env_id].name for one in everyone if one.first.algorithm == algorithm
-        }
+        there = {_task(one).name for one in everyone if one.first.algorithm == algorithm}
         if absent := [name for name in environments if name not in there]:
             configs = [f"pointmass_{name}_{algorithm}{suffix}" for name in absent]
             what = f"{title_of(algorithm)} on {' and '.join(absent)}"
@@ -245,7 +244,7 @@ def _comparison(
     plot = Plot(stem, f"{title}: evaluation returns", panels, _columns(len(panels)))
     findings = tuple(_finding(members) for members in shown.values())
     return Section(
-        number, title, plot, (says, READING, BOUNDS), findings, _results(everyone), tuple(missing)
+        number, title, plot, _caption(says, everyone), findings, _results(everyone), tuple(missing)
     )
 
 
@@ -256,22 +255,22 @@ def _alpha(collection: Collection) -> Section:
         sweep = largest_sweep(experiments, "cql_alpha", lambda one: one.alpha)
         if not sweep:
             continue
-        maze = MAZES[env_id].name.capitalize()
+        where = describe_task(env_id).title
         labels = [f"{alpha:g}" for alpha in sweep]
         swept = list(sweep.values())
         names = [f"\N{GREEK SMALL LETTER ALPHA} = {label}" for label in labels]
         values = [_last(one, "q_values") for one in swept]
         panels += [
-            _curves_panel(swept, names, "q_values", f"{maze}: Q-values", "Mean Q-value"),
-            _points_panel(values, labels, f"{maze}: Q-values at the end", "Mean Q-value", _ALPHA),
-            _curves_panel(swept, names, "eval_return", f"{maze}: returns", "Evaluation return"),
+            _curves_panel(swept, names, "q_values", f"{where}: Q-values", "Mean Q-value"),
+            _points_panel(values, labels, f"{where}: Q-values at the end", "Mean Q-value", _ALPHA),
+            _curves_panel(swept, names, "eval_return", f"{where}: returns", "Evaluation return"),
             _points_panel(
-                [one.final for one in swept], labels, f"{maze}: final return", "Final return",
+                [one.final for one in swept], labels, f"{where}: final return", "Final return",
                 _ALPHA, env_id,
             ),
         ]  # fmt: skip
         members += swept
-        findings.append(_alpha_finding(maze, labels, values, [one.final for one in swept]))
+        findings.append(_alpha_finding(where, labels, values, [one.final for one in swept]))
     configs = [
         f"pointmass_medium_cql_alpha{alpha}" for alpha in ("0", "0.1", "0.5", "1", "2", "5", "10")
     ]
@@ -281,9 +280,10 @@ def _alpha(collection: Collection) -> Section:
     return Section(
         "4.1", "Alpha of CQL",
         Plot("4.1_alpha", "Q-values and returns by alpha", tuple(panels), columns=2),
-        (("Effect of \N{GREEK SMALL LETTER ALPHA}, the weight of CQL's conservative term; "
-         "with 0 CQL is DQN. Q-values are means over batches of the dataset's actions."),
-         READING, BOUNDS), tuple(findings),
+        _caption(
+            "Effect of \N{GREEK SMALL LETTER ALPHA}, the weight of CQL's conservative term; "
+            "with 0 CQL is DQN. Q-values are means over batches of the dataset's actions.", members
+        ), tuple(findings),
         _results(members, ("\N{GREEK SMALL LETTER ALPHA}", lambda one: f"{one.alpha:g}"),
                  ("Q-values", lambda one: format_estimate(_last(one, "q_values")))),
         (),
@@ -299,27 +299,28 @@ def _dataset_size(collection: Collection) -> Section:
         sweep = largest_sweep(sized, "dataset_name", lambda one: one.dataset_steps)
         if not sweep:
             continue
-        maze = MAZES[env_id].name.capitalize()
+        where = describe_task(env_id).title
         labels = [thousands(size) for size in sweep]
         swept = list(sweep.values())
         coverages = [_dataset_coverage(one, explored) for one in swept]
         panels += [
             _curves_panel(
-                swept, [f"{label} steps" for label in labels], "eval_return", f"{maze}: returns",
+                swept, [f"{label} steps" for label in labels], "eval_return", f"{where}: returns",
                 "Evaluation return",
             ),
             _points_panel(
-                [one.final for one in swept], labels, f"{maze}: final return", "Final return",
+                [one.final for one in swept], labels, f"{where}: final return", "Final return",
                 _SIZE, env_id,
             ),
-            _coverage_panel(coverages, labels, f"{maze}: coverage"),
         ]  # fmt: skip
+        if any(coverages):
+            panels.append(_coverage_panel(coverages, labels, f"{where}: coverage"))
         members += list(zip(swept, coverages, strict=True))
         parts = [
             f"{label} steps give {format_estimate(one.final)}"
             for label, one in zip(labels, swept, strict=True)
         ]
-        findings.append(f"On {maze} {_listed(parts)}.")
+        findings.append(f"On {where} {_listed(parts)}.")
     sizes = ("1000", "5000", "10000", "20000")
     # fmt: off
     explore = ("RND's datasets of several sizes",
@@ -333,8 +334,10 @@ def _dataset_size(collection: Collection) -> Section:
     return Section(
         "4.3", "Size of the dataset",
         Plot("4.3_dataset_size", "Returns and coverage by size of the dataset", tuple(panels), 3),
-        (("CQL on datasets of several numbers of RND's steps, beside the fraction of free cells "
-         "that each dataset covers."), READING, BOUNDS), tuple(findings),
+        _caption(
+            "CQL on datasets of several numbers of RND's steps, beside the fraction of free cells "
+            "that each dataset covers.", coverage_of
+        ), tuple(findings),
         _results(list(coverage_of), ("Coverage", lambda one: _percent(coverage_of[one]))),
         () if any(coverage_of.values()) else (explore,),
     )  # fmt: skip
@@ -360,7 +363,7 @@ def _returns_panel(experiments: Sequence[Experiment]) -> Panel:
             if step is not None:
                 plots.draw_online_start(ax, step)
         _bound(ax, experiments[0].first.env_id)
-        ax.set(title=_maze(experiments[0]), ylabel="Evaluation return")
+        ax.set(title=_title(experiments[0]), ylabel="Evaluation return")
         plots.label_steps(ax, "Training step")
 
     return draw
@@ -410,8 +413,8 @@ def _coverage_panel(values: Sequence[Estimate | None], labels: Sequence[str], ti
 
 
 def _coverage_curves(ax: Axes, experiments: Iterable[Experiment]) -> None:
-    for experiment, colour in zip(experiments, plots.COLOURS_OF_MAZES, strict=False):
-        plots.draw_curve(ax, experiment.curve("coverage"), _maze(experiment), colour)
+    for experiment, colour in zip(experiments, plots.COLOURS_OF_TASKS, strict=False):
+        plots.draw_curve(ax, experiment.curve("coverage"), _title(experiment), colour)
     ax.set(title="Coverage", ylabel="Free cells visited", ylim=(0, 1.04), xlim=(0, None))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.legend(frameon=False, fontsize=plots.SMALL, loc="lower right")
@@ -419,8 +422,8 @@ def _coverage_curves(ax: Axes, experiments: Iterable[Experiment]) -> None:
 
 
 def _bound(ax: Axes, env_id: str) -> None:
-    planned = plan(env_id)
-    plots.draw_bounds(ax, planned.optimal_return, planned.random_return)
+    if reference := describe_task(env_id).reference():
+        plots.draw_bounds(ax, *reference)
 
 
 # Words and numbers
@@ -447,37 +450,39 @@ _RESULTS = ("Environment", "Data", "Steps", "Seeds", "Final return", "Optimum", 
 
 def _result_cells(experiment: Experiment) -> tuple[str, ...]:
     """Return a row under `_RESULTS`."""
-    optimum = plan(experiment.first.env_id).optimal_return
+    reference = _task(experiment).reference()
     data = experiment.dataset_steps
     return (
-        _maze(experiment),
+        _title(experiment),
         "\N{EM DASH}" if data is None else f"{data:,.0f}",
         f"{experiment.first.steps:,}",
         str(len(experiment.returns)),
         format_estimate(experiment.final),
-        f"{optimum:.1f}".replace("-", "\N{MINUS SIGN}"),
+        "\N{EM DASH}" if reference is None else signed(reference.optimal_return),
         format_estimate(experiment.score, 2),
     )
 
 
 def _finding(experiments: Sequence[Experiment]) -> str:
     """Say where the experiments of one environment ended."""
-    optimum = plan(experiments[0].first.env_id).optimal_return
+    reference = _task(experiments[0]).reference()
     parts = []
     differ = len({experiment.first.steps for experiment in experiments}) > 1
     for experiment in experiments:
         if experiment.final:
             after = f", after {experiment.first.steps:,} steps" if differ else ""
-            distance = optimum - experiment.final.iqm
-            side = "below" if distance >= 0 else "above"
             name = title_of(experiment.first.algorithm)
             ended = f"{name} ended at {format_estimate(experiment.final)}"
-            parts.append(f"{ended}, {abs(distance):.1f} {side} the optimum{after}")
-    return f"On {_maze(experiments[0])} {_listed(parts)}."
+            if reference:
+                distance = reference.optimal_return - experiment.final.iqm
+                side = "below" if distance >= 0 else "above"
+                ended += f", {abs(distance):.1f} {side} the optimum"
+            parts.append(f"{ended}{after}")
+    return f"On {_title(experiments[0])} {_listed(parts)}."
 
 
 def _alpha_finding(
-    maze: str,
+    where: str,
     labels: Sequence[str],
     values: Sequence[Estimate | None],
     returns: Sequence[Estimate | None],
@@ -500,7 +505,7 @@ def _alpha_finding(
         f"the final return was best, {best:.1f}, at {_ALPHA} = {best_at} and worst, {worst:.1f}, "
         f"at {_ALPHA} = {worst_at}"
     )
-    return f"On {maze} {'; '.join(parts)}.".replace("-", "\N{MINUS SIGN}").replace(
+    return f"On {where} {'; '.join(parts)}.".replace("-", "\N{MINUS SIGN}").replace(
         "Q\N{MINUS SIGN}values", "Q-values"
     )
 
@@ -531,10 +536,18 @@ def _command(stage: Stage, configs: Sequence[str]) -> str:
     return f"python cs285/scripts/{stage.script} -cfg {files} --dataset_dir datasets"
 
 
-def _maze(experiment: Experiment) -> str:
-    return {"veryhard": "VeryHard"}.get(
-        name := MAZES[experiment.first.env_id].name, name.capitalize()
-    )
+def _task(experiment: Experiment) -> Task:
+    return describe_task(experiment.first.env_id)
+
+
+def _title(experiment: Experiment) -> str:
+    return _task(experiment).title
+
+
+def _caption(says: str, experiments: Iterable[Experiment]) -> tuple[str, ...]:
+    """Say how to read a plot of returns, and its bounds if it has any."""
+    has_bounds = any(_task(one).reference() for one in experiments)
+    return (says, READING, BOUNDS) if has_bounds else (says, READING)
 
 
 def _percent(value: Estimate | None) -> str:

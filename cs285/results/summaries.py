@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from cs285.envs.mazes import MAZES
+from cs285.envs.tasks import describe_task
 from cs285.homework import STAGES, order_of
 from cs285.infrastructure.errors import UserError, printable
 from cs285.results.run_folders import find_runs
@@ -97,9 +97,9 @@ def _format_table(lines: list[list[RunSummary]]) -> str:
 def _rank(runs: list[RunSummary]) -> tuple[object, ...]:
     """Order by difficulty, algorithm and name, in which numbers count as such: alpha2 < alpha10."""
     run = runs[0]
-    environments = list(MAZES)
     return (
-        environments.index(run.env_name) if run.env_name in environments else len(environments),
+        describe_task(run.env_name).rank,
+        run.env_name,
         order_of(run.algorithm),
         [
             float(part) if index % 2 else part
