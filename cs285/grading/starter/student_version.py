@@ -111,7 +111,8 @@ TODO = "TODO(student)"
 MAX_LINE = 100
 _MARKER = re.compile(r"#\W*(?:STUDENT\b|(?i:student)\s*:)")
 _BEGIN, _END = "# STUDENT: begin", "# STUDENT: end"
-_PLACE = re.compile(r"<!-- (to write|section): (.+?) -->")
+_TO_WRITE, _SECTION = "to write", "section"
+_PLACE = re.compile(rf"<!-- ({_TO_WRITE}|{_SECTION}): (.+?) -->")
 _OPTIONAL = "optional"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -242,11 +243,11 @@ def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
                 lists.setdefault(file, []).append(f"- `{gap.name}`: {gap.todo}")
         if optional:
             lists.setdefault(_OPTIONAL, []).append(f"- [{file}]({file}): {', '.join(optional)}")
-    texts = {("to write", place): "\n".join(items) for place, items in lists.items()}
-    texts |= {("section", part[0]): part[1] for part in _sections(readme)}
+    texts = {(_TO_WRITE, place): "\n".join(items) for place, items in lists.items()}
+    texts |= {(_SECTION, part[0]): part[1] for part in _sections(readme)}
     places = {(found[1], found[2]) for found in _PLACE.finditer(template)}
-    if missing := [place for place in lists if ("to write", place) not in places]:
-        raise UserError(f"{STUDENT_README}: has no `<!-- to write: {missing[0]} -->`")
+    if missing := [place for place in lists if (_TO_WRITE, place) not in places]:
+        raise UserError(f"{STUDENT_README}: has no `<!-- {_TO_WRITE}: {missing[0]} -->`")
     if unknown := sorted(places - texts.keys()):
         what, name = unknown[0]
         raise UserError(f"{STUDENT_README}: `<!-- {what}: {name} -->` stands for nothing")

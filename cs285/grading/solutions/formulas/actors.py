@@ -60,8 +60,8 @@ _MIXED = {"mixed": "the baseline is that of the target critic"}
 
 def iql_advantage(w: World, kind: str = "", network: str = "online") -> torch.Tensor:
     """Return A(s, a) = Q(s, a) - V(s) or a deviation, `(batch,)`."""
-    critic = "target" if network in {"target", "target critic"} else "online"
-    value = "target" if network in {"target", "target value"} else "online"
+    critic = "target" if network in {"target", "critic"} else "online"
+    value = "target" if network in {"target", "value"} else "online"
     values, baseline = w.now(f"critic/{critic}"), w.now(f"value/{value}")
     taken = w.taken(values)
     rules: Rules = {
@@ -92,8 +92,8 @@ IQL_ADVANTAGES = {
 }
 TARGET_VALUES = {
     "target": "the advantage is that of the target networks",
-    "target critic": "the advantage takes Q from the target critic",
-    "target value": "the advantage takes V from the target V",
+    "critic": "the advantage takes Q from the target critic",
+    "value": "the advantage takes V from the target V",
 }
 
 
