@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +24,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.networks.mlp import Rescale, RescaleBounds, build_network
 
 CARTPOLE = "CartPole-v1"
+ROOT = Path(__file__).parent.parent
 
 # Environments of these tests
 
@@ -402,3 +404,29 @@ def test_the_unit_square_is_rescaled_as_ever():
 def test_no_scale_leaves_observations_alone():
     network = build_network((4,), 2, 1, 8, None, get_task(CARTPOLE).input_bounds)
     assert isinstance(network[0], torch.nn.Linear)
+
+
+# The rest of the package
+
+KNOWS_MAZES = re.compile(
+    r"NUM_ACTIONS|OBSERVATION_SHAPE|get_maze|MAZES\b|envs\.(mazes|planner|dynamics|pointmass)|\(2,\)"
+)
+ABOUT_MAZES = {
+    # Public versions of the homework know no other environments, and the checker has a world of its
+    # own in which it tries solutions.
+    "datasets/pickled_buffers.py",
+    "scripts/convert_dataset.py",
+    "grading/sandbox/probe.py",
+    "grading/solutions/world.py",
+    "grading/solutions/judges/actions.py",
+}
+
+
+def test_nothing_above_the_environments_knows_the_mazes():
+    package = ROOT / "cs285"
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if KNOWS_MAZES.search(path.read_text()) and path.parent != package / "envs"
+    }
+    assert found == ABOUT_MAZES

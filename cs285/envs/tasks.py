@@ -395,7 +395,7 @@ def _one_line(error: Exception) -> str:
 
 
 @functools.cache
-def known_tasks() -> Mapping[str, Task]:
+def known_tasks() -> Mapping[str, MazeTask]:
     """Return the tasks of the homework by their ids, easiest first."""
     tasks = [
         MazeTask(

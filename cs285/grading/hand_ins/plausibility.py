@@ -18,8 +18,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from cs285.envs.mazes import MAZES
-from cs285.envs.planner import plan
+from cs285.envs.tasks import known_tasks
 from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.homework import algorithms
@@ -109,7 +108,7 @@ def _evaluations(run: Run) -> Iterator[str]:
         yield "eval_return and what goes with it are not logged at the same steps"
         return
     columns = [series[tag].values[: len(steps)] for tag in tags]
-    limit = MAZES[run.env_id].max_episode_steps
+    limit = known_tasks()[run.env_id].max_episode_steps
     for problem, fits in _arithmetic(limit, 0 if run.config else PUBLIC_SLACK, *columns):
         # Not a number is no fit either.
         bad = np.flatnonzero(~fits)
@@ -173,14 +172,15 @@ def _scores(run: Run) -> Iterator[str]:
     curve = run.log.series.get("eval_return")
     if curve is None or not run.env_id:
         return
-    best = plan(run.env_id)
+    task = known_tasks()[run.env_id]
+    best = task.reference()
     for values in (curve.values, curve.values[-LATEST:]):
         least = 0.5 if len(values) >= LATEST else FEW_SPREAD
         margin = SIGMAS * max(float(values.std()), least) / np.sqrt(len(values))
         if values.mean() > best.optimal_return + PLAN_ERROR + margin:
             yield (
                 f"{len(values)} evaluations return {values.mean():.1f} on average; the best policy "
-                f"on {MAZES[run.env_id].name} is expected to return {best.optimal_return:.1f}"
+                f"on {task.name} is expected to return {best.optimal_return:.1f}"
             )
             break
     scores = run.log.series.get("eval/normalised_score")
@@ -335,7 +335,7 @@ def _episodes(run: Run) -> Iterator[str]:
     if not np.array_equal(returns.steps, lengths.steps):
         yield "train_return and train_ep_len are not logged at the same steps"
         return
-    limit = MAZES[run.env_id].max_episode_steps
+    limit = known_tasks()[run.env_id].max_episode_steps
     reached = returns.values + lengths.values
     if ((lengths.values > limit) | ~np.isin(reached, (0.0, 1.0))).any():
         yield "train_return is not that of train_ep_len"

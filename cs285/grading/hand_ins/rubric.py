@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from cs285.envs.mazes import MAZES
+from cs285.envs.tasks import known_tasks
 from cs285.homework import Stage, algorithms, title_of
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import InvalidYamlError, parse_yaml
 
 DEFAULT = Path(__file__).with_name("rubric.yaml")
-ENVIRONMENTS = {maze.name: env_id for env_id, maze in MAZES.items()}
+ENVIRONMENTS = {task.name: env_id for env_id, task in known_tasks().items()}
 
 Points = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cs285.envs.mazes import MAZES
-from cs285.envs.planner import normalised_score, plan
+from cs285.envs.tasks import known_tasks
 from cs285.grading.hand_ins.rubric import Experiment, Question, Rubric
 from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.results.event_files import final_return_of
@@ -48,7 +47,7 @@ def score_question(
     """
     choices = [runs]
     if question.one_environment:
-        choices = [[run for run in runs if run.env_id == env_id] for env_id in MAZES]
+        choices = [[run for run in runs if run.env_id == env_id] for env_id in known_tasks()]
     tries = [
         [
             (experiment, score_experiment(experiment, chosen, rubric, misfits))
@@ -135,12 +134,13 @@ def _results(run: Run, experiment: Experiment) -> tuple[float, list[str]]:
     notes = []
     final = final_return_of(run.log.series)
     if run.stage != "explore" and final is not None:
-        best = plan(run.env_id)
-        note = f"final return {final:.1f} on {MAZES[run.env_id].name}"
+        task = known_tasks()[run.env_id]
+        best = task.reference()
+        note = f"final return {final:.1f} on {task.name}"
         if experiment.score is not None:
             reach = best.optimal_return - best.random_return
             bound = best.random_return + experiment.score * reach
-            share *= _fraction(float(normalised_score(run.env_id, final)), experiment.score)
+            share *= _fraction((final - best.random_return) / reach, experiment.score)
             note += f", asked for {bound:.1f}"
         notes.append(f"{note}, best possible {best.optimal_return:.1f}")
     elif experiment.score is not None:

@@ -34,8 +34,7 @@ fi
 
 cd "$root/source"
 XDG_CACHE_HOME=$root/cache "$python" -c '
-from cs285.envs.mazes import MAZES
-from cs285.envs.planner import plan
-for env_id in MAZES:
-    plan(env_id)
+from cs285.envs.tasks import known_tasks
+for task in known_tasks().values():
+    task.reference()
 '
