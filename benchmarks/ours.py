@@ -1,9 +1,7 @@
-"""This package as a contender: the one place that knows its inner step."""
+"""This package as a contender, through its public functions."""
 
 from __future__ import annotations
 
-import os
-import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +16,10 @@ from cs285.env_configs.loading import make_config
 from cs285.homework import STAGES, Stage
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
-from cs285.training.commands import make_run
+from cs285.training import door
+from cs285.training.preparation import read_configs
 from cs285.training.rollouts import evaluate
-from cs285.training.runs import Options, Phase, Program, make_agent
-from cs285.training.trainer import Trainer
+from cs285.training.runs import Options, make_agent
 
 Weights = dict[str, np.ndarray]
 
@@ -54,27 +52,19 @@ def prepare(
     """See `worker.py`: blocks of updates or of exploration steps, or an evaluation, of all runs.
 
     The runs differ in their seeds. RND learns offline here, too, which the scripts don't offer:
-    that is its update alone.
+    that measures its update alone.
     """
     torch.set_num_threads(1)
     explores = kind == "exploration"
-    phase = Phase(kind, EXPLORED_STEPS if explores else STEPS, interacts=explores)
-    folder = Path(dataset).parent
-    options = Options(
-        data_dir=folder / "benchmark_runs",
-        dataset_dir=folder,
-        picture_dir=folder,
-        eval_interval=STEPS,
-        visualize_interval=STEPS,
-        log_interval=LOG_INTERVAL,
-        num_eval_trajectories=EVAL_EPISODES,
-        compile="on" if compiles else "off",
-    )
-    seeds = range(1, runs + 1)
-    configs = [config_of(**{**settings, "seed": seed, "dataset_seed": 1}) for seed in seeds]
     stage = Stage.EXPLORE if explores else Stage.OFFLINE
-    program = Program([make_run(stage, config, folder) for config in configs], [phase])
-    trainer = Trainer(program, options)
+    steps = {"total_steps": EXPLORED_STEPS} if explores else {"training_steps": STEPS}
+    folder = Path(dataset).parent
+    seeds = range(1, runs + 1)
+    configs = [
+        config_of(**{**settings, "seed": seed, "dataset_seed": 1}).model_copy(update=steps)
+        for seed in seeds
+    ]
+    trainer = door.prepare(stage, configs, options(folder, "on" if compiles else "off"))
     if kind == "evaluation":
         return lambda: sum(
             len(one.returns)
@@ -82,14 +72,23 @@ def prepare(
                 trainer.learner, trainer.program.env_ids, seeds, EVAL_EPISODES, step=1
             )
         )
+    (phase,) = trainer.program.phases
     # The loop's own stretch: many updates, or one environment step and what it is followed by.
     stretches = 10 if explores else 1
-    return lambda: (
-        runs
-        * sum(
-            trainer._advance(phase, STEPS)  # noqa: SLF001 - the public method evaluates and logs, too
-            for _ in range(stretches)
-        )
+    return lambda: runs * sum(trainer.advance(phase, STEPS) for _ in range(stretches))
+
+
+def options(folder: Path, choice: str) -> Options:
+    """Return options under which nothing is evaluated or drawn."""
+    return door.make_options(
+        data_dir=folder / "benchmark_runs",
+        dataset_dir=folder,
+        picture_dir=folder,
+        eval_interval=STEPS,
+        visualize_interval=STEPS,
+        log_interval=LOG_INTERVAL,
+        num_eval_trajectories=EVAL_EPISODES,
+        compile=choice,
     )
 
 
@@ -120,19 +119,14 @@ def weights(agents: Sequence[Any]) -> Weights:
     return {name: torch.stack([state[name] for state in states]).numpy() for name in names}
 
 
-def exit_after_first_update(script: Path, arguments: list[str]) -> None:
-    """Run one of the scripts until its first update and print when that was done."""
-    advance = Trainer._advance  # noqa: SLF001 - as in `prepare`
-
-    def advance_and_exit(self: Trainer, phase: Phase, most: int) -> int:
-        advance(self, phase, min(most, 1))
-        print(f"\n{time.time()}", flush=True)  # below the progress bar
-        os._exit(0)
-
-    Trainer._advance = advance_and_exit  # noqa: SLF001 - as in `prepare`
-    sys.argv = [str(script), *arguments]
-    runpy.run_path(str(script), run_name="__main__")
+def start(config: Path, dataset_dir: Path, choice: str) -> None:
+    """Train offline until the first update, and print when that was complete."""
+    configs = read_configs(Stage.OFFLINE, [config])
+    trainer = door.prepare(Stage.OFFLINE, configs, options(dataset_dir, choice))
+    trainer.advance(trainer.program.phases[0], 1)
+    print(time.time(), flush=True)
 
 
 if __name__ == "__main__":
-    exit_after_first_update(Path(sys.argv[1]), sys.argv[2:])
+    torch.set_num_threads(1)
+    start(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -294,9 +294,13 @@ def startup(bench: Bench) -> list[Row]:
     config = EXPERIMENTS / "offline/pointmass_medium_cql.yaml"
 
     def ours(choice: str = "auto", *, cold: bool = False) -> float:
-        command = [sys.executable, ROOT / "benchmarks/ours.py"]
-        command += [SCRIPTS / "run_hw5_offline.py", "-cfg", config, "--compile", choice]
-        command += ["--dataset_dir", bench.dataset.parent, "--data_dir", bench.fresh()]
+        command = [
+            sys.executable,
+            ROOT / "benchmarks/ours.py",
+            config,
+            bench.dataset.parent,
+            choice,
+        ]
         finished = run(command, {"CS285_CACHE_DIR": str(bench.cold_cache())} if cold else {})
         return float(last_line(finished.output)) - finished.started
 

@@ -1,15 +1,39 @@
-"""Exploration and offline reinforcement learning in Pointmass gridworlds."""
+"""Exploration and offline reinforcement learning in Pointmass gridworlds.
+
+    from cs285 import load_policy, load_run, resume, train
+
+Importing `cs285` alone imports no other package; the functions import what they need at first use.
+"""
 
 import sys as _sys
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
+    from cs285.training.door import load_policy, load_run, resume, train
+
+__all__ = ["load_policy", "load_run", "resume", "train"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the functions of `__all__` when they are first asked for (PEP 562)."""
+    if name in __all__:
+        from importlib import import_module
+
+        return getattr(import_module("cs285.training.door"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _refuse_scripts_of_other_trees() -> None:
-    """Stop a script that lies in one `cs285` and has imported another.
+    """Stop a script of one `cs285` that has imported another.
 
-    A reference and a starter on one machine make that easy: an editable install leads every
-    script's imports to its own tree, and what is written in the script's tree would never run. It
-    stands here, as this is what all scripts import first.
+    This happens easily with a reference and a starter on one machine: an editable install directs
+    the imports of all scripts to its own tree, so the code next to the script would never run. The
+    check is here because every script imports this module first.
     """
     main = getattr(_sys.modules.get("__main__"), "__file__", None)
     script = _Path(main or "").resolve()
@@ -19,7 +43,7 @@ def _refuse_scripts_of_other_trees() -> None:
     if not (ours.is_dir() and theirs.samefile(ours)):
         print(
             f"error: {script} is a script of {theirs.parent}, but this Python imports `cs285` from "
-            f"{ours.parent}; run `pip install -e .` in {theirs.parent}, or use a .venv of its own",
+            f"{ours.parent}; run `pip install -e .` in {theirs.parent}, or use a separate .venv",
             file=_sys.stderr,
         )
         _sys.exit(2)

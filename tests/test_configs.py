@@ -14,7 +14,7 @@ from cs285.homework import algorithms
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import MAX_BYTES
 from cs285.results.run_folders import RunFolder
-from cs285.training import commands
+from cs285.training import preparation
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 STAGES = {"exploration": "explore", "offline": "offline", "finetune": "finetune"}
@@ -122,10 +122,10 @@ def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, monkeypatch, file)
         file.parent.mkdir()
         file.write_text(text("iql", *CHANGED))
     stage = STAGES[file.parent.name]
-    monkeypatch.setattr(commands, "read_dataset", lambda config, folder: None)
+    monkeypatch.setattr(preparation, "read_dataset", lambda config, folder: None)
     folder = RunFolder(tmp_path)
     for config in load_sweep(file, stage, {"seed": 5}):
-        folder.write_config(commands.make_run(stage, config, tmp_path).info.settings)
+        folder.write_config(preparation.make_run(stage, config, tmp_path).info.settings)
         assert load_config(tmp_path / "config.yaml", stage) == config
 
 

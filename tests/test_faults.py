@@ -66,7 +66,7 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
     calm, other = labs
     config = calm.config("explore", "rnd")
     calm.run("explore", config)
-    advance = Trainer._advance
+    advance = Trainer.advance
 
     def vanish(trainer, phase, most):
         if trainer.step == 30:
@@ -76,7 +76,7 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
         return advance(trainer, phase, most)
 
     with (
-        mock.patch.object(Trainer, "_advance", vanish),
+        mock.patch.object(Trainer, "advance", vanish),
         pytest.raises(UserError, match=r"cannot write .*no such file"),
     ):
         other.run("explore", config, flags=["--checkpoint_interval", 20])

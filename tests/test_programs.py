@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cs285.training import commands, programs, trainer
+from cs285.training import preparation, programs, trainer
 from cs285.training.programs import Program, choose_workers, group, split, train_all
 from cs285.training.runs import Options, Phase, Run
 
@@ -17,7 +17,7 @@ def make_runs(stage="explore", seeds=(1,), algorithm="dqn", **values):
     named = {"env_name": "PointmassEasy-v0", "exp_name": "x", "dataset_name": "x"} | values
     make = algorithms()[algorithm].config
     configs = [make(base_config=algorithm, seed=seed, **named) for seed in seeds]
-    return [commands.make_run(stage, config, None) for config in configs]
+    return [preparation.make_run(stage, config, None) for config in configs]
 
 
 def configs(runs):

@@ -17,9 +17,11 @@ import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
 from test_training import Lab, read_scalars
 
+from cs285.homework import Stage
 from cs285.infrastructure.errors import DivergenceError, UserError
 from cs285.results.run_folders import RunFolder
-from cs285.training import commands, interruption, trainer
+from cs285.scripts import training_flags
+from cs285.training import interruption, trainer
 from cs285.training.checkpoints import load_checkpoint, save_checkpoint
 from cs285.training.interruption import StoppedError
 from cs285.training.program_recorder import ProgramRecorder
@@ -74,7 +76,10 @@ class Interrupted(Lab):
             mock.patch.object(ProgramRecorder, "draw"),
             mock.patch("cs285.training.run_recorder.RunRecorder.learning_curve_picture"),
         ):
-            commands.resume(stage, folder)
+            arguments = training_flags.make_parser(Stage(stage), "").parse_args(
+                ["--resume", str(folder)]
+            )
+            training_flags.run(Stage(stage), arguments)
         return sorted((self.root / "data").iterdir())
 
 
@@ -172,7 +177,7 @@ def test_intervals_change_nothing_but_the_moments_of_checkpoints(labs):
 def test_checkpoints_come_each_minute_but_never_take_a_hundredth_of_the_time(labs):
     lab, _ = labs
     now, saved = [0.0], []
-    advance = Trainer._advance
+    advance = Trainer.advance
 
     def clock():
         return now[0]
@@ -187,7 +192,7 @@ def test_checkpoints_come_each_minute_but_never_take_a_hundredth_of_the_time(lab
 
     with (
         mock.patch.object(time, "monotonic", clock),
-        mock.patch.object(Trainer, "_advance", last_half_a_minute),
+        mock.patch.object(Trainer, "advance", last_half_a_minute),
         mock.patch.object(trainer, "save_checkpoint", save),
     ):
         lab.run("finetune", lab.config("finetune", "dqn"))

@@ -255,7 +255,7 @@ def test_a_config_of_another_stage_is_refused(complaint):
 )
 def test_the_same_run_is_not_trained_twice(complaint, stage, flags):
     located = [f"{stage}/{flag}" if flag.endswith("yaml") else flag for flag in flags]
-    assert "`exp_name` 'run' with seed 1 is asked for twice" in complaint(stage, "-cfg", *located)
+    assert "`exp_name` 'run' with seed 1 is requested twice" in complaint(stage, "-cfg", *located)
 
 
 def test_two_explorations_do_not_write_one_dataset(complaint):

@@ -17,12 +17,12 @@ from test_training import EASY, Lab
 from cs285.datasets.dataset_files import dataset_path
 from cs285.env_configs import load_sweep
 from cs285.grading.sandbox.sandbox import Sandbox
+from cs285.homework import Stage
 from cs285.infrastructure import files
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 from cs285.results.run_folders import make_run_folder
 from cs285.scripts import training_flags
-from cs285.training import commands
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
@@ -256,7 +256,7 @@ def test_names_that_could_lead_elsewhere_are_refused_before_anything_is_made(
         flags = ["-cfg", str(config), "-ngpu", "--data_dir", str(tmp_path / "data")]
         arguments = training_flags.make_parser(stage, "").parse_args(flags)
         with pytest.raises(UserError, match=key):
-            commands.train(stage, arguments)
+            training_flags.run(Stage(stage), arguments)
     assert list(tmp_path.iterdir()) == [config]
 
 

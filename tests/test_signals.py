@@ -35,13 +35,13 @@ def lab(tmp_path):
 
 def slowly(seconds=0.05):
     """Makes every step last."""
-    advance = Trainer._advance
+    advance = Trainer.advance
 
     def slow(trainer, phase, most):
         time.sleep(seconds)
         return advance(trainer, phase, 1)
 
-    return mock.patch.object(Trainer, "_advance", slow)
+    return mock.patch.object(Trainer, "advance", slow)
 
 
 def is_training(lab):

@@ -15,11 +15,11 @@ import yaml
 
 import cs285.agents
 from cs285.env_configs.loading import make_config
+from cs285.homework import Stage
 from cs285.learning.agent_loop import AgentLoop
 from cs285.learning.ensemble import Ensemble
 from cs285.learning.learner import make_learner
 from cs285.scripts import training_flags
-from cs285.training import commands
 from cs285.training.runs import make_agent
 
 FOLDER = Path(__file__).parent / "student_files"
@@ -73,7 +73,7 @@ def train(tmp_path, stage, name, **values):
     arguments = training_flags.make_parser(stage, "").parse_args(
         ["-cfg", str(config), "-ngpu", "-neval", "2", "--log_interval", "5", *located]
     )
-    commands.train(stage, arguments)
+    training_flags.run(Stage(stage), arguments)
     (folder,) = (tmp_path / "data" / f"{stage}_{name}").iterdir()
     events = EventAccumulator(str(folder))
     events.Reload()

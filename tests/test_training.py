@@ -19,8 +19,9 @@ from cs285.env_configs import load_config
 from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
+from cs285.homework import Stage
 from cs285.scripts import training_flags
-from cs285.training import commands, programs, trainer
+from cs285.training import programs, trainer
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import Evaluation
 from cs285.training.run_recorder import RunRecorder
@@ -88,7 +89,7 @@ class Lab:
             arguments = training_flags.make_parser(stage, "").parse_args(
                 [str(word) for word in command]
             )
-            commands.train(stage, arguments)
+            training_flags.run(Stage(stage), arguments)
         return [
             recorder.folder.path
             for trainer in self.trainers

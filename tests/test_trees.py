@@ -42,7 +42,7 @@ def test_a_script_of_another_tree_stops_with_one_sentence(trees, name):
     (said,) = done.stderr.splitlines()
     assert said == (
         f"error: {script} is a script of {starter}, but this Python imports `cs285` from "
-        f"{reference}; run `pip install -e .` in {starter}, or use a .venv of its own"
+        f"{reference}; run `pip install -e .` in {starter}, or use a separate .venv"
     )
 
 

@@ -12,8 +12,7 @@ from cs285.learning.agent_loop import AgentLoop
 from cs285.learning.ensemble import Ensemble
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
-from cs285.scripts import training_flags
-from cs285.training import commands
+from cs285.training import preparation
 from cs285.training.stages import phases_of
 
 OBSERVATIONS = np.random.default_rng(0).random((1, 200, 2), dtype=np.float32)
@@ -137,7 +136,5 @@ def test_a_short_run_switches_early_too(tmp_path):
         "base_config: rnd\nenv_name: PointmassEasy-v0\ntotal_steps: 1000\n"
         "num_exploration_steps: 700\n"
     )
-    parser = training_flags.make_parser("explore", "")
-    arguments = parser.parse_args(["-cfg", str(path), "--steps_fraction", "0.1"])
-    (config,) = commands.read_configs("explore", arguments)
+    (config,) = preparation.read_configs(Stage.EXPLORE, [path], steps_fraction=0.1)
     assert [phase.steps for phase in phases_of(Stage.EXPLORE, config)] == [70, 30]

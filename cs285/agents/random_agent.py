@@ -27,6 +27,12 @@ class RandomAgent(nn.Module):
 
     # Acting
 
+    def action_probabilities(
+        self, observations: torch.Tensor, epsilon: torch.Tensor
+    ) -> torch.Tensor:
+        """Return `1 / num_actions` for each action `(batch, num_actions)`."""
+        return torch.full((len(observations), self.num_actions), 1.0 / self.num_actions)
+
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
         """Draw an action, whatever is observed and however greedy it should be."""
         return int(torch.randint(self.num_actions, (), generator=self.generator))

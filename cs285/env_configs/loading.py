@@ -55,8 +55,27 @@ def load_sweep(
     Raises:
         UserError: As `load_config`, or if the sweep is not usable.
     """
-    values = read_yaml(path)
-    overrides = dict(overrides or {})
+    return make_sweep(read_yaml(path), path, stage, overrides)
+
+
+def make_sweep(
+    values: Mapping[str, Any],
+    path: Path,
+    stage: str,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[BaseConfig]:
+    """Validate the values of one file, or of a dict that stands for one; see `load_sweep`.
+
+    Args:
+        values: The values, which may contain a `sweep`.
+        path: Named in errors; gives the default name.
+        stage: The stage that asks.
+        overrides: Values that replace those of the file.
+
+    Raises:
+        UserError: If the values do not validate, or the sweep is not usable.
+    """
+    values, overrides = dict(values), dict(overrides or {})
     sweep = _read_sweep(values.pop("sweep", {}), values, path)
     axes = [[(key, value) for value in sweep[key]] for key in sweep if key not in overrides]
     if (count := math.prod(map(len, axes))) > MAX_RUNS:

@@ -1,27 +1,32 @@
-"""What the three scripts share: flags in, runs out, programs trained one after the other."""
+"""What the three training scripts share: flags in, one call of `cs285.training.door`."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from cs285.compiling import CHOICES
 from cs285.homework import STAGES, Stage
 from cs285.infrastructure import console
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 from cs285.scripts.arguments import ArgumentParser, at_least
-from cs285.training.commands import resume, train
+from cs285.training import door, interruption
 from cs285.training.interruption import StoppedError
+from cs285.training.runs import Options
+
+RESUME_FILE = "CS285_RESUME_FILE"
+"""Variable that names a file; a stopped script appends the command that resumes it."""
 
 
 def main(stage: Stage, description: str) -> NoReturn:
     """Run one of the three scripts and exit.
 
-    The status is 0 when all went well, 1 when a run diverged, 2 on bad input, 130 after Ctrl-C and
-    143 after SIGTERM.
+    The status is 0 on success, 1 if a run diverged, 2 on bad input, 130 after Ctrl-C and 143 after
+    SIGTERM.
 
     Args:
         stage: What the script does.
@@ -31,12 +36,11 @@ def main(stage: Stage, description: str) -> NoReturn:
     parser = make_parser(stage, description)
     arguments = parser.parse_args()
     try:
-        if arguments.resume is None:
-            train(stage, arguments)
-        else:
-            if arguments != parser.parse_args(["--resume", str(arguments.resume)]):
-                raise UserError("--resume goes on with the flags of the start; give it alone")  # noqa: TRY301 - told like all others
-            resume(stage, arguments.resume)
+        if arguments.resume is not None:
+            alone = parser.parse_args(["--resume", str(arguments.resume)])
+            if arguments != alone:
+                raise UserError("--resume uses the flags of the first start; give it alone")  # noqa: TRY301 - reported like all others
+        run(stage, arguments)
     except UserError as error:
         _exit(2, f"error: {error}")
     except DivergenceError as error:
@@ -47,10 +51,43 @@ def main(stage: Stage, description: str) -> NoReturn:
             raise
         _exit(1, f"error: {error}")
     except StoppedError as error:
+        _note(error.command)
         _exit(128 + error.signum, str(error))
     except KeyboardInterrupt:
         _exit(130, "Stopped.")
     sys.exit(0)
+
+
+def run(stage: Stage, arguments: argparse.Namespace) -> None:
+    """Train or resume what parsed flags ask for.
+
+    Raises:
+        UserError: If anything is not usable.
+        DivergenceError: If runs diverged.
+        StoppedError: After Ctrl-C or SIGTERM.
+    """
+    interruption.exit_on_second_press()
+    flags = vars(arguments).copy()
+    folder, configs, seed = (flags.pop(name) for name in ("resume", "config_file", "seed"))
+    if folder is not None:
+        results = door.resume(folder, stage=stage)
+    else:
+        flags["seeds"] = flags["seeds"] if seed is None else [seed]
+        results = door.train(configs, stage=stage, **flags)
+    if results.diverged:
+        raise DivergenceError(
+            f"diverged: {', '.join(results.diverged)}; all other runs are complete"
+        )
+
+
+def _note(command: str) -> None:
+    """Append the command that resumes to the file that `$CS285_RESUME_FILE` names, if any."""
+    if command and (file := os.environ.get(RESUME_FILE)):
+        try:
+            with Path(file).open("a") as notes:
+                notes.write(f"{command}\n")
+        except OSError as error:
+            print(f"cannot write to {file}: {error.strerror}", file=sys.stderr)
 
 
 def _exit(status: int, message: str) -> NoReturn:
@@ -70,10 +107,12 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         "--resume",
         type=Path,
         metavar="RUN_FOLDER",
-        help="go on with the run of this folder, and all that the same command trains",
+        help="resume the run of this folder, and all other runs of its command",
     )
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=at_least(0), help="seed of the run; 1 if no file says more")
+    seeds.add_argument(
+        "--seed", type=at_least(0), help="seed of every run; default: the file's, else 1"
+    )
     seeds.add_argument(
         "--seeds",
         type=at_least(0),
@@ -81,16 +120,22 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         action="extend",
         help="train every file with each of these seeds",
     )
-    add("--dataset_dir", type=Path, default=Path("datasets"), help="where datasets lie")
-    add("--data_dir", type=Path, default=Path("data"), help="where run folders go")
+    add("--dataset_dir", type=Path, default=Options.dataset_dir, help="where datasets are")
+    add("--data_dir", type=Path, default=Options.data_dir, help="where run folders go")
     add(
         "--visualization_dir",
         type=Path,
-        default=Path("exploration_visualization"),
+        default=Options.picture_dir,
         help="where pictures of explored datasets go",
     )
     positive = at_least(1)
-    add("--eval_interval", "-ei", type=positive, default=2_500, help="steps between evaluations")
+    add(
+        "--eval_interval",
+        "-ei",
+        type=positive,
+        default=Options.eval_interval,
+        help="steps between evaluations",
+    )
     add(
         "--visualize_interval",
         "-vi",
@@ -102,10 +147,15 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         "--num_eval_trajectories",
         "-neval",
         type=positive,
-        default=20,
+        default=Options.num_eval_trajectories,
         help="episodes of an evaluation; in learning, the last one takes five times as many",
     )
-    add("--log_interval", type=positive, default=1_000, help="steps between logged metrics")
+    add(
+        "--log_interval",
+        type=positive,
+        default=Options.log_interval,
+        help="steps between logged metrics",
+    )
     add(
         "--use_reward",
         action="store_true",
@@ -114,8 +164,8 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
     add(
         "--compile",
         choices=CHOICES,
-        default="auto",
-        help="compile updates: auto does where that takes less time than it saves",
+        default=Options.compile,
+        help="compile updates: auto does if that takes less time than it saves",
     )
     add(
         "--workers",
@@ -127,18 +177,19 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         "--checkpoint_interval",
         type=at_least(0),
         metavar="STEPS",
-        help="steps between checkpoints for --resume: one a minute if not given, 0 for none but on "
-        "Ctrl-C",
+        help="steps between checkpoints for --resume; default: one a minute; 0: only on Ctrl-C",
     )
-    add("--steps_fraction", type=_fraction, default=1.0, help="take only this part of all steps")
+    add(
+        "--steps_fraction", type=_fraction, default=1.0, help="take only this fraction of all steps"
+    )
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
     add("--which_gpu", "-gpu_id", type=at_least(0), default=0, help="index of the GPU")
     return parser
 
 
-def _workers(text: str) -> str:
+def _workers(text: str) -> int | Literal["auto"]:
     try:
-        return text if text == "auto" else str(at_least(1)(text))
+        return "auto" if text == "auto" else at_least(1)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"must be auto, or {error}") from None
 

@@ -14,6 +14,8 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
+from cs285.infrastructure.errors import NotWrittenError, is_unwritten
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLITE = b"\nStopping after this step; a second Ctrl-C stops at once.\n"
 SAME_PRESS_S = 0.1
@@ -28,10 +30,10 @@ class StoppedError(Exception):
         super().__init__(signum, command)
         self.signum = signum
         self.command = command
-        """How to go on."""
+        """How to resume."""
 
     def __str__(self) -> str:
-        return f"Stopped. To go on: {self.command}" if self.command else "Stopped."
+        return f"Stopped. Resume with: {self.command}" if self.command else "Stopped."
 
 
 class _Request:
@@ -42,6 +44,13 @@ class _Request:
     own = 0
     """Of this worker alone."""
     is_busy = False
+    second_press_exits = False
+    """A script exits; a notebook would lose everything, so there Ctrl-C interrupts as usual."""
+
+
+def exit_on_second_press() -> None:
+    """Let a second Ctrl-C end this process at once, rather than raise `KeyboardInterrupt`."""
+    _Request.second_press_exits = True
 
 
 def requested() -> int:
@@ -74,7 +83,9 @@ def deferred_signals() -> Iterator[None]:
         if signum == signal.SIGINT:
             pressed.append(time.monotonic())
             if pressed[-1] - pressed[0] > SAME_PRESS_S:
-                os._exit(128 + signum)
+                if _Request.second_press_exits:
+                    os._exit(128 + signum)
+                raise KeyboardInterrupt
         if not _Request.shared.value:
             with contextlib.suppress(OSError):  # Ctrl-C may have ended who reads it
                 os.write(2, POLITE)  # print could be interrupted in the middle of itself
@@ -123,6 +134,10 @@ def in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
     _Request.is_busy = True
     try:
         return work(*arguments)
+    except NotImplementedError as error:
+        if is_unwritten(error):  # the traceback that shows it does not reach the parent
+            raise NotWrittenError(str(error)) from None
+        raise
     finally:
         _Request.is_busy = False
         if _Request.own:

@@ -7,12 +7,13 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -61,11 +62,11 @@ def split(programs: Sequence[Program], workers: int) -> list[Program]:
     return sorted(parts, key=lambda part: part.work, reverse=True)
 
 
-def choose_workers(choice: str, programs: Sequence[Program]) -> int:
+def choose_workers(choice: int | Literal["auto"], programs: Sequence[Program]) -> int:
     """Turn `auto` or a number into a number of processes that all have something to do."""
     runs = sum(len(program.runs) for program in programs)
     if choice != "auto":
-        return min(int(choice), runs)
+        return min(choice, runs)
     if ptu.device.type != "cpu":
         return 1  # one program fills a GPU better than several that share it
     worthwhile = sum(program.work for program in programs) // MIN_UPDATES_PER_WORKER
@@ -87,18 +88,25 @@ def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -
         UserError: If a folder cannot be written to.
         StoppedError: Upon Ctrl-C or SIGTERM.
     """
+    return train_parts(begin(programs, options, workers), options, workers)
+
+
+def begin(programs: Sequence[Program], options: Options, workers: int) -> list[Program]:
+    """Make the folder of every run, and record in each which runs belong together.
+
+    Returns:
+        The parts that the processes train, with the folders of their runs.
+
+    Raises:
+        UserError: If a folder cannot be made or written to.
+    """
     parts = split(programs, workers) if workers > 1 else programs
-    return train_parts(_begin(parts, options, workers), options, workers)
-
-
-def _begin(programs: Sequence[Program], options: Options, workers: int) -> list[Program]:
-    """Make every run's folder and write down in each what belongs together."""
     located = [
         Program(
             [replace(run, folder=run.info.make_folder(options.data_dir)) for run in program.runs],
             program.phases,
         )
-        for program in programs
+        for program in parts
     ]
     sweep_records.write(
         sweep_records.Sweep(
@@ -138,7 +146,7 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
         except StoppedError as error:
             raise StoppedError(error.signum, command) from None
         except UserError as error:
-            raise UserError(f"{error}; once that is mended, this goes on: {command}") from error
+            raise UserError(f"{error}; fix this, then resume with: {command}") from error
 
 
 def _command(run: Run) -> str:
@@ -164,7 +172,7 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
     arguments = (ptu.device, interruption.shared_request())
     diverged: list[str] = []
     with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
-        with interruption.held_signals():  # submitting starts the workers
+        with interruption.held_signals(), _main_hidden():  # submitting starts the workers
             jobs = [pool.submit(interruption.in_worker, _train, part, options) for part in programs]
         try:
             for job in as_completed(jobs):
@@ -173,12 +181,29 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
             if signum := interruption.requested():
                 raise StoppedError(signum) from None
             raise UserError(
-                "a worker was killed, perhaps for want of memory; fewer --workers need less"
+                "a worker was killed, perhaps for lack of memory; fewer --workers need less"
             ) from None
         except BaseException:
-            interruption.stop_workers()  # none goes on for hours beside one that failed
+            interruption.stop_workers()  # the others would train for hours after one has failed
             raise
     return diverged
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep processes that are started meanwhile from running the caller's script again.
+
+    They need nothing of it, and a script or notebook without `if __name__ == "__main__"` would
+    train again in each of them.
+    """
+    main = sys.modules["__main__"]
+    names: list[str] = [name for name in ("__file__", "__spec__") if hasattr(main, name)]
+    hidden = {name: getattr(main, name) for name in names}
+    vars(main).update(dict.fromkeys(names))
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _train(program: Program, options: Options) -> list[str]:

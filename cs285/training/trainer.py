@@ -141,7 +141,7 @@ class Trainer:
                     if phase.exploits:
                         self.learner.exploit()
                 while self.step < end and self.recorder.active():
-                    bar.update(self._advance(phase, end - self.step))
+                    bar.update(self.advance(phase, end - self.step))
                     self._after_step(index, end - self.step, bar)
                     self._checkpoint_or_stop()
             self.recorder.finish()
@@ -177,8 +177,16 @@ class Trainer:
         """Tell whether this step is one of an interval, or the last of its phase."""
         return self.step % interval == 0 or remaining == 0
 
-    def _advance(self, phase: Phase, most: int) -> int:
-        """Take at most `most` steps, up to the next that something follows; return how many."""
+    def advance(self, phase: Phase, most: int) -> int:
+        """Take steps without evaluating, logging or writing anything.
+
+        Args:
+            phase: The current phase.
+            most: The number of steps to take at most; it stops earlier where something is due.
+
+        Returns:
+            The number of steps taken, at least one.
+        """
         if phase.interacts:
             self.step += 1
             self._interact()

@@ -1,0 +1,316 @@
+"""Training from Python: what the three scripts do, as functions.
+
+from cs285 import load_policy, train
+
+results = train("experiments/offline/pointmass_medium_cql.yaml", seeds=[1, 2])
+results[0].curves["eval_return"].values
+probabilities = load_policy(results[0].folder)(observations)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from cs285.env_configs import BaseConfig, load_config
+from cs285.homework import STAGES, Stage, algorithms
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.errors import UserError, suggestion
+from cs285.infrastructure.yaml_text import read_yaml, shorten
+from cs285.learning.random_streams import get_global_generators, set_global_generators
+from cs285.results.run_folders import RunFolder
+from cs285.training import sweep_records
+from cs285.training.policies import load_policy
+from cs285.training.preparation import (
+    SETTINGS,
+    Source,
+    make_programs,
+    make_run,
+    prepare_folders,
+    read_configs,
+)
+from cs285.training.programs import begin, choose_workers, train_parts
+from cs285.training.run_results import Results, RunResult, load_run
+from cs285.training.runs import Options, Program
+from cs285.training.stages import phases_of
+from cs285.training.trainer import Trainer
+
+__all__ = ["Results", "RunResult", "load_policy", "load_run", "prepare", "resume", "train"]
+
+AnyPath: TypeAlias = str | PathLike[str]
+
+_turns = threading.Lock()
+"""Training sets the device and the global generators, so calls from several threads take turns."""
+
+
+def train(
+    config: AnyPath | Mapping[str, Any] | Sequence[AnyPath | Mapping[str, Any]],
+    *,
+    stage: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    steps_fraction: float = 1.0,
+    use_reward: bool = False,
+    dataset_dir: AnyPath = Options.dataset_dir,
+    data_dir: AnyPath = Options.data_dir,
+    visualization_dir: AnyPath = Options.picture_dir,
+    eval_interval: int = Options.eval_interval,
+    visualize_interval: int | None = None,
+    num_eval_trajectories: int = Options.num_eval_trajectories,
+    log_interval: int = Options.log_interval,
+    checkpoint_interval: int | None = Options.checkpoint_interval,
+    compile: Literal["auto", "on", "off"] = Options.compile,  # noqa: A002 - as the flag is called
+    workers: int | Literal["auto"] = "auto",
+    no_gpu: bool = False,
+    which_gpu: int = 0,
+) -> Results:
+    """Train all runs of one or more configs, as `run_hw5_explore.py` and the other scripts do.
+
+    The keyword arguments are the flags of the scripts, with the same defaults. Everything is
+    checked before anything is written. A run that diverges does not raise: its result has the
+    status `diverged`, and the other runs continue. Calls from several threads take turns. The
+    caller's random generators, device and number of PyTorch threads are as before afterwards.
+
+    Args:
+        config: A YAML file, a dict of the settings of one, or a list of these.
+        stage: `explore`, `offline` or `finetune`. By default the folder of a file decides
+            (`exploration`, `offline` or `finetune`), else its keys and its algorithm.
+        seeds: Train every config with each of these seeds; default: the config's, else 1.
+        steps_fraction: Take only this fraction of all steps.
+        use_reward: Let RND add the environment's reward to its bonus.
+        dataset_dir: Where exploration writes datasets, and the other stages read them.
+        data_dir: Where run folders are made.
+        visualization_dir: Where pictures of explored datasets go.
+        eval_interval: Steps between evaluations.
+        visualize_interval: Steps between pictures; default: four pictures in a full run.
+        num_eval_trajectories: Episodes of an evaluation; in learning, the last one takes five
+            times as many.
+        log_interval: Steps between logged metrics.
+        checkpoint_interval: Steps between checkpoints; 0 for none, None for one a minute.
+        compile: Compile updates: `auto` does if that takes less time than it saves.
+        workers: Processes to train in, or `auto`. Workers do not run the caller's script, so it
+            needs no `if __name__ == "__main__"`.
+        no_gpu: Stay on the CPU.
+        which_gpu: Index of the GPU.
+
+    Returns:
+        The results of all runs, in the order of configs and seeds.
+
+    Raises:
+        UserError: If a config, a dataset, a folder or an argument is not usable.
+        StoppedError: After Ctrl-C, once the current step and a checkpoint are complete; its
+            message says how to resume.
+        NotImplementedError: If an agent's method is not written yet.
+    """
+    sources = _sources(config)
+    chosen = _choose_stage(sources, stage)
+    options = make_options(
+        data_dir=data_dir,
+        dataset_dir=dataset_dir,
+        picture_dir=visualization_dir,
+        eval_interval=eval_interval,
+        visualize_interval=visualize_interval or STAGES[chosen].visualize_interval,
+        log_interval=log_interval,
+        num_eval_trajectories=num_eval_trajectories,
+        checkpoint_interval=checkpoint_interval,
+        compile=compile,
+    )
+    _check_run_arguments(steps_fraction, workers)
+    with _turn():
+        _choose_device(no_gpu=no_gpu, which_gpu=which_gpu)
+        configs = read_configs(
+            chosen,
+            sources,
+            _as_list(seeds),
+            use_reward=use_reward,
+            steps_fraction=steps_fraction,
+        )
+        programs = make_programs(chosen, configs, options.dataset_dir)
+        folders = [options.data_dir]
+        if chosen == Stage.EXPLORE:
+            folders += [options.dataset_dir, options.picture_dir]
+        prepare_folders(folders)
+        count = choose_workers(workers, programs)
+        parts = begin(programs, options, count)
+        train_parts(parts, options, count)
+    located = {
+        (run.info.exp_name, run.info.seed): run.folder for part in parts for run in part.runs
+    }
+    return Results(load_run(_known(located[one.exp_name, one.seed]).path) for one in configs)
+
+
+def resume(folder: AnyPath, *, stage: str | None = None) -> Results:
+    """Resume a stopped run, and all other runs that the same call or command trains.
+
+    They continue from their last checkpoints, with the arguments of the first start.
+
+    Args:
+        folder: The folder of any of the runs.
+        stage: The stage that it must belong to, if that matters.
+
+    Returns:
+        The results of all runs of the command.
+
+    Raises:
+        UserError: If the folder does not belong to a run that can be resumed, or to another stage.
+        StoppedError: As for `train`.
+    """
+    path = Path(folder)
+    sweep = sweep_records.read(path)
+    if stage is not None and sweep.stage != stage:
+        raise UserError(
+            f"--resume {path}: this run belongs to {sweep.stage.script}; resume it with that script"
+        )
+    with _turn():
+        ptu.init_gpu(use_gpu=sweep.device != "cpu", gpu_id=torch.device(sweep.device).index or 0)
+        if str(ptu.device) != sweep.device:
+            raise UserError(
+                f"--resume {path}: it was trained on {sweep.device}, "
+                "which this machine does not have"
+            )
+        parts = [_reopen(sweep, names) for names in sweep.programs]
+        train_parts(parts, sweep.options, sweep.workers)
+    return Results(load_run(_known(run.folder).path) for part in parts for run in part.runs)
+
+
+def _reopen(sweep: sweep_records.Sweep, names: Sequence[str]) -> Program:
+    """Return the program whose runs have folders of these names."""
+    folders = [RunFolder(sweep.options.data_dir / name) for name in names]
+    configs = [load_config(folder.config, sweep.stage) for folder in folders]
+    reads_data = sweep.stage != Stage.EXPLORE and not sweep_records.is_begun(folders)
+    dataset_dir = sweep.options.dataset_dir if reads_data else None
+    runs = [
+        replace(make_run(sweep.stage, config, dataset_dir), folder=folder)
+        for config, folder in zip(configs, folders, strict=True)
+    ]
+    return Program(runs, phases_of(sweep.stage, configs[0]))
+
+
+def prepare(stage: str, configs: Sequence[BaseConfig], options: Options) -> Trainer:
+    """Make a trainer of runs that can train as one program, for callers that step it themselves.
+
+    `Trainer.advance` takes steps without evaluating or logging, and `Trainer.train` all of them.
+    The device and the global generators are the caller's to choose and to restore.
+
+    Raises:
+        UserError: If a dataset or a folder is not usable.
+        ValueError: If the configs cannot train as one program.
+    """
+    (program,) = make_programs(Stage(stage), configs, options.dataset_dir)
+    return Trainer(program, options)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for other threads that train; leave the process as it was."""
+    with _turns:
+        device, threads, generators = ptu.device, torch.get_num_threads(), get_global_generators()
+        try:
+            yield
+        finally:
+            ptu.device = device
+            torch.set_num_threads(threads)
+            set_global_generators(generators)
+
+
+def _known(folder: RunFolder | None) -> RunFolder:
+    if folder is None:
+        raise ValueError("a run has no folder")
+    return folder
+
+
+# Arguments
+
+
+def _sources(config: object) -> list[Source]:
+    """Turn what a caller may give as configs into a list of paths and dicts."""
+    if isinstance(config, str | PathLike):
+        return [Path(config)]
+    if isinstance(config, Mapping):
+        return [config]
+    if isinstance(config, Sequence) and config:
+        return [source for one in config for source in _sources(one)]
+    raise UserError(
+        f"a config is a YAML file, a dict of settings or a list of these, not {shorten(config)}"
+    )
+
+
+def _choose_stage(sources: Sequence[Source], stage: str | None) -> Stage:
+    """Return the stage that was given, or the one that all sources belong to."""
+    if stage is not None:
+        if stage not in list(Stage):
+            meant = suggestion(str(stage), Stage)
+            raise UserError(
+                f"`stage` must be one of {', '.join(Stage)}, not {shorten(stage)}{meant}"
+            )
+        return Stage(stage)
+    stages = {_stage_of(source) for source in sources}
+    if len(stages) > 1:
+        named = " and ".join(one for one in Stage if one in stages)
+        raise UserError(f"these configs belong to several stages, {named}; train each by itself")
+    return stages.pop()
+
+
+def _stage_of(source: Source) -> Stage:
+    """Find the stage of a source by its folder, else by its keys, else by its algorithm."""
+    if isinstance(source, Path):
+        for stage, record in STAGES.items():
+            if source.absolute().parent.name == record.experiments:
+                return stage
+    name = source if isinstance(source, Path) else SETTINGS
+    values = read_yaml(source) if isinstance(source, Path) else source
+    keys = {*values, *(values["sweep"] if isinstance(values.get("sweep"), dict) else ())}
+    possible = [stage for stage, record in STAGES.items() if record.own_keys & keys]
+    if not possible:
+        algorithm = algorithms().get(str(values.get("base_config")))
+        possible = [one for one in Stage if algorithm is None or one in algorithm.stages]
+    if len(possible) == 1 or "base_config" not in values:
+        return possible[0]  # whatever is missing, reading the config says so
+    choices = " or ".join(f'stage="{one}"' for one in possible)
+    raise UserError(f"{name}: its stage is unclear; add {choices}")
+
+
+def make_options(**values: Any) -> Options:
+    """Validate options.
+
+    Raises:
+        UserError: If a value is not usable.
+    """
+    try:
+        return TypeAdapter(Options).validate_python(values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key, expected = detail["loc"][0], detail["msg"].replace("Input should be", "must be")
+        raise UserError(f"`{key}` {expected}, not {shorten(detail['input'])}") from None
+
+
+def _check_run_arguments(steps_fraction: object, workers: object) -> None:
+    if not isinstance(steps_fraction, int | float) or not 0 < steps_fraction <= 1:
+        raise UserError(
+            f"`steps_fraction` must be above 0 and at most 1, not {shorten(steps_fraction)}"
+        )
+    if workers != "auto" and (not isinstance(workers, int) or workers < 1):
+        raise UserError(f"`workers` must be auto or a number above 0, not {shorten(workers)}")
+
+
+def _as_list(seeds: int | Sequence[int] | None) -> list[int] | None:
+    if seeds is None:
+        return None
+    found = [seeds] if isinstance(seeds, int) else list(seeds)
+    if not found:
+        raise UserError("`seeds` is empty; give at least one")
+    return found
+
+
+def _choose_device(*, no_gpu: bool, which_gpu: int) -> None:
+    found = 0 if no_gpu else torch.cuda.device_count()
+    if 0 < found <= which_gpu:
+        raise UserError(f"--which_gpu {which_gpu}: there are {found} GPUs, numbered from 0")
+    ptu.init_gpu(use_gpu=not no_gpu, gpu_id=which_gpu)

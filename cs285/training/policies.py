@@ -1,0 +1,114 @@
+"""Policies of finished runs, as functions of observations."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cs285.env_configs import load_config
+from cs285.envs.tasks import Task, get_task
+from cs285.infrastructure import pytorch_util as ptu
+from cs285.infrastructure.errors import UserError
+from cs285.results.run_folders import RunFolder
+from cs285.training.run_results import load_run
+from cs285.training.runs import make_agent
+
+FORMER_NETWORKS = ("target_critic.",)
+"""Networks that version 1.0 saved with agents that never read them."""
+
+
+class Policy:
+    """Action probabilities of one agent.
+
+    Args:
+        agent: The agent.
+        task: Its environment.
+        epsilon: Exploration, as in training: at 0 the policy is the one that evaluations see.
+    """
+
+    def __init__(self, agent: Any, task: Task, epsilon: float = 0.0) -> None:
+        self.agent = agent
+        self.task = task
+        self.epsilon = epsilon
+
+    @torch.no_grad()
+    def __call__(self, observations: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return pi(. | s) `(n, num_actions)` at observations `(n, *observation_shape)`.
+
+        Raises:
+            ValueError: If the observations have another shape.
+        """
+        inputs = np.asarray(observations, dtype=np.float32)
+        if inputs.ndim == 0 or inputs.shape[1:] != self.task.observation_shape:
+            expected = ", ".join(map(str, ("n", *self.task.observation_shape)))
+            raise ValueError(f"observations must have the shape ({expected}), not {inputs.shape}")
+        if not hasattr(self.agent, "action_probabilities"):
+            return self._chosen(inputs)
+        epsilon = torch.tensor(self.epsilon, device=ptu.device)
+        found = self.agent.action_probabilities(ptu.from_numpy(inputs), epsilon)
+        probabilities: npt.NDArray[np.float32] = ptu.to_numpy(found)
+        return probabilities
+
+    def _chosen(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return certainty for the actions of an agent that can only choose one at a time."""
+        probabilities = np.zeros((len(observations), self.task.num_actions), np.float32)
+        for row, observation in zip(probabilities, observations, strict=True):
+            row[int(self.agent.get_action(observation, self.epsilon))] = 1.0
+        return probabilities
+
+    def __repr__(self) -> str:
+        return f"<policy of {type(self.agent).__name__} in {self.task.env_id}>"
+
+
+def load_policy(path: str | PathLike[str], *, epsilon: float = 0.0) -> Policy:
+    """Return the policy that a run has learned.
+
+    Args:
+        path: The run folder, or its `agent.pt`; `config.yaml` must be next to it.
+        epsilon: Exploration, as in training. At 0 the policy is the one that evaluations see: DQN
+            and CQL take the best action, AWAC and IQL the most probable one of their actor.
+
+    Returns:
+        A function from observations `(n, *observation_shape)` to action probabilities
+        `(n, num_actions)`, both NumPy arrays.
+
+    Raises:
+        UserError: If the run has saved no agent, or its settings and weights do not match.
+    """
+    if not 0 <= epsilon <= 1:
+        raise UserError(f"`epsilon` must be from 0 to 1, not {epsilon}")
+    given = Path(path)
+    folder = RunFolder(given if given.is_dir() else given.parent)
+    config = load_config(folder.config, load_run(folder.path).stage)
+    agent = make_agent(config)
+    weights = folder.weights if given.is_dir() else given
+    if isinstance(agent, torch.nn.Module):
+        agent.eval()
+        if agent.state_dict() or weights.exists():
+            _load_weights(agent, weights)
+    return Policy(agent, get_task(config.env_name), epsilon)
+
+
+def _load_weights(agent: torch.nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"there is no {path}; a run saves its agent when it has finished")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged files make PyTorch raise errors of many kinds.
+        raise UserError(f"{path} cannot be read: it is damaged, or not an agent") from error
+    try:
+        known = agent.state_dict()
+        agent.load_state_dict(
+            {k: x for k, x in state.items() if k in known or not k.startswith(FORMER_NETWORKS)}
+        )
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"the weights in {path} do not fit the agent of the config.yaml next to it: "
+            + " ".join(str(error).split())
+        ) from error
