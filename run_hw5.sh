@@ -42,23 +42,25 @@ set_up_environment requirements.txt
 started=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 logs=$data/logs/$(date +%Y-%m-%d_%H-%M-%S)
 mkdir -p "$logs"
+# A program that is stopped appends the command that resumes it.
+export CS285_RESUME_FILE=$logs/resume.txt
 failed=()
 
 # Programs run in numbered slots, at most $jobs at a time. pids[slot] is empty while a slot is free.
 pids=() names=() begun=()
 
-# Lets running programs write their checkpoints, and tells the commands that go on with them.
+# Lets running programs write their checkpoints, and prints the commands that resume them.
 stop_programs() {
-  local slot stopped=() commands
+  local slot
   for ((slot = 0; slot < jobs; slot++)); do
     [[ -n ${pids[slot]:-} ]] || continue
     kill "${pids[slot]}" 2>/dev/null || true
-    stopped+=("$logs/${names[slot]}.log")
   done
   wait
-  ((${#stopped[@]})) || return 0
-  commands=$(sed -n 's/^Stopped\. To go on:/ /p' "${stopped[@]}")
-  [[ -z $commands ]] || printf 'In %s, this goes on with what was running:\n%s\n' "$PWD" "$commands" >&2
+  if [[ -s $CS285_RESUME_FILE ]]; then
+    printf 'To resume what was running, in %s:\n' "$PWD" >&2
+    sed 's/^/  /' "$CS285_RESUME_FILE" >&2
+  fi
 }
 # Background programs ignore Ctrl-C, so it is passed on to them here.
 trap stop_programs EXIT

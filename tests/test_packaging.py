@@ -179,7 +179,7 @@ def test_failing_program_is_named_with_its_log_and_the_rest_runs(checkout: Path)
 
 STOPPABLE = """#!/bin/sh
 [ "$1" = -c ] && exit 0
-trap 'echo "Stopped. To go on: python $1 --resume data/of_$$"; exit 143' TERM
+trap 'echo "python $1 --resume data/of_$$" >>"$CS285_RESUME_FILE"; exit 143' TERM
 echo "$$" >> started.txt
 while :; do sleep 0.05; done
 """

@@ -68,8 +68,8 @@ def test_workers_never_outnumber_runs_and_short_work_stays_in_one_process(monkey
     long = [Program(runs, [Phase("offline", 1_000_000, interacts=False)])]
     assert choose_workers("auto", short) == 1
     assert choose_workers("auto", long) == 3
-    assert choose_workers("2", short) == 2
-    assert choose_workers("64", long) == 3
+    assert choose_workers(2, short) == 2
+    assert choose_workers(64, long) == 3
     steps = [Phase("exploration", 20_000, interacts=True)]
     for algorithm, expected in (("dqn", 1), ("rnd", 3)):  # one update a step, or four
         runs = make_runs(seeds=(1, 2, 3), algorithm=algorithm)

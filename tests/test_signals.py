@@ -90,6 +90,7 @@ def test_the_first_ctrl_c_is_polite_whatever_came_before_it(lab):
 
 def test_ctrl_c_that_arrives_twice_was_pressed_once(monkeypatch):
     now, ended = [0.0], []
+    monkeypatch.setattr(interruption._Request, "second_press_exits", True)
     monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(interruption.os, "_exit", ended.append)
     with deferred_signals():
@@ -207,7 +208,9 @@ def test_the_script_says_how_to_go_on_and_that_works(lab):
     process = subprocess.Popen(
         [*command, *flags],
         cwd=lab.root,
-        env=os.environ | {"PATH": "/usr/bin:/bin"},  # without the folder of this interpreter
+        env=os.environ
+        # Without the folder of this interpreter.
+        | {"PATH": "/usr/bin:/bin", "CS285_RESUME_FILE": str(lab.root / "resume.txt")},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -215,7 +218,8 @@ def test_the_script_says_how_to_go_on_and_that_works(lab):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    (told,) = re.findall(r"^Stopped\. To go on: (.*)$", said, re.MULTILINE)
+    (told,) = re.findall(r"^Stopped\. Resume with: (.*)$", said, re.MULTILINE)
+    assert (lab.root / "resume.txt").read_text() == f"{told}\n"
     *program, flag, folder = shlex.split(told)
     assert (program, flag) == (command, "--resume")  # this is not where the scripts are
     assert (lab.root / folder / "checkpoint.pt").exists()

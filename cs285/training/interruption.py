@@ -83,9 +83,9 @@ def deferred_signals() -> Iterator[None]:
         if signum == signal.SIGINT:
             pressed.append(time.monotonic())
             if pressed[-1] - pressed[0] > SAME_PRESS_S:
-                if _Request.second_press_exits:
-                    os._exit(128 + signum)
-                raise KeyboardInterrupt
+                if not _Request.second_press_exits:
+                    raise KeyboardInterrupt
+                os._exit(128 + signum)
         if not _Request.shared.value:
             with contextlib.suppress(OSError):  # Ctrl-C may have ended who reads it
                 os.write(2, POLITE)  # print could be interrupted in the middle of itself
