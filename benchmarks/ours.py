@@ -107,7 +107,7 @@ def train_reference(
     before = weights(agents)
     one_after_the_other = Batch(*(field.flatten(0, 1) for field in transitions))
     runs, size = transitions.rewards.shape
-    learner.learn(one_after_the_other, rows + size * np.arange(runs)[:, None], step=1)
+    learner.learn(one_after_the_other._asdict(), rows + size * np.arange(runs)[:, None], step=1)
     learner.sync_agents()
     return before, weights(agents)
 

@@ -5,6 +5,7 @@ products and gradients by central differences; nothing is shared with the code u
 """
 
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,9 @@ def scrambled(make_agent):
 
     def make(algorithm, seed=1, **values):
         agent = make_agent(algorithm, discount=DISCOUNT, **values)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in agent.parameters():
+        for name, parameter in agent.named_parameters():
+            # By name, so that no network's numbers depend on which others there are.
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
             nn.init.normal_(parameter, generator=generator)
         return agent
 

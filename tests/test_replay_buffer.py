@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cs285.learning.objective import Batch
 from cs285.learning.replay_buffer import ReplayBuffer, look_up
 
 
@@ -26,7 +27,7 @@ def transitions(*numbers):
 
 
 def sample(buffer, uniforms):
-    return look_up(buffer.transitions, buffer.rows(uniforms))
+    return Batch(**look_up(buffer.columns, buffer.rows(uniforms)))
 
 
 def held(buffer, run):

@@ -9,6 +9,7 @@ from cs285.env_configs.loading import make_config
 from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.learning.agent_loop import AgentLoop
+from cs285.learning.backends import choose_backend
 from cs285.learning.ensemble import Ensemble
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
@@ -79,7 +80,7 @@ def test_the_critics_act_in_turn(make_two, loops):
 @pytest.mark.parametrize("compiles", [False, True])
 def test_runs_side_by_side_learn_what_each_learns_alone(make_two, make_batch, compiles):
     together, alone = ([make_two(seed=seed) for seed in (1, 2)] for _ in range(2))
-    learner = Ensemble(together, compiles=compiles)
+    learner = Ensemble(together, choose_backend("on" if compiles else "off"))
     for step in range(1, 40):
         batch = make_batch(2, 16, seed=step)
         learner.update(batch, step)
@@ -98,8 +99,8 @@ def test_both_targets_are_copied_when_due(make_two, make_batch):
     agent = make_two(target_update_period=2)
     for step, same in ((1, False), (2, True), (3, False)):
         agent.update(*make_batch(9, seed=step), step)
-        for source, copy in agent.target_networks:
-            assert torch.equal(weights(source), weights(copy)) is same
+        for owner in (agent, agent.exploiter):
+            assert torch.equal(weights(owner.critic), weights(owner.target_critic)) is same
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,15 @@ from torch.distributions import Categorical
 
 from cs285.agents.acting import greedy, private_generator, sample_action
 from cs285.agents.dqn_agent import DQNAgent
-from cs285.learning.objective import MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.agents.student_parents import AnyParent
+from cs285.learning.agent import Agent
+from cs285.learning.objective import (
+    MakeOptimizer,
+    Metrics,
+    Objective,
+    TrainingStep,
+    hyperparameter,
+)
 from cs285.networks.mlp_policy import MLPPolicy
 
 MAX_WEIGHT = 100.0
@@ -28,7 +36,7 @@ MAX_WEIGHT = 100.0
 the loss while advantages are still noise, and is met by few once they are not."""
 
 
-class AWACAgent(DQNAgent):
+class AWACAgent(DQNAgent, AnyParent):
     """Weighted behaviour cloning on the advantages of a critic.
 
     Args:
@@ -127,14 +135,15 @@ class AWACAgent(DQNAgent):
     # Objectives
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """As in `update`."""
+    def objectives(self) -> tuple[TrainingStep, ...]:
+        """First the critic, then the actor on its new advantages."""
         return (self.critic_objective, self.actor_objective)
 
     @property
     def actor_objective(self) -> Objective:
         """What trains the actor."""
         return Objective(
+            method="update_actor",
             loss_tag="actor_loss",
             grad_norm_tag="actor_grad_norm",
             loss=self.compute_actor_loss,
@@ -148,18 +157,4 @@ class AWACAgent(DQNAgent):
         """Take one gradient step on the actor and return its loss."""
         return self.actor_objective.minimise(observations, actions)["actor_loss"]
 
-    def update(
-        self,
-        observations: torch.Tensor,
-        actions: torch.Tensor,
-        rewards: torch.Tensor,
-        next_observations: torch.Tensor,
-        dones: torch.Tensor,
-        step: int,
-    ) -> dict[str, Any]:
-        """Take one step on a batch: first the critic, then the actor on its new advantages."""
-        metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
-        metrics["actor_loss"] = self.update_actor(observations, actions)
-        if step % self.target_update_period == 0:
-            self.update_target_critic()
-        return metrics
+    update = Agent.update

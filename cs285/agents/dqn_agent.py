@@ -4,8 +4,8 @@
     a*     = argmax_a Q(s', a)  if double, else  argmax_a Qt(s', a)
     loss   = mean (Q(s, a) - y)^2
 
-`d` is 1 where the episode terminated, not where a time limit cut it: a cut episode would have gone
-on, so its last state still has a future.
+`d` is 1 where the episode terminated, not where a time limit cut it: a cut episode would have
+continued, so its last state still has a future.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ import torch
 from torch import nn
 
 from cs285.agents.acting import epsilon_greedy, private_generator, sample_action
+from cs285.learning.agent import Agent
 from cs285.learning.objective import (
     Batch,
+    HardCopy,
     MakeOptimizer,
     MakeSchedule,
     Metrics,
     Objective,
+    TargetRule,
+    TrainingStep,
     hyperparameter,
 )
 
 
-class DQNAgent(nn.Module):
+class DQNAgent(Agent):
     """Q-learning on action values; acts epsilon-greedily.
 
     Args:
@@ -120,7 +124,7 @@ class DQNAgent(nn.Module):
     # Objectives
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
+    def objectives(self) -> tuple[TrainingStep, ...]:
         """The critic's temporal-difference loss."""
         return (self.critic_objective,)
 
@@ -128,6 +132,7 @@ class DQNAgent(nn.Module):
     def critic_objective(self) -> Objective:
         """What trains the critic."""
         return Objective(
+            method="update_critic",
             loss_tag="critic_loss",
             grad_norm_tag="grad_norm",
             loss=self.compute_critic_loss,
@@ -139,9 +144,10 @@ class DQNAgent(nn.Module):
         )
 
     @property
-    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """The critic and its lagging copy."""
-        return ((self.critic, self.target_critic),)
+    def target_rules(self) -> tuple[TargetRule, ...]:
+        """The target critic is a copy of the critic, every `target_update_period` updates."""
+        period = self.target_update_period
+        return (HardCopy("critic", "target_critic", period, method="update_target_critic"),)
 
     def update_critic(
         self,
@@ -158,17 +164,4 @@ class DQNAgent(nn.Module):
         """Copy the critic to the target critic."""
         self.target_critic.load_state_dict(self.critic.state_dict())
 
-    def update(
-        self,
-        observations: torch.Tensor,
-        actions: torch.Tensor,
-        rewards: torch.Tensor,
-        next_observations: torch.Tensor,
-        dones: torch.Tensor,
-        step: int,
-    ) -> dict[str, Any]:
-        """Take one step on a batch; copy to the target network when `step` says so."""
-        metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
-        if step % self.target_update_period == 0:
-            self.update_target_critic()
-        return metrics
+    update = Agent.update

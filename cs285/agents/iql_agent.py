@@ -6,7 +6,7 @@
     actor loss  = -mean( log pi(a|s) min(exp(A(s, a) / temperature), MAX_WEIGHT) )
 
 With tau above 1/2 the expectile V leans towards the better actions of the data, so Q improves
-on the data's policy and no action outside the data is ever queried. `temperature` is lambda of
+on the data's policy without the value of any action outside the data. `temperature` is lambda of
 the formula, the inverse of the paper's beta.
 """
 
@@ -20,10 +20,21 @@ from torch import nn
 from torch.distributions import Categorical
 
 from cs285.agents.awac_agent import AWACAgent
-from cs285.learning.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.agents.student_parents import AnyParent
+from cs285.learning.agent import Agent
+from cs285.learning.objective import (
+    Batch,
+    HardCopy,
+    MakeOptimizer,
+    Metrics,
+    Objective,
+    TargetRule,
+    TrainingStep,
+    hyperparameter,
+)
 
 
-class IQLAgent(AWACAgent):
+class IQLAgent(AWACAgent, AnyParent):
     """AWAC's actor on the advantages of an expectile critic.
 
     Args:
@@ -49,6 +60,10 @@ class IQLAgent(AWACAgent):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_shape, num_actions, **kwargs)
+        # Q regresses on the lagging V, so nothing reads a lagging Q. `DQNAgent` has drawn its
+        # initial weights all the same: without that draw a seed would give other weights here.
+        if hasattr(self, "target_critic"):
+            del self.target_critic
         self.register_buffer("expectile", hyperparameter(expectile))
         self.value_critic = make_value_critic(observation_shape)
         self.value_critic_optimizer = make_value_critic_optimizer(self.value_critic.parameters())
@@ -116,14 +131,15 @@ class IQLAgent(AWACAgent):
     # Objectives
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """As in `update`."""
+    def objectives(self) -> tuple[TrainingStep, ...]:
+        """First Q on the lagging V, then V on the new Q, then the actor on both."""
         return (self.critic_objective, self.value_objective, self.actor_objective)
 
     @property
     def critic_objective(self) -> Objective:
         """What trains Q."""
         return Objective(
+            method="update_q",
             loss_tag="q_loss",
             grad_norm_tag="q_grad_norm",
             loss=self.compute_critic_loss,
@@ -138,6 +154,7 @@ class IQLAgent(AWACAgent):
     def value_objective(self) -> Objective:
         """What trains V."""
         return Objective(
+            method="update_v",
             loss_tag="v_loss",
             grad_norm_tag="v_grad_norm",
             loss=self.compute_value_loss,
@@ -148,12 +165,10 @@ class IQLAgent(AWACAgent):
         )
 
     @property
-    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Q and V, each with its lagging copy."""
-        return (
-            (self.critic, self.target_critic),
-            (self.value_critic, self.target_value_critic),
-        )
+    def target_rules(self) -> tuple[TargetRule, ...]:
+        """The target V is a copy of V, every `target_update_period` updates."""
+        method, period = "update_target_value_critic", self.target_update_period
+        return (HardCopy("value_critic", "target_value_critic", period, method=method),)
 
     def update_q(
         self,
@@ -172,24 +187,11 @@ class IQLAgent(AWACAgent):
         """Take one gradient step on V."""
         return self.value_objective.minimise(observations, actions)
 
+    def update_target_critic(self) -> None:
+        """Do nothing: Q has no lagging copy."""
+
     def update_target_value_critic(self) -> None:
         """Copy V to the target V."""
         self.target_value_critic.load_state_dict(self.value_critic.state_dict())
 
-    def update(
-        self,
-        observations: torch.Tensor,
-        actions: torch.Tensor,
-        rewards: torch.Tensor,
-        next_observations: torch.Tensor,
-        dones: torch.Tensor,
-        step: int,
-    ) -> dict[str, Any]:
-        """Take one step on a batch: Q on the lagging V, V on the new Q, the actor on both."""
-        metrics = self.update_q(observations, actions, rewards, next_observations, dones)
-        metrics |= self.update_v(observations, actions)
-        metrics["actor_loss"] = self.update_actor(observations, actions)
-        if step % self.target_update_period == 0:
-            self.update_target_critic()
-            self.update_target_value_critic()
-        return metrics
+    update = Agent.update

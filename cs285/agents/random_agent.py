@@ -7,16 +7,14 @@ The agent learns nothing; its data is what other exploration is compared with.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from torch import nn
 
 from cs285.agents.acting import private_generator
+from cs285.learning.agent import Agent
 
 
-class RandomAgent(nn.Module):
+class RandomAgent(Agent):
     """Uniform over `num_actions` actions, from its own generator."""
 
     def __init__(self, observation_shape: tuple[int, ...], num_actions: int) -> None:
@@ -34,19 +32,5 @@ class RandomAgent(nn.Module):
         return torch.full((len(observations), self.num_actions), 1.0 / self.num_actions)
 
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
-        """Draw an action, whatever is observed and however greedy it should be."""
+        """Draw an action; neither the observation nor `epsilon` matters."""
         return int(torch.randint(self.num_actions, (), generator=self.generator))
-
-    # Learning
-
-    def update(
-        self,
-        observations: torch.Tensor,
-        actions: torch.Tensor,
-        rewards: torch.Tensor,
-        next_observations: torch.Tensor,
-        dones: torch.Tensor,
-        step: int,
-    ) -> dict[str, Any]:
-        """Learn nothing from a batch, and report nothing."""
-        return {}

@@ -21,14 +21,22 @@ import torch
 from torch import nn
 
 from cs285.agents.dqn_agent import DQNAgent
+from cs285.agents.student_parents import AnyParent
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.learning.objective import Batch, MakeOptimizer, Metrics, Objective, hyperparameter
+from cs285.learning.agent import Agent
+from cs285.learning.objective import (
+    MakeOptimizer,
+    Metrics,
+    Objective,
+    TrainingStep,
+    hyperparameter,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class RNDAgent(DQNAgent):
+class RNDAgent(DQNAgent, AnyParent):
     """DQN on a novelty bonus.
 
     Args:
@@ -104,28 +112,20 @@ class RNDAgent(DQNAgent):
     # Objectives
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """As in `update`."""
+    def objectives(self) -> tuple[TrainingStep, ...]:
+        """First the critic on the present bonus, then the predictor."""
         return (self.exploration_objective, self.rnd_objective)
 
     @property
-    def exploration_objective(self) -> Objective:
-        """What trains the exploration critic."""
-        return Objective(
-            loss_tag="critic_loss",
-            grad_norm_tag="grad_norm",
-            loss=self.compute_exploration_loss,
-            inputs=Batch._fields,
-            network=self.critic,
-            optimizer=self.critic_optimizer,
-            lr_scheduler=self.lr_scheduler,
-            clip_grad_norm=self.clip_grad_norm,
-        )
+    def exploration_objective(self) -> TrainingStep:
+        """What trains the exploration critic: as in DQN, but on the bonus."""
+        return self.critic_objective.variant("update_explorer", self.compute_exploration_loss)
 
     @property
     def rnd_objective(self) -> Objective:
         """What trains the predictor."""
         return Objective(
+            method="update_rnd",
             loss_tag="rnd_loss",
             grad_norm_tag="rnd_grad_norm",
             loss=self.compute_rnd_loss,
@@ -135,26 +135,23 @@ class RNDAgent(DQNAgent):
             clip_grad_norm=self.clip_grad_norm,
         )
 
+    def update_explorer(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> dict[str, Any]:
+        """Take one gradient step on the critic, on the reward plus the weighted bonus."""
+        reward = self.add_bonus(reward, next_obs)
+        return self.update_critic(obs, action, reward, next_obs, done)
+
     def update_rnd(self, obs: torch.Tensor) -> torch.Tensor:
         """Take one gradient step on the predictor and return its loss."""
         return self.rnd_objective.minimise(obs)["rnd_loss"]
 
-    def update(
-        self,
-        observations: torch.Tensor,
-        actions: torch.Tensor,
-        rewards: torch.Tensor,
-        next_observations: torch.Tensor,
-        dones: torch.Tensor,
-        step: int,
-    ) -> dict[str, Any]:
-        """Take one step on a batch: the critic on the present bonus, then the predictor."""
-        rewards = self.add_bonus(rewards, next_observations)
-        metrics = self.update_critic(observations, actions, rewards, next_observations, dones)
-        metrics["rnd_loss"] = self.update_rnd(next_observations)
-        if step % self.target_update_period == 0:
-            self.update_target_critic()
-        return metrics
+    update = Agent.update
 
     # Pictures
 

@@ -16,16 +16,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cs285.agents.acting import epsilon_greedy
 from cs285.agents.dqn_agent import DQNAgent
 from cs285.agents.rnd_agent import RNDAgent
-from cs285.learning.objective import Metrics, Objective, hyperparameter
+from cs285.learning.agent import Agent
+from cs285.learning.objective import (
+    Batch,
+    HardCopy,
+    Metrics,
+    TargetRule,
+    TrainingStep,
+    hyperparameter,
+)
 
 
 class TwoCriticRNDAgent(RNDAgent):
-    """RND beside a critic of the task.
+    """RND next to a critic of the task.
 
     Args:
         *args: Those of `RNDAgent`.
@@ -86,29 +93,61 @@ class TwoCriticRNDAgent(RNDAgent):
     ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
         """Return DQN's loss on the environment's reward."""
         loss, metrics, variables = self.exploiter.compute_critic_loss(*batch)
-        return loss, {f"exploitation_{tag}": value for tag, value in metrics.items()}, variables
+        return loss, _prefixed(metrics), variables
 
     # Objectives
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """As in `update`."""
+    def objectives(self) -> tuple[TrainingStep, ...]:
+        """First the exploration critic, then the predictor, then the exploitation critic."""
         return (*super().objectives, self.exploitation_objective)
 
     @property
-    def exploitation_objective(self) -> Objective:
+    def exploitation_objective(self) -> TrainingStep:
         """What trains the exploitation critic."""
+        method, loss_tag = "update_exploiter", "exploitation_critic_loss"
+        if not isinstance(self.exploiter, Agent):  # a student's
+            return TrainingStep(method=method, loss_tag=loss_tag, inputs=Batch._fields)
         return replace(
             self.exploiter.critic_objective,
-            loss_tag="exploitation_critic_loss",
+            method=method,
+            loss_tag=loss_tag,
             grad_norm_tag="exploitation_grad_norm",
             loss=self.compute_exploitation_loss,
         )
 
     @property
-    def target_networks(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Both critics and their lagging copies."""
-        return (*super().target_networks, *self.exploiter.target_networks)
+    def target_rules(self) -> tuple[TargetRule, ...]:
+        """Both critics are copied to their targets."""
+        names, period = ("exploiter.critic", "exploiter.target_critic"), self.target_update_period
+        return (*super().target_rules, HardCopy(*names, period, method="update_target_exploiter"))
+
+    def update_explorer(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> dict[str, Any]:
+        """Take one gradient step on the exploration critic."""
+        sees = self.use_reward > 0
+        return super().update_explorer(obs, action, reward * sees, next_obs, done * sees)
+
+    def update_exploiter(
+        self,
+        obs: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        next_obs: torch.Tensor,
+        done: torch.Tensor,
+    ) -> dict[str, Any]:
+        """Take one gradient step on the exploitation critic."""
+        return _prefixed(self.exploiter.update_critic(obs, action, reward, next_obs, done))
+
+    def update_target_exploiter(self) -> None:
+        """Copy the exploitation critic to its target."""
+        self.exploiter.update_target_critic()
 
     def update(
         self,
@@ -120,8 +159,15 @@ class TwoCriticRNDAgent(RNDAgent):
         step: int,
     ) -> dict[str, Any]:
         """Take one step on a batch: exploration critic, predictor, exploitation critic."""
+        task = (observations, actions, rewards, next_observations, dones)
+        if RNDAgent.update is Agent.update:
+            return super().update(*task, step)
+        # A student's `RNDAgent` has an `update` of its own, which trains what explores.
         uses_reward = self.use_reward > 0
         seen = (rewards * uses_reward, next_observations, dones * uses_reward)
         metrics = super().update(observations, actions, *seen, step)
-        own = self.exploiter.update(observations, actions, rewards, next_observations, dones, step)
-        return metrics | {f"exploitation_{tag}": value for tag, value in own.items()}
+        return metrics | _prefixed(self.exploiter.update(*task, step))
+
+
+def _prefixed(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {f"exploitation_{tag}": value for tag, value in metrics.items()}

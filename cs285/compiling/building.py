@@ -10,31 +10,26 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from cs285.compiling.errors import CompilerError
 from cs285.compiling.target import FLAGS, Target
 
 
-class CompilerError(Exception):
-    """The C++ compiler refused; the text is its first complaint."""
-
-
-def cache_folder() -> Path:
-    """Return where compiled updates are kept: `$CS285_CACHE_DIR` or the user's cache folder."""
-    if chosen := os.environ.get("CS285_CACHE_DIR"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cs285"
-
-
-def build(text: str, target: Target) -> ctypes.CDLL:
+def build(text: str, target: Target, cache: Path) -> ctypes.CDLL:
     """Compile a library, or find it in the cache, and load it.
 
+    Args:
+        text: The source, in C++.
+        target: The compiler.
+        cache: Folder of compiled libraries, made if it does not exist.
+
     Raises:
-        CompilerError: If the compiler fails, or the cache cannot be written to or is not the
-            user's own.
+        CompilerError: If the compiler fails, or others than the user can write to the cache, or
+            the user cannot.
     """
     # The macros belong to the key because machines may share a cache.
     key = hashlib.sha256("\0".join([text, target.compiler, target.macros, *FLAGS]).encode())
     try:
-        folder = cache_folder().absolute()
+        folder = cache.absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_ownership(folder)
         library = folder / f"update_{key.hexdigest()[:32]}.so"
@@ -46,18 +41,18 @@ def build(text: str, target: Target) -> ctypes.CDLL:
         except OSError:  # damaged, by a crash or a full disk
             _compile(text, library, target)
             return ctypes.CDLL(str(library))
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    except OSError as error:
         raise CompilerError(str(error)) from None
 
 
 def _check_ownership(path: Path) -> None:
-    """Refuse a folder or library that somebody else may have put something into."""
+    """Refuse a folder or library that somebody else may have written to."""
     found = path.stat()
     is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or is_open):
         raise CompilerError(
-            f"{path} is not yours alone to write to, so no library is loaded from there; "
-            "`chmod go-w` mends that if it is yours, CS285_CACHE_DIR names another folder"
+            f"others can write to {path}, so no library is loaded from it; if it is yours, "
+            "`chmod go-w` it; otherwise choose another folder with CS285_CACHE_DIR"
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from cs285.compiling.errors import UnsupportedOperationError
 from cs285.compiling.lowering import (
     C_TYPES,
     Access,
@@ -20,7 +21,6 @@ from cs285.compiling.lowering import (
     Product,
     Program,
     Reduction,
-    UnsupportedOperationError,
     View,
     loop_indices,
     tile_width,

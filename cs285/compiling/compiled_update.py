@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,21 +26,27 @@ class CompiledUpdate:
         num_state: How many inputs are state.
         changed: Which of them the first results replace.
         target: The compiler.
+        cache: Folder of compiled libraries, made if it does not exist.
 
     Raises:
         UnsupportedOperationError: If there is no rule for an operation of the graph.
-        CompilerError: If the compiler fails.
+        CompilerError: If the compiler fails, or the folder cannot be used.
     """
 
     def __init__(
-        self, graph: GraphModule, num_state: int, changed: Sequence[int], target: Target
+        self,
+        graph: GraphModule,
+        num_state: int,
+        changed: Sequence[int],
+        target: Target,
+        cache: Path,
     ) -> None:
         program = lower(graph.graph, target.lanes, target.widest_tile)
         source = generate(program, num_state, changed, target)
         self.flops = program.flops
         """Floating-point operations in the matrix products of one update of one run."""
         self._metrics = len(program.outputs) - len(changed)
-        self._train = build(source.text, target).train
+        self._train = build(source.text, target, cache).train
         self._train.restype = None
         self._train.argtypes = [ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 5]
         self._scratch = torch.empty(source.scratch_bytes, dtype=torch.uint8)

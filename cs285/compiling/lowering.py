@@ -18,16 +18,14 @@ import torch
 from torch.fx import Graph, Node, map_arg
 from torch.fx.passes.shape_prop import TensorMetadata
 
+from cs285.compiling.errors import UnsupportedOperationError
+
 aten = torch.ops.aten
 
 Shape = tuple[int, ...]
 Indices = tuple[str, ...]
 
 C_TYPES = {torch.float32: "float", torch.int64: "std::int64_t", torch.bool: "bool"}
-
-
-class UnsupportedOperationError(Exception):
-    """The graph contains something that cannot be lowered."""
 
 
 @dataclass(eq=False)

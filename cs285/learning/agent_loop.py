@@ -1,11 +1,11 @@
 """Agents of any kind behind the methods of an ensemble, one after the other.
 
-For agents that state no objectives, such as a file written against the homework's starter.
+For agents that cannot be stacked, such as those of a file written against the homework's starter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,18 @@ class AgentLoop:
             ]
         )
 
-    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
+    def learn(self, columns: Mapping[str, torch.Tensor], rows: np.ndarray, step: int) -> Tensors:
         """See `Learner.learn`."""
         metrics: Tensors = {}
         for k in range(len(rows)):
-            metrics = self.update(look_up(transitions, rows[k]), step + k)
+            metrics |= self.update(look_up(columns, rows[k]), step + k)
         return metrics
 
-    def update(self, batch: Batch, step: int) -> Tensors:
-        """Take one update on a batch with fields `(S, batch, ...)`."""
+    def update(self, batch: Batch | Mapping[str, torch.Tensor], step: int) -> Tensors:
+        """Take one update on a batch with columns `(S, batch, ...)`."""
+        columns = batch._asdict() if isinstance(batch, Batch) else batch
         results = [
-            agent.update(*(field[run] for field in batch), step) or {}
+            agent.update(*(columns[name][run] for name in Batch._fields), step) or {}
             for run, agent in enumerate(self.agents)
         ]
         return {tag: torch.stack([_scalar(own[tag]) for own in results]) for tag in results[0]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from cs285.learning.agent_loop import AgentLoop
+from cs285.learning.backends import Backend
 from cs285.learning.ensemble import Ensemble
-from cs285.learning.objective import Batch, Tensors
+from cs285.learning.objective import Objective, Tensors
 
 
 class Learner(Protocol):
@@ -28,16 +29,16 @@ class Learner(Protocol):
         """
         ...
 
-    def learn(self, transitions: Batch, rows: np.ndarray, step: int) -> Tensors:
-        """Take K updates on transitions `(N, ...)` looked up at `rows (K, S, batch)`.
+    def learn(self, columns: Mapping[str, torch.Tensor], rows: np.ndarray, step: int) -> Tensors:
+        """Take K updates on batches that are looked up in `columns`.
 
         Args:
-            transitions: Of all runs, one after the other.
-            rows: In which of them each update looks.
+            columns: By name, those of all runs one after the other `(N, ...)`.
+            rows: In which rows of them each update looks `(K, S, batch)`.
             step: Number of the first update.
 
         Returns:
-            Metrics of the last update, each `(S,)`.
+            The latest metrics of each objective, each `(S,)`.
         """
         ...
 
@@ -66,32 +67,50 @@ class Learner(Protocol):
         ...
 
 
-def make_learner(agents: Sequence[Any], *, compiles: bool = False) -> Learner:
+def make_learner(agents: Sequence[Any], backend: Backend | None = None) -> Learner:
     """Stack the agents where their classes allow it, else loop over them.
 
     Args:
         agents: S agents.
-        compiles: Whether the update of stacked agents is compiled.
+        backend: Carries out the updates of stacked agents; see `choose_backend`.
     """
     if all(map(is_stackable, agents)):
-        return Ensemble(agents, compiles=compiles)
+        return Ensemble(agents, backend)
     return AgentLoop(agents)
 
 
 def is_stackable(agent: Any) -> bool:
-    """Tell whether every class of the agent's own says that it may be stacked.
+    """Return whether an agent follows `StackableAgent`, by its classes and its optimisers."""
+    objectives = _stackable_objectives(agent)
+    return objectives is not None and all(_is_plain_adam(x.optimizer) for x in objectives)
 
-    Each must say so itself: a student's subclass of a stackable agent may override `update`, which
-    an ensemble would never call.
+
+def obstacle(agent: Any) -> str | None:
+    """Return what keeps a stackable class from being stacked, as a sentence, or None."""
+    for objective in _stackable_objectives(agent) or ():
+        if not _is_plain_adam(objective.optimizer):
+            return (
+                f"{type(agent).__name__}: {type(objective.optimizer).__name__} minimises "
+                f"{objective.loss_tag}, and only plain Adam can be stacked; "
+                "these runs train one by one, uncompiled"
+            )
+    return None
+
+
+def _stackable_objectives(agent: Any) -> tuple[Objective, ...] | None:
+    """Return the objectives of an agent whose classes all say that it may be stacked, else None.
+
+    Each class must say so itself: a student's subclass of a stackable agent may override `update`,
+    which an ensemble would never call.
     """
     own = [c for c in type(agent).__mro__ if c not in nn.Module.__mro__]
     if not all(vars(c).get("stackable", False) for c in own):
-        return False
+        return None
     try:
-        objectives = agent.objectives
+        objectives: tuple[Objective, ...] = agent.objectives
     except NotImplementedError:  # not written yet, in a starter: `update` trains the agent
-        return False
-    return all(_is_plain_adam(objective.optimizer) for objective in objectives)
+        return None
+    return objectives if all(isinstance(x, Objective) for x in objectives) else None
 
 
 def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:

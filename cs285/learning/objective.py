@@ -1,14 +1,14 @@
-"""What an agent trains: an ordered tuple of objectives, each a loss and the network it moves.
+"""What an agent trains: objectives, each a loss and the network it moves, and target networks.
 
-An agent states its losses once, as pure functions of a batch of one run. Its own `update` minimises
-them one after the other; the ensemble minimises the same ones for many runs at once.
+An agent states its losses once, as pure functions of a batch of one run. Its `update` minimises
+them one after the other; an ensemble minimises the same ones for many runs at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -34,22 +34,59 @@ class Batch(NamedTuple):
     """`(batch,)` bool: the episode terminated here. A time limit is not a termination."""
 
 
-@dataclass(frozen=True)
-class Objective:
-    """One loss, the network that minimises it, and how."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep:
+    """A method of an agent that trains one of its networks on some columns of a batch."""
 
+    method: str = ""
+    """Name of the agent's method that takes the step and returns a loss or metrics."""
     loss_tag: str
-    """Under this name the loss is logged."""
+    """The loss is logged under this name."""
+    inputs: tuple[str, ...]
+    """Columns of the batch that the method takes, in order: fields of `Batch`, or others."""
+    period: int = 1
+    """The step is taken in every update whose number is a multiple of this."""
+
+    def is_due(self, step: int) -> bool:
+        """Return whether update number `step` includes this step."""
+        return step % self.period == 0
+
+    def variant(self, method: str, loss: Callable[..., Any]) -> Self:
+        """Return this step with another method and another loss."""
+        del loss  # only the method knows it
+        return replace(self, method=method)
+
+    def take(self, agent: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Call the agent's method on its columns of a batch and return what to log."""
+        logged = getattr(agent, self.method)(*(batch[name] for name in self.inputs))
+        return dict(logged) if isinstance(logged, Mapping) else {self.loss_tag: logged}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(TrainingStep):
+    """One loss, the network that minimises it, and how.
+
+    `method` may be empty if the agent has no method for this step alone.
+    """
+
     grad_norm_tag: str
-    """Under this name the norm of the gradient before clipping is logged."""
+    """The norm of the gradient before clipping is logged under this name."""
     loss: Callable[..., Any]
     """Returns `(loss, metrics, ...)`: a scalar to minimise and scalar tensors to log."""
-    inputs: tuple[str, ...]
-    """Fields of `Batch` that `loss` takes, in order."""
     network: nn.Module
     optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     clip_grad_norm: float | None = None
+
+    def variant(self, method: str, loss: Callable[..., Any]) -> Self:
+        """Return this objective with another method and another loss."""
+        return replace(self, method=method, loss=loss)
+
+    def take(self, agent: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Take one gradient step, by the agent's method if there is one."""
+        if self.method:
+            return super().take(agent, batch)
+        return self.minimise(*(batch[name] for name in self.inputs))
 
     def minimise(self, *inputs: torch.Tensor) -> Metrics:
         """Take one gradient step on the loss of `inputs` and return what to log."""
@@ -64,6 +101,68 @@ class Objective:
             self.lr_scheduler.step()
         metrics = {self.loss_tag: loss, self.grad_norm_tag: norm, **metrics}
         return {tag: torch.as_tensor(value).detach() for tag, value in metrics.items()}
+
+
+@dataclass(frozen=True)
+class HardCopy:
+    """A target network that is replaced by its source now and then."""
+
+    source: str
+    """Name of a network in the agent, such as `critic`."""
+    target: str
+    """Name of its lagging copy."""
+    period: int
+    """The copy is made after every update whose number is a multiple of this."""
+    method: str = ""
+    """Name of the agent's method that makes the copy, if it has one."""
+
+    def is_due(self, step: int) -> bool:
+        """Return whether the copy is made after update number `step`."""
+        return step % self.period == 0
+
+    def apply(self, agent: Any) -> None:
+        """Make the copy, by the agent's method if there is one."""
+        if self.method:
+            getattr(agent, self.method)()
+        else:
+            source = agent.get_submodule(self.source)
+            agent.get_submodule(self.target).load_state_dict(source.state_dict())
+
+
+@dataclass(frozen=True)
+class PolyakAverage:
+    """A target network that follows its source a little after every update (Lillicrap 2016).
+
+    `target <- (1 - rate) * target + rate * source`, parameter by parameter.
+    """
+
+    source: str
+    """Name of a network in the agent, such as `critic`."""
+    target: str
+    """Name of its lagging copy."""
+    rate: float
+    """In (0, 1]."""
+
+    def average(self, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """Return the new value of a parameter of the target."""
+        return (1 - self.rate) * target + self.rate * source
+
+    @torch.no_grad()
+    def apply(self, agent: Any) -> None:
+        """Move every parameter of the target."""
+        networks = (agent.get_submodule(name) for name in (self.target, self.source))
+        for target, source in zip(*(n.parameters() for n in networks), strict=True):
+            target.copy_(self.average(target, source))
+
+
+TargetRule = HardCopy | PolyakAverage
+
+
+def split_rules(rules: Iterable[TargetRule]) -> tuple[list[PolyakAverage], list[HardCopy]]:
+    """Return the rules that average and those that copy, which are applied in this order."""
+    rules = list(rules)
+    averages = [rule for rule in rules if isinstance(rule, PolyakAverage)]
+    return averages, [rule for rule in rules if isinstance(rule, HardCopy)]
 
 
 def hyperparameter(value: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.arrays import fill
-from cs285.learning.objective import Batch
+from cs285.learning.objective import Batch, Tensors
 
 
 class ReplayBuffer:
@@ -63,6 +63,11 @@ class ReplayBuffer:
         """Whether the last transition of a run that hides its task ended an episode `(S,)`."""
         self._ends = np.zeros((num_runs, *observation_shape), dtype=np.float32)
         """Where the last transition led."""
+
+    @property
+    def columns(self) -> dict[str, torch.Tensor]:
+        """What the runs learn from, by name, one ring after the other `(S * capacity, ...)`."""
+        return self.transitions._asdict()
 
     @property
     def sizes(self) -> np.ndarray:
@@ -175,10 +180,13 @@ def _write(fields: Iterable[torch.Tensor], rows: np.ndarray, values: Iterable[np
             field[index] = torch.as_tensor(new, dtype=field.dtype, device=field.device)
 
 
-def look_up(transitions: Batch, rows: np.ndarray) -> Batch:
-    """Return a batch `(S, batch, ...)` of the transitions at `rows (S, batch)`."""
-    if transitions.rewards.device.type == "cpu":
+def look_up(columns: Mapping[str, torch.Tensor], rows: np.ndarray) -> Tensors:
+    """Return a batch, each column `(S, batch, ...)`, of columns `(N, ...)` at `rows (S, batch)`."""
+    if all(column.device.type == "cpu" for column in columns.values()):
         # NumPy takes a fifth of the time that PyTorch does.
-        return Batch(*(torch.from_numpy(field.numpy().take(rows, axis=0)) for field in transitions))
-    index = torch.from_numpy(rows).to(transitions.rewards.device)
-    return Batch(*(field[index] for field in transitions))
+        return {
+            name: torch.from_numpy(column.numpy().take(rows, axis=0))
+            for name, column in columns.items()
+        }
+    index = torch.from_numpy(rows)
+    return {name: column[index.to(column.device)] for name, column in columns.items()}

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from cs285.compiling import CHOICES
 from cs285.homework import STAGES, Stage
 from cs285.infrastructure import console
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
+from cs285.learning.backends import CHOICES
 from cs285.scripts.arguments import ArgumentParser, at_least
 from cs285.training import door, interruption
 from cs285.training.interruption import StoppedError

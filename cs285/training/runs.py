@@ -52,7 +52,7 @@ class Options:
     num_eval_trajectories: PositiveInt = 20
     """Episodes of an evaluation; in learning, the last evaluation takes five times as many."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """See `compiling.pays`."""
+    """Whether updates are compiled; see `choose_backend`."""
     checkpoint_interval: NonNegativeInt | None = None
     """Steps between checkpoints; 0 for none, None for one a minute."""
 

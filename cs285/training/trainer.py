@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cs285 import compiling
 from cs285.datasets.dataset_files import DATASET_FIELDS
 from cs285.envs.tasks import get_task
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.arrays import fill
 from cs285.infrastructure.errors import UserError
+from cs285.learning.backends import choose_backend
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Tensors
 from cs285.learning.random_streams import (
@@ -84,8 +84,7 @@ class Trainer:
         _seed_global_generators(program.seeds[0])
         agents = [make_agent(config) for config in configs]
         self.updates_per_step = configs[0].updates_per_step
-        compiles = compiling.pays(options.compile, program.updates)
-        self.learner = make_learner(agents, compiles=compiles)
+        self.learner = make_learner(agents, choose_backend(options.compile, program.updates))
         self.buffer = self._make_buffer(checkpoint)
         self.envs = LockstepEnvs(program.env_ids, program.derive_seeds("environment"))
         self.chance = UniformStreams(program.derive_seeds("exploration"), width=1)
@@ -210,7 +209,7 @@ class Trainer:
     def _learn(self, most: int) -> int:
         """Take at most `most` updates, at least one; return how many."""
         rows = self.buffer.rows(self.batches.take(most))
-        self.metrics = self.learner.learn(self.buffer.transitions, rows, self.updates + 1)
+        self.metrics = self.learner.learn(self.buffer.columns, rows, self.updates + 1)
         self.updates += len(rows)
         return len(rows)
 

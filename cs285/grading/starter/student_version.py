@@ -71,7 +71,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "IQLAgent.objectives": _OBJECTIVES,
         "IQLAgent.update_q": "take one step on Q; return its metrics",
         "IQLAgent.update_v": "take one step on V; return its metrics",
-        "IQLAgent.update": "update Q, V and actor, and at multiples of the period both targets",
+        "IQLAgent.update": "update Q, V and actor, and at multiples of the period V's target",
     },
     "cs285/agents/rnd_agent.py": {
         "RNDAgent.compute_errors": "return the prediction error of every row",
@@ -106,6 +106,23 @@ README = PurePosixPath("README.md")
 STUDENT_README = PurePosixPath("cs285/grading/starter/student_readme.md.in")
 GRADING = "cs285.grading"
 """The package that stays at home, with every script that cannot be imported without it."""
+
+INHERITED = {
+    "update": '''\
+    def update(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        rewards: torch.Tensor,
+        next_observations: torch.Tensor,
+        dones: torch.Tensor,
+        step: int,
+    ) -> dict[str, Any]:
+        """Take one step on a batch and return what to log."""
+'''
+}
+"""Methods that the reference inherits, by a line like `update = Agent.update`, and students write:
+in the starter such a line becomes a method that begins like this."""
 
 TODO = "TODO(student)"
 MAX_LINE = 100
@@ -283,14 +300,17 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
         raise UserError(f"{file}: holds a {TODO} already")
     if not written and not regions:
         return text, []
-    functions = _functions(_parse(text, file))
+    tree = _parse(text, file)
+    functions, inherited = _functions(tree), _inherited(tree)
     lines = _lines(text)
     newline = "\r\n" if lines[0].endswith("\r\n") else "\n"
     cuts: list[tuple[slice, Gap]] = []
     for name, todo in written.items():
-        if name not in functions:
+        if name not in functions.keys() | inherited.keys():
             raise UserError(f"{file}: there is no {name} for students to write")
-        cuts.append((_body(functions[name], lines, f"{file}: {name}"), Gap(file, name, todo)))
+        what = f"{file}: {name}"
+        cut = inherited.get(name) or _body(functions[name], lines, what)
+        cuts.append((cut, Gap(file, name, todo)))
     for region in regions:
         name = _owner(region, functions, lines, file)
         if name in written:
@@ -299,7 +319,9 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
     starter = lines.copy()
     for cut, gap in sorted(cuts, key=lambda pair: pair[0].start, reverse=True):
         first = next(line for line in lines[cut] if not _is_comment(line))
-        starter[cut] = _stub(first[: _indentation(first)], gap, newline)
+        begin = _beginning(gap) if gap.name in inherited else ""
+        indent = first[: _indentation(first)] * (2 if begin else 1)
+        starter[cut] = [*_lines(begin.replace("\n", newline)), *_stub(indent, gap, newline)]
     result = "".join(starter)
     names = {gap.name for _, gap in cuts}
     if restore(result, text, names, file) != text:
@@ -315,9 +337,14 @@ def restore(text: str, reference: str, names: Collection[str], file: str = "") -
     """
     lines, originals = _lines(text), _lines(reference)
     functions, sources = (_functions(_parse(one, file)) for one in (text, reference))
-    if lost := set(names) - (functions.keys() & sources.keys()):
+    inherited = _inherited(_parse(reference, file))
+    if lost := set(names) - (functions.keys() & (sources.keys() | inherited.keys())):
         raise UserError(f"{file}: there is no {min(lost)}")
     for name in sorted(names, key=lambda name: functions[name].lineno, reverse=True):
+        if name in inherited:
+            whole = slice(_start(functions[name]), _end(functions[name]))
+            lines[whole] = originals[inherited[name]]
+            continue
         body = originals[_body(sources[name], originals, f"{file}: {name}")]
         lines[_body(functions[name], lines, f"{file}: {name}")] = body
     return "".join(lines)
@@ -345,6 +372,24 @@ def _functions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> dict[str, F
         elif isinstance(node, ast.ClassDef):
             found |= _functions(node, f"{prefix}{node.name}.")
     return found
+
+
+def _beginning(gap: Gap) -> str:
+    """Return how an inherited method begins in the starter."""
+    return INHERITED[gap.name.rpartition(".")[2]]
+
+
+def _inherited(tree: ast.Module) -> dict[str, slice]:
+    """Return lines such as `update = Agent.update`, by the method that a class inherits."""
+    return {
+        f"{owner.name}.{node.targets[0].id}": slice(_start(node), _end(node))
+        for owner in tree.body
+        if isinstance(owner, ast.ClassDef)
+        for node in owner.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in INHERITED
+    }
 
 
 def _body(function: Function, lines: Sequence[str], what: str) -> slice:

@@ -1,4 +1,9 @@
-"""One objective of an agent as a pure function: from a run's state and a batch to what changes."""
+"""What one run does, as pure functions of its state: an update, and the policy.
+
+The state of a run holds everything that training changes or reads, by name: the agent's parameters
+and buffers, and the memory of its optimisers. A pure function changes nothing; it returns what is
+new. So a backend can lift it to many runs, trace it and compile it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value
 
-from cs285.learning.objective import Batch, Objective, Tensors
+from cs285.learning.objective import Objective, PolyakAverage, Tensors
 
 
 class Method(nn.Module):
@@ -21,7 +26,7 @@ class Method(nn.Module):
         self.function = function
 
     def forward(self, *inputs: Any) -> Any:
-        """Call the function as it is; `functional_call` has swapped the agent's parameters."""
+        """Call the function; `functional_call` has swapped the agent's parameters."""
         return self.function(*inputs)
 
     def on(self, state: Tensors, *inputs: Any) -> Any:
@@ -29,7 +34,7 @@ class Method(nn.Module):
         return functional_call(self, {f"agent.{key}": state[key] for key in state}, inputs)
 
 
-class Trainee:
+class ObjectiveStep:
     """One objective of an agent as a step on a run's state, Adam's memory included."""
 
     def __init__(self, agent: nn.Module, objective: Objective) -> None:
@@ -43,11 +48,11 @@ class Trainee:
         self.eps = settings["eps"]
 
     def mean_of(self, leaf: str) -> str:
-        """Name the running mean of a leaf's gradient."""
+        """Return the name of the running mean of a leaf's gradient."""
         return f"{self.objective.loss_tag}/mean/{leaf}"
 
     def mean_square_of(self, leaf: str) -> str:
-        """Name the running mean of its square."""
+        """Return the name of the running mean of its square."""
         return f"{self.objective.loss_tag}/mean_square/{leaf}"
 
     def memory(self, state: Tensors, rates: Sequence[float]) -> Tensors:
@@ -62,20 +67,20 @@ class Trainee:
         }
 
     def minimise(
-        self, state: Tensors, held: Sequence[str], batch: Batch
+        self, state: Tensors, held: Sequence[str], batch: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Take a gradient step of one run; see `Objective.minimise`.
 
         Args:
             state: The run's.
             held: Names in it that belong to the agent.
-            batch: The run's.
+            batch: The run's, by column.
 
         Returns:
             What changes in the state, and metrics.
         """
         objective = self.objective
-        inputs = [getattr(batch, name) for name in objective.inputs]
+        inputs = [batch[name] for name in objective.inputs]
 
         def loss(leaves: Tensors, others: Tensors) -> Any:
             value, metrics, *_ = self.method.on(others | leaves, *inputs)
@@ -112,8 +117,75 @@ class Trainee:
         return changes
 
 
+class PureUpdate:
+    """One update of one run: from its state and a batch to what changes, and metrics.
+
+    Args:
+        steps: The objectives that are minimised, in order, each on what those before have changed.
+        averages: The target networks that then follow a little.
+        held: Names in the state that belong to the agent.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[ObjectiveStep],
+        averages: Sequence[PolyakAverage],
+        held: Sequence[str],
+    ) -> None:
+        self.steps = steps
+        self.held = held
+        self.averages = [
+            (average, pair)
+            for average in averages
+            for pair in pair_names(average.source, average.target, held)
+        ]
+        self.columns = list(dict.fromkeys(name for x in steps for name in x.objective.inputs))
+        """Columns of the batch that it reads."""
+
+    def __bool__(self) -> bool:
+        """Return whether the update changes anything."""
+        return bool(self.steps or self.averages)
+
+    def __call__(self, state: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
+        """Return what changes in a run's state, and metrics."""
+        changes: Tensors = {}
+        metrics: Tensors = {}
+        for step in self.steps:
+            changed, logged = step.minimise(state | changes, self.held, batch)
+            changes |= changed
+            metrics |= logged
+        for average, (source, target) in self.averages:
+            now = state | changes
+            changes[target] = average.average(now[target], now[source])
+        return changes, metrics
+
+
+class PurePolicy:
+    """Action probabilities of one run: from its state, observations and epsilon."""
+
+    def __init__(self, agent: Any, held: Sequence[str]) -> None:
+        self.method = Method(agent, agent.action_probabilities)
+        self.held = held
+        """Names in the state that belong to the agent."""
+        self.num_actions: int = agent.num_actions
+
+    def __call__(
+        self, state: Tensors, observations: torch.Tensor, epsilon: torch.Tensor
+    ) -> torch.Tensor:
+        """Return pi(. | s) `(n, num_actions)` at observations `(n, ...)`."""
+        probabilities: torch.Tensor = self.method.on(state, observations, epsilon)
+        return probabilities
+
+
+def pair_names(source: str, target: str, held: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair the names of what one network holds with those of its lagging copy."""
+    return [
+        (name, target + name.removeprefix(source)) for name in held if name.startswith(f"{source}.")
+    ]
+
+
 def is_scheduled(objective: Objective) -> bool:
-    """Tell whether the learning rate will ever change."""
+    """Return whether the learning rate will ever change."""
     scheduler = objective.lr_scheduler
     is_constant = (
         isinstance(scheduler, torch.optim.lr_scheduler.ConstantLR) and scheduler.factor == 1
