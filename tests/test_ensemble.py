@@ -10,7 +10,7 @@ from cs285.learning.agent import Agent
 from cs285.learning.agent_loop import AgentLoop
 from cs285.learning.backends import choose_backend
 from cs285.learning.ensemble import Ensemble
-from cs285.learning.learner import make_learner
+from cs285.learning.learner import is_stackable, make_learner, stacking_obstacle
 from cs285.learning.objective import Batch, Objective
 
 SETTINGS = {
@@ -295,6 +295,30 @@ def test_another_optimiser_is_not_taken_for_adam(make_batch):
         for step in range(25):
             w = w - 0.05 * 0.9**step * CURVATURE * w
         np.testing.assert_allclose(weights, w, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "said"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=0.1), "loss is SGD,"),
+        (lambda p: torch.optim.Adam(p, weight_decay=0.1), "loss is Adam with weight_decay,"),
+        (torch.optim.AdamW, "loss is AdamW with weight_decay,"),
+    ],
+)
+def test_an_optimiser_that_cannot_be_stacked_is_named(make_optimizer, said):
+    agent = Bowl(1.0, make_optimizer)
+    assert not is_stackable(agent)
+    assert said in stacking_obstacle(agent)
+    assert "one by one, uncompiled" in stacking_obstacle(agent)
+
+
+def test_plain_adam_and_unknown_classes_cost_no_warning(make_agent):
+    class Childs(Bowl):
+        """A student's."""
+
+    assert stacking_obstacle(Bowl(1.0, torch.optim.Adam)) is None
+    assert stacking_obstacle(Childs(1.0, torch.optim.AdamW)) is None
+    assert stacking_obstacle(make_agent("random")) is None
 
 
 # Acting

@@ -46,6 +46,20 @@ def test_runs_that_differ_in_scalars_and_seeds_train_together():
     assert group(configs(runs)) == [configs(runs)]
 
 
+def test_an_optimiser_that_cannot_be_stacked_costs_one_line(monkeypatch, capsys):
+    make_agent = programs.make_agent
+
+    def with_sgd(config):
+        agent = make_agent(config)
+        agent.critic_optimizer = torch.optim.SGD(agent.critic.parameters(), lr=0.1)
+        return agent
+
+    monkeypatch.setattr(programs, "make_agent", with_sgd)
+    runs = configs(make_runs(seeds=(1, 2)) + make_runs(hidden_size=32))
+    assert group(runs) == [[run] for run in runs]
+    assert capsys.readouterr().out.count("critic_loss is SGD") == 1
+
+
 @pytest.mark.parametrize("difference", [{"hidden_size": 32}, {"batch_size": 64}, {"num_layers": 1}])
 def test_runs_that_differ_in_structure_train_apart(difference):
     one, other = make_runs(), make_runs(**difference)

@@ -152,7 +152,9 @@ def test_rules_and_periods_are_those_of_a_plain_loop(make_batch, rules, periods,
             assert None not in learner.backend.updates.values()
     for run, agent in enumerate(agents):
         expected = by_hand(STARTS[run], rules, periods, own[run])
-        torch.testing.assert_close(vector(agent), expected, atol=1e-4, rtol=1e-4)  # Adam magnifies rounding
+        torch.testing.assert_close(
+            vector(agent), expected, atol=1e-4, rtol=1e-4
+        )  # Adam magnifies rounding
         assert (expected - vector(Pair(STARTS[run], rules))).abs().max() > 0.1
 
 

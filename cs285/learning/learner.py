@@ -85,14 +85,14 @@ def is_stackable(agent: Any) -> bool:
     return objectives is not None and all(_is_plain_adam(x.optimizer) for x in objectives)
 
 
-def obstacle(agent: Any) -> str | None:
+def stacking_obstacle(agent: Any) -> str | None:
     """Return what keeps a stackable class from being stacked, as a sentence, or None."""
     for objective in _stackable_objectives(agent) or ():
         if not _is_plain_adam(objective.optimizer):
             return (
-                f"{type(agent).__name__}: {type(objective.optimizer).__name__} minimises "
-                f"{objective.loss_tag}, and only plain Adam can be stacked; "
-                "these runs train one by one, uncompiled"
+                f"{type(agent).__name__}: the optimiser of {objective.loss_tag} is "
+                f"{_describe(objective.optimizer)}, and only plain Adam can be stacked, so its "
+                "runs train one by one, uncompiled"
             )
     return None
 
@@ -114,10 +114,19 @@ def _stackable_objectives(agent: Any) -> tuple[Objective, ...] | None:
 
 
 def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
-    groups = optimizer.param_groups
-    extras = ("weight_decay", "amsgrad", "maximize")
-    return (
-        type(optimizer) is torch.optim.Adam
-        and len(groups) == 1
-        and not any(groups[0][name] for name in extras)
-    )
+    is_adam = type(optimizer) is torch.optim.Adam
+    return is_adam and len(optimizer.param_groups) == 1 and not _extras(optimizer)
+
+
+def _extras(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Return the options of an optimiser that are set and that a stacked Adam does not have."""
+    options = ("weight_decay", "amsgrad", "maximize")
+    return [name for name in options if any(group.get(name) for group in optimizer.param_groups)]
+
+
+def _describe(optimizer: torch.optim.Optimizer) -> str:
+    options = _extras(optimizer)
+    if len(optimizer.param_groups) > 1:
+        options.append(f"{len(optimizer.param_groups)} parameter groups")
+    name = type(optimizer).__name__
+    return f"{name} with {' and '.join(options)}" if options else name

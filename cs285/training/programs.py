@@ -22,7 +22,7 @@ from cs285.infrastructure import console
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked
-from cs285.learning.learner import is_stackable
+from cs285.learning.learner import is_stackable, stacking_obstacle
 from cs285.results.run_folders import RunFolder
 from cs285.training import interruption, sweep_records
 from cs285.training.checkpoints import load_checkpoint
@@ -46,9 +46,13 @@ def group(configs: Sequence[Config]) -> list[list[Config]]:
     for config in configs:
         together.setdefault(config.program_key, []).append(config)
     programs: list[list[Config]] = []
+    warnings = []
     for program in together.values():
-        stackable = is_stackable(make_agent(program[0]))
-        programs += [program] if stackable else [[config] for config in program]
+        agent = make_agent(program[0])
+        programs += [program] if is_stackable(agent) else [[config] for config in program]
+        warnings += [warning] if (warning := stacking_obstacle(agent)) else []
+    for warning in dict.fromkeys(warnings):
+        tqdm.write(warning)
     return programs
 
 
