@@ -1,4 +1,4 @@
-"""Zip archives from people unknown: looked at before they are opened, refused as a whole."""
+"""Opens untrusted zip archives: checked before they are unpacked, and refused as a whole."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from pathlib import Path
 from cs285.infrastructure.errors import UserError
 
 MAX_ARCHIVE = 64_000_000
-"""Bytes of a zip that is opened at all: four times what a hand-in may have."""
+"""Maximum bytes of a zip that is opened: four times the limit for a hand-in."""
 MAX_CONTENTS = 4_000_000
-"""Bytes of a zip's table of contents: enough for 20,000 names, read before it is opened."""
+"""Maximum bytes of a zip's table of contents, enough for 20,000 names."""
 MAX_ENTRIES = 20_000
 MAX_TOTAL = 1_000_000_000
-"""Bytes that a whole archive may unpack to."""
+"""Maximum bytes that an archive may unpack to."""
 MAX_RATIO = 200
-"""How much smaller than its content a member may be packed; text and logs reach about 30."""
+"""Maximum compression ratio of a member; text and logs reach about 30."""
 _RATIO_COUNTS_FROM = 1_000_000
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class UnsafeHandInError(UserError):
-    """A hand-in that no tool should unpack; the message says why."""
+    """A hand-in that is not safe to unpack; the message says why."""
 
 
 def printable(text: object, longest: int = 150) -> str:
-    """Return text from a hand-in as it may be shown: short and without control characters."""
+    """Return text from a hand-in in a form that is safe to print: short, no control characters."""
     plain = re.sub(r"[^ -~]", lambda found: ascii(found[0])[1:-1], str(text))
     return plain if len(plain) <= longest else f"{plain[: longest - 3]}..."
 
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive whose table of contents has been looked at.
+    """Open an archive after checking its table of contents.
 
     Raises:
-        UnsafeHandInError: If it is unsafe or broken, also while the context lasts.
+        UnsafeHandInError: If it is unsafe or broken; also when it is read inside the context.
     """
     try:
         with path.open("rb") as file:
@@ -53,7 +53,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
                 for member in archive.infolist():
                     if member.compress_type not in _METHODS:
                         name = printable(member.filename)
-                        raise UnsafeHandInError(f"{name!r} is packed by an uncommon method")
+                        raise UnsafeHandInError(f"{name!r} is compressed by an unsupported method")
                 yield archive
     except (
         zipfile.BadZipFile,
@@ -64,28 +64,30 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         OSError,
         zlib.error,
     ) as error:
-        raise UnsafeHandInError(f"not a zip that can be read ({printable(error)})") from None
+        raise UnsafeHandInError(f"not a readable zip ({printable(error)})") from None
 
 
 def _check_size(descriptor: int) -> None:
-    """Look at the end of a zip: a long table of contents takes memory before it can be judged."""
+    """Check the size of a zip and of its table of contents, which opening reads into memory."""
     size = os.fstat(descriptor).st_size
     if size > MAX_ARCHIVE:
-        raise UnsafeHandInError(f"{size / 1e6:,.0f} MB: a hand-in that large is not opened")
+        raise UnsafeHandInError(
+            f"{size / 1e6:,.0f} MB is too large for a hand-in; it is not opened"
+        )
     tail = os.pread(descriptor, 1 << 17, max(0, size - (1 << 17)))
     end = tail.rfind(b"PK\5\6")
     contents = struct.unpack_from("<I", tail, end + 12)[0] if 0 <= end <= len(tail) - 22 else 0
-    # Zip64 tells another size elsewhere, for archives beyond what is opened here.
+    # Zip64 archives give the size elsewhere; they are larger than anything that is opened here.
     if contents > MAX_CONTENTS or b"PK\6\7" in tail[max(0, end - 20) : max(0, end)]:
         raise UnsafeHandInError("a zip bomb: its table of contents is too long")
 
 
 def check_members(members: list[zipfile.ZipInfo]) -> None:
-    """Look at an archive's table of contents before anything is unpacked.
+    """Check an archive's table of contents before anything is unpacked.
 
     Raises:
-        UnsafeHandInError: If a name leads elsewhere or comes twice, if a member is encrypted or
-            anything but a file or a folder, or if the whole would unpack to too much.
+        UnsafeHandInError: If a name leads outside or appears twice, if a member is encrypted or is
+            not a file or folder, or if the archive would unpack to too much.
     """
     if len(members) > MAX_ENTRIES:
         raise UnsafeHandInError(f"a zip bomb: {len(members)} members, at most {MAX_ENTRIES}")
@@ -95,15 +97,15 @@ def check_members(members: list[zipfile.ZipInfo]) -> None:
     counts = Counter(member.orig_filename for member in members)
     for name, count in counts.most_common(1):
         if count > 1:
-            raise UnsafeHandInError(f"the name {name!r} comes twice")
+            raise UnsafeHandInError(f"the name {name!r} appears twice")
     for member in members:
         if problem := _problem(member):
             raise UnsafeHandInError(problem)
 
 
 def _problem(member: zipfile.ZipInfo) -> str:
-    """Say what makes one member unsafe, if anything."""
-    # The name as it is packed: zipfile cuts it at a zero byte.
+    """Return what makes one member unsafe; empty if nothing does."""
+    # The name as stored in the archive: `filename` ends at the first zero byte.
     name = member.orig_filename
     parts = name.replace("\\", "/").split("/")
     kind = stat.S_IFMT(member.external_attr >> 16)

@@ -1,4 +1,4 @@
-"""Grades one hand-in: its files, its logs and its code."""
+"""Grades one hand-in by its files, its logs and its code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cs285.grading.archives import UnsafeHandInError, printable
-from cs285.grading.hand_ins.plausibility import find_misfits
+from cs285.grading.hand_ins.plausibility import Inconsistency, find_inconsistencies
 from cs285.grading.hand_ins.rubric import Rubric, load_rubric
 from cs285.grading.hand_ins.scoring import is_of_kind, score_question
 from cs285.grading.hand_ins.submitted_runs import Run, find_runs
@@ -19,7 +19,7 @@ from cs285.grading.solutions.code_check import check_code as check_agent_files
 from cs285.results.run_folders import is_event_file
 
 SHOWN = 20
-"""Lines of one message; a hand-in decides how much there is to say."""
+"""Maximum number of lines in one message, since a hand-in could cause any number of them."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class GradeResult:
 
     @property
     def total(self) -> float:
-        """The points that were given."""
+        """The points awarded."""
         return round(sum(item.score for item in self.items), 2)
 
     @property
     def maximum(self) -> float:
-        """The points that there are."""
+        """The points available."""
         return round(sum(item.maximum for item in self.items), 2)
 
     def as_json(self) -> dict[str, Any]:
@@ -91,12 +91,12 @@ def grade_path(path: Path, rubric: Path | None = None, *, check_code: bool = Tru
     Args:
         path: The hand-in.
         rubric: A YAML file of weights and thresholds; by default the one of this package.
-        check_code: Whether to run its agent files against the formulas, which takes some seconds;
-            without, there are no points for code.
+        check_code: Whether to check its agent files against the formulas, which takes seconds;
+            otherwise there are no points for code.
 
     Raises:
-        UserError: If there is no such path, or the rubric is not usable. Whatever is wrong with
-            the hand-in itself is in the grade.
+        UserError: If the path does not exist, or the rubric is not usable. Whatever is wrong with
+            the hand-in itself is part of the grade.
     """
     started = time.perf_counter()
     loaded = load_rubric(rubric)
@@ -107,22 +107,24 @@ def grade_path(path: Path, rubric: Path | None = None, *, check_code: bool = Tru
         maximum = loaded.maximum - (0 if check_code else loaded.points.code)
         items = [Item("Hand-in", 0.0, maximum, f"It cannot be opened: {printable(error, 400)}")]
     else:
-        # Last of all: what student code might do to this machine can no longer change the rest.
+        # Last of all, so that student code cannot affect the other items.
         items += _grade_code(path, loaded.points.code) if check_code else []
     return GradeResult(printable(path.name), tuple(items), time.perf_counter() - started)
 
 
 def _grade_files(hand_in: HandIn, rubric: Rubric) -> list[Item]:
     runs, problems = find_runs(hand_in)
-    misfits = find_misfits(runs)
+    found = find_inconsistencies(runs)
+    # Runs of algorithms that the rubric does not ask for cost nothing, whatever they look like.
+    graded = [run for run in runs if not run.algorithm or run.algorithm in rubric.algorithms]
     items = [
         _size(hand_in, rubric),
         _structure(hand_in, rubric.points.structure),
-        _names(runs, rubric),
-        _logs(runs, [*hand_in.problems, *problems], misfits, rubric.points.logs),
+        _names(graded, rubric),
+        _logs(graded, [*hand_in.problems, *problems], found, rubric.points.logs),
     ]
     for key, question in rubric.questions.items():
-        for experiment, credit in score_question(question, runs, rubric, misfits):
+        for experiment, credit in score_question(question, runs, rubric, found):
             name = f"{key} ({question.title}): {experiment.name}"
             items.append(_item(name, credit.share, experiment.points, credit.message.splitlines()))
     return items
@@ -143,7 +145,7 @@ def _size(hand_in: HandIn, rubric: Rubric) -> Item:
 
 
 def _structure(hand_in: HandIn, points: float) -> Item:
-    """Look for the folders that the handout asks for, at the top or in one folder."""
+    """Check for the folders that the handout asks for, at the top level or inside one folder."""
     kept = [path for path in hand_in.files if not is_junk(path)]
     tops = {path.parts[0] for path in kept if len(path.parts) > 1}
     wrapped = len(tops) == 1 and not tops & {"data", "cs285"}
@@ -153,17 +155,17 @@ def _structure(hand_in: HandIn, points: float) -> Item:
     absent = [name for name in AGENT_FILES if agents / name not in hand_in.files]
     logged = any(path.is_relative_to(root / "data") and is_event_file(path.name) for path in kept)
     checks = (
-        ("" if logged else "there is no folder data/ with event files"),
+        ("" if logged else "no folder data/ with event files"),
         (f"cs285/agents/ lacks {', '.join(absent)}" if absent else ""),
-        (f"files that computers leave behind, such as {junk[0]}" if junk else ""),
+        (f"files that do not belong in a hand-in, such as {junk[0]}" if junk else ""),
     )
     lines = [line for line in checks if line]
     share = 1 - len(lines) / len(checks)
-    return _item("Structure", share, points, lines or ["data/ and cs285/ are there"])
+    return _item("Structure", share, points, lines or ["data/ and cs285/agents/ are complete"])
 
 
 def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
-    """Look at the question in each run's name, and whether it is one that asks for such a run."""
+    """Check that the question in each run's name is one that asks for such a run."""
     lines = []
     for run in runs:
         asking = [
@@ -173,30 +175,31 @@ def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
         ]
         if run.prefix not in (asking or rubric.questions):
             wanted = " or ".join(f"{key}_" for key in asking or rubric.questions)
-            lines.append(f"{run.name}: begins with {run.prefix or 'no question'}, not {wanted}")
+            lines.append(f"{run.name}: starts with {run.prefix or 'no question'}, not {wanted}")
     share = 1 - len(lines) / len(runs) if runs else 0.0
-    said = [f"{len(runs)} runs"] if runs else ["there are no runs"]
+    said = [f"{len(runs)} runs"] if runs else ["no runs"]
     return _item("Names of run folders", share, rubric.points.names, lines or said)
 
 
 def _logs(
     runs: Sequence[Run],
     problems: Sequence[str],
-    misfits: Mapping[Run, Sequence[str]],
+    found: Mapping[Run, Sequence[Inconsistency]],
     points: float,
 ) -> Item:
-    """Say what does not fit and what could not be read; only the former and damage cost points."""
-    lines = [f"{run.name} does not fit: {fact}" for run in runs for fact in misfits[run]]
+    """List what is inconsistent or could not be read; other notes cost no points."""
+    lines = [f"{run.name} is inconsistent: {one.fact}" for run in runs for one in found[run]]
     lines += [f"{run.name}: {problem}" for run in runs for problem in run.unreadable]
     lines += [
-        f"{run.name}: its clock goes back once, by {run.log.setbacks[0]:,.0f} s, as one does that "
-        "is set right; this costs nothing"
+        f"{run.name}: the clock jumps back once, by {run.log.setbacks[0]:,.0f} s, as it does when "
+        "it is set; this costs nothing"
         for run in runs
         if len(run.log.setbacks) == 1
     ]
-    sound = sum(not misfits[run] and not run.unreadable for run in runs)
-    said = [f"{sound} of {len(runs)} runs fit what their folders say", *lines, *problems]
-    return _item("Logs", sound / len(runs) if runs else 0.0, points, said)
+    valid = sum(not found[run] and not run.unreadable for run in runs)
+    first = f"{valid} of {len(runs)} runs are consistent with their folders"
+    share = valid / len(runs) if runs else 0.0
+    return _item("Logs", share, points, [first, *lines, *problems])
 
 
 def _grade_code(path: Path, points: float) -> list[Item]:

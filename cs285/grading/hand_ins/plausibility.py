@@ -1,8 +1,8 @@
-"""Whether logs fit what their folders say they are, and what these environments can give.
+"""Checks whether logs are consistent with their folders and with what the environments allow.
 
-Every sentence states a fact that does not fit, never how it came about. The arithmetic is that of
-an environment in which a step costs 1 until the goal is reached: an episode of `l` steps returns
-`-(l - 1)` if it ends at the goal and `-T` if the step limit `T` ends it.
+Every message states a fact, never a guess at its cause. The arithmetic is that of an environment in
+which each step costs 1 until the goal is reached: an episode of `l` steps returns `-(l - 1)` if it
+ends at the goal, and `-T` if it ends at the step limit `T`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import calendar
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,57 +23,85 @@ import numpy.typing as npt
 from cs285.envs.tasks import known_tasks
 from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
-from cs285.homework import algorithms
+from cs285.homework import Stage, algorithms
 from cs285.results.event_files import final_return_of
 
 Floats = npt.NDArray[np.float64]
 
 ROUNDING = 3e-4
-"""How far float32 moves a mean of returns or lengths, with room to spare; less than one episode in
-3,000 moves a rate of success."""
+"""Upper bound on the float32 error of a mean of returns or lengths; smaller than the effect of one
+episode in 3,000 on a success rate."""
 PLAN_ERROR = 0.5
-"""How far an expected return of the planner may be off."""
+"""Upper bound on the error of the planner's expected returns."""
 PUBLIC_SLACK = 1
-"""Steps by which loops of public versions may let an evaluation's episodes go past the limit."""
+"""Steps by which evaluation episodes of public versions may exceed the limit."""
 SIGMAS = 6.0
 LATEST = 10
-"""Evaluations at the end that are compared with the best policy as well: they matter most."""
+"""Number of final evaluations that are also compared with the best policy: they matter most."""
 FEW_SPREAD = 10.0
-"""Standard deviation to assume where there are too few evaluations to tell: that of one episode."""
+"""Standard deviation to assume for fewer evaluations than that: the one of a single episode."""
 CLOCK_SLACK = 120.0
-"""Seconds between making a folder, opening its log and logging first, on a slow disk."""
+"""Seconds between making a folder, opening its log and the first entry, on a slow disk."""
 FARTHEST_ZONE = 15 * 3600
-"""Seconds between a local time and UTC, and some."""
+"""Upper bound on the seconds between a local time and UTC."""
 LONGEST_WAIT = 7 * 24 * 3600
-"""Seconds from the making of a run's folder to its first step."""
+"""Seconds between the creation of a run's folder and its first step."""
 TIME_ZONE_STEP = 900.0
-"""Time zones differ by multiples of this, so minutes and seconds are compared alone."""
+"""Time zones differ by multiples of this, so times are compared modulo it."""
 MAX_EVALUATIONS = 100_000
 FASTEST_STEP = 1e-5
-"""Seconds of one gradient step on hardware that is yet to come."""
+"""Seconds per gradient step, on hardware faster than any today."""
 CRITIC_TAGS = {"critic_loss", "q_loss"}
-"""Tags of the loss of a critic: loops of public versions write either."""
+"""Tags for a critic's loss: public versions write either."""
 
 
-def find_misfits(runs: Sequence[Run]) -> dict[Run, list[str]]:
-    """Return for every run what does not fit, an empty list for a run of which all does."""
-    found = {run: [fact for check in _CHECKS for fact in check(run)] for run in runs}
+class Aspect(StrEnum):
+    """What was compared when an inconsistency was found."""
+
+    TAGS = "tags"
+    EVALUATIONS = "evaluations"
+    SCORES = "scores"
+    GRID = "grid"
+    CLOCK = "clock"
+    CONFIG = "config"
+    SUMMARY = "summary"
+    DATASET = "dataset"
+    EPISODES = "episodes"
+    COPY = "copy"
+
+
+class Inconsistency(NamedTuple):
+    """A fact about a run that contradicts another one."""
+
+    aspect: Aspect
+    fact: str
+
+
+def find_inconsistencies(runs: Sequence[Run]) -> dict[Run, list[Inconsistency]]:
+    """Return the inconsistencies of every run; an empty list for a consistent one."""
+    found = {
+        run: [
+            Inconsistency(aspect, fact) for aspect, check in _CHECKS.items() for fact in check(run)
+        ]
+        for run in runs
+    }
     copies: defaultdict[bytes, list[Run]] = defaultdict(list)
     for run in runs:
         if run.log.tags:
             copies[run.log.fingerprint].append(run)
     for group in copies.values():
-        # One run may be handed in for two questions, but not as two experiments. Where something
-        # else does not fit in some of the folders, the others are where the log belongs.
+        # One run may be handed in for two questions, but not as two experiments. If some of the
+        # folders are inconsistent in other ways, the log belongs to the other folders.
         for run in [run for run in group if found[run]] or group:
             others = [other.name for other in group if other.identity != run.identity]
             if others:
-                found[run].append(f"its log is that of {others[0]}")
+                fact = f"its log is the same as that of {others[0]}"
+                found[run].append(Inconsistency(Aspect.COPY, fact))
     return found
 
 
 def foreign_tags(algorithm: str) -> list[str]:
-    """Return the tags of losses that other algorithms write and this one does not."""
+    """Return the tags that other algorithms write and this one does not."""
     if algorithm not in algorithms():
         return []
     own = set(algorithms()[algorithm].tags)
@@ -83,15 +113,15 @@ def foreign_tags(algorithm: str) -> list[str]:
 def _tags(run: Run) -> Iterator[str]:
     foreign = [tag for tag in foreign_tags(run.algorithm) if tag in run.log.series]
     if foreign:
-        yield f"the log has {' and '.join(foreign)}, which {run.algorithm} has not"
-    if run.stage == "offline" and "train_return" in run.log.series:
-        yield "the log has train_return, but offline training takes no steps in the environment"
-    if run.stage != "explore" and "coverage" in run.log.series:
-        yield "the log has coverage, which only exploration has"
+        yield f"the log contains {' and '.join(foreign)}, which {run.algorithm} does not write"
+    if run.stage is Stage.OFFLINE and "train_return" in run.log.series:
+        yield "the log contains train_return, but offline training does not step the environment"
+    if run.stage is not Stage.EXPLORE and "coverage" in run.log.series:
+        yield "the log contains coverage, which only exploration writes"
 
 
 def _evaluations(run: Run) -> Iterator[str]:
-    """Compare the numbers of every evaluation with each other; one fact of a kind is enough."""
+    """Compare the numbers of every evaluation with each other; report the first violated rule."""
     tags = ["eval_return", "eval_ep_len"]
     spread = [
         f"eval/{what}_{which}" for what in ("return", "ep_len") for which in ("std", "min", "max")
@@ -99,76 +129,76 @@ def _evaluations(run: Run) -> Iterator[str]:
     series = run.log.series
     if not run.env_id or any(tag not in series for tag in tags):
         return
-    # A single episode has no spread, and public versions do not log it then.
+    # For a single episode, public versions do not log the spread.
     tags += spread if all(tag in series for tag in spread) else []
     steps = reduce(np.intersect1d, [series[tag].steps for tag in tags])
     every = reduce(np.union1d, [series[tag].steps for tag in tags])
-    # A run that is stopped may stop within an evaluation.
+    # A run may have been stopped during an evaluation.
     if len(steps) < len(every) - 1 or (len(steps) < len(every) and every[-1] in steps):
-        yield "eval_return and what goes with it are not logged at the same steps"
+        yield "eval_return and the other tags of evaluations are not logged at the same steps"
         return
     columns = [series[tag].values[: len(steps)] for tag in tags]
     limit = known_tasks()[run.env_id].max_episode_steps
-    for problem, fits in _arithmetic(limit, 0 if run.config else PUBLIC_SLACK, *columns):
-        # Not a number is no fit either.
-        bad = np.flatnonzero(~fits)
+    for rule, holds in _arithmetic(limit, 0 if run.config else PUBLIC_SLACK, *columns):
+        # For NaN, no rule holds.
+        bad = np.flatnonzero(~holds)
         if len(bad):
             numbers = ", ".join(
                 f"{tag} {column[bad[0]]:.6g}" for tag, column in zip(tags, columns, strict=True)
             )
-            more = f", and at {len(bad) - 1} more" if len(bad) > 1 else ""
-            yield f"{problem}: at step {steps[bad[0]]:,}{more} ({numbers})"
+            more = f" and at {len(bad) - 1} more" if len(bad) > 1 else ""
+            yield f"{rule}; not so at step {steps[bad[0]]:,}{more} ({numbers})"
             return
 
 
 def _arithmetic(
     limit: int, slack: int, returns: Floats, lengths: Floats, *spread: Floats
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield what must hold of evaluations (N,), and where it does."""
+    """Yield the rules that evaluations `(N,)` must obey, and where they do."""
     yield (
-        f"episodes last from 1 to {limit} steps here",
+        f"episodes here last 1 to {limit} steps",
         (lengths >= 1 - ROUNDING) & (lengths <= limit + slack + ROUNDING),
     )
-    # Each episode that reaches the goal is spared one step's cost.
+    # Each episode that reaches the goal saves the cost of one step.
     reached = returns + lengths
     yield (
-        "the return is minus the length, and up to 1 more",
+        "the return must be minus the length, plus at most 1",
         (reached >= -ROUNDING) & (reached <= 1 + ROUNDING),
     )
     if not spread:
         return
     return_std, return_min, return_max, length_std, length_min, length_max = spread
     yield (
-        "the mean lies between least and most",
+        "the mean must be between minimum and maximum",
         (return_min <= returns + ROUNDING)
         & (returns <= return_max + ROUNDING)
         & (length_min <= lengths + ROUNDING)
         & (lengths <= length_max + ROUNDING),
     )
-    # What follows needs to know how long an episode lasts that fails.
+    # The other rules need the length of an episode that fails to reach the goal.
     overlong = (length_max > limit + ROUNDING) & (length_max <= limit + slack + ROUNDING)
     failed = reached < 1 - ROUNDING
     worst = np.where(failed, -limit, 1 - length_max)
     best = np.where(reached > ROUNDING, 1 - length_min, -limit)
     yield (
-        f"an episode that fails lasts {limit} steps here",
+        f"an episode that misses the goal lasts {limit} steps here",
         overlong | ~failed | (np.abs(length_max - limit) <= ROUNDING),
     )
     yield (
-        "the longest episode returns least and the shortest most",
+        "the longest episode must have the lowest return, and the shortest the highest",
         overlong
         | (np.abs(return_min - worst) <= ROUNDING) & (np.abs(return_max - best) <= ROUNDING),
     )
-    # With s = 1 for a success, return = s - length; all that fail have the same length.
+    # With s = 1 for a success, return = s - length; all failures have the same length.
     variance = length_std**2 + reached * (1 - reached) + 2 * (1 - reached) * (limit - lengths)
     yield (
-        "the spread of returns follows from that of lengths",
+        "the spread of returns must follow from the spread of lengths",
         overlong | (np.abs(return_std**2 - variance) <= ROUNDING * (1 + limit + variance)),
     )
 
 
 def _scores(run: Run) -> Iterator[str]:
-    """Compare with what the best policy gets, and with the score that is logged beside."""
+    """Compare returns with the best policy's, and with the logged scores."""
     curve = run.log.series.get("eval_return")
     if curve is None or not run.env_id:
         return
@@ -188,14 +218,14 @@ def _scores(run: Run) -> Iterator[str]:
         return
     expected = (curve.values - best.random_return) / (best.optimal_return - best.random_return)
     if not (np.abs(scores.values - expected) <= 0.02).all():  # noqa: PLR2004 - another planner's
-        yield "eval/normalised_score is not that of eval_return"
+        yield "eval/normalised_score does not match eval_return"
 
 
 def _grid(run: Run) -> Iterator[str]:
-    """Look for evaluations that are missing between others."""
+    """Look for gaps between evaluations."""
     curve = run.log.series.get("eval_return")
-    # How a fine-tuning loop of one's own spaces its evaluations is left to its author.
-    if curve is None or len(curve.steps) < 4 or (run.stage == "finetune" and not run.config):  # noqa: PLR2004
+    # Students write their own fine-tuning loops, and may evaluate at any steps in them.
+    if curve is None or len(curve.steps) < 4 or (run.stage is Stage.FINETUNE and not run.config):  # noqa: PLR2004
         return
     interval = max(1, int(np.median(np.diff(curve.steps))))
     first, last = int(curve.steps[0]), int(curve.steps[-1])
@@ -204,20 +234,20 @@ def _grid(run: Run) -> Iterator[str]:
         if _is_union_of_grids(curve.steps, (run.config.offline_steps, run.config.planned_steps)):
             return
     if (last - first) // interval > MAX_EVALUATIONS:
-        yield f"evaluations come every {interval:,} steps up to step {last:,}"
+        yield f"evaluations come every {interval:,} steps up to step {last:,}: too many for a run"
         return
     missing = np.setdiff1d(np.arange(first, last + 1, interval), curve.steps)
     if len(missing):
         yield (
             f"evaluations come every {interval:,} steps, but {len(missing)} are missing, "
-            f"such as that at step {missing[0]:,}"
+            f"for example the one at step {missing[0]:,}"
         )
 
 
 def _is_union_of_grids(steps: npt.NDArray[np.int64], ends: Sequence[int]) -> bool:
-    """Tell whether steps are the multiples of at most two numbers, and ends of phases.
+    """Return whether steps are the multiples of at most two numbers, and ends of phases.
 
-    Evaluations and pictures have intervals of their own, and each picture comes with an evaluation.
+    Evaluations and pictures have separate intervals, and each picture comes with an evaluation.
     """
     last = int(steps[-1])
     for regular in (steps, np.setdiff1d(steps, ends)):
@@ -236,24 +266,25 @@ def _clock(run: Run) -> Iterator[str]:
     if not log.tags:
         return
     if len(log.setbacks) > 1:
-        times = f"{len(log.setbacks)} times, by {max(log.setbacks):,.0f} s at most"
-        yield f"the clock of the log goes back {times}"
+        times = f"{len(log.setbacks)} times, by up to {max(log.setbacks):,.0f} s"
+        yield f"the log's clock jumps back {times}"
     took = log.ends - log.begins + sum(log.setbacks)
-    if run.stage != "explore" and took < log.last_step * FASTEST_STEP:
+    if run.stage is not Stage.EXPLORE and took < log.last_step * FASTEST_STEP:
         yield f"{log.last_step:,} steps of training were logged within {took:.2f} s"
     for named, first in log.named_times:
         if abs(named - first) > CLOCK_SLACK:
-            yield f"an event file is named after a time {abs(named - first):,.0f} s from its start"
+            apart = abs(named - first)
+            yield f"the time in an event file's name is {apart:,.0f} s from its first event"
     made = _folder_time(run.time_in_name)
     if made is not None:
         apart = (log.begins - made + CLOCK_SLACK) % TIME_ZONE_STEP
-        # A command makes all its folders at once, and a run may wait for others or be resumed.
+        # A command makes all its folders at once; a run may then wait for others or be resumed.
         may_wait = run.config is not None
         late = LONGEST_WAIT if may_wait else 0
         if not -FARTHEST_ZONE <= log.begins - made <= FARTHEST_ZONE + late or (
             apart > 2 * CLOCK_SLACK and not may_wait
         ):
-            yield "the time in the folder's name is not that at which the log begins"
+            yield "the time in the folder's name is not the time at which the log begins"
 
 
 def _folder_time(text: str) -> float | None:
@@ -271,11 +302,11 @@ def _config(run: Run) -> Iterator[str]:
         return
     if not re.search(rf"{re.escape(config.exp_name)}_sd{config.seed}(_|$)", run.bare_name):
         yield (
-            f"config.yaml is of {printable(config.exp_name)} with seed {config.seed}, not of this "
-            "folder"
+            f"config.yaml belongs to {printable(config.exp_name)} with seed {config.seed}, not to "
+            "this folder"
         )
     if last > config.planned_steps:
-        yield f"the log goes on to step {last:,} of {config.planned_steps:,}"
+        yield f"the log reaches step {last:,}, but config.yaml sets {config.planned_steps:,} steps"
 
 
 def _summary(run: Run) -> Iterator[str]:
@@ -296,7 +327,7 @@ def _summary(run: Run) -> Iterator[str]:
         if said != value:
             yield f"{name} is {printable(said)} in summary.json and {printable(value)} elsewhere"
     if summary.total_steps > log.last_step:
-        yield f"summary.json tells of {summary.total_steps:,} steps, the log of {log.last_step:,}"
+        yield f"summary.json has {summary.total_steps:,} steps, but the log {log.last_step:,}"
     for name, seen in _summarised(run).items():
         said = getattr(summary, name)
         if said is not None and seen is not None and not abs(said - seen) <= ROUNDING:
@@ -304,7 +335,7 @@ def _summary(run: Run) -> Iterator[str]:
 
 
 def _summarised(run: Run) -> dict[str, float | None]:
-    """Return from the log what a summary says, too."""
+    """Return the entries of a summary, computed from the log."""
     series = run.log.series
     returns = series.get("eval_return")
     return {
@@ -316,7 +347,7 @@ def _summarised(run: Run) -> dict[str, float | None]:
 
 
 def _dataset(run: Run) -> Iterator[str]:
-    """Compare what was collected with what was logged of it."""
+    """Compare the dataset with what was logged about it."""
     dataset, series = run.dataset, run.log.series
     if dataset is None:
         return
@@ -324,11 +355,11 @@ def _dataset(run: Run) -> Iterator[str]:
         yield f"its dataset has {dataset.transitions:,} transitions, not {run.planned_steps:,}"
     for name, number in (("coverage", dataset.coverage), ("goals_reached", dataset.goals)):
         if name in series and not abs(series[name].last - number) <= ROUNDING:
-            yield f"{name} of its dataset is {number:.6g}, that of the log {series[name].last:.6g}"
+            yield f"{name} is {number:.6g} in its dataset and {series[name].last:.6g} in the log"
 
 
 def _episodes(run: Run) -> Iterator[str]:
-    """Compare the episodes of collecting data; loops of public versions disturb them."""
+    """Compare the training episodes; public versions log these wrongly, so they are left out."""
     returns, lengths = (run.log.series.get(tag) for tag in ("train_return", "train_ep_len"))
     if run.config is None or returns is None or lengths is None or not run.env_id:
         return
@@ -338,12 +369,20 @@ def _episodes(run: Run) -> Iterator[str]:
     limit = known_tasks()[run.env_id].max_episode_steps
     reached = returns.values + lengths.values
     if ((lengths.values > limit) | ~np.isin(reached, (0.0, 1.0))).any():
-        yield "train_return is not that of train_ep_len"
-    # Logs may be thinned, so episodes may lie further apart than their length, never closer.
+        yield "train_return does not match train_ep_len"
+    # Logs may be thinned, so ends of episodes may be further apart than their length, not closer.
     elif (np.diff(returns.steps) < lengths.values[1:]).any():
-        yield "episodes of training end closer to each other than they last"
+        yield "training episodes end less far apart than they last"
 
 
-_CHECKS: tuple[Callable[[Run], Iterator[str]], ...] = (
-    _tags, _evaluations, _scores, _grid, _clock, _config, _summary, _dataset, _episodes,
-)  # fmt: skip
+_CHECKS: Mapping[Aspect, Callable[[Run], Iterator[str]]] = {
+    Aspect.TAGS: _tags,
+    Aspect.EVALUATIONS: _evaluations,
+    Aspect.SCORES: _scores,
+    Aspect.GRID: _grid,
+    Aspect.CLOCK: _clock,
+    Aspect.CONFIG: _config,
+    Aspect.SUMMARY: _summary,
+    Aspect.DATASET: _dataset,
+    Aspect.EPISODES: _episodes,
+}

@@ -1,4 +1,4 @@
-"""What a hand-in gets points for: `rubric.yaml`, checked."""
+"""What a hand-in gets points for: reads and checks `rubric.yaml`."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Experiment(_Strict):
     points: Points
     seeds: Count = 1
     dataset_steps: Count | None = None
-    """Steps of exploration in the dataset that it makes or learns from."""
+    """Exploration steps in the dataset that the run makes or learns from."""
     alphas: Count | None = None
-    """Different alphas of CQL; DQN counts as alpha 0."""
+    """Number of different alphas of CQL; DQN counts as alpha 0."""
     score: Fraction | None = None
-    """Threshold of the normalised final return."""
+    """Threshold for the normalised final return."""
     coverage: Fraction | None = None
-    """Threshold of the fraction of free cells that exploration visited."""
+    """Threshold for the fraction of free cells that exploration visited."""
     goals: Count | None = None
-    """Threshold of how often exploration reached the goal."""
+    """Threshold for the number of times that exploration reached the goal."""
 
     @property
     def env_ids(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Experiment(_Strict):
 
     @property
     def name(self) -> str:
-        """Say in words what is asked for."""
+        """What is asked for, in words."""
         algorithms = " or ".join(title_of(name) for name in self.algorithms)
         places = " or ".join(name.capitalize() for name in self.environments)
         what = "fine-tuning: " if self.stage is Stage.FINETUNE else ""
@@ -77,11 +77,11 @@ class Question(_Strict):
     title: str
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     one_environment: bool = False
-    """All of its experiments are to be done in the same one."""
+    """Whether all of its experiments must be in the same environment."""
 
 
 class ItemPoints(_Strict):
-    """Points for what is not an experiment."""
+    """Points for everything except experiments."""
 
     size: Points
     structure: Points
@@ -99,8 +99,18 @@ class Rubric(_Strict):
     questions: dict[Annotated[str, Field(pattern=r"^q\d+$")], Question]
 
     @property
+    def algorithms(self) -> frozenset[str]:
+        """The algorithms that any experiment asks for."""
+        return frozenset(
+            name
+            for question in self.questions.values()
+            for experiment in question.experiments
+            for name in experiment.algorithms
+        )
+
+    @property
     def maximum(self) -> float:
-        """All points that there are."""
+        """The points available."""
         points = self.points
         others = points.size + points.structure + points.names + points.logs + points.code
         return others + sum(
@@ -114,7 +124,7 @@ def load_rubric(path: Path | None = None) -> Rubric:
     """Read a rubric, by default the one of this package.
 
     Raises:
-        UserError: If it cannot be read or says what no rubric says.
+        UserError: If it cannot be read, or is not a valid rubric.
     """
     path = path or DEFAULT
     try:

@@ -1,4 +1,4 @@
-"""The runs of a hand-in: what their folders say they are, and their logs."""
+"""The runs of a hand-in: what their folders claim, and their logs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from cs285.results.run_summary import RunSummary
 
 MAX_RUNS = 300
 MAX_LOGS = 96_000_000
-"""Bytes of event files that are read in all: half a minute's work."""
+"""Maximum bytes of event files that are read in total, which takes half a minute."""
 MAX_DATASET_CONTENT = 8_000_000
-"""Bytes of a dataset's arrays; 20,000 steps have 0.6 million."""
+"""Maximum bytes of a dataset's arrays; 20,000 steps take 0.6 million."""
 HANDOUT_DATASET_STEPS = 10_000
-"""Steps of a dataset whose name tells none."""
+"""Steps of a dataset whose name does not give them."""
 _UNUSABLE = (
     ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
@@ -37,7 +37,7 @@ _UNUSABLE = (
 
 
 class RunConfig(BaseModel, frozen=True, allow_inf_nan=False):
-    """What a grader takes from `config.yaml`, which logs of public versions do not have."""
+    """What a grader reads from `config.yaml`, which public versions do not write."""
 
     base_config: str
     env_name: str
@@ -52,7 +52,7 @@ class RunConfig(BaseModel, frozen=True, allow_inf_nan=False):
 
     @property
     def planned_steps(self) -> int:
-        """All steps of the run; the keys of other stages are not in the file."""
+        """All steps of the run; the file does not have the keys of other stages."""
         return self.total_steps + self.training_steps + self.offline_steps + self.online_steps
 
 
@@ -71,20 +71,20 @@ class Run:
 
     folder: PurePosixPath
     prefix: str
-    """The question that its name or that of a folder around it begins with, as `q2`."""
-    told: FolderName
-    """What its name tells without that."""
+    """The question with which its name, or that of a folder around it, starts, such as `q2`."""
+    parsed: FolderName
+    """The rest of its name."""
     log: RunLog
     config: RunConfig | None = None
     summary: RunSummary | None = None
     unreadable: tuple[str, ...] = ()
-    """Files of it that could not be read, and why."""
+    """Its files that could not be read, and why."""
     dataset: Explored | None = None
-    """What it collected, if the hand-in has its dataset."""
+    """What it collected, if the hand-in contains its dataset."""
 
     @property
     def name(self) -> str:
-        """Its folder's name, as it may be shown."""
+        """Its folder's name, safe to print."""
         return printable(self.folder.name)
 
     @property
@@ -94,70 +94,70 @@ class Run:
 
     @property
     def time_in_name(self) -> str:
-        """The time at the end of its folder's name, or nothing."""
+        """The time at the end of its folder's name; empty if it has none."""
         found = re.search(r"_(\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2})(-\d+)?$", self.folder.name)
         return found[1] if found else ""
 
     @property
     def algorithm(self) -> str:
-        """The algorithm, or nothing."""
-        return (self.config.base_config if self.config else self.told.algorithm) or ""
+        """The algorithm; empty if unknown."""
+        return (self.config.base_config if self.config else self.parsed.algorithm) or ""
 
     @property
     def env_id(self) -> str:
-        """The environment, or nothing."""
-        env_id = (self.config.env_name if self.config else self.told.env_id) or ""
+        """The environment; empty if unknown."""
+        env_id = (self.config.env_name if self.config else self.parsed.env_id) or ""
         return env_id if env_id in known_tasks() else ""
 
     @property
     def stage(self) -> Stage:
-        """The stage; where nothing tells it, algorithms that collect data explore."""
-        if self.told.stage:
-            return self.told.stage
+        """The stage; by default the usual one of its algorithm."""
+        if self.parsed.stage:
+            return self.parsed.stage
         if self.summary:
             return self.summary.script
         return usual_stage(self.algorithm)
 
     @property
     def seed(self) -> int | None:
-        """The seed, where something tells it."""
-        return self.config.seed if self.config else self.told.seed
+        """The seed, if known."""
+        return self.config.seed if self.config else self.parsed.seed
 
     @property
     def alpha(self) -> float | None:
-        """CQL's alpha, where something tells it; that of DQN is 0."""
+        """CQL's alpha, if known; 0 for DQN."""
         if self.algorithm == "dqn":
             return 0.0
-        return self.config.cql_alpha if self.config else self.told.settings.get("cql_alpha")
+        return self.config.cql_alpha if self.config else self.parsed.settings.get("cql_alpha")
 
     @cached_property
     def dataset_steps(self) -> int:
-        """Steps of exploration in the dataset that it makes or learns from."""
+        """Exploration steps in the dataset that the run makes or learns from."""
         if self.stage == "explore":
-            # Without a config the last entry tells, which comes up to an episode before the end.
+            # Without a config, take the last entry, which is at most an episode before the end.
             return self.planned_steps or round(self.log.last_step, -3)
         if (logged := self.log.series.get("dataset_transitions")) is not None:
             return int(logged.last)
-        named = (self.config and self.config.dataset_name) or self.told.experiment
+        named = (self.config and self.config.dataset_name) or self.parsed.experiment
         return size_in_name(named) or HANDOUT_DATASET_STEPS
 
     @property
     def dataset_name(self) -> str:
-        """The file that an exploration run writes, or nothing where nothing tells."""
+        """The dataset file that an exploration run writes; empty if unknown."""
         if self.stage != "explore" or self.config is None or not self.env_id:
             return ""
         return f"{self.config.dataset_name or self.config.exp_name}_seed{self.config.seed}.npz"
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What the run is said to be; two of one identity may be one run handed in twice."""
+        """What the run claims to be; two with the same identity may be one run handed in twice."""
         return (
             self.stage, self.algorithm, self.env_id, self.seed, self.alpha, self.dataset_steps,
         )  # fmt: skip
 
     @property
     def planned_steps(self) -> int:
-        """Steps that it was to take, or 0 where nothing tells."""
+        """The steps that it was to take; 0 if unknown."""
         return self.config.planned_steps if self.config else 0
 
 
@@ -165,7 +165,7 @@ def find_runs(hand_in: HandIn) -> tuple[list[Run], list[str]]:
     """Read every run of a hand-in.
 
     Returns:
-        The runs by their folders' names, and a line for everything that was not read.
+        The runs, ordered by folder, and a line for everything that was not read.
     """
     events: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     for path in hand_in.find(ANY_EVENTS):
@@ -177,8 +177,8 @@ def find_runs(hand_in: HandIn) -> tuple[list[Run], list[str]]:
         left -= sum(hand_in.files[path] for path in paths)
         if number >= MAX_RUNS or left < 0:
             problems.append(
-                f"{printable(folder)} and what follows was not read: more than {MAX_RUNS} runs, or "
-                f"{MAX_LOGS / 1e6:,.0f} MB of logs; --log_interval 1000 keeps them small"
+                f"{printable(folder)} and the folders after it were not read: more than {MAX_RUNS} "
+                f"runs, or {MAX_LOGS / 1e6:,.0f} MB of logs; --log_interval 1000 keeps logs small"
             )
             break
         runs.append(_read_run(hand_in, folder, read_log([hand_in.root / path for path in paths])))
@@ -190,7 +190,7 @@ def _read_run(hand_in: HandIn, folder: PurePosixPath, log: RunLog) -> Run:
     run = Run(
         folder,
         prefix=prefixes[-1] if prefixes else "",
-        told=parse_folder_name(re.sub(r"^q\d+_", "", folder.name)),
+        parsed=parse_folder_name(re.sub(r"^q\d+_", "", folder.name)),
         log=log,
     )
     unreadable = list(log.damage)
@@ -220,10 +220,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
-    """Give the datasets of the hand-in to the exploration runs that wrote them.
+    """Assign the datasets of the hand-in to the exploration runs that wrote them.
 
-    A run that comes to its end writes over what an earlier one wrote, so the last one counts, but
-    shorter runs have folders of their own.
+    A run that finishes overwrites the dataset of an earlier one, so the last one counts. Shorter
+    trial runs write to other folders.
     """
     found = {run: run for run in runs}
     for path in hand_in.find("*.npz"):
@@ -244,7 +244,7 @@ def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
             continue
         as_long = [run for run in ended if run.planned_steps == dataset.transitions]
         if not as_long and any(found[run].dataset for run in ended):
-            continue  # they have theirs: this one is of a shorter try
+            continue  # they have their dataset: this one is from a shorter trial run
         writer = (as_long or ended)[-1]
         for run in ended:
             if run.log.fingerprint == writer.log.fingerprint:
@@ -253,7 +253,7 @@ def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
 
 
 def _explore(path: Path, env_id: str) -> Explored:
-    """Read what a run collected."""
+    """Return what a run collected."""
     data = _load_dataset(path, env_id)
     found = get_task(env_id).statistics(data.observations, data.next_observations, data.terminated)
     return Explored(len(data), found["coverage"], int(found["goals_reached"]))
@@ -263,5 +263,5 @@ def _load_dataset(path: Path, env_id: str) -> Dataset:
     with open_zip(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > MAX_DATASET_CONTENT:
-        raise UserError(f"{size / 1e6:,.0f} MB of content are too much to read")
+        raise UserError(f"{size / 1e6:,.0f} MB of content is too large to read")
     return load_dataset(path, env_id)

@@ -1,4 +1,4 @@
-"""Opens a hand-in, a zip or a folder, trusts neither and harms nothing."""
+"""Opens an untrusted hand-in, a zip or a folder, and changes nothing outside a temporary folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cs285.infrastructure.errors import UserError
 from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY
 
 MAX_LOG = 64_000_000
-"""Bytes of one event file that is read; with `--log_interval 1000` it has under one."""
+"""Maximum bytes of one event file; with `--log_interval 1000` it has less than a million."""
 MAX_DATASET = 4_000_000
 MAX_NOTE = 5_000
-"""Bytes of one `config.yaml` or `summary.json`; they have under one thousand."""
+"""Maximum bytes of one `config.yaml` or `summary.json`; they have less than a thousand."""
 MAX_UNPACKED = 256_000_000
-"""Bytes of all that is unpacked."""
+"""Maximum bytes that are unpacked in total."""
 _LIMITS = {
     ANY_EVENTS: MAX_LOG,
     "*.npz": MAX_DATASET,
@@ -37,19 +37,19 @@ _TO_MEASURE = 64_000_000
 
 @dataclass(frozen=True)
 class HandIn:
-    """The files of a hand-in, those that matter in reach."""
+    """The files of a hand-in; those that the grader reads are accessible."""
 
     root: Path
-    """Where they can be read."""
+    """The folder in which they can be read."""
     files: Mapping[PurePosixPath, int]
-    """Bytes of every file, by its path."""
+    """Size of every file in bytes, by its path."""
     packed: int
-    """Bytes of the zip, or nearly those that a zip of the folder would have."""
+    """Size of the zip in bytes, or approximately that of a zip of the folder."""
     problems: tuple[str, ...]
-    """What is not read, and why."""
+    """What was not read, and why."""
 
     def has(self, path: PurePosixPath) -> bool:
-        """Tell whether a file is there and may be read."""
+        """Return whether a file exists and may be read."""
         return (
             path in self.files
             and self.files[path] <= _limit(path)
@@ -58,23 +58,23 @@ class HandIn:
         )
 
     def find(self, pattern: str) -> list[PurePosixPath]:
-        """Return the paths of all files that may be read, by a pattern of their name."""
+        """Return the paths of all files that may be read and whose names match a pattern."""
         names = (path for path in self.files if fnmatch.fnmatchcase(path.name, pattern))
         return sorted(path for path in names if self.has(path))
 
 
 def is_junk(path: PurePosixPath) -> bool:
-    """Tell whether a file is one that computers leave behind."""
+    """Return whether a file is a by-product of the operating system, Python or another tool."""
     return any(fnmatch.fnmatchcase(part, pattern) for part in path.parts for pattern in JUNK)
 
 
 @contextmanager
 def open_hand_in(path: Path) -> Iterator[HandIn]:
-    """Make the files of a hand-in readable for as long as the context lasts.
+    """Make the files of a hand-in readable inside the context.
 
     Raises:
-        UnsafeHandInError: If a zip is not safe to unpack, or broken, or a folder has no end.
-        UserError: If there is no such path.
+        UnsafeHandInError: If a zip is broken or not safe to unpack, or a folder has too many files.
+        UserError: If the path does not exist.
     """
     if path.is_dir():
         yield _look_into(path)
@@ -82,7 +82,7 @@ def open_hand_in(path: Path) -> Iterator[HandIn]:
         with tempfile.TemporaryDirectory(prefix="cs285-hand-in-") as folder:
             yield _unpack(path, Path(folder))
     else:
-        raise UserError(f"{path}: there is no such folder or zip file")
+        raise UserError(f"{path}: no such folder or zip file")
 
 
 def _unpack(path: Path, root: Path) -> HandIn:
@@ -95,7 +95,7 @@ def _unpack(path: Path, root: Path) -> HandIn:
                 continue
             name = PurePosixPath(member.filename.replace("\\", "/"))
             if name in files:
-                raise UnsafeHandInError(f"the name {printable(name)!r} comes twice")
+                raise UnsafeHandInError(f"the name {printable(name)!r} appears twice")
             files[name] = member.file_size
             limit = _limit(name)
             if not limit or is_junk(name):
@@ -126,12 +126,12 @@ def _look_into(root: Path) -> HandIn:
                 if 0 < _limit(relative) < status.st_size:
                     problems.append(_too_large(relative, status.st_size))
             elif not stat.S_ISDIR(status.st_mode):
-                problems.append(f"{printable(relative)}: a link or device, not a file; not read")
+                problems.append(f"{printable(relative)}: not read: it is a link or a device")
     return HandIn(root, files, _measure(root, files), tuple(problems))
 
 
 def _measure(root: Path, files: Mapping[PurePosixPath, int]) -> int:
-    """Return about how many bytes the files would have in a zip."""
+    """Return the approximate size in bytes of a zip of the files."""
     total = read = 0
     for name, size in files.items():
         read += size
@@ -144,11 +144,11 @@ def _measure(root: Path, files: Mapping[PurePosixPath, int]) -> int:
 
 
 def _limit(path: PurePosixPath) -> int:
-    """Return how large a file may be to be read; 0 for one that nothing is read from."""
+    """Return the maximum size of a file that is read; 0 for a file that is never read."""
     return next(
         (limit for pattern, limit in _LIMITS.items() if fnmatch.fnmatchcase(path.name, pattern)), 0
     )
 
 
 def _too_large(path: PurePosixPath, size: int) -> str:
-    return f"{printable(path)}: {size / 1e6:,.3f} MB are too much to read"
+    return f"{printable(path)}: {size / 1e6:,.3f} MB is too large to read"
