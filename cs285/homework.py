@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -220,6 +220,13 @@ def algorithms_of(stage: Stage) -> list[str]:
 def algorithms_for(question: Question | None) -> list[str]:
     """Return the names of the algorithms of a question, or of none, in the order of tables."""
     return [name for name, algorithm in algorithms().items() if algorithm.question == question]
+
+
+def keys_without_effect(algorithm: str, keys: Iterable[str]) -> list[str]:
+    """Return those of some config keys that other algorithms read and this one does not."""
+    own = algorithms()[algorithm].config.model_fields
+    known = frozenset[str]().union(*(one.config.model_fields for one in algorithms().values()))
+    return [key for key in keys if key in known and key not in own]
 
 
 def usual_stage(algorithm: str) -> Stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -28,7 +28,7 @@ class BaseConfig(BaseModel):
     )
 
     per_run: ClassVar[frozenset[str]] = frozenset(
-        {"env_name", "exp_name", "dataset_name", "dataset_seed", "seed", "epsilon", "discount"}
+        {"env_name", "exp_name", "dataset_name", "dataset_seed", "seed"}
     )
     """Keys in which the runs of one training program may differ."""
 
@@ -57,18 +57,18 @@ class BaseConfig(BaseModel):
     online_steps: Steps = 50_000
     """Environment steps, each with one gradient step, after that (`run_hw5_finetune.py`)."""
 
-    batch_size: Size = 128
-    """Transitions in a batch, drawn with replacement."""
-    discount: Fraction = 0.98
-    """Discount of future rewards; sees about 50 steps ahead, through two rooms."""
-    epsilon: Fraction = 0.3
-    """Chance of a random action while collecting data; evaluation is always greedy. AWAC and IQL
-    sample their actor instead, whenever this is above 0."""
     learning_starts: Annotated[int, Field(ge=1)] = 500
-    """Exploration acts at random and does not learn until it has seen this many steps."""
+    """For this many steps exploration acts at random, by the run's own random stream, and does not
+    learn; only then does the agent act."""
 
-    updates_per_step: Annotated[int, Field(ge=1, le=100)] = 1
-    """Gradient steps for every environment step, in exploration and online."""
+    if TYPE_CHECKING:
+        # Training reads these of every config. Those of agents that learn declare them as keys.
+        @property
+        def batch_size(self) -> int: ...  # noqa: D102
+        @property
+        def epsilon(self) -> float: ...  # noqa: D102
+        @property
+        def updates_per_step(self) -> int: ...  # noqa: D102
 
     @field_validator("*", mode="before")
     @classmethod
@@ -112,11 +112,27 @@ class BaseConfig(BaseModel):
         raise NotImplementedError
 
 
-class CriticConfig(BaseConfig):
-    """What all agents with a critic share."""
+class LearnerConfig(BaseConfig):
+    """Keys of all agents that learn."""
 
-    per_run: ClassVar[frozenset[str]] = BaseConfig.per_run | {"learning_rate"}
+    per_run: ClassVar[frozenset[str]] = BaseConfig.per_run | {"epsilon"}
 
+    batch_size: Size = 128
+    """Transitions in a batch, drawn with replacement."""
+    epsilon: Fraction = 0.3
+    """Chance of a random action while collecting data; evaluation is always greedy. AWAC and IQL
+    sample their actor instead, whenever this is above 0."""
+    updates_per_step: Annotated[int, Field(ge=1, le=100)] = 1
+    """Gradient steps for every environment step, in exploration and online."""
+
+
+class CriticConfig(LearnerConfig):
+    """Keys of all agents with a critic."""
+
+    per_run: ClassVar[frozenset[str]] = LearnerConfig.per_run | {"discount", "learning_rate"}
+
+    discount: Fraction = 0.98
+    """Discount of future rewards; sees about 50 steps ahead, through two rooms."""
     hidden_size: Size = 64
     """Width of the critic's hidden layers."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 2
@@ -129,8 +145,6 @@ class CriticConfig(BaseConfig):
     """Adam's step size for critics."""
     target_update_period: Steps = 300
     """Updates between two copies of a network to its target network."""
-    use_double_q: bool = True
-    """Let the online critic choose the action that the target critic values: less bias."""
     clip_grad_norm: Positive | None = None
     """Bound on the norm of each network's gradient; none by default."""
 
@@ -159,9 +173,20 @@ class CriticConfig(BaseConfig):
             "make_lr_schedule": constant_schedule,
             "discount": self.discount,
             "target_update_period": self.target_update_period,
-            "use_double_q": self.use_double_q,
+            "use_double_q": True,  # only a student's file may read it where it is not a key
             "clip_grad_norm": self.clip_grad_norm,
         }
+
+
+class QLearningConfig(CriticConfig):
+    """Keys of all agents whose critic bootstraps from a maximum over actions."""
+
+    use_double_q: bool = True
+    """Let the online critic choose the action that the target critic values: less bias."""
+
+    def critic_arguments(self) -> dict[str, Any]:
+        """Return what `DQNAgent` and its children take, beyond the shapes."""
+        return super().critic_arguments() | {"use_double_q": self.use_double_q}
 
 
 def adam(learning_rate: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Adam]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cs285.env_configs.base_config import CriticConfig, Positive
+from cs285.env_configs.base_config import Positive, QLearningConfig
 from cs285.homework import Question, Stage, register
 from cs285.infrastructure.palette import BLUE
 
@@ -20,10 +20,10 @@ from cs285.infrastructure.palette import BLUE
     question=Question.CQL,
     order=4,
 )
-class CQLConfig(CriticConfig):
+class CQLConfig(QLearningConfig):
     """DQN and how conservative it is."""
 
-    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {"cql_alpha", "cql_temperature"}
+    per_run: ClassVar[frozenset[str]] = QLearningConfig.per_run | {"cql_alpha", "cql_temperature"}
 
     base_config: Literal["cql"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from cs285.env_configs.base_config import CriticConfig
+from cs285.env_configs.base_config import QLearningConfig
 from cs285.homework import Question, Stage, register
 from cs285.infrastructure.palette import ORANGE
 
@@ -18,7 +18,7 @@ from cs285.infrastructure.palette import ORANGE
     question=Question.CQL,
     order=3,
 )
-class DQNConfig(CriticConfig):
+class DQNConfig(QLearningConfig):
     """Nothing beyond the critic."""
 
     base_config: Literal["dqn"]

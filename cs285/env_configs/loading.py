@@ -1,10 +1,11 @@
-"""YAML in, validated configs out; every fault is one sentence."""
+"""Read YAML files into validated configs; every problem of a file becomes one sentence."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +14,64 @@ from pydantic_core import ErrorDetails
 
 from cs285.env_configs.base_config import BaseConfig
 from cs285.envs.tasks import describe_task
-from cs285.homework import STAGES, Stage, algorithms
+from cs285.homework import STAGES, Stage, algorithms, keys_without_effect
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
 
 MAX_PROBLEMS = 5
-"""So many faults of a file are told at once."""
-
+"""How many problems of a file are reported at once."""
 
 MAX_RUNS = 1_000
-"""Runs that one sweep may ask for: more is a slip, not a plan."""
+"""Largest number of runs in a sweep: more is a slip, not a plan."""
 
-_TOLD_ANYWAY = {"seed"}
+STARTER_KEYS = frozenset({"use_double_q"})
+"""Keys that the public starter's files set for any algorithm; ignored where they have no effect."""
+
+SAVED_CONFIG = "config"
+"""Stem of the resolved config in a run folder. Those of version 1.0 hold keys without effect."""
+
+_NAMED_ANYWAY = {"seed"}
+"""Keys of a sweep that run folders name in any case."""
 
 
-def load_config(path: Path, stage: str, overrides: Mapping[str, Any] | None = None) -> BaseConfig:
+def load_config(
+    path: Path,
+    stage: str,
+    overrides: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
+) -> BaseConfig:
     """Read one YAML file as the config of one run.
 
     Args:
         path: The file.
-        stage: `explore`, `offline` or `finetune`: which script asks.
-        overrides: Values that go over those of the file, such as the seed of the command line.
+        stage: `explore`, `offline` or `finetune`.
+        overrides: Values that replace those of the file, such as the seed of the command line.
+        notes: Receives a line about ignored keys; without it, the line is printed.
 
     Raises:
-        UserError: If the file cannot be read, is not YAML, does not validate or holds a sweep.
+        UserError: If the file cannot be read, is not YAML, is not valid or holds a sweep.
     """
-    configs = load_sweep(path, stage, overrides)
+    configs = load_sweep(path, stage, overrides, notes)
     if len(configs) != 1:
-        raise UserError(f"{path}: is a sweep of {len(configs)} runs, not one")
+        raise UserError(f"{path}: a sweep of {len(configs)} runs, not a single run")
     return configs[0]
 
 
 def load_sweep(
-    path: Path, stage: str, overrides: Mapping[str, Any] | None = None
+    path: Path,
+    stage: str,
+    overrides: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
 ) -> list[BaseConfig]:
     """Read one YAML file as the configs of all its runs: one, or the product of its `sweep`.
 
-    `sweep` maps keys to lists of values. Every run's `exp_name` tells its values; seeds are told
-    by the run folder anyway.
+    `sweep` maps keys to lists of values. The `exp_name` of every run names its values, except the
+    seed, which the run folder names anyway.
 
     Raises:
-        UserError: As `load_config`, or if the sweep is not usable.
+        UserError: As `load_config`, or if the sweep is not valid.
     """
-    return make_sweep(read_yaml(path), path, stage, overrides)
+    return make_sweep(read_yaml(path), path, stage, overrides, notes)
 
 
 def make_sweep(
@@ -63,34 +79,49 @@ def make_sweep(
     path: Path,
     stage: str,
     overrides: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
 ) -> list[BaseConfig]:
     """Validate the values of one file, or of a dict that stands for one; see `load_sweep`.
 
     Args:
         values: The values, which may contain a `sweep`.
-        path: Named in errors; gives the default name.
-        stage: The stage that asks.
+        path: Named in errors; gives the default `exp_name`.
+        stage: `explore`, `offline` or `finetune`.
         overrides: Values that replace those of the file.
+        notes: Receives a line about ignored keys; without it, the line is printed.
 
     Raises:
-        UserError: If the values do not validate, or the sweep is not usable.
+        UserError: If the values or the sweep are not valid.
     """
     values, overrides = dict(values), dict(overrides or {})
     sweep = _read_sweep(values.pop("sweep", {}), values, path)
     axes = [[(key, value) for value in sweep[key]] for key in sweep if key not in overrides]
     if (count := math.prod(map(len, axes))) > MAX_RUNS:
-        raise UserError(f"{path}: `sweep` asks for {count:,} runs; {MAX_RUNS:,} are the most")
+        raise UserError(
+            f"{path}: `sweep` asks for {count:,} runs; at most {MAX_RUNS:,} are allowed"
+        )
     name = values.get("exp_name", path.stem)
     configs = []
+    found: list[str] = []
     for point in itertools.product(*axes):
-        suffix = "".join(f"_{key}{value}" for key, value in point if key not in _TOLD_ANYWAY)
+        suffix = "".join(f"_{key}{value}" for key, value in point if key not in _NAMED_ANYWAY)
         named = {"exp_name": f"{name}{suffix}"} if suffix and isinstance(name, str) else {}
-        configs.append(make_config(values | dict(point) | named | overrides, path, stage))
+        configs.append(make_config(values | dict(point) | named | overrides, path, stage, found))
+    if notes is None:
+        print_notes(found)
+    else:
+        notes += found
     return configs
 
 
+def print_notes(notes: Sequence[str]) -> None:
+    """Print notes on configs to standard error, each once."""
+    for note in dict.fromkeys(notes):
+        print(note, file=sys.stderr)
+
+
 def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[str, list[Any]]:
-    """Check what stands under `sweep`."""
+    """Check what a file has under `sweep`."""
     if not isinstance(sweep, dict):
         raise UserError(f"{path}: `sweep` must map keys to lists, such as `seed: [1, 2, 3]`")
     known = _config_class(values.get("base_config"), path).model_fields
@@ -100,33 +131,110 @@ def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[st
                 f"{path}: cannot sweep over {shorten(key)}{suggestion(str(key), known)}"
             )
         if key in values:
-            raise UserError(f"{path}: `{key}` stands both in the file and in its `sweep`")
+            raise UserError(f"{path}: `{key}` appears both in the file and in its `sweep`")
         if not isinstance(points, list) or not points:
             raise UserError(f"{path}: `sweep` needs a list of at least one value for `{key}`")
         if any(isinstance(point, list | dict) for point in points):
-            raise UserError(f"{path}: `sweep` takes plain values for `{key}`, no lists or mappings")
+            raise UserError(
+                f"{path}: `sweep` needs plain values for `{key}`, not lists or mappings"
+            )
         if len({str(point) for point in points}) < len(points):
-            raise UserError(f"{path}: `sweep` names a value of `{key}` twice")
+            raise UserError(f"{path}: `sweep` lists a value of `{key}` twice")
     return sweep
 
 
-def make_config(values: dict[str, Any], path: Path, stage: str) -> BaseConfig:
-    """Validate the values of one run; `path` is named in errors and gives the default name."""
+def make_config(
+    values: Mapping[str, Any], path: Path, stage: str, notes: list[str] | None = None
+) -> BaseConfig:
+    """Validate the values of one run.
+
+    Args:
+        values: Keys and values as in the file.
+        path: Named in errors; gives the default `exp_name`.
+        stage: `explore`, `offline` or `finetune`.
+        notes: Receives a line about ignored keys.
+
+    Raises:
+        UserError: If a key is unknown or a value is not valid.
+    """
+    stage = Stage(stage)
     config_class = _config_class(values.get("base_config"), path)
-    own = STAGES[Stage(stage)].own_keys
-    for other, record in STAGES.items():
-        for key in sorted(record.own_keys & values.keys() - own):
-            raise UserError(
-                f"{path}: `{key}` is for {other.script}; {Stage(stage).script} reads "
-                + " and ".join(f"`{name}`" for name in sorted(own))
-            )
+    found: list[str] = []
+    kept = _drop_ignored_keys(_split_total_steps(values, path, stage, found), path, stage, found)
+    _refuse_keys_of_other_stages(kept, path, stage)
     try:
-        return config_class(**(_default_names(values, path, stage) | values))
+        config = config_class(**(_default_names(kept, path, stage) | kept))
     except ValidationError as error:
         problems = [_problem(detail, config_class) for detail in error.errors()[:MAX_PROBLEMS]]
         if (more := error.error_count() - MAX_PROBLEMS) > 0:
             problems.append(f"and {more} more")
         raise UserError(f"{path}: " + "; ".join(problems)) from None
+    if notes is not None:
+        notes += found
+    return config
+
+
+def _split_total_steps(
+    values: Mapping[str, Any], path: Path, stage: Stage, notes: list[str]
+) -> Mapping[str, Any]:
+    """Read `total_steps` of fine-tuning as the public starter's files mean it.
+
+    There it counts offline and online steps together and appears next to `offline_steps`.
+    """
+    if stage is not Stage.FINETUNE or "online_steps" in values:
+        return values
+    total, offline = (_as_steps(values.get(key)) for key in ("total_steps", "offline_steps"))
+    if total is None or offline is None:
+        return values
+    if total <= offline:
+        raise UserError(
+            f"{path}: `total_steps` counts offline and online steps together in {stage.script}, "
+            f"so it must be larger than `offline_steps`, {offline:,}, not {total:,}"
+        )
+    online = total - offline
+    notes.append(
+        "`total_steps` counts offline and online steps together here: "
+        f"`online_steps` is {online:,} ({total:,} less {offline:,})"
+    )
+    rest = {key: value for key, value in values.items() if key != "total_steps"}
+    return rest | {"online_steps": online}
+
+
+def _as_steps(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+def _drop_ignored_keys(
+    values: Mapping[str, Any], path: Path, stage: Stage, notes: list[str]
+) -> dict[str, Any]:
+    """Drop the keys without effect that are not errors, and note those that have none here."""
+    algorithm = values["base_config"]
+    useless = keys_without_effect(algorithm, values)
+    dropped = [key for key in useless if key in STARTER_KEYS or path.stem == SAVED_CONFIG]
+    if dropped:
+        notes.append(f"{_without_effect(dropped)} for `{algorithm}`; ignored")
+    if path.stem != SAVED_CONFIG:
+        ignored = STAGES[stage].ignored_keys
+        if unread := [key for key in values if key in ignored and key not in useless]:
+            notes.append(f"{_without_effect(unread)} in {stage.script}; ignored")
+    return {key: value for key, value in values.items() if key not in dropped}
+
+
+def _without_effect(keys: Sequence[str]) -> str:
+    verb = "has" if len(keys) == 1 else "have"
+    return f"{_listed([f'`{key}`' for key in keys])} {verb} no effect"
+
+
+def _refuse_keys_of_other_stages(values: Mapping[str, Any], path: Path, stage: Stage) -> None:
+    own = STAGES[stage].own_keys
+    for other, record in STAGES.items():
+        for key in sorted(record.own_keys & values.keys() - own):
+            raise UserError(
+                f"{path}: `{key}` is for {other.script}; {stage.script} reads "
+                + _listed([f"`{name}`" for name in sorted(own)])
+            )
 
 
 def _config_class(name: object, path: Path) -> type[BaseConfig]:
@@ -164,6 +272,11 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
 
 
 def _owners(key: str) -> str:
-    """Tell which algorithms a key belongs to, if any."""
+    """Return which algorithms have a key, as the end of a sentence, or nothing."""
     owners = [name for name, one in algorithms().items() if key in one.config.model_fields]
-    return f", which is for {' and '.join(owners)}" if owners else ""
+    return f", which is for {_listed(owners)}" if owners else ""
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Join with commas and "and"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cs285.env_configs.base_config import BaseConfig
 from cs285.homework import Question, Stage, register
@@ -21,6 +21,11 @@ class RandomConfig(BaseConfig):
     """Every action equally likely; nothing to tune."""
 
     base_config: Literal["random"]
+
+    # What the training loop does with an agent that learns nothing; without effect on its data.
+    batch_size: ClassVar[int] = 128
+    epsilon: ClassVar[float] = 0.3
+    updates_per_step: ClassVar[int] = 1
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `RandomAgent`."""

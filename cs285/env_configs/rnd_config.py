@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from cs285.env_configs.base_config import (
-    CriticConfig,
     LearningRate,
     Positive,
+    QLearningConfig,
     Size,
     Steps,
     adam,
@@ -28,10 +28,10 @@ from cs285.infrastructure.palette import GREEN
     question=Question.EXPLORATION,
     order=2,
 )
-class RNDConfig(CriticConfig):
+class RNDConfig(QLearningConfig):
     """An exploration critic and the two networks of its bonus."""
 
-    per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {
+    per_run: ClassVar[frozenset[str]] = QLearningConfig.per_run | {
         "rnd_weight",
         "rnd_learning_rate",
         "use_reward",

@@ -21,6 +21,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cs285.env_configs import BaseConfig, load_config
+from cs285.env_configs.loading import print_notes
 from cs285.homework import STAGES, Stage, algorithms
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError, suggestion
@@ -175,15 +176,17 @@ def resume(folder: AnyPath, *, stage: str | None = None) -> Results:
                 f"--resume {path}: it was trained on {sweep.device}, "
                 "which this machine does not have"
             )
-        parts = [_reopen(sweep, names) for names in sweep.programs]
+        notes: list[str] = []
+        parts = [_reopen(sweep, names, notes) for names in sweep.programs]
+        print_notes(notes)
         train_parts(parts, sweep.options, sweep.workers)
     return Results(load_run(_known(run.folder).path) for part in parts for run in part.runs)
 
 
-def _reopen(sweep: sweep_records.Sweep, names: Sequence[str]) -> Program:
+def _reopen(sweep: sweep_records.Sweep, names: Sequence[str], notes: list[str]) -> Program:
     """Return the program whose runs have folders of these names."""
     folders = [RunFolder(sweep.options.data_dir / name) for name in names]
-    configs = [load_config(folder.config, sweep.stage) for folder in folders]
+    configs = [load_config(folder.config, sweep.stage, notes=notes) for folder in folders]
     reads_data = sweep.stage != Stage.EXPLORE and not sweep_records.is_begun(folders)
     dataset_dir = sweep.options.dataset_dir if reads_data else None
     runs = [

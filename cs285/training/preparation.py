@@ -9,7 +9,7 @@ from typing import Any
 
 from cs285.datasets.dataset_files import Dataset, find_dataset, load_dataset
 from cs285.env_configs import BaseConfig
-from cs285.env_configs.loading import load_sweep, make_sweep
+from cs285.env_configs.loading import load_sweep, make_sweep, print_notes
 from cs285.envs.tasks import get_task
 from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
 from cs285.infrastructure.errors import UserError, suggestion
@@ -46,9 +46,10 @@ def read_configs(
         UserError: If a source is not usable, or two runs would be the same.
     """
     configs = []
+    notes: list[str] = []
     for source in sources:
         for overrides in [{"seed": seed} for seed in seeds] if seeds is not None else [{}]:
-            for config in _read(source, stage, overrides):
+            for config in _read(source, stage, overrides, notes):
                 chosen = _with_reward(config, _name(source)) if use_reward else config
                 configs.append(_shorten(chosen, stage, steps_fraction))
     # Explored datasets are separate files, next to the run folders.
@@ -60,6 +61,7 @@ def read_configs(
                     f"`{key}` {name!r} with seed {seed} is requested twice; "
                     f"give every config file a different `{key}`, and every seed only once"
                 )
+    print_notes(notes)
     return configs
 
 
@@ -67,11 +69,14 @@ def _name(source: Source) -> Path:
     return source if isinstance(source, Path) else SETTINGS
 
 
-def _read(source: Source, stage: Stage, overrides: dict[str, int]) -> list[BaseConfig]:
+def _read(
+    source: Source, stage: Stage, overrides: dict[str, int], notes: list[str]
+) -> list[BaseConfig]:
     if isinstance(source, Path):
-        configs = load_sweep(source, stage, overrides)
+        configs = load_sweep(source, stage, overrides, notes)
     else:
-        configs = make_sweep(_default_name(source) | dict(source), SETTINGS, stage, overrides)
+        named = _default_name(source) | dict(source)
+        configs = make_sweep(named, SETTINGS, stage, overrides, notes)
     algorithm = algorithms()[configs[0].base_config]
     if stage not in algorithm.stages:
         scripts = " or ".join(one.script for one in Stage if one in algorithm.stages)

@@ -1,0 +1,214 @@
+"""Every key that a config accepts has an effect; the others are refused or named as ignored."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_training import Lab
+
+from cs285.env_configs.loading import load_config, load_sweep
+from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
+from cs285.infrastructure.errors import UserError
+
+# Keys that say which run it is, and how long it lasts.
+IDENTITY = {"base_config", "env_name", "exp_name", "dataset_name", "dataset_seed", "seed"}
+FEW_STEPS = {
+    Stage.EXPLORE: {"total_steps": 26, "learning_starts": 20},
+    Stage.FINETUNE: {"offline_steps": 2, "online_steps": 8},
+}
+QUICK = ["-ei", 1_000, "-neval", 1]
+OTHER_VALUES = {
+    "learning_starts": 23, "num_exploration_steps": 23, "batch_size": 5, "epsilon": 1.0,
+    "updates_per_step": 2, "discount": 0.5, "hidden_size": 7, "num_layers": 1, "input_scale": None,
+    "learning_rate": 0.01, "target_update_period": 2, "clip_grad_norm": 0.001,
+    "use_double_q": False, "rnd_weight": 3.0, "rnd_dim": 5, "rnd_hidden_size": 7,
+    "rnd_num_layers": 1, "rnd_input_scale": 1.0, "rnd_learning_rate": 0.01, "use_reward": True,
+    "cql_alpha": 2.0, "cql_temperature": 0.3, "temperature": 0.5, "actor_hidden_size": 7,
+    "actor_num_layers": 1, "actor_learning_rate": 0.01, "expectile": 0.6,
+}  # fmt: skip
+
+
+def cases():
+    """Each algorithm in the stage that reads most of its keys, with each of these keys."""
+    for name, algorithm in algorithms().items():
+        stage = Stage.FINETUNE if Stage.FINETUNE in algorithm.stages else Stage.EXPLORE
+        steps = STAGES[stage].step_keys
+        unread = keys_of_other_stages(stage) | IDENTITY | set(steps)
+        yield from (
+            (stage, name, key) for key in algorithm.config.model_fields if key not in unread
+        )
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    lab.save_data()
+    return lab
+
+
+def outcome(lab, stage, algorithm, **values):
+    """What a short run learned and collected."""
+    config = lab.config(stage, algorithm, **(FEW_STEPS[stage] | values))
+    (folder,) = lab.run(stage, config, flags=QUICK)
+    left = {}
+    if (folder / "agent.pt").exists():
+        state = torch.load(folder / "agent.pt", weights_only=True)
+        left = {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+    if stage == Stage.EXPLORE:
+        arrays = lab.explored(f"{stage}_{algorithm}")
+        left |= {name: np.asarray(array).tobytes() for name, array in arrays.items()}
+    shutil.rmtree(lab.root / "data")
+    return left
+
+
+@pytest.fixture(scope="module")
+def usual(lab):
+    """Outcomes with the usual values, made when they are first asked for."""
+    found = {}
+
+    def usual(stage, algorithm):
+        if algorithm not in found:
+            found[algorithm] = outcome(lab, stage, algorithm)
+        return found[algorithm]
+
+    return usual
+
+
+@pytest.mark.parametrize(("stage", "algorithm", "key"), list(cases()))
+def test_a_key_changes_what_a_run_learns_or_collects(lab, usual, stage, algorithm, key):
+    # Agents with an actor sample it whenever epsilon is above 0.
+    samples = (
+        key == "epsilon" and "actor_hidden_size" in algorithms()[algorithm].config.model_fields
+    )
+    value = 0.0 if samples else OTHER_VALUES[key]
+    assert usual(stage, algorithm)
+    assert outcome(lab, stage, algorithm, **{key: value}) != usual(stage, algorithm)
+
+
+# Keys without effect
+
+
+@pytest.fixture
+def read(tmp_path, capsys):
+    """Reads a file of such lines; returns its configs and what was printed about it."""
+
+    def read(algorithm, stage, name="run.yaml", **values):
+        path = tmp_path / name
+        values = {"base_config": algorithm, "env_name": "PointmassEasy-v0"} | values
+        path.write_text(yaml.safe_dump(values))
+        return load_sweep(path, stage), capsys.readouterr().err
+
+    return read
+
+
+@pytest.mark.parametrize("key", ["batch_size", "discount", "epsilon", "updates_per_step"])
+def test_random_refuses_the_keys_of_agents_that_learn(read, key):
+    with pytest.raises(UserError, match=f"unknown key `{key}`, which is for rnd, dqn, cql, awac"):
+        read("random", "explore", **{key: 1})
+
+
+def test_a_sweep_over_a_key_without_effect_is_refused(read):
+    with pytest.raises(UserError, match="cannot sweep over 'batch_size'"):
+        read("random", "explore", sweep={"batch_size": [1, 2]})
+    with pytest.raises(UserError, match="cannot sweep over 'use_double_q'"):
+        read("awac", "offline", sweep={"use_double_q": [True, False]})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "stage"), [("random", "explore"), ("awac", "offline"), ("iql", "finetune")]
+)
+def test_the_key_that_starter_files_set_for_any_algorithm_is_named_and_ignored(
+    read, algorithm, stage
+):
+    (config,), said = read(algorithm, stage, use_double_q=True)
+    assert said == f"`use_double_q` has no effect for `{algorithm}`; ignored\n"
+    assert "use_double_q" not in config.model_dump()
+
+
+def test_a_sweep_names_an_ignored_key_once(read):
+    configs, said = read("iql", "offline", use_double_q=False, sweep={"seed": [1, 2, 3]})
+    assert len(configs) == 3
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("algorithm", ["rnd", "dqn", "cql"])
+def test_algorithms_with_a_double_estimator_read_its_key(read, algorithm):
+    stage = "explore" if algorithm == "rnd" else "offline"
+    (config,), said = read(algorithm, stage, use_double_q=False)
+    assert not said
+    assert config.use_double_q is False
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "value"),
+    [
+        ("explore", "dataset_seed", 3),
+        ("offline", "epsilon", 0.1),
+        ("offline", "updates_per_step", 2),
+    ],
+)
+def test_a_key_that_the_stage_does_not_read_is_named(read, stage, key, value):
+    _, said = read("dqn", stage, **{key: value})
+    assert said == f"`{key}` has no effect in run_hw5_{stage}.py; ignored\n"
+
+
+# Files of the public starter, and of version 1.0
+
+
+def test_total_steps_of_a_starter_file_for_fine_tuning_counts_both_phases(read):
+    (config,), said = read("cql", "finetune", total_steps=100_000, offline_steps=30_000)
+    assert (config.offline_steps, config.online_steps) == (30_000, 70_000)
+    assert "`online_steps` is 70,000" in said
+
+
+@pytest.mark.parametrize("offline_steps", [100, 101])
+def test_total_steps_that_leave_nothing_to_do_online_are_refused(read, offline_steps):
+    with pytest.raises(UserError, match="must be larger than `offline_steps`"):
+        read("cql", "finetune", total_steps=100, offline_steps=offline_steps)
+
+
+# What version 1.0 wrote into the folder of a run, as far as it matters here.
+SAVED = {
+    "random": {
+        "dataset_seed": None, "seed": 4, "total_steps": 700, "batch_size": 128, "discount": 0.98,
+        "epsilon": 0.3, "learning_starts": 35, "updates_per_step": 1,
+    },
+    "awac": {
+        "dataset_seed": None, "seed": 4, "training_steps": 700, "batch_size": 128, "epsilon": 0.3,
+        "updates_per_step": 1, "use_double_q": True, "temperature": 0.2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "stage", "dropped"),
+    [
+        ("random", "explore", "`batch_size`, `discount`, `epsilon` and `updates_per_step` have"),
+        ("awac", "offline", "`use_double_q` has"),
+    ],
+)
+def test_the_saved_config_of_an_older_run_loads_and_names_what_it_drops(
+    read, algorithm, stage, dropped
+):
+    values = SAVED[algorithm] | {"exp_name": "x", "dataset_name": "y"}
+    (config,), said = read(algorithm, stage, "config.yaml", **values)
+    assert said == f"{dropped} no effect for `{algorithm}`; ignored\n"
+    kept = config.model_dump()
+    assert all(kept[key] == value for key, value in values.items() if key in kept)
+
+
+def test_a_misspelt_key_of_a_saved_config_is_still_an_error(read):
+    with pytest.raises(UserError, match=r"did you mean `temperature`\?"):
+        read("awac", "offline", "config.yaml", temprature=0.1)
+
+
+def test_notes_are_left_to_a_caller_who_asks_for_them(tmp_path, capsys):
+    path = Path(tmp_path, "run.yaml")
+    path.write_text("base_config: iql\nenv_name: PointmassEasy-v0\nuse_double_q: true\n")
+    notes = []
+    load_config(path, "offline", notes=notes)
+    assert notes == ["`use_double_q` has no effect for `iql`; ignored"]
+    assert not capsys.readouterr().err
