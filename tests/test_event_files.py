@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cs285.results import event_files
 from cs285.results.folder_names import parse_folder_name
 from cs285.results.run_folders import RunFolder, find_runs
-from cs285.results.run_logger import RunLogger
+from cs285.results.sinks import Logger
 
 TAGS = ("eval_return", "critic_loss")
 
@@ -16,9 +16,9 @@ def write_events(folder: Path, values: dict[int, float], tag: str = "eval_return
     """Writes scalars into an event file of their own, and returns it."""
     folder.mkdir(exist_ok=True, parents=True)
     before = set(folder.glob("*tfevents*"))
-    with RunLogger(folder) as logger:
+    with Logger(RunFolder(folder)) as logger:
         for step, value in values.items():
-            logger.log_scalars({tag: value}, step)
+            logger.scalars({tag: value}, step)
     (made,) = set(folder.glob("*tfevents*")) - before
     return made
 

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cs285.infrastructure import versions as versions_module
 from cs285.infrastructure.versions import git_revision, versions
 from cs285.results.run_folders import RunFolder
-from cs285.results.run_logger import RunLogger
+from cs285.results.sinks import Logger
 
 
 def read(folder):
@@ -28,10 +28,10 @@ def read(folder):
 
 
 def test_tensorboard_reads_every_scalar_under_its_tag_and_step(tmp_path):
-    with RunLogger(tmp_path) as logger:
+    with Logger(RunFolder(tmp_path)) as logger:
         for step in range(0, 3000, 1000):
-            logger.log_scalars({"eval_return": -step / 100, "eval/return_std": 0.5}, step)
-            logger.log_scalars({"critic_loss": step}, step)
+            logger.scalars({"eval_return": -step / 100, "eval/return_std": 0.5}, step)
+            logger.scalars({"critic_loss": step}, step)
     events = read(tmp_path)
     assert set(events.Tags()["scalars"]) == {"eval_return", "eval/return_std", "critic_loss"}
     returns = [(event.step, event.value) for event in events.Scalars("eval_return")]
@@ -40,9 +40,9 @@ def test_tensorboard_reads_every_scalar_under_its_tag_and_step(tmp_path):
 
 
 def test_scalars_may_be_tensors_arrays_and_nan(tmp_path):
-    with RunLogger(tmp_path) as logger:
+    with Logger(RunFolder(tmp_path)) as logger:
         values = {"q_values": torch.tensor(1.5), "q_loss": np.float32(2.5), "v_loss": math.nan}
-        logger.log_scalars(values, 1)
+        logger.scalars(values, 1)
     events = read(tmp_path)
     assert events.Scalars("q_values")[0].value == 1.5
     assert events.Scalars("q_loss")[0].value == 2.5
@@ -50,8 +50,8 @@ def test_scalars_may_be_tensors_arrays_and_nan(tmp_path):
 
 
 def test_flushed_scalars_are_readable_while_the_run_goes_on(tmp_path):
-    with RunLogger(tmp_path) as logger:
-        logger.log_scalars({"epsilon": 0.25}, 7)
+    with Logger(RunFolder(tmp_path)) as logger:
+        logger.scalars({"epsilon": 0.25}, 7)
         logger.flush()
         (event,) = read(tmp_path).Scalars("epsilon")
         assert (event.step, event.value) == (7, 0.25)
@@ -59,8 +59,8 @@ def test_flushed_scalars_are_readable_while_the_run_goes_on(tmp_path):
 
 def test_events_reach_the_disk_when_the_run_fails(tmp_path):
     def failing_run():
-        with RunLogger(tmp_path) as logger:
-            logger.log_scalars({"epsilon": 0.25}, 7)
+        with Logger(RunFolder(tmp_path)) as logger:
+            logger.scalars({"epsilon": 0.25}, 7)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -69,9 +69,9 @@ def test_events_reach_the_disk_when_the_run_fails(tmp_path):
 
 
 def test_run_folder_holds_event_file_config_and_summary_and_nothing_nested(tmp_path):
-    with RunLogger(tmp_path) as logger:
-        logger.log_scalars({"eval_return": 1.0, "eval/return_max": 1.0}, 0)
-        logger.log_figure(Figure(), "trajectories_eval", 0)
+    with Logger(RunFolder(tmp_path)) as logger:
+        logger.scalars({"eval_return": 1.0, "eval/return_max": 1.0}, 0)
+        logger.figure(Figure(), "trajectories_eval", 0)
     RunFolder(tmp_path).write_config({"seed": 1})
     RunFolder(tmp_path).write_summary({"final_return": -20.0})
     config, event_file, summary = sorted(tmp_path.iterdir())
@@ -81,8 +81,8 @@ def test_run_folder_holds_event_file_config_and_summary_and_nothing_nested(tmp_p
 
 def test_logged_figure_is_a_picture_of_its_size(tmp_path):
     figure = Figure(figsize=(3, 2), dpi=50, facecolor="#ff0000")
-    with RunLogger(tmp_path) as logger:
-        logger.log_figure(figure, "exploration_trajectories_eval", 500)
+    with Logger(RunFolder(tmp_path)) as logger:
+        logger.figure(figure, "exploration_trajectories_eval", 500)
     (event,) = read(tmp_path).Images("exploration_trajectories_eval")
     image = Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB")
     assert event.step == 500
@@ -93,11 +93,11 @@ def test_logged_figure_is_a_picture_of_its_size(tmp_path):
 def test_logged_figures_do_not_pile_up(tmp_path):
     plt.close("all")
     alive = []
-    with RunLogger(tmp_path) as logger:
+    with Logger(RunFolder(tmp_path)) as logger:
         for step in range(5):
             for figure in (plt.figure(), Figure()):
                 figure.add_subplot().plot([0, 1])
-                logger.log_figure(figure, "trajectories_eval", step)
+                logger.figure(figure, "trajectories_eval", step)
                 alive.append(weakref.ref(figure))
             assert plt.get_fignums() == []
         del figure
@@ -173,7 +173,7 @@ def test_git_revision_is_none_without_git(monkeypatch):
 
 def test_importing_the_logger_imports_neither_tensorboard_nor_matplotlib():
     program = (
-        "import sys, cs285.results.run_logger, cs285.results.figures;"
+        "import sys, cs285.results.sinks, cs285.results.figures;"
         "print([m for m in ('tensorboard', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run(

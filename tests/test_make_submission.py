@@ -19,7 +19,8 @@ from test_report import write_run
 from cs285.homework import Question
 from cs285.infrastructure.errors import UserError
 from cs285.report.collection import collect
-from cs285.results.run_logger import RunLogger
+from cs285.results.run_folders import RunFolder
+from cs285.results.sinks import Logger
 from cs285.scripts import make_submission as script
 from cs285.submission import bundle
 from cs285.submission.bundle import make_submission
@@ -59,17 +60,17 @@ def draw(logger, step):
     """Logs a picture of many colours, which does not get smaller by packing."""
     figure = Figure((1, 1))
     figure.figimage(np.random.default_rng(step).random((100, 100, 3)))
-    logger.log_figure(figure, "trajectories_eval", step)
+    logger.figure(figure, "trajectories_eval", step)
 
 
 def write_log(folder, points, pictures=0):
     """Adds a log to a folder: scalars at every step, evaluations at every tenth, pictures."""
     before, rng = set(folder.glob("*tfevents*")), np.random.default_rng(0)
-    with RunLogger(folder) as logger:
+    with Logger(RunFolder(folder)) as logger:
         for step in range(1, points + 1):
-            logger.log_scalars({"critic_loss": rng.normal(), "grad_norm": rng.normal()}, step)
+            logger.scalars({"critic_loss": rng.normal(), "grad_norm": rng.normal()}, step)
             if step % 10 == 0:
-                logger.log_scalars({"eval_return": -step, "eval/return_std": rng.normal()}, step)
+                logger.scalars({"eval_return": -step, "eval/return_std": rng.normal()}, step)
         for step in range(1, pictures + 1):
             draw(logger, step)
     (made,) = set(folder.glob("*tfevents*")) - before

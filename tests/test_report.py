@@ -24,7 +24,7 @@ from cs285.report.build import build
 from cs285.report.collection import EXPLORATION_PICTURE, Collection, Experiment, collect
 from cs285.report.questions import answer
 from cs285.results.run_folders import RunFolder
-from cs285.results.run_logger import RunLogger
+from cs285.results.sinks import Logger
 
 ROOT = Path(__file__).parent.parent
 ENV_IDS = {maze.name: env_id for env_id, maze in MAZES.items()}
@@ -64,15 +64,15 @@ def write_run(
     }
     if config:
         RunFolder(folder).write_config(identity | planned | settings)
-    with RunLogger(folder) as logger:
+    with Logger(RunFolder(folder)) as logger:
         for index, value in enumerate(returns, start=1):
             step = steps * index // len(returns)
             values = {"eval_return": value, "q_values": value / 10, "coverage": index / 10}
-            logger.log_scalars(values, step)
+            logger.scalars(values, step)
         if picture:
             figure = Figure((2, 2))
             figure.subplots().plot([0, 1])
-            logger.log_figure(figure, EXPLORATION_PICTURE, steps)
+            logger.figure(figure, EXPLORATION_PICTURE, steps)
     return folder
 
 
@@ -179,9 +179,9 @@ def test_run_is_left_out_with_its_reason(
     if spoil == "empty":
         (folder / "events.out.tfevents.1.host").touch()
     elif spoil:
-        with RunLogger(folder) as logger:
+        with Logger(RunFolder(folder)) as logger:
             tag = "q_values" if spoil == "no evaluation" else "eval_return"
-            logger.log_scalars({tag: float("nan") if spoil == "nan" else -50.0}, 100)
+            logger.scalars({tag: float("nan") if spoil == "nan" else -50.0}, 100)
             if spoil == "unfinished":
                 RunFolder(folder).write_config({"training_steps": 400})
                 (folder / "sweep.json").touch()
@@ -263,8 +263,8 @@ def test_size_of_the_data_is_what_the_log_tells(tmp_path: Path) -> None:
             tmp_path, "offline", f"pointmass_medium_cql_rnd{size}",
             dataset_name=f"pointmass_medium_rnd_{size}",
         )  # fmt: skip
-        with RunLogger(folder) as logger:
-            logger.log_scalars({"dataset_transitions": transitions}, 1)
+        with Logger(RunFolder(folder)) as logger:
+            logger.scalars({"dataset_transitions": transitions}, 1)
     section = answer(collect(tmp_path))[5]
     assert section.table is not None
     at = section.table.headings.index("Data")
@@ -334,8 +334,8 @@ def test_fine_tuning_marks_where_online_begins(tmp_path: Path) -> None:
 
 def test_online_start_is_found_without_a_config(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "finetune", "pointmass_hard_cql_finetune", config=False)
-    with RunLogger(folder) as logger:
-        logger.log_scalars({"train_return": -100.0}, 250)
+    with Logger(RunFolder(folder)) as logger:
+        logger.scalars({"train_return": -100.0}, 250)
     assert only(collect(tmp_path)).first.online_start == 250
 
 

@@ -13,6 +13,7 @@ from cs285.homework import STAGES, Stage
 from cs285.infrastructure import console
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 from cs285.learning.backends import CHOICES
+from cs285.results import sinks
 from cs285.scripts.arguments import ArgumentParser, at_least
 from cs285.training import door, interruption
 from cs285.training.interruption import StoppedError
@@ -157,6 +158,13 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         help="steps between logged metrics",
     )
     add(
+        "--log",
+        type=_sinks,
+        default=",".join(sinks.DEFAULT),
+        metavar="SINKS",
+        help=f"where scalars and pictures go, separated by commas: {', '.join(sinks.sinks())}",
+    )
+    add(
         "--use_reward",
         action="store_true",
         help="let RND add the environment's reward to its bonus",
@@ -185,6 +193,13 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
     add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
     add("--which_gpu", "-gpu_id", type=at_least(0), default=0, help="index of the GPU")
     return parser
+
+
+def _sinks(text: str) -> tuple[str, ...]:
+    try:
+        return sinks.check_names(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--log ")) from None
 
 
 def _workers(text: str) -> int | Literal["auto"]:

@@ -27,6 +27,7 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
 from cs285.learning.random_streams import get_global_generators, set_global_generators
+from cs285.results import sinks
 from cs285.results.run_folders import RunFolder
 from cs285.training import sweep_records
 from cs285.training.policies import load_policy
@@ -66,6 +67,7 @@ def train(
     visualize_interval: int | None = None,
     num_eval_trajectories: int = Options.num_eval_trajectories,
     log_interval: int = Options.log_interval,
+    log: str | Sequence[str] = Options.log,
     checkpoint_interval: int | None = Options.checkpoint_interval,
     compile: Literal["auto", "on", "off"] = Options.compile,  # noqa: A002 - as the flag is called
     workers: int | Literal["auto"] = "auto",
@@ -94,6 +96,7 @@ def train(
         num_eval_trajectories: Episodes of an evaluation; in learning, the last one takes five
             times as many.
         log_interval: Steps between logged metrics.
+        log: Names of the sinks that scalars and pictures go to.
         checkpoint_interval: Steps between checkpoints; 0 for none, None for one a minute.
         compile: Compile updates: `auto` does if that takes less time than it saves.
         workers: Processes to train in, or `auto`. Workers do not run the caller's script, so it
@@ -120,6 +123,7 @@ def train(
         visualize_interval=visualize_interval or STAGES[chosen].visualize_interval,
         log_interval=log_interval,
         num_eval_trajectories=num_eval_trajectories,
+        log=sinks.check_names(log),
         checkpoint_interval=checkpoint_interval,
         compile=compile,
     )
@@ -169,6 +173,7 @@ def resume(folder: AnyPath, *, stage: str | None = None) -> Results:
         raise UserError(
             f"--resume {path}: this run belongs to {sweep.stage.script}; resume it with that script"
         )
+    sinks.check_names(sweep.options.log)
     with _turn():
         ptu.init_gpu(use_gpu=sweep.device != "cpu", gpu_id=torch.device(sweep.device).index or 0)
         if str(ptu.device) != sweep.device:

@@ -61,7 +61,12 @@ class ProgramRecorder:
         self.buffer = buffer
         self.recorders = [
             RunRecorder(
-                run.info, options.data_dir, program.total_steps, program.online_start, run.folder
+                run.info,
+                options.data_dir,
+                program.total_steps,
+                program.online_start,
+                run.folder,
+                options.log,
             )
             for run in program.runs
         ]

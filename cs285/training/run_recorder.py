@@ -18,7 +18,7 @@ from cs285.infrastructure.files import write_atomically
 from cs285.infrastructure.versions import git_revision, versions
 from cs285.results import figures
 from cs285.results.run_folders import RunFolder
-from cs285.results.run_logger import RunLogger
+from cs285.results.sinks import DEFAULT, Logger
 from cs285.results.statistics import final_return
 from cs285.training.runs import RunInfo
 
@@ -41,6 +41,7 @@ class RunRecorder:
         total_steps: Steps that the run will take.
         online_start: The first step of online fine-tuning, or None.
         own_folder: The run's folder, with its config; made where it is None.
+        sinks: Names of the sinks that the run logs to.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -51,6 +52,7 @@ class RunRecorder:
     total_steps: int
     online_start: int | None = None
     own_folder: InitVar[RunFolder | None] = None
+    sinks: Sequence[str] = DEFAULT
 
     folder: RunFolder = field(init=False)
     steps: list[int] = field(default_factory=list)
@@ -66,7 +68,7 @@ class RunRecorder:
 
     def __post_init__(self, own_folder: RunFolder | None) -> None:
         self.folder = own_folder or self.info.make_folder(self.data_dir)
-        self.logger = RunLogger(self.folder.path)
+        self.logger = Logger(self.folder, self.sinks)
         self.task = get_task(self.info.env_id)
         self.started = datetime.now(UTC)
         self._clock = time.perf_counter()
@@ -78,7 +80,7 @@ class RunRecorder:
             UserError: If the disk does not take it.
         """
         return {
-            "log": self.logger.flush(),
+            "logs": self.logger.flush(),
             "steps": np.array(self.steps, np.int64),
             "returns": np.array(self.returns, np.float64),
             "episodes": np.array(self.episodes, np.int64),
@@ -92,9 +94,10 @@ class RunRecorder:
         """Go back to what `get_state` returned, in the log as well.
 
         Raises:
-            UserError: If the log cannot go back there.
+            UserError: If a log cannot go back there.
         """
-        self.logger.rewind(state["log"])
+        # Before there were other sinks, a checkpoint held the position of TensorBoard alone.
+        self.logger.rewind(state["logs"] if "logs" in state else {"tensorboard": state["log"]})
         self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
         self.episodes = state["episodes"].tolist()
         self.finite, self.diverged_at = state["finite"], state["diverged_at"]
@@ -103,7 +106,7 @@ class RunRecorder:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Log scalars."""
-        self.logger.log_scalars(values, step)
+        self.logger.scalars(values, step)
 
     def evaluation(self, evaluation: Evaluation, step: int) -> None:
         """Log what an evaluation showed."""
@@ -140,7 +143,7 @@ class RunRecorder:
             figure = drawing.exploration(observations, None, title)
         if png is not None:
             figures.save_png(figure, png)
-        self.logger.log_figure(figure, "exploration_trajectories_eval", step)
+        self.logger.figure(figure, "exploration_trajectories_eval", step)
 
     def trajectories_picture(
         self, evaluation: Evaluation, step: int, png: Path | None = None
@@ -158,7 +161,7 @@ class RunRecorder:
         )
         if png is not None:
             figures.save_png(figure, png)
-        self.logger.log_figure(figure, "trajectories_eval", step)
+        self.logger.figure(figure, "trajectories_eval", step)
 
     def learning_curve_picture(self) -> None:
         """Draw all evaluations, and the returns of the random and the best policy if known."""
@@ -170,7 +173,7 @@ class RunRecorder:
             online_start=self.online_start,
         )
         figures.save_png(figure, self.folder.learning_curve)
-        self.logger.log_figure(figure, "learning_curve", self.total_steps)
+        self.logger.figure(figure, "learning_curve", self.total_steps)
 
     # The end
 
@@ -216,7 +219,7 @@ class RunRecorder:
         return {"diverged_at_step": self.diverged_at, "last_finite_metrics": self.finite}
 
     def close(self) -> None:
-        """Close the event file."""
+        """Close the logs."""
         self.logger.close()
 
 

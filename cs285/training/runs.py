@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cs285.datasets.dataset_files import Dataset
 from cs285.envs.tasks import get_task
 from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.random_streams import derive_seed
+from cs285.results import sinks
 from cs285.results.run_folders import RunFolder, make_run_folder
 
 
@@ -55,6 +56,8 @@ class Options:
     """Whether updates are compiled; see `choose_backend`."""
     checkpoint_interval: NonNegativeInt | None = None
     """Steps between checkpoints; 0 for none, None for one a minute."""
+    log: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)] = sinks.DEFAULT
+    """Names of the sinks that every run logs to."""
 
 
 class Settings(Protocol):

@@ -1,0 +1,63 @@
+"""CSV: `scalars.csv` in the run's folder, one line per value; figures are left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cs285.results.run_folders import RunFolder
+from cs285.results.sinks import register
+from cs285.results.sinks.appended_file import AppendedFile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEADER = ("step", "tag", "value")
+
+
+@register("csv")
+class CsvSink:
+    """Writes scalars in long form, with all digits: reading a value returns the same double.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = folder.scalars
+        self._file: AppendedFile | None = None
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Add a line for each value; NaN and infinity are `nan`, `inf` and `-inf`."""
+        rows: list[tuple[object, ...]] = [(step, tag, float(x)) for tag, x in values.items()]
+        if self._file is None:
+            self._file = AppendedFile(self._path)
+            rows.insert(0, HEADER)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.append(text.getvalue().encode())
+
+    def figure(self, figure: Figure, tag: str, step: int) -> None:
+        """Leave the figure out."""
+
+    def flush(self) -> dict[str, Any]:
+        """Bring all lines to the disk; return the size of the file."""
+        return {"size": 0 if self._file is None else self._file.sync()}
+
+    def rewind(self, position: Mapping[str, Any]) -> None:
+        """Cut the file off where it was.
+
+        Raises:
+            UserError: If the file is shorter than that, or cannot be changed.
+        """
+        self.close()
+        self._file = None
+        if position["size"]:
+            self._file = AppendedFile(self._path, keep=position["size"])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
