@@ -1,4 +1,4 @@
-"""What the text of an agent file says, without running it."""
+"""Inspects the text of an agent file without running it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class AgentSource:
-    """The text of an agent file and the class in it that is judged."""
+    """The text of an agent file, and the class in it that is judged."""
 
     text: str
     class_name: str
 
     @cached_property
     def methods(self) -> dict[str, ast.FunctionDef]:
-        """Methods that the class itself defines.
+        """The methods that the class itself defines.
 
         Raises:
-            SyntaxError: If the file is no Python.
+            SyntaxError: If the file is not valid Python.
         """
         for node in ast.walk(ast.parse(self.text)):
             if isinstance(node, ast.ClassDef) and node.name == self.class_name:
@@ -29,7 +29,7 @@ class AgentSource:
         return {}
 
     def placeholder(self, method: str) -> str:
-        """Return what a method still holds: `...`, `NotImplementedError` or nothing."""
+        """Return the placeholder left in a method: `...`, `NotImplementedError` or nothing."""
         node = self.methods.get(method)
         if node is None:
             return ""
@@ -44,7 +44,7 @@ class AgentSource:
         return ""
 
     def todo(self, method: str) -> bool:
-        """Tell whether a TODO is left inside a method."""
+        """Return whether a method still contains a TODO."""
         node = self.methods.get(method)
         if node is None:
             return False
@@ -53,7 +53,7 @@ class AgentSource:
 
 
 def _children(part: ast.AST, *, indexes: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield a node's children, and whether an ellipsis there is an index or an annotation."""
+    """Yield a node's children, and whether an ellipsis in each would be an index or annotation."""
     harmless = (getattr(part, "slice", None), getattr(part, "annotation", None))
     for child in ast.iter_child_nodes(part):
         yield child, indexes or child in harmless

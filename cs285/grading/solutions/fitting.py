@@ -1,4 +1,4 @@
-"""Finds the formula that a student's numbers fit."""
+"""Finds the formula that fits a student's numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cs285.grading.solutions.world import Array, World, close, shown
 
 @dataclass(frozen=True)
 class Observation:
-    """A batch's derivatives, and its loss if that came back too."""
+    """The derivatives on one batch, and the loss if it was returned."""
 
     world: World
     derivatives: dict[str, Array]
@@ -24,7 +24,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Fit:
-    """The formula that numbers fit."""
+    """The formula that fits some numbers."""
 
     choices: dict[str, Any]
     variants: list[str]
@@ -32,7 +32,7 @@ class Fit:
 
 
 def agrees(formula: Formula, choices: Mapping[str, Any], seen: Observation) -> bool:
-    """Tell whether a formula with these choices gives the derivatives and the loss observed."""
+    """Return whether a formula with these choices gives the observed derivatives and loss."""
     leaves = [seen.world.leaves[role] for role in seen.derivatives]
     try:
         loss = formula.loss(seen.world, **choices)
@@ -57,7 +57,7 @@ def fit(
     *,
     correct_only: bool = False,
 ) -> Fit | None:
-    """Return the likeliest reading of the numbers that agrees with all observations, if any."""
+    """Return the most likely choices that agree with all observations, if any do."""
     for choices, variants, mistakes in formula.deviations():
         if correct_only and mistakes:
             return None
@@ -70,9 +70,9 @@ def fit(
 def right_fit(
     formula: Formula, observations: Sequence[Observation | None], *, capped: bool = False
 ) -> Fit | None:
-    """Return a fit without mistakes, if there is one and every observation could be read.
+    """Return a fit without mistakes, if one exists and every observation could be read.
 
-    With `capped`, one of an actor's loss whose exponential may have a cap.
+    With `capped`, the exponential of an actor's loss may have a cap.
     """
     present = [seen for seen in observations if seen is not None]
     if len(present) < len(observations):
@@ -88,7 +88,7 @@ def right_fit(
 
 
 def difference(formula: Formula, seen: Observation) -> str:
-    """Write expected and got for one observation."""
+    """Return expected and actual numbers of one observation, as text."""
     loss = formula.loss(seen.world)
     role, found = next(iter(seen.derivatives.items()))
     expected = torch.autograd.grad(loss, seen.world.leaves[role])[0].numpy()
@@ -103,7 +103,7 @@ def difference(formula: Formula, seen: Observation) -> str:
 
 
 def row_weights(seen: Observation) -> Array:
-    """Read the weight of every row off the derivative by the logit of its action."""
+    """Compute the weight of every row from the derivative by the logit of its action."""
     size = len(seen.world.batch)
     rows = np.arange(size)
     actions = seen.world.batch.actions

@@ -1,8 +1,8 @@
-"""Inputs that are drawn anew for every check, and what a student's numbers say about them.
+"""The inputs of a check, drawn anew each time, and the derivatives that follow from the outputs.
 
 Every network is linear in F fixed random features, f(s) = W phi(s) + b. A loss over a batch then
 has the weight gradient  dL/dW = sum_i delta_i phi(s_i)^T  with  delta_i = dL/df(s_i);  with more
-features than states this is solved for every delta_i. Formulas are compared on these.
+features than states, this can be solved for every delta_i. Formulas are compared on these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUM_FEATURES = 64
 OUTPUTS = {"critic": NUM_ACTIONS, "actor": NUM_ACTIONS, "value": 1, "rnd": RND_SIZE}
 _SCALES = {"critic": 0.25, "actor": 0.2, "value": 0.25, "rnd": 0.3}
 COPIES = {"critic": 4, "actor": 2, "value": 2, "rnd": 2}
-"""Networks of one role for which weights are drawn: more than any solution asks for."""
+"""Number of networks of each role for which weights are drawn: more than any solution makes."""
 
 Weights = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 Array = np.ndarray
@@ -66,20 +66,20 @@ class Inputs:
         return np.concatenate([np.cos(angles), np.ones((len(states), 1))], axis=1)
 
     def draw_batch(self, size: int = 7) -> Transitions:
-        """Draw a batch whose states the features tell apart well, a third of it terminated."""
+        """Draw a batch whose states are well separated by the features; a third is terminated."""
         rng = self.rng
         while True:
             states = rng.random((2 * size, 2)).astype(np.float32)
             if np.linalg.cond(self.features(states)) < 30:  # noqa: PLR2004 - keeps five digits
                 break
         dones = rng.permutation(np.arange(size) < size // 3)
-        # Every action at least once, as far as there are rows.
+        # Every action at least once, if there are enough rows.
         actions = rng.permutation(np.arange(size) % NUM_ACTIONS).astype(np.int64)
         rewards = rng.uniform(-1.5, 0.5, size).astype(np.float32)
         return Transitions(states[:size], actions, rewards, states[size:], dones)
 
     def draw_weights(self) -> Weights:
-        """Draw weights for every role; no two networks are alike."""
+        """Draw weights for every role; no two networks are equal."""
         weights: Weights = {}
         for kind, outputs in OUTPUTS.items():
             for role in ("online", "target"):
@@ -95,17 +95,17 @@ class Inputs:
 
 
 def encode(value: Array) -> dict[str, Any]:
-    """Turn an array into JSON for the child."""
+    """Convert an array to JSON for the child."""
     array = np.ascontiguousarray(value)
     data = base64.b64encode(array.tobytes()).decode()
     return {"dtype": str(array.dtype), "shape": array.shape, "data": data}
 
 
 def decode(value: Any) -> Any:
-    """Turn what the child sent into arrays, dicts and lists; None for what is no number.
+    """Convert what the child sent to arrays, dicts and lists; None for anything without numbers.
 
     Raises:
-        ValueError: If it is not what a child sends.
+        ValueError: If a child does not send such data.
     """
     try:
         if value["kind"] == "array":
@@ -121,10 +121,10 @@ def decode(value: Any) -> Any:
 
 
 def decode_weights(value: Any) -> Weights:
-    """Turn the networks that the child sent into arrays.
+    """Convert the networks that the child sent to arrays.
 
     Raises:
-        ValueError: If it is not what a child sends.
+        ValueError: If a child does not send such data.
     """
     weights: Weights = {}
     for role, members in dict(value).items():
@@ -142,14 +142,14 @@ def decode_weights(value: Any) -> Weights:
 
 @dataclass
 class World:
-    """What every network says about one batch, as leaves to differentiate by, and the scalars."""
+    """The outputs of every network on one batch, as leaves to differentiate by, and the scalars."""
 
     batch: Transitions
     leaves: dict[str, torch.Tensor]
     """`kind/role` to outputs `(2 batch, outputs)`: states first, next states below."""
     scalars: Mapping[str, Any] = field(default_factory=dict)
     at_next: str = "next"
-    """Where `next_*` reads: `next`, or `same` for the mistake of taking the state itself."""
+    """Which states `next` reads: `next`, or `same` for the mistake of taking the state itself."""
 
     def __post_init__(self) -> None:
         self.actions = torch.tensor(self.batch.actions)
@@ -199,8 +199,7 @@ def derivatives(
     """Solve a weight gradient for the derivative by every output, `(2 batch, outputs)`.
 
     Returns:
-        The derivatives, and the part of the gradient that no loss on this batch explains, from 0
-        to 1.
+        The derivatives, and the fraction of the gradient that no loss on this batch can have.
     """
     phi = inputs.features(batch.states)
     weight, bias = gradient
@@ -212,7 +211,7 @@ def derivatives(
 
 
 def close(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
-    """Tell whether two arrays agree up to float32 rounding, relative to the larger numbers."""
+    """Return whether two arrays agree up to float32 rounding, relative to the largest number."""
     a, b = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return False
@@ -221,14 +220,14 @@ def close(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
 
 
 def shown(values: Any, count: int = 4) -> str:
-    """Write the first few numbers of an array for people."""
+    """Return the first few numbers of an array as text."""
     flat = np.asarray(values, dtype=np.float64).ravel()
     text = ", ".join(f"{number:.4g}" for number in flat[:count])
     return f"[{text}{', ...' if flat.size > count else ''}]" if flat.size != 1 else text
 
 
 def step_between(before: Sequence[Array], after: Sequence[Array]) -> tuple[Array, Array]:
-    """Return the gradient that plain gradient descent must have followed."""
+    """Return the gradient that a step of plain gradient descent has followed."""
     weight, bias = (
         (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / LEARNING_RATE
         for b, a in zip(before, after, strict=True)

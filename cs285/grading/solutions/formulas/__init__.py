@@ -1,1 +1,1 @@
-"""The losses of the homework, each with the realistic mistakes and the variants beside it."""
+"""The losses of the homework, each with its realistic mistakes and accepted variants."""

@@ -1,4 +1,4 @@
-"""Advantages, and the actor's loss that they weigh: AWAC and IQL."""
+"""The advantages of AWAC and IQL, and the actor's loss, which they weight."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
 
 AWAC_ADVANTAGES = {
     "max": "max_a Q(s, a) as the baseline instead of the expectation under the actor",
-    "mean": "all actions weighted alike in the baseline instead of by the actor",
+    "mean": "all actions weighted equally in the baseline instead of by the actor",
     "averaged": "a mean over actions of pi Q as the baseline instead of the sum",
     "sum": "the plain sum over actions as the baseline",
     "none": "no baseline: Q(s, a) in place of the advantage",
@@ -48,14 +48,14 @@ AWAC_ADVANTAGES = {
     "plus": "the baseline is added instead of subtracted",
     "logits": "the actor's logits in place of its probabilities in the baseline",
     "log": "the actor's log-probabilities in place of its probabilities in the baseline",
-    "softmax": "a softmax of the actor's probabilities, which are such already, in the baseline",
+    "softmax": "a softmax of the actor's probabilities, applied a second time, in the baseline",
     "mode": "the value of the actor's likeliest action as the baseline",
     "weighted": "Q(s, a) is multiplied by pi(a|s)",
     "scalar": "wrong axis: one baseline summed over the whole batch",
     "best": "max_a Q(s, a) in place of Q(s, a) of the action taken",
 }
-TARGET_ADVANTAGE = {"target": "the advantage is that of the target critic"}
-_MIXED = {"mixed": "the baseline is that of the target critic"}
+TARGET_ADVANTAGE = {"target": "the advantage is from the target critic"}
+_MIXED = {"mixed": "the baseline is from the target critic"}
 
 
 def iql_advantage(w: World, kind: str = "", network: str = "online") -> torch.Tensor:
@@ -91,7 +91,7 @@ IQL_ADVANTAGES = {
     "best": "max_a Q(s, a) in place of Q(s, a) of the action taken",
 }
 TARGET_VALUES = {
-    "target": "the advantage is that of the target networks",
+    "target": "the advantage is from the target networks",
     "critic": "the advantage takes Q from the target critic",
     "value": "the advantage takes V from the target V",
 }
@@ -160,7 +160,7 @@ def actor_loss(
 
 _ACTOR_MISTAKES: Choices = {
     "weight": {
-        "one": "behaviour cloning: every weight is 1 and the advantage plays no part",
+        "one": "behaviour cloning: every weight is 1, and the advantage has no effect",
         "none": "the exponential is missing: the advantage itself is the weight",
         "negative": "exp(-A / lambda): bad actions are cloned",
         "positive": "max(A, 0) in place of the exponential",
@@ -196,7 +196,7 @@ _ACTOR_MISTAKES: Choices = {
     "reduction": {"sum": "a sum over the batch instead of its mean"},
 }
 _NORMALISED = {
-    "softmax": "weights normalised to a mean of one over the batch, as in AWAC authors' code",
+    "softmax": "weights normalised to a mean of one over the batch, as in the AWAC authors' code",
     "softmax mean": "weights normalised to a sum of one over the batch",
 }
 

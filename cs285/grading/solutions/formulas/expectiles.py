@@ -63,7 +63,7 @@ _EXPECTILE_MISTAKES: Choices = {
         "reversed": "reversed expectile: tau weighs the errors below zero",
         "signed": "the absolute value around tau - 1{u < 0} is missing",
         "symmetric": "no expectile at all: a plain squared error",
-        "constant": "tau multiplies every error alike",
+        "constant": "tau multiplies every error equally",
         "positive only": "errors below zero do not count",
         0.5: "the expectile is hard-coded as 0.5",
         0.7: "the expectile is hard-coded as 0.7",

@@ -1,8 +1,8 @@
-"""What a formula is: a loss, and the ways to deviate from it.
+"""A formula: a loss, and the known ways to deviate from it.
 
 A formula is a function of a `World` with named choices. The defaults are the assignment's; every
-other choice is a known variant, which is accepted, or a known mistake. A student's numbers are
-fitted against the assignment's formula first, then one deviation, then two at a time.
+other choice is either a known variant, which is accepted, or a known mistake. A student's numbers
+are compared with the assignment's formula first, then with one deviation, then with two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 Rules = dict[str, Callable[[], torch.Tensor]]
 Choices = dict[str, dict[Any, str]]
-"""Choice name to value to what it means."""
+"""The meaning of each value of each choice."""
 HALF: Choices = {"scale": {0.5: "half of the squared error"}}
 _Deviation = tuple[str, Any, str, bool]
 
@@ -30,7 +30,7 @@ class Formula:
     mistakes: Choices = field(default_factory=dict)
 
     def deviations(self) -> Iterator[tuple[dict[str, Any], list[str], list[str]]]:
-        """Yield choices with the variants and the mistakes they hold, the likeliest first."""
+        """Yield choices with their variants and mistakes, the most likely ones first."""
         variants = [(n, v, t, True) for n, c in self.variants.items() for v, t in c.items()]
         mistakes = [(n, v, t, False) for n, c in self.mistakes.items() for v, t in c.items()]
         pools: list[Iterable[tuple[_Deviation, ...]]] = [

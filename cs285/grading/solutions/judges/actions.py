@@ -1,4 +1,4 @@
-"""Which actions an agent chooses: at random, by its values or by its actor."""
+"""Judges the actions that an agent chooses: at random, by its values or by its actor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array
 
 VALUES_POLICY = {0.0: 6, 0.25: 40, 1.0: 40}
-"""Epsilon to how often an agent acts on every observation by it, for `judge_values_policy`."""
+"""Number of actions per observation at each epsilon, for `judge_values_policy`."""
 ACTOR_POLICY = {0.0: 40, 0.25: 40}
 """The same for `judge_actor_policy`."""
 
@@ -44,19 +44,19 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
     values = _outputs(judge, "critic/online", critic, observations)
     rules = {
         "": values.argmax(1),
-        "the least valued action: a minimum in place of the maximum": values.argmin(1),
+        "it takes the action of lowest value: a minimum in place of the maximum": values.argmin(1),
     }
     if "critic/target" in calls[0].before:
         target = _outputs(judge, "critic/target", critic, observations)
-        rules["wrong network: the target critic's best action"] = target.argmax(1)
+        rules["wrong network: it takes the target critic's best action"] = target.argmax(1)
     chosen = next((t for t, a in rules.items() if (greedy == a[:, None]).all()), None)
     best = values.argmax(1)[:, None]
     if chosen is None:
         share = float((greedy == best).mean())
         if (all_random == best).all():
-            judge.wrong("get_action", "epsilon the wrong way round: greedy at epsilon 1")
+            judge.wrong("get_action", "epsilon is reversed: it acts greedily at epsilon 1")
             return
-        text = f"at epsilon 0 it takes the best action in {share:.0%} of cases only"
+        text = f"at epsilon 0 it takes the best action in only {share:.0%} of cases"
         if is_chance_share(share, 1 / NUM_ACTIONS, greedy.size):
             text += ": it acts at random"
         judge.wrong("get_action", text)
@@ -67,10 +67,10 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
 
 
 def _outside(judge: Judge, *actions: Array) -> bool:
-    """Report actions that there are not, and tell whether some came."""
+    """Report actions that do not exist; return whether there were any."""
     found = any(a.min() < 0 or a.max() >= NUM_ACTIONS for a in actions)
     if found:
-        judge.wrong("get_action", f"an action outside 0 to {NUM_ACTIONS - 1}")
+        judge.wrong("get_action", f"it returns an action outside 0 to {NUM_ACTIONS - 1}")
     return found
 
 
@@ -87,20 +87,20 @@ def _judge_exploration(judge: Judge, some: Array, all_random: Array, best: Array
         else:
             judge.say("get_action", Verdict.CORRECT)
     elif within(some, 0.75) and not (all_random == best).any():
-        judge.say("get_action", Verdict.VARIANT, "a random action is never the greedy one")
+        judge.say("get_action", Verdict.VARIANT, "its random actions never include the greedy one")
     elif within(some, 0.75 * fifth + 0.25):
-        judge.wrong("get_action", "epsilon the wrong way round: greedy with probability epsilon")
+        judge.wrong("get_action", "epsilon is reversed: it acts greedily with probability epsilon")
     else:
         judge.wrong(
             "get_action",
-            f"at epsilon 0.25 the best action comes in {float((some == best).mean()):.0%} of "
+            f"at epsilon 0.25 it takes the best action in {float((some == best).mean()):.0%} of "
             f"cases (expected 80%), at epsilon 1 in {float((all_random == best).mean()):.0%} "
             "(expected 20%)",
         )
 
 
 def _unevenness(actions: Array) -> str:
-    """Say how actions are not uniform, if they are not."""
+    """Return how actions deviate from uniform ones; empty if they do not."""
     counts = np.bincount(actions.ravel(), minlength=NUM_ACTIONS)
     shares = counts / actions.size
     if all(is_chance_share(share, 1 / NUM_ACTIONS, actions.size) for share in shares):
@@ -145,8 +145,8 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
         judge.wrong(
             "get_action",
             text
-            or f"in evaluation it takes the actor's likeliest action in {share:.0%} of cases "
-            "only, and is no sample of the actor either",
+            or f"in evaluation it takes the actor's likeliest action in only {share:.0%} of cases, "
+            "and its actions are not samples of the actor either",
         )
 
 
@@ -166,7 +166,7 @@ def _judge_actor_exploration(
 
 
 def _likelier_mixed(actions: Array, mode: Array, probabilities: Array) -> bool:
-    """Tell whether epsilon-greedy on the mode explains actions better than sampling does."""
+    """Return whether epsilon-greedy on the mode explains actions better than sampling does."""
     mixed = np.where(actions == mode, 0.75 + 0.25 / NUM_ACTIONS, 0.25 / NUM_ACTIONS)
     sampled = np.take_along_axis(probabilities, actions, 1)
     return bool(np.log(mixed).sum() > np.log(np.maximum(sampled, 1e-12)).sum())
@@ -188,7 +188,7 @@ def _outputs(judge: Judge, role: str, index: int, observations: Array) -> Array:
 
 
 def _draw_observations(judge: Judge, count: int = 9) -> Array:
-    """Draw observations to act on, whose best and second action are well apart."""
+    """Draw observations whose best action is clearly better than the second."""
     kept: list[Array] = []
     roles = ("critic/online", "critic/target", "actor/online")
     while len(kept) < count:
@@ -200,7 +200,7 @@ def _draw_observations(judge: Judge, count: int = 9) -> Array:
 
 
 class RandomJudge(Judge):
-    """Uniform actions; an update that does nothing."""
+    """Random: uniform actions, and an update that does nothing."""
 
     def judge(self) -> None:
         """Add the findings."""

@@ -1,4 +1,4 @@
-"""AWAC: a critic, advantages and an actor that they weigh."""
+"""AWAC: a critic, advantages, and an actor weighted by them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AWACJudge(Judge):
     advantages: Mapping[str, str] = AWAC_ADVANTAGES
     networks: Mapping[str, str] = TARGET_ADVANTAGE
     has_expectation = True
-    """The advantage holds an expectation over actions, which may be sampled."""
+    """Whether the advantage contains an expectation over actions, which may be sampled."""
 
     def judge(self) -> None:
         """Add the findings."""
@@ -85,7 +85,7 @@ class AWACJudge(Judge):
         first: Mapping[str, Any],
         second: Mapping[str, Any],
     ) -> None:
-        """Add what `judge_actor` reads."""
+        """Add the trials that `judge_actor` reads."""
         values = [self.transitions(batch)[:2] for batch in batches]
         once = Call("update_actor", values[0])
         self.actor_trials = [
@@ -123,7 +123,7 @@ class AWACJudge(Judge):
     def judge_sampled_step(
         self, seen: Observation | None, batch: Transitions, scalars: Mapping[str, Any]
     ) -> bool:
-        """Judge a step on sampled advantages; return False if it depends on no seed."""
+        """Judge a step on sampled advantages; return False if it does not depend on the seed."""
         # With the same seed the class draws the same advantages, unless its step draws something
         # else before them.
         readings = frozenset[Reading]().union(
@@ -143,9 +143,9 @@ class AWACJudge(Judge):
         return True
 
     def fit_own_advantage(self, seen: Observation | None, *, divided: bool = False) -> Fit | None:
-        """Fit the actor's step on the advantages that the class computes itself, right or not.
+        """Fit the actor's step to the advantages that the class computes, right or wrong.
 
-        With `divided`, the temperature divides them already.
+        With `divided`, they are already divided by the temperature.
         """
         result = self.bench.seen[self.advantage_trial, 0].result
         if (
@@ -156,7 +156,7 @@ class AWACJudge(Judge):
             return None
         own = torch.tensor(result.ravel()) * (seen.world.scalars["temperature"] if divided else 1.0)
 
-        # Which advantage it is, that method's verdict says.
+        # Which advantage it is, is part of the verdict on `compute_advantage`.
         variants, mistakes = (
             {name: values for name, values in one.items() if name not in {"advantage", "network"}}
             for one in (self.actor_formula.variants, self.actor_formula.mistakes)
@@ -166,7 +166,7 @@ class AWACJudge(Judge):
         return right_fit(formula, [seen], capped=True) or fit(formula, [seen])
 
     def judge_second_step(self, method: str, trial: int, role: str) -> None:
-        """Find gradients of an earlier step in a later one."""
+        """Check that a later step does not contain the gradient of an earlier one."""
         if self.bench.seen[trial, 1].failure:
             return
         first, second = (self.bench.step(trial, k, role)[0] for k in range(2))
@@ -190,7 +190,7 @@ class AWACJudge(Judge):
         method = "compute_advantage"
         found = self.bench.seen[self.advantage_trial, 0].result
         if not isinstance(found, np.ndarray):
-            self.wrong(method, "it returns no tensor")
+            self.wrong(method, "it does not return a tensor")
             return
         size = len(batch)
         if found.size == size * size:

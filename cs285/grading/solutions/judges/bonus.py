@@ -1,4 +1,4 @@
-"""RND: a predictor and the bonus that its error makes."""
+"""RND: a predictor, and the bonus computed from its error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cs285.grading.solutions.world import Array, Transitions, close, shown
 
 @dataclass(frozen=True)
 class Bonus:
-    """What is said about the bonus in the rewards that a critic learned from."""
+    """A reading of the bonus in the rewards that a critic learned from."""
 
     text: str
     right: bool = False
     replaces: bool = False
-    """It stands in place of the reward."""
+    """Whether it replaces the reward."""
 
 
 class RNDJudge(Judge):
@@ -56,7 +56,9 @@ class RNDJudge(Judge):
             pass
         elif not {"rnd/online", "rnd/target"} <= roles.keys():
             self.say(
-                "update", Verdict.UNJUDGED, "no pair of a predictor and its fixed target was found"
+                "update",
+                Verdict.UNJUDGED,
+                "found no predictor with a fixed target network",
             )
         else:
             critic = self.judge_bonus(updates, weaker.between, batches[0], weights)
@@ -64,14 +66,14 @@ class RNDJudge(Judge):
             judge_values_policy(self, critic or 0, *acting)
 
     def judge_predictor(self, trials: Sequence[int], batches: Sequence[Transitions]) -> None:
-        """Judge the step of the predictor, and that its target stays what it is."""
+        """Judge the step of the predictor, and that its target network stays fixed."""
         method = "update_rnd"
         seen = self.bench.seen[trials[0], 0]
         if "rnd/target" not in seen.after:
-            self.wrong(method, "the target network is optimised too, or there is none")
+            self.wrong(method, "the target network is optimised too, or missing")
             return
         if self.bench.moved(trials[0], 0, "rnd/target"):
-            self.wrong(method, "the target network is trained too: it must stay as it is")
+            self.wrong(method, "the target network is trained too: it must stay fixed")
             return
         initial = self.bench.initial[0]
         online, target = initial["rnd/online"][0], initial["rnd/target"][0]
@@ -97,7 +99,7 @@ class RNDJudge(Judge):
         batch: Transitions,
         weights: tuple[float, float],
     ) -> int | None:
-        """Judge what reward the exploration critic learns from; return which critic that is."""
+        """Judge the reward that the exploration critic learns from; return that critic's index."""
         method, trial = "update", updates.between
         count = len(self.bench.seen[trial, 0].after.get("critic/online", []))
         moved = self.bench.moved(trial, 0, "critic/online")
@@ -154,11 +156,11 @@ class RNDJudge(Judge):
         return rewards
 
     def errors(self, trial: int, batch: Transitions) -> Iterator[tuple[str, Array]]:
-        """Yield what the bonus may be made of, with the names of the deviations."""
+        """Yield the errors that the bonus may be computed from, with their names."""
         size = len(batch)
         for when, weights in (
             ("", self.bench.seen[trial, 0].before),
-            ("the predictor learns before the bonus is taken", self.bench.seen[trial, 0].after),
+            ("the predictor learns before the bonus is computed", self.bench.seen[trial, 0].after),
         ):
             phi = self.inputs.features(batch.states)
             outputs = []
@@ -180,16 +182,16 @@ class RNDJudge(Judge):
     def fit_bonus(
         self, trial: int, batch: Transitions, rewards: Array | None, weight: float
     ) -> Bonus:
-        """Tell whether rewards hold a bonus, and which, or what they hold instead."""
+        """Return which bonus rewards contain, or what they contain instead."""
         if rewards is None:
-            return Bonus("the critic's step is not that of DQN on a reward for every row")
+            return Bonus("the critic's step is not DQN's on any rewards, one per row")
         if close(rewards, batch.rewards, 2e-3):
             return Bonus("no bonus reaches the critic: it learns from the reward alone")
         added = rewards - batch.rewards
         if added.std() < 1e-3 * (1 + abs(added.mean())):
             return Bonus(
                 "the bonus is the same for every row (wrong axis or a broadcast): expected one "
-                "error a row"
+                "error per row"
             )
         errors = list(self.errors(trial, batch))
         readings: list[tuple[str, str, float, bool]] = []
@@ -211,18 +213,18 @@ class RNDJudge(Judge):
 
 
 def weight_ratio(first: Array, second: Array, batch: Transitions, bonus: Bonus) -> float:
-    """Return by what factor the bonus changed between two weights of it."""
+    """Return the factor between the bonuses at two values of `rnd_weight`."""
     reward = 0.0 if bonus.replaces else batch.rewards
     one, other = first - reward, second - reward
     return float((other * one).sum() / (one * one).sum())
 
 
 def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float]:
-    """Recognise an affine map of the errors, clipped or not: its name and its slope, or 0."""
+    """Recognise an affine function of the errors, clipped or not: its name and slope, or 0."""
     if bonus.std() < 1e-3 * (1 + abs(bonus.mean())):
         return "", 0.0
     ends = [np.abs(bonus - end) < 1e-3 for end in (bonus.min(), bonus.max())]  # noqa: PLR2004
-    # A value at an end is clipped if others share it, and may be if not.
+    # A value at an end is clipped if others share it, and may be clipped if not.
     shared = np.any([end for end in ends if end.sum() > 1] or [np.zeros_like(ends[0])], axis=0)
     tries = ((np.ones(len(bonus), bool), ""), (~shared, "clipped "), (~np.any(ends, 0), "clipped "))
     for rows, clipped in tries:
@@ -249,11 +251,11 @@ def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float
 
 
 def monotony(error: Array, bonus: Array) -> tuple[str, float]:
-    """Recognise any other map that keeps the order of the errors, or turns it round."""
+    """Recognise any other function that keeps or reverses the order of the errors."""
     steps = np.diff(bonus[np.argsort(error)])
     rounding = 1e-3 * np.ptp(bonus)
     for sign in (1.0, -1.0):
-        # What is clipped comes in equal values, but three different steps are no chance.
+        # Clipping gives equal values; three different steps cannot be chance.
         if (sign * steps >= -rounding).all() and (sign * steps > rounding).sum() >= 3:  # noqa: PLR2004
             return "a rising function of the", sign
     return "", 0.0

@@ -63,7 +63,7 @@ class DQNJudge(Judge):
         )
 
     def judge_variables(self, trial: int, batch: Transitions) -> None:
-        """Check the values that `compute_critic_loss` hands to its children."""
+        """Check the values that `compute_critic_loss` passes to child classes."""
         result = self.bench.seen[trial, 0].result
         variables = result[2] if isinstance(result, list) and len(result) > 2 else None  # noqa: PLR2004
         world = self.bench.world(trial, 0, batch)
@@ -87,7 +87,7 @@ class DQNJudge(Judge):
             return
         first, second = (bench.step(twice, k, "critic/online")[0] for k in range(2))
         if not self.bench.moved(twice, 0, "critic/online"):
-            self.wrong(method, "the parameters are never trained: no step is taken")
+            self.wrong(method, "the parameters are never trained: it takes no step")
             return
         sources = (bench.seen[loss, 0], bench.seen[after, 1])
         if any(seen.failure or "critic/online" not in seen.gradients for seen in sources):
@@ -110,7 +110,7 @@ class DQNJudge(Judge):
             self.judge_clipping(clipped, first)
 
     def judge_clipping(self, clipped: int, gradient: Array) -> None:
-        """Judge what `clip_grad_norm` does to a step."""
+        """Judge the effect of `clip_grad_norm` on a step."""
         method = "update_critic"
         if self.failed(method, self.bench.seen[clipped, 0]):
             return
@@ -120,7 +120,7 @@ class DQNJudge(Judge):
         if abs(norm - 0.01) < 3e-4:  # noqa: PLR2004
             self.say(method, Verdict.CORRECT)
         elif close(weight, gradient):
-            self.wrong(method, "clip_grad_norm is ignored, or comes after the step")
+            self.wrong(method, "clip_grad_norm is ignored, or applied after the step")
         else:
             self.wrong(method, f"clip_grad_norm 0.01 leaves a gradient of norm {norm:.3g}")
 
@@ -171,7 +171,7 @@ class CQLJudge(Judge):
         )
 
     def plain_at_one(self, method: str, observed: Sequence[Observation | None]) -> bool:
-        """Report numbers that are right at temperature 1 and fit nothing known at another."""
+        """Report numbers that are right at temperature 1 and fit no known formula at others."""
         at_one = [seen for seen in observed[:2] if seen is not None]
         other = [seen for seen in observed[2:] if seen is not None]
         if len(at_one) + len(other) < len(observed):
@@ -180,7 +180,7 @@ class CQLJudge(Judge):
             return False
         if fit(self.formula, other, correct_only=True):
             return False
-        self.say(method, Verdict.VARIANT, "the same at temperature 1, scaled otherwise at others")
+        self.say(method, Verdict.VARIANT, "right at temperature 1, scaled differently at others")
         return True
 
     def judge_own_step(self, step: int, loss: int) -> None:

@@ -1,4 +1,4 @@
-"""IQL: an expectile of Q as V, and a critic and an actor on it."""
+"""IQL: V as an expectile of Q, and a critic and an actor that use it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class IQLJudge(AWACJudge):
         )
 
     def judge_actor(self, batches: Sequence[Transitions], scalars: Mapping[str, Any]) -> None:
-        """Judge `compute_advantage`, and the actor's step where the class has its own."""
+        """Judge `compute_advantage`, and the actor's step if the class defines one."""
         super().judge_actor(batches, scalars)
         if not self.defines("update_actor"):
             self.findings = [f for f in self.findings if f.method != "update_actor"]
@@ -124,7 +124,7 @@ class IQLJudge(AWACJudge):
             self.say(method, Verdict.UNJUDGED, "iql_expectile_loss, which it calls, is wrong")
 
     def judge_expectile(self, trial: int, tau: float, vs: Array, qs: Array) -> bool:
-        """Judge the static loss on plain numbers; tell whether it is right."""
+        """Judge the static loss on plain numbers; return whether it is right."""
         method = "iql_expectile_loss"
         seen = self.bench.seen[trial, 0]
         if self.failed(method, seen):
@@ -136,7 +136,7 @@ class IQLJudge(AWACJudge):
         world = World(self.batch(9), leaves, {"expectile": tau})
         result, gradients = seen.result, seen.gradients
         if not isinstance(result, np.ndarray) or not isinstance(gradients, list):
-            self.wrong(method, "it returns no tensor")
+            self.wrong(method, "it does not return a tensor")
             return False
         slope = gradients[0]
         if not isinstance(slope, np.ndarray):

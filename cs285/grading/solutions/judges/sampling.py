@@ -1,7 +1,7 @@
-"""Solutions that sample where the assignment takes an expectation.
+"""Judges solutions that sample where the assignment takes an expectation.
 
-Each `judge_sampled_...` returns whether it has reported a verdict: it has none on what does not
-depend on the seed.
+Each `judge_sampled_...` returns whether it has reported a verdict. It reports none on numbers that
+do not depend on the seed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cs285.grading.solutions.verdicts import Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions, World, close, shown
 
 FEW_DRAWS = 20
-"""Seeds that tell whether anything is sampled: with two, all rows may well draw alike twice."""
+"""Number of seeds to see whether anything is sampled; with two, all rows may draw the same."""
 DRAWS = 200
-"""Seeds that tell from what: a bias of half a standard deviation is seen in a single row."""
+"""Number of seeds to see what is sampled: a single row shows a bias of half a deviation."""
 _SLACK = 1e-2
-"""How far rounding may move what is read off a gradient; values spread over about 5."""
+"""Upper bound on rounding errors in values computed from a gradient; values span about 5."""
 
 
 def judge_sampled_critic(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
@@ -98,7 +98,7 @@ def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, 
 
 
 def _is_of_data(bench: Bench, batch: Transitions, weights: Array) -> bool:
-    """Tell whether the first trial's step is that of log pi(a|s) with these weights of rows."""
+    """Return whether the first trial's step is that of log pi(a|s) with these row weights."""
     size = len(batch)
     found = bench.derivative(bench.step(0, 0, "actor/online"), batch)
     policy = bench.world(0, 0, batch).policy().detach().numpy()
@@ -112,11 +112,11 @@ def _sample(
     call: Call,
     read: Callable[[Bench, int], Array | None],
 ) -> tuple[Bench, Array] | None:
-    """Repeat a call with many seeds, each on an agent of its own.
+    """Repeat a call with many seeds, each on a new agent.
 
     Returns:
-        The bench and what was read of every trial, `(DRAWS, batch)`. None if that cannot be read,
-        if it does not depend on the seed, or if the call fails, which is reported.
+        The bench and what was read from every trial, `(DRAWS, batch)`. None if it cannot be read or
+        does not depend on the seed, or if the call fails, which is reported.
     """
     for draws in (FEW_DRAWS, DRAWS):
         bench = judge.make_bench()
@@ -166,7 +166,7 @@ def _conclude(
     policy: Array,
     candidates: list[tuple[Reading | None, Array, Array]],
 ) -> None:
-    """Accept samples `(draws, batch)` of values `(batch, actions)`, or report the first of them."""
+    """Accept samples `(draws, batch)` of values `(batch, actions)`, or report the first ones."""
     # Averages come second: their test is weaker, and other readings of single draws may pass it.
     for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
         for reading, samples, values in candidates:
@@ -184,9 +184,9 @@ def _conclude(
 
 
 def _are_draws(samples: Array, values: Array, policy: Array) -> bool:
-    """Tell whether samples are values of actions, drawn from a policy."""
+    """Return whether samples are values of actions drawn from a policy."""
     distance = np.abs(samples[:, :, None] - values)
-    # Of actions with nearly one value it cannot be told which was drawn.
+    # If two actions have nearly the same value, which one was drawn is unknown.
     apart = np.diff(np.sort(values, axis=1), axis=1).min(1) > 4 * _SLACK
     return (
         bool((distance.min(2) < _SLACK).all())
@@ -196,7 +196,7 @@ def _are_draws(samples: Array, values: Array, policy: Array) -> bool:
 
 
 def _are_averages(samples: Array, values: Array, policy: Array) -> bool:
-    """Tell whether samples may be averages of several draws each."""
+    """Return whether samples may be averages of several draws each."""
     low, high = values.min(1) - _SLACK, values.max(1) + _SLACK
     single = (np.abs(samples[:, :, None] - values).min(2) < _SLACK).all()
     inside = ((samples >= low) & (samples <= high)).all()

@@ -1,4 +1,4 @@
-"""What an update does to the networks, and when it copies them."""
+"""Judges what an update does to the networks, and when it copies them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, close
 
 FEW_STEPS = range(81, 85)
-"""A period short enough to see all of it, with one multiple of it and none of its double."""
+"""A whole short period: its length has one multiple among these steps, and twice it none."""
 
 
 class Updates(NamedTuple):
     """Trials whose first call is an update."""
 
     between: int
-    """At a step that copies nothing."""
+    """At a step at which nothing is copied."""
     at_period: int
-    """At a multiple of the period of copying."""
+    """At a multiple of the copying period."""
 
 
 def add_updates(judge: Judge, scalars: Mapping[str, Any], values: Sequence[Array]) -> Updates:
     """Add the trials of `update` on the five arrays of a batch."""
     between, at_period = (
         judge.bench.add(scalars, Call("update", (*values, step)))
-        # Numbers that no period written into the code divides, such as 2, 5 or 100.
+        # Steps that are not multiples of a hard-coded period such as 2, 5 or 100.
         for step in (9 * PERIOD + 4, 11 * PERIOD)
     )
     return Updates(between, at_period)
@@ -42,14 +42,14 @@ def judge_update(
     trained: Mapping[str, str],
     copies: Mapping[str, str],
 ) -> None:
-    """Judge `update` by the student's own single steps: their effect, and the copying.
+    """Judge `update` by its copying, and by comparison with the student's own single steps.
 
     Args:
-        judge: Of the class.
+        judge: The judge of the class.
         updates: What `add_updates` returned.
-        oracles: Calls after which the networks are as after a right update.
-        trained: Networks that an update trains, role to name.
-        copies: Networks that the period copies, target role to online role.
+        oracles: Calls after which the networks are as they should be after an update.
+        trained: Names of the networks that an update trains, by role.
+        copies: The online role that is copied to each target role.
     """
     bench = judge.bench
     if judge.failed("update", *(bench.seen[trial, 0] for trial in updates)):
@@ -77,7 +77,7 @@ def _training_problems(
     oracles: Sequence[tuple[int, int]],
     trained: Mapping[str, str],
 ) -> list[str]:
-    """Say which networks an update leaves elsewhere than every order of single steps does."""
+    """Return the networks that an update changes differently from every order of single steps."""
     bench = judge.bench
     differs = {
         role: name
@@ -93,8 +93,8 @@ def _training_problems(
     if never or not differs or judge.samples:
         return never
     names = " and the ".join(differs.values())
-    effect = "not that of the class's own single steps on this batch, in any order"
-    return [f"its effect on the {names} is {effect}"]
+    steps = "the class's own single steps on this batch, in any order"
+    return [f"it changes the {names} differently from {steps}"]
 
 
 def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> tuple[str, str]:
@@ -111,16 +111,16 @@ def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> t
         early = not close(after, new, 1e-5)
         return "", f"the {name} is copied before the step instead of after it" if early else ""
     if not close(after, before, 1e-6):
-        return f"the {name} is something else than the critic after the copy", ""
+        return f"the {name} does not equal the critic after the copy", ""
     if _is_copied_once(judge, updates, target):
         return "", f"the {name} is copied once a period, but not at its multiples"
-    return f"the {name} is never copied, parameters stay as they were", ""
+    return f"the {name} is never copied: its parameters do not change", ""
 
 
 def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
-    """Tell whether successive updates copy once a period: the class may count steps itself."""
+    """Return whether successive updates copy once a period: the class may count steps itself."""
     arguments, seed, _ = judge.bench.trials[updates.at_period]
-    # Many rows, since the steps of few are so long that the weights would not stay finite.
+    # Many rows: with few, the steps are so large that the weights would not stay finite.
     batches = zip(*(judge.transitions(judge.batch(9)) for _ in range(8)), strict=True)
     values = [np.concatenate(parts) for parts in batches]
     bench = judge.make_bench()
@@ -139,7 +139,7 @@ def _copied_too_often(
     """Describe a target network that moved at a step between two copies."""
     if close(seen.after[target][0][0], seen.after[online][0][0], 1e-5):
         if stays:
-            return f"the {name} is copied at every step but the multiples of the period", ""
+            return f"the {name} is copied at every step except the multiples of the period", ""
         return f"the {name} is copied at every step, whatever the period", ""
     direction = seen.after[online][0][0] - seen.before[target][0][0]
     shift = seen.after[target][0][0] - seen.before[target][0][0]
@@ -153,14 +153,14 @@ def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) 
     if judge.failed(method, seen):
         return
     if target not in seen.after or online not in seen.after:
-        judge.say(method, Verdict.UNJUDGED, "no target network was found")
+        judge.say(method, Verdict.UNJUDGED, "found no target network")
     elif judge.bench.moved(trial, 0, online):
-        judge.wrong(method, "it changes the online network: the copy goes the wrong way round")
+        judge.wrong(method, "it changes the online network: the copy goes in the wrong direction")
     elif not judge.bench.moved(trial, 0, target):
-        judge.wrong(method, "parameters are never copied: the target network stays as it was")
+        judge.wrong(method, "parameters are never copied: the target network does not change")
     elif all(
         close(a, b, 1e-5) for a, b in zip(seen.after[target][0], seen.after[online][0], strict=True)
     ):
         judge.say(method, Verdict.CORRECT)
     else:
-        judge.wrong(method, "the target network is not equal to the online one afterwards")
+        judge.wrong(method, "the target network does not equal the online one afterwards")
