@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,12 +20,20 @@ from matplotlib.figure import Figure
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
 from cs285.infrastructure.errors import UserError
-from cs285.report import plots
+from cs285.report import page, plots
 from cs285.report.build import build
-from cs285.report.collection import EXPLORATION_PICTURE, Collection, Experiment, collect
+from cs285.report.collection import (
+    EXPLORATION_PICTURE,
+    Collection,
+    Experiment,
+    LeftOut,
+    collect,
+)
 from cs285.report.questions import answer
+from cs285.report.words import front_matter
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import Logger
+from cs285.submission.bundle import CODE_SUFFIXES
 
 ROOT = Path(__file__).parent.parent
 ENV_IDS = {maze.name: env_id for env_id, maze in MAZES.items()}
@@ -465,6 +474,29 @@ def measure(page: Path, tmp_path: Path, width: int, scheme: int) -> dict[str, st
     )  # fmt: skip
     (body,) = (attributes for tag, attributes in Page(done.stdout).tags if tag == "body")
     return {name.removeprefix("data-"): value or "" for name, value in body.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["{{ 7 * 7 }}", "{% include 'page.css' %}", "{# gone #}", "<script>1</script>", "'\"&"]
+)
+def test_names_of_runs_are_text_in_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    collection = Collection((), (LeftOut(name, name),))
+    monkeypatch.setattr(page, "svg_uri", lambda plot, columns: "data:,")
+    sections = answer(collection)
+    text = page.render(front_matter(collection, sections, tmp_path), sections, collection)
+    reader = Page(text)
+    assert name in html.unescape(text)
+    assert not [tag for tag, _ in reader.tags if tag == "script"]
+
+
+def test_the_template_goes_wherever_the_code_goes() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packaged = settings["tool"]["setuptools"]["package-data"]["cs285.report"]
+    data = [path for path in (ROOT / "cs285/report").iterdir() if path.suffix not in {"", ".py"}]
+    assert {path.name for path in data} == set(packaged)
+    assert {path.suffix for path in data} <= CODE_SUFFIXES
 
 
 def make_report(*arguments: object) -> subprocess.CompletedProcess[str]:

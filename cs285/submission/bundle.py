@@ -31,7 +31,9 @@ LEVELS = tuple(Limits(points, *figures) for figures in FIGURES for points in POI
 CODE = (
     "cs285", "experiments", "LICENSE", "pyproject.toml", "requirements.txt", "setup.py",
 )  # fmt: skip
-CODE_SUFFIXES = {"", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp"}
+CODE_SUFFIXES = {
+    "", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp", ".css", ".j2",
+}  # fmt: skip
 RUN_FILES = (CONFIG, SUMMARY)
 """What of a run goes in beside its event files. Pictures are in these, weights nobody asks for."""
 
