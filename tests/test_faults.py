@@ -139,7 +139,7 @@ def test_a_read_only_folder_ends_with_a_sentence_and_the_run_goes_on_once_it_is_
 
     assert end_of(start(barred)) == 0
     folder.chmod(0o755)
-    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 10
+    assert load_checkpoint(folder / "checkpoint.safetensors")["step"] == 10
     stormy.resume("finetune")
     assert outcome(calm) == outcome(stormy)
 

@@ -15,6 +15,7 @@ import struct
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -212,6 +213,48 @@ def mutate_member(rng: np.random.Generator, content: bytes, words: list[bytes]) 
     return archive(members, int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])))
 
 
+def checkpoint_of(header: dict[str, Any], data: bytes = b"") -> bytes:
+    """Puts a checkpoint together, with the checksum of its text and of its tensors in order."""
+    metadata = header.get("__metadata__")
+    if isinstance(metadata, dict) and "checksum" in metadata:
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            found = zlib.crc32(metadata["state"].encode())
+            for number in range(len(header) - 1):
+                found = zlib.crc32(data[slice(*header[str(number)]["data_offsets"])], found)
+            metadata["checksum"] = f"{found:08x}"
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def mutate_checkpoint(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
+    """Changes the text, the claims about a tensor or the data, under a checksum that is right."""
+    size = 8 + int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8:size]), content[size:]
+    name = str(rng.choice(sorted(header.keys() - {"__metadata__"})))
+    claims = [0, 1, -1, 2**31, 2**40, 2**63, 2**64, 1.5, None, "x", [], {}]
+    claim = claims[rng.integers(len(claims))]
+    match rng.integers(6):
+        case 0:
+            data = mutate(rng, data, words)
+        case 1:
+            header[name][str(rng.choice(["dtype", "shape", "data_offsets"]))] = claim
+        case 2:
+            place = str(rng.choice(["shape", "data_offsets"]))
+            values = header[name][place]
+            header[name][place] = [claim if rng.random() < 0.5 else value for value in values]
+        case 3:
+            header[str(rng.choice(["x", "-1", "1e3", "__metadata__"]))] = header.pop(name)
+        case _:
+            text = mutate(rng, header["__metadata__"]["state"].encode(), words)
+            header["__metadata__"]["state"] = text.decode(errors="replace")
+    return checkpoint_of(header, data)
+
+
+def stateful(state: str) -> bytes:
+    """Makes a checkpoint of no tensors with this text."""
+    return checkpoint_of({"__metadata__": {"format": "2", "state": state, "checksum": ""}})
+
+
 def record(payload: bytes, claimed: int | None = None) -> bytes:
     """Frames an event with checksums that are right."""
     header = struct.pack("<Q", len(payload) if claimed is None else claimed)
@@ -271,8 +314,7 @@ PICKLE_WORDS = (
     *(code + b"\xff\xff\xff\xff\xff\0\0\0" for code in (b"\x8d", b"\x8e", b"\x95", b"\x96")),
 )
 CHECKPOINT_WORDS = (
-    *PICKLE_WORDS,
-    *b"cpu cuda storage LongStorage DoubleStorage tensors tensor array mapping tuple".split(),
+    *b"tensor array scalar numbers mapping tuple F32 F64 I64 BOOL dtype shape".split(),
     *(b'"', b"[", b"]", b"{", b"}", b": ", b", ", b"0", b"-1", b"1e999", b"9" * 5000, b"[" * 3000),
 )
 EVENT_WORDS = (
@@ -520,7 +562,7 @@ TARGETS = {
         st.deferred(
             lambda: st.dictionaries(st.sampled_from(places()), PLAIN, min_size=1, max_size=3)
         ).map(with_changes),
-        mutate_member,
+        mutate_checkpoint,
     ),
     "record of a sweep": Target(
         f"{RUN_FOLDER}/{SWEEP_RECORD}",
@@ -557,17 +599,6 @@ MERGES = "l0: &l0 {x: 1}\n" + "".join(
 )
 
 
-def checkpoint_of(layout: bytes) -> bytes:
-    return archive({"x/data.pkl": b"\x80\x02" + layout + b".", "x/version": b"3\n"})
-
-
-def text(state: bytes) -> bytes:
-    """Pickles a checkpoint of no tensors with this text."""
-    key, size = b"X\x05\0\0\0state", struct.pack("<I", len(state))
-    others = b"X\x06\0\0\0formatK\x01X\x07\0\0\0tensors]"
-    return b"}(" + key + b"X" + size + state + others + b"u"
-
-
 FOUND = [
     ("event file", record(b"", claimed=2**33)),
     ("settings of a run", b"training_steps: !!bool x"),
@@ -581,9 +612,10 @@ FOUND = [
     ("config", b"base_config: dqn\nenv_name: PointmassEasy-v0\n" + b"x" * 500 + b": 1"),
     ("config", b"seed: *" + b"x" * 40_000),
     ("pickle", b"F" + b"x" * 40_000 + b"\n."),
-    ("checkpoint", checkpoint_of(b"]" * 3_000_000)),
-    ("checkpoint", checkpoint_of(text(b"[" + b"[]," * 330_000 + b"0]"))),
-    ("checkpoint", checkpoint_of(text(b"[" * 900_000))),
+    ("checkpoint", (10**12).to_bytes(8, "little") + b"{" * 1000),
+    ("checkpoint", (3_000_000).to_bytes(8, "little") + b"[" * 3_000_000),
+    ("checkpoint", stateful("[" + "[]," * 330_000 + "0]")),
+    ("checkpoint", stateful("[" * 900_000)),
     ("record of a sweep", b"[" * 100_000),
 ]
 

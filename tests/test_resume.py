@@ -142,7 +142,7 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(labs, stage, algorithm
     calm.run(stage, *configs, flags=flags)
     stormy.run(stage, *configs, flags=flags, stops=stops)
     assert outcome(calm) == outcome(stormy)
-    assert not list((stormy.root / "data").rglob("checkpoint.pt"))
+    assert not list((stormy.root / "data").rglob("checkpoint.safetensors"))
 
 
 def test_the_critic_that_acts_goes_on_acting(labs):
@@ -421,8 +421,15 @@ def test_what_is_finished_is_left_alone(stopped, capsys):
         (lambda folder: (folder / "sweep.json").write_text("[]"), "no record of runs"),
         (lambda folder: (folder / "sweep.json").write_text('{"first": "../x"}'), "plain name"),
         (lambda folder: (folder / "sweep.json").write_text('{"first": "gone"}'), "cannot open"),
-        (lambda folder: (folder / "checkpoint.pt").write_bytes(b"PK"), "cannot be used"),
-        (lambda folder: save_checkpoint(folder / "checkpoint.pt", {}), "of another program"),
+        (lambda folder: (folder / "checkpoint.safetensors").write_bytes(b"PK"), "cannot be used"),
+        (
+            lambda folder: save_checkpoint(folder / "checkpoint.safetensors", {}),
+            "of another program",
+        ),
+        (
+            lambda folder: (folder / "checkpoint.safetensors").rename(folder / "checkpoint.pt"),
+            "is a checkpoint of version 1",
+        ),
         (lambda folder: lower(folder / "config.yaml"), "of other settings"),
         (lambda folder: [path.unlink() for path in folder.glob("events*")], "the log"),
         (lambda folder: [os.truncate(p, 9) for p in folder.glob("events*")], "lost its end"),
@@ -476,7 +483,7 @@ def test_a_run_folder_may_be_named_in_any_way_from_anywhere(labs, monkeypatch, p
         expected, found = (each.explored("explore_random", seed) for each in labs)
         assert all((found[name] == expected[name]).all() for name in expected)
     assert not (lab.root / place / "datasets").exists() or place == "."
-    assert not (first / "checkpoint.pt").exists()
+    assert not (first / "checkpoint.safetensors").exists()
 
 
 def test_a_moved_folder_that_left_a_link_goes_on(labs):
@@ -598,7 +605,7 @@ def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
     assert summary["last_finite_metrics"]["critic_loss"] == pytest.approx(last)
     assert weights is None
     assert max(step for series in scalars.values() for step, _ in series) == 8
-    (path,) = (lab.root / "data").rglob("diverged.pt")
+    (path,) = (lab.root / "data").rglob("diverged.safetensors")
     kept = load_checkpoint(path)
     assert (kept["step"], kept["updates"]) == (8, 8)
 
@@ -669,5 +676,5 @@ def test_an_agent_that_logs_no_loss_is_judged_by_all_that_it_logs(labs):
     last = summary["last_finite_metrics"]
     assert last == {"step": 6, "q_values": pytest.approx(dict(scalars["q_values"])[6])}
     assert found["b", 1][0]["status"] == "finished"
-    (path,) = (lab.root / "data").rglob("diverged.pt")
+    (path,) = (lab.root / "data").rglob("diverged.safetensors")
     assert path.parent.name.startswith("hw5_offline_a")

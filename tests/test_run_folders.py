@@ -39,7 +39,10 @@ def files_with(pattern: str) -> set[str]:
 
 
 def test_only_the_owner_spells_the_names_of_the_files() -> None:
-    files = r"config\.yaml|summary\.json|(agent|checkpoint|diverged)\.pt|sweep\.json|scalars\.csv"
+    files = (
+        r"config\.yaml|summary\.json|(agent|checkpoint)\.pt|\w+\.safetensors"
+        r"|sweep\.json|scalars\.csv"
+    )
     assert files_with(rf'"({files})"|tfevents') == {"cs285/results/run_folders.py"}
 
 
@@ -83,10 +86,10 @@ def test_summary_reads_back_as_it_was_written(folder: RunFolder) -> None:
 
 
 def test_starting_over_keeps_what_defines_the_run(folder: RunFolder) -> None:
-    kept = {"config.yaml", "sweep.json", "notes.txt", "checkpoint.pt"}
+    kept = {"config.yaml", "sweep.json", "notes.txt", "checkpoint.safetensors"}
     results = {
         "events.out.tfevents.1.host", "scalars.csv", "trajectories.png", "learning_curve.png",
-        "summary.json", "agent.pt", "diverged.pt",
+        "summary.json", "agent.pt", "diverged.safetensors",
     }  # fmt: skip
     for name in kept | results:
         (folder.path / name).touch()

@@ -56,7 +56,7 @@ def test_a_signal_leaves_a_checkpoint_and_its_status(lab, tmp_path, signum, stat
         await_(lambda: is_training(lab))
         os.kill(pid, signum)
         assert end_of(pid) == status
-    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+    assert list((lab.root / "data").glob("*/checkpoint.safetensors"))
     lab.resume("finetune")
     calm = make_lab(tmp_path / "calm")
     calm.run("finetune", config)
@@ -74,7 +74,7 @@ def test_a_second_ctrl_c_stops_at_once(lab):
         os.kill(pid, signal.SIGINT)
         assert end_of(pid) == 130
         assert time.monotonic() - began < 50
-    assert not list((lab.root / "data").glob("*/checkpoint.pt"))
+    assert not list((lab.root / "data").glob("*/checkpoint.safetensors"))
 
 
 def test_the_first_ctrl_c_is_polite_whatever_came_before_it(lab):
@@ -85,7 +85,7 @@ def test_the_first_ctrl_c_is_polite_whatever_came_before_it(lab):
         time.sleep(0.3)
         os.kill(pid, signal.SIGINT)
         assert end_of(pid) == 143
-    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+    assert list((lab.root / "data").glob("*/checkpoint.safetensors"))
 
 
 def test_ctrl_c_that_arrives_twice_was_pressed_once(monkeypatch):
@@ -151,7 +151,7 @@ def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
     await_(lambda: len(is_training(lab)) == 2)
     os.kill(pid, signal.SIGTERM)
     assert end_of(pid) == 143
-    checkpoints = list((lab.root / "data").glob("*/checkpoint.pt"))
+    checkpoints = list((lab.root / "data").glob("*/checkpoint.safetensors"))
     assert len(checkpoints) == 2
 
     sizes = [path.stat().st_size for path in (lab.root / "data").glob("*/events*")]
@@ -198,7 +198,7 @@ def test_ctrl_c_that_ends_who_reads_the_output_first_leaves_a_checkpoint(lab):
     process.stdout.close()
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    assert list((lab.root / "data").glob("*/checkpoint.pt"))
+    assert list((lab.root / "data").glob("*/checkpoint.safetensors"))
 
 
 def test_the_script_says_how_to_go_on_and_that_works(lab):
@@ -222,7 +222,7 @@ def test_the_script_says_how_to_go_on_and_that_works(lab):
     assert (lab.root / "resume.txt").read_text() == f"{told}\n"
     *program, flag, folder = shlex.split(told)
     assert (program, flag) == (command, "--resume")  # this is not where the scripts are
-    assert (lab.root / folder / "checkpoint.pt").exists()
+    assert (lab.root / folder / "checkpoint.safetensors").exists()
     refused = subprocess.run(
         [*command, flag, folder, "--seed", "3"],
         cwd=lab.root,

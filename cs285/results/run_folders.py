@@ -26,11 +26,13 @@ SUMMARY = "summary.json"
 """The results; written last, so a run with this file has ended."""
 WEIGHTS = "agent.pt"
 """The weights of the trained agent."""
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT = "checkpoint.safetensors"
 """The state of a program that is still training, in the folder of its first run."""
+FORMER_CHECKPOINT = "checkpoint.pt"
+"""What version 1 called its checkpoints, which were in another format."""
 SWEEP_RECORD = "sweep.json"
 """All runs of one command, in the folder of the first; in the others, the name of that folder."""
-DIVERGED = "diverged.pt"
+DIVERGED = "diverged.safetensors"
 """The state in which a run diverged."""
 SCALARS = "scalars.csv"
 """Scalars of runs with `--log csv`."""
@@ -83,6 +85,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """The checkpoint of the program whose first run this is."""
         return self.path / CHECKPOINT
+
+    @property
+    def former_checkpoint(self) -> Path:
+        """A checkpoint of version 1, which cannot be read."""
+        return self.path / FORMER_CHECKPOINT
 
     @property
     def sweep_record(self) -> Path:

@@ -1,33 +1,34 @@
 """Checkpoints: everything that the future of a training program depends on, in one file.
 
-The file is PyTorch's, of one text and a list of tensors: the text is JSON that says how plain
-values and the tensors make up the state. So it loads with `weights_only=True`, and its reader can
-insist on a layout so simple that nothing in it is left to trust.
+The file is in the safetensors format. It holds tensors, named by number, and a text: JSON that says
+how plain values and the tensors make up the state. Nothing in such a file is code, and its reader
+checks that the tensors are exactly the bytes that exist.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickletools
-import re
-import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = "2"
 MAX_TEXT = 1_000_000
-"""Characters of the text; what is long belongs into arrays."""
+"""Characters of the text; long values belong in arrays."""
 MAX_TENSORS = 10_000
-MAX_LAYOUT_BYTES = MAX_TEXT + 500 * MAX_TENSORS
-MAX_OPCODES = 40 * MAX_TENSORS
+MAX_HEADER_BYTES = 4 * MAX_TEXT
+"""The header holds the text, in which it escapes quotes, and about 100 bytes for each tensor."""
+LENGTH_BYTES = 8
+"""The file begins with the length of its header, as a little-endian number."""
 
 # Kind of value -> its mark. What JSON lacks is written as a mapping of one mark to a value.
 TENSOR, ARRAY, SCALAR, NUMBERS = "tensor", "array", "scalar", "numbers"
@@ -36,81 +37,93 @@ MAPPING, TUPLE = "mapping", "tuple"
 SHORT_LIST = 16
 """Longer lists of Python's own numbers are written as one tensor."""
 
-STORAGES = {
-    "torch BoolStorage": torch.bool,
-    "torch ByteStorage": torch.uint8,
-    "torch CharStorage": torch.int8,
-    "torch ShortStorage": torch.int16,
-    "torch IntStorage": torch.int32,
-    "torch LongStorage": torch.int64,
-    "torch HalfStorage": torch.float16,
-    "torch BFloat16Storage": torch.bfloat16,
-    "torch FloatStorage": torch.float32,
-    "torch DoubleStorage": torch.float64,
+DTYPES = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
 }
-GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", *STORAGES}
-OPCODES = re.compile(
-    r"PROTO|EMPTY_(DICT|LIST|TUPLE)|MARK|BINUNICODE|BININT[12]?|LONG1|GLOBAL|BINPERSID|STOP"
-    r"|TUPLE[123]?|NEW(FALSE|TRUE)|REDUCE|APPENDS?|SETITEMS|(LONG_)?BIN(PUT|GET)"
-)
-"""All that PyTorch writes a text and tensors with."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a state of plain values, arrays and tensors, whole or not at all.
 
     Raises:
-        TypeError: If the state holds anything else, or too much that is no array or tensor.
+        TypeError: If the state holds anything else, or too much outside arrays and tensors.
         UserError: If the file cannot be written.
     """
     tensors: list[torch.Tensor] = []
     try:
         text = json.dumps(_flatten(state, tensors))
     except RecursionError as error:
-        raise TypeError("something holds itself, or far too much within each other") from error
+        raise TypeError("something contains itself, or is nested far too deeply") from error
     if len(text) > MAX_TEXT or len(tensors) > MAX_TENSORS:
         raise TypeError(f"{len(text):,} characters and {len(tensors):,} tensors are too much")
-    # PyTorch's own writer does not survive a full disk, so the disk is none of its business.
-    content = io.BytesIO()
-    torch.save({"format": FORMAT_VERSION, "state": text, "tensors": tensors}, content)
-    write_atomically(path, lambda file: file.write(content.getbuffer()))
+    content = safetensors.torch.save(
+        {str(number): tensor for number, tensor in enumerate(tensors)},
+        {"format": FORMAT_VERSION, "state": text, "checksum": _checksum(text, tensors)},
+    )
+    write_atomically(path, lambda file: file.write(content))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a state; its tensors are on the CPU.
 
     Raises:
-        UserError: If the file cannot be opened or is no sound checkpoint.
+        UserError: If the file cannot be opened or is not a valid checkpoint.
     """
     try:
-        _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT_VERSION:
-            raise ValueError(f"it has format {content['format']}, not {FORMAT_VERSION}")  # noqa: TRY301 - one place reports all
-        tensors = content["tensors"]
-        if len(content["state"]) > MAX_TEXT:
-            raise ValueError("its text is too long")  # noqa: TRY301 - as above
-        for tensor in tensors:
-            if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
-                raise ValueError("a tensor is not what its bytes are")  # noqa: TRY301 - as above
-        if sum(tensor.nbytes for tensor in tensors) > path.stat().st_size:
-            raise ValueError("its tensors overlap")  # noqa: TRY301 - as above
-        state = _restore(json.loads(content["state"]), dict(enumerate(tensors)))
+        _check_header_size(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            if metadata["format"] != FORMAT_VERSION:
+                raise ValueError(f"it has format {metadata['format']}, not {FORMAT_VERSION}")  # noqa: TRY301 - one place reports all
+            # Clones, because what the file returns may be a part of it.
+            tensors = {int(name): file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        text = metadata["state"]
+        if metadata["checksum"] != _checksum(text, [x for _, x in sorted(tensors.items())]):
+            raise ValueError("its checksum is wrong")  # noqa: TRY301 - as above
+        state = _restore(json.loads(text), tensors)
         if not isinstance(state, dict):
-            raise TypeError("its state is no mapping")  # noqa: TRY301 - as above
+            raise TypeError("its state is not a mapping")  # noqa: TRY301 - as above
     except OSError as error:
         raise UserError(f"cannot open the checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:
-        # On forged bytes zipfile, pickletools, PyTorch and JSON raise errors of many kinds.
+        # On forged bytes safetensors, PyTorch and JSON raise errors of many kinds.
         raise UserError(
-            f"the checkpoint {path} cannot be used: it is damaged, or none of this version; "
-            "delete it, and --resume starts over what it is of"
+            f"the checkpoint {path} cannot be used: it is damaged, or from another version; "
+            "delete it, and --resume starts its runs over"
         ) from error
     return state
 
 
+def _check_header_size(path: Path) -> None:
+    """Refuse a header that would take far more memory to parse than any checkpoint's.
+
+    Raises:
+        ValueError: If the header is too long.
+    """
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(LENGTH_BYTES), "little") > MAX_HEADER_BYTES:
+            raise ValueError("its header is too long")
+
+
+def _checksum(text: str, tensors: Iterable[torch.Tensor]) -> str:
+    """Return the CRC-32 of the text and of the bytes of all tensors: it shows damage."""
+    found = zlib.crc32(text.encode())
+    for tensor in tensors:
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
+
+
 def _flatten(value: Any, tensors: list[torch.Tensor]) -> Any:
-    """Turn a value into JSON, with numbers of `tensors` in the place of tensors and arrays."""
+    """Turn a value into JSON in which numbers stand for `tensors` and arrays."""
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         return _keep(value, tensors)
     if isinstance(value, dict):
@@ -131,19 +144,19 @@ def _keep(value: torch.Tensor | np.ndarray | np.generic, tensors: list[torch.Ten
         mark, tensor = TENSOR, value.detach()
     else:
         mark = ARRAY if isinstance(value, np.ndarray) else SCALAR
-        # PyTorch takes neither foreign byte orders nor negative strides.
+        # PyTorch supports neither foreign byte orders nor negative strides.
         native = value.dtype.newbyteorder("=")
         tensor = torch.from_numpy(np.array(value, dtype=native, order="C"))
-    if tensor.dtype not in STORAGES.values() or tensor.layout != torch.strided:
+    if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
         kind = f"{tensor.layout} {value.dtype}".removeprefix("torch.strided ")
         raise TypeError(f"a {type(value).__name__} of {kind} cannot be kept in a checkpoint")
-    # A clone owns its bytes; a view would bring along all that it is a view of.
+    # Tensors that share memory cannot be saved, so each gets its own.
     tensors.append(tensor.cpu().clone(memory_format=torch.contiguous_format))
     return {mark: len(tensors) - 1}
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    """Tell whether all are floats, or all whole numbers of 64 bits."""
+    """Return whether all are floats, or all whole numbers of 64 bits."""
     types = set(map(type, values))
     return types == {float} or (types == {int} and all(-(2**63) <= x < 2**63 for x in values))
 
@@ -163,7 +176,7 @@ READERS: dict[str, Callable[[torch.Tensor], Any]] = {
 
 
 def _restore(value: Any, tensors: dict[int, torch.Tensor]) -> Any:
-    """Undo `_flatten`; each tensor stands in one place, or a small file could make long lists."""
+    """Undo `_flatten`. Each tensor is used once, or a small file could make many long lists."""
     if isinstance(value, list):
         return [_restore(item, tensors) for item in value]
     if not isinstance(value, dict):
@@ -173,66 +186,3 @@ def _restore(value: Any, tensors: dict[int, torch.Tensor]) -> Any:
         return READERS[mark](tensors.pop(content))
     items = _restore(content, tensors)
     return {MAPPING: dict, TUPLE: tuple}[mark](items)
-
-
-class _Word(NamedTuple):
-    """An opcode with what it pushes."""
-
-    opcode: str
-    argument: Any
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse a file that could take more memory than it has bytes, or bytes that it has not.
-
-    Raises:
-        ValueError: If the file is damaged or not laid out as `save_checkpoint` does.
-    """
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members):
-            raise ValueError("it is compressed")
-        # PyTorch looks names up without regard to case.
-        sizes = {info.filename.lower().partition("/")[2]: info.file_size for info in members}
-        if len(sizes) != len(members) or sum(sizes.values()) > path.stat().st_size:
-            raise ValueError("its members overlap")
-        (layout,) = (info for info in members if info.filename.endswith("/data.pkl"))
-        if layout.file_size > MAX_LAYOUT_BYTES or archive.testzip():
-            raise ValueError("it is damaged")
-        _check_layout(archive.read(layout), sizes)
-
-
-def _check_layout(layout: bytes, sizes: dict[str, int]) -> None:
-    """Refuse a pickle of anything but plain values and tensors whose bytes are there.
-
-    PyTorch believes the number of elements that the layout claims for a storage.
-    """
-    said: list[_Word] = []
-    memo: dict[Any, _Word] = {}
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(layout)):
-        if count == MAX_OPCODES:
-            raise ValueError("its layout is too long")
-        if not OPCODES.fullmatch(opcode.name):
-            raise ValueError(f"its layout uses {opcode.name}")
-        if opcode.name in {"BINPUT", "LONG_BINPUT"}:
-            memo[argument] = said[-1]
-        elif opcode.name in {"BINGET", "LONG_BINGET"}:
-            said.append(memo[argument])
-        else:
-            said.append(_Word(opcode.name, argument))
-        if opcode.name == "GLOBAL" and argument not in GLOBALS:
-            raise ValueError(f"its layout names {argument}")
-        if opcode.name == "BINPERSID":
-            _check_storage(said[-8:-1], sizes)
-        del said[:-8]
-
-
-def _check_storage(said: list[_Word], sizes: dict[str, int]) -> None:
-    """Refuse a storage that is not `("storage", type, name, "cpu", elements)` of its member."""
-    opcodes = [word.opcode for word in said]
-    _, kind, type_, name, device, count, _ = (word.argument for word in said)
-    shape = ["MARK", "BINUNICODE", "GLOBAL", "BINUNICODE", "BINUNICODE", opcodes[5], "TUPLE"]
-    if opcodes != shape or (kind, device) != ("storage", "cpu") or not isinstance(count, int):
-        raise ValueError("its layout describes a storage otherwise")
-    if count * STORAGES[type_].itemsize != sizes[f"data/{name}"]:
-        raise ValueError(f"storage {name} claims {count} elements")

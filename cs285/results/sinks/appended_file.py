@@ -34,7 +34,8 @@ class AppendedFile:
                 self._file.truncate(keep)
                 self._file.seek(keep)
         except OSError as error:
-            raise UserError(f"cannot write to {path}: {reason_of(error)}") from error
+            what = "write to" if keep is None else "continue the log"
+            raise UserError(f"cannot {what} {path}: {reason_of(error)}") from error
 
     def append(self, content: bytes) -> None:
         """Write at the end.
