@@ -208,7 +208,7 @@ def test_the_manifest_says_where_the_data_are_from(converted, place):
 # Ends of episodes; the goal of Easy is the disc of radius 2 around (9, 9)
 
 
-def test_the_step_limit_is_told_from_the_goal_by_the_place(converted):
+def test_step_limit_and_goal_are_distinguished_by_position(converted):
     arrays = converted(crafted([(9, 8), (1, 2), (8, 8)], [0, -1, 0], [True, True, True]))
     assert arrays["terminated"].tolist() == [True, False, True]
     assert arrays["truncated"].tolist() == [False, True, False]
@@ -234,7 +234,7 @@ def test_on_the_edge_of_the_goal_the_reward_decides(converted, reward):
 # The environment
 
 
-def test_the_environment_is_told_by_the_data(place, capsys):
+def test_the_environment_is_recognised_by_the_data(place, capsys):
     place.old.write_bytes(dump(collect(300)[0]))
     assert main([str(place.old), str(place.new)]) == 0
     said = capsys.readouterr().out
@@ -251,33 +251,33 @@ def test_data_that_fit_several_environments_want_a_name(refusal):
 def test_data_of_another_environment_are_refused(refusal):
     buffer = collect(300)[0]
     for env_id in MAZES.keys() - {EASY}:
-        assert f"not from {env_id}, where transition" in refusal(buffer, "--env_name", env_id)
+        assert f"not from {env_id} because transition" in refusal(buffer, "--env_name", env_id)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
-        ({"rewards": np.zeros(3)}, "transition 0 has reward 0 where -1 is expected"),
-        ({"rewards": np.array([-1, 0.5, -1])}, "transition 1 has reward 0.5 where -1 is expected"),
-        ({"next_observations": np.array([[0.1, 0.1], [0.1, 0.1], [0.9, 0.1]])}, "2 stands in a wa"),
-        ({"observations": np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.1]])}, "1 stands in a wall"),
+        ({"rewards": np.zeros(3)}, "transition 0 has reward 0 instead of -1"),
+        ({"rewards": np.array([-1, 0.5, -1])}, "transition 1 has reward 0.5 instead of -1"),
+        ({"next_observations": np.array([[0.1, 0.1], [0.1, 0.1], [0.9, 0.1]])}, "2 is in a wall"),
+        ({"observations": np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.1]])}, "1 is in a wall"),
         (
             {"observations": np.array([[0.1, 0.1], [0.15, 0.15], [0.1, 0.1]])},
             "transition 1 begins an episode away from the start",
         ),
     ],
 )
-def test_data_that_contradict_the_environment_are_refused(refusal, change, told):
+def test_data_that_contradict_the_environment_are_refused(refusal, change, reason):
     buffer = crafted([(1, 2), (1, 2), (1, 2)], [-1, -1, -1], [True, True, True])
     vars(buffer).update(change)
-    assert told in refusal(buffer, "--env_name", EASY)
+    assert reason in refusal(buffer, "--env_name", EASY)
 
 
-# Buffers that are not sound
+# Invalid buffers
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"size": 0}, "no transitions"),
         ({"size": -3}, "no transitions"),
@@ -286,21 +286,21 @@ def test_data_that_contradict_the_environment_are_refused(refusal, change, told)
         ({"size": 2_000_001, "max_size": 2_000_001}, "more than 2,000,000"),
         ({"size": 4, "max_size": 4}, "cannot hold 4 transitions"),
         ({"size": 3.0}, "BINFLOAT"),
-        ({"size": True}, "no whole number"),
-        ({"size": None}, "no whole number"),
-        ({"size": np.float64(3)}, "no whole number"),
+        ({"size": True}, "not a whole number"),
+        ({"size": None}, "not a whole number"),
+        ({"size": np.float64(3)}, "not a whole number"),
         ({"actions": np.zeros((3, 1), int)}, "actions is int64 of shape (3, 1)"),
         ({"actions": np.zeros(3)}, "actions is float64"),
         ({"actions": np.full(3, 5)}, "actions must be from 0 to 4"),
         ({"actions": np.full(3, 2**64 - 1, np.uint64)}, "actions must be from 0 to 4"),
         ({"observations": np.zeros((3, 3))}, "observations is float64 of shape (3, 3)"),
-        ({"observations": np.zeros((3, 2, 1))}, "not one axis or two"),
-        ({"observations": np.full((3, 2), np.nan)}, "observations must lie in [0, 1]"),
-        ({"next_observations": np.full((3, 2), 1.1)}, "next_observations must lie in [0, 1]"),
+        ({"observations": np.zeros((3, 2, 1))}, "does not have one or two axes"),
+        ({"observations": np.full((3, 2), np.nan)}, "observations must be in [0, 1]"),
+        ({"next_observations": np.full((3, 2), 1.1)}, "next_observations must be in [0, 1]"),
         ({"dones": np.array([0, 1, 2])}, "dones must be true or false"),
         ({"dones": [False, True, False]}, "EMPTY_LIST"),
-        ({"dones": None}, "dones is no array"),
-        ({"dones": np.array(True)}, "not one axis"),
+        ({"dones": None}, "dones is not an array"),
+        ({"dones": np.array(True)}, "does not have one or two axes"),
         ({"rewards": np.zeros(3, complex)}, "not plain numbers"),
         ({"rewards": np.zeros(3, "datetime64[s]")}, "not plain numbers"),
         ({"rewards": np.zeros(3, "U3")}, "not plain numbers"),
@@ -309,10 +309,10 @@ def test_data_that_contradict_the_environment_are_refused(refusal, change, told)
         ({"framed_observations": np.zeros(3)}, "attribute 'framed_observations'"),
     ],
 )
-def test_unsound_buffers_are_refused(refusal, change, told):
+def test_invalid_buffers_are_refused(refusal, change, reason):
     buffer = crafted([(1, 2), (1, 2), (1, 2)], [-1, -1, -1], [True, True, True])
     vars(buffer).update(change)
-    assert told in refusal(buffer, "--env_name", EASY)
+    assert reason in refusal(buffer, "--env_name", EASY)
 
 
 def test_a_missing_array_is_named(refusal):
@@ -324,14 +324,14 @@ def test_a_missing_array_is_named(refusal):
 @pytest.mark.parametrize(
     "value", [None, 3, "text", {}, (), np.zeros(3), collect(5)[0].dones, {"size": 3}]
 )
-def test_what_is_no_buffer_is_refused(refusal, value):
+def test_other_pickles_are_refused(refusal, value):
     refusal(dump(value))
 
 
 @pytest.mark.parametrize(
     "content", [b"", b".", b"text", b"\x80\x04", b"PK\x03\x04", b"}}s.", b"t."]
 )
-def test_a_file_that_is_no_pickle_is_refused(refusal, content):
+def test_a_file_that_is_not_a_pickle_is_refused(refusal, content):
     assert "cannot be used" in refusal(content)
 
 
@@ -346,16 +346,16 @@ def test_a_pickle_cut_short_anywhere_is_refused(place):
 def test_a_dataset_needs_no_conversion(refusal, converted, place):
     converted(collect(5)[0])
     place.new.rename(place.old)
-    assert "a dataset needs no conversion" in refusal(None)
+    assert "datasets need no conversion" in refusal(None)
 
 
 def test_missing_files_folders_and_pipes_are_refused(refusal, place):
-    assert "there is no file" in refusal(None)
+    assert "no file" in refusal(None)
     place.old.mkdir()
-    assert "there is no file" in refusal(None)
+    assert "no file" in refusal(None)
     place.old.rmdir()
     os.mkfifo(place.old)
-    assert "there is no file" in refusal(None)
+    assert "no file" in refusal(None)
 
 
 def test_a_file_that_is_too_large_is_not_read_to_its_end(refusal, monkeypatch):
@@ -368,13 +368,13 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(refusal, monkeypatch):
 
 def test_an_existing_file_is_kept(refusal, place):
     place.new.write_bytes(b"years of work")
-    assert "exists and is kept" in refusal(collect(5)[0])
+    assert "already exists" in refusal(collect(5)[0])
     assert place.new.read_bytes() == b"years of work"
 
 
-def test_the_new_file_is_called_like_a_dataset(refusal, place):
+def test_the_new_file_must_be_named_like_a_dataset(refusal, place):
     place.new = place.folder / "new.pkl"
-    assert "datasets are called like" in refusal(collect(5)[0])
+    assert "must end in .npz, like" in refusal(collect(5)[0])
 
 
 def test_a_missing_folder_is_named(refusal, place):
@@ -466,7 +466,7 @@ def test_hostile_pickles_do_not_run(refusal, place, monkeypatch, way):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (b"Pwho\n.", "PERSID"),
         (b"\x8c\x03whoQ.", "BINPERSID"),
@@ -491,8 +491,8 @@ def test_hostile_pickles_do_not_run(refusal, place, monkeypatch, way):
         (dump(collect(5)[0], 2), "asks for '_codecs.encode'"),
     ],
 )
-def test_what_no_buffer_needs_is_refused(refusal, content, told):
-    assert told in refusal(content)
+def test_instructions_and_names_that_no_buffer_needs_are_refused(refusal, content, reason):
+    assert reason in refusal(content)
 
 
 def claiming(shape, dtype="f8", content=b"12345678"):

@@ -174,7 +174,7 @@ def test_file_cut_short_anywhere_is_refused(path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 23):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="damaged, cut short or no dataset file"):
+        with pytest.raises(UserError, match="damaged, truncated or not a dataset file"):
             load_dataset(path, ENV_ID)
 
 
@@ -271,7 +271,7 @@ def test_endless_manifest_is_refused(path):
 
 def test_other_compression_is_refused(path):
     write_members(path, members_of(path), zipfile.ZIP_LZMA)
-    with pytest.raises(UserError, match="compressed by a method"):
+    with pytest.raises(UserError, match="compressed with a method"):
         load_dataset(path, ENV_ID)
 
 
@@ -283,7 +283,7 @@ def test_dataset_of_another_environment_is_refused_by_name(path):
 @pytest.mark.parametrize("version", [2, 0, None, "1"])
 def test_other_format_version_is_refused(path, version):
     change_manifest(path, format_version=version)
-    with pytest.raises(UserError, match=f"format version {version} where this code reads 1"):
+    with pytest.raises(UserError, match=f"format version {version}, but this code reads 1"):
         load_dataset(path, ENV_ID)
 
 

@@ -7,6 +7,7 @@ from scipy.stats import ncx2
 from cs285.envs import planner
 from cs285.envs.dynamics import MOVES, NOISE_STD, move, reached_goal
 from cs285.envs.mazes import MAZES, Maze
+from cs285.envs.tasks import get_task
 
 IDS = list(MAZES)
 EASY = "PointmassEasy-v0"
@@ -151,7 +152,7 @@ def test_points_on_the_edges_of_the_box_have_actions():
 def test_normalised_scores_run_from_random_to_optimal(env_id):
     best = planner.plan(env_id)
     low, high = best.random_return, best.optimal_return
-    scores = planner.normalised_score(env_id, [low, high, (low + high) / 2])
+    scores = get_task(env_id).normalised_score([low, high, (low + high) / 2])
     np.testing.assert_allclose(scores, [0.0, 1.0, 0.5])
 
 

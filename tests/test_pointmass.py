@@ -269,7 +269,7 @@ def test_seeds_are_spread_over_the_lanes_as_gymnasium_does():
 
     assert first_positions(8) == first_positions(np.int64(8)) == first_positions([8, 9])
     assert first_positions([8, 9])[0] != first_positions([9, 8])[0]
-    with pytest.raises(ValueError, match="2 lanes need as many seeds, not 3"):
+    with pytest.raises(ValueError, match="2 lanes need 2 seeds, not 3"):
         first_positions([1, 2, 3])
 
 

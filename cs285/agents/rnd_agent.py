@@ -156,8 +156,8 @@ class RNDAgent(DQNAgent, AnyParent):
     # Pictures
 
     def num_aux_plots(self) -> int:
-        """One: the map of the prediction error."""
-        return 1
+        """Return 1, the map of the prediction error, if observations are points of a plane."""
+        return int(list(self.observation_shape) == [2])
 
     @torch.no_grad()
     def plot_aux(self, axes: list[Axes]) -> None:

@@ -1,7 +1,7 @@
-"""Dataset files: the transitions of an exploration run and a manifest of where they are from.
+"""Dataset files: the transitions of an exploration run, and a manifest of their origin.
 
-A dataset is one `.npz` file without pickles. Its reader trusts nothing: every header is read and
-checked before the array behind it is allocated.
+A dataset is one `.npz` file without pickles. The reader trusts nothing in it: it checks every
+header before it allocates the array.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from cs285.infrastructure.versions import versions
 FORMAT_VERSION = 1
 DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
 """Arrays of a dataset in the order of `Batch`."""
-# Far above any homework dataset; keeps a forged file from claiming all memory (0.3 GB at most).
+# Far above any dataset of the homework; keeps a forged file from claiming all memory.
 MAX_TRANSITIONS = 10_000_000
 MAX_MANIFEST_BYTES = 4_000_000
 
@@ -54,8 +54,8 @@ class Dataset:
         next_observations: Shape (N, *observation_shape), float32, like `observations`.
         terminated: Shape (N,), bool; the episode ended here, such as in the goal.
         truncated: Shape (N,), bool; the step limit cut the episode off.
-        manifest: Where the data come from, as `make_manifest` returns it; its `env_id` decides what
-            the arrays may hold.
+        manifest: Where the data come from, as `make_manifest` returns it; its `env_id` determines
+            what the arrays may hold.
 
     Raises:
         ValueError: The environment is unknown, an array has another shape or type, values are out
@@ -101,7 +101,7 @@ class Dataset:
 def episode_starts(
     terminated: npt.NDArray[np.bool_], truncated: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """Return where episodes start in N > 0 transitions in the order of their collection.
+    """Return where episodes start among N > 0 transitions in the order of their collection.
 
     Args:
         terminated: Shape (N,).
@@ -121,10 +121,10 @@ def make_manifest(
     seed: int,
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, Any]:
-    """Describe collected data: where they come from and what they cover.
+    """Return a description of collected data: where they come from and what they cover.
 
     Args:
-        env_id: The environment they were collected in.
+        env_id: The environment in which they were collected.
         config: The full resolved config, of JSON types.
         seed: The seed of the run.
         arrays: The arrays of a `Dataset` under their names.
@@ -149,10 +149,10 @@ def make_manifest(
 
 
 def dataset_path(dataset_dir: Path, dataset_name: str, seed: int) -> Path:
-    """Return the file that holds the dataset which exploration collects under this name and seed.
+    """Return the path of the dataset that exploration collects under this name and seed.
 
     Raises:
-        UserError: `dataset_name` is no plain name.
+        UserError: `dataset_name` is not a plain name.
     """
     check_name(dataset_name, "dataset_name")
     return dataset_dir / f"{dataset_name}_seed{seed}.npz"
@@ -162,15 +162,15 @@ def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None
     """Return the dataset of this name and seed, else the one of this name for all seeds, else None.
 
     Raises:
-        UserError: `dataset_name` is no plain name, or the folder cannot be searched.
+        UserError: `dataset_name` is not a plain name, or the folder cannot be searched.
     """
     own = dataset_path(dataset_dir, dataset_name, seed)
     shared = dataset_dir / f"{dataset_name}.npz"
     try:
         if dataset_dir.is_file():
             raise UserError(
-                f"--dataset_dir {dataset_dir}: is a file; give the folder that holds it, and its "
-                "name as `dataset_name`"
+                f"--dataset_dir {dataset_dir}: is a file; give the folder that contains it, and "
+                "its name as `dataset_name`"
             )
         return next((path for path in (own, shared) if path.is_file()), None)
     except OSError as error:
@@ -178,10 +178,10 @@ def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None
 
 
 def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
-    """Rename the dataset at `path` if a new one made with `config` would replace another one.
+    """Rename the dataset at `path` if it was made with another config than `config`.
 
     Returns:
-        Its new path, or None where there is none or one made with an equal config.
+        Its new path; None if there was no such dataset or it was made with an equal config.
 
     Raises:
         UserError: It cannot be renamed.
@@ -193,7 +193,7 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
             if json.loads(str(_read_array(archive, "manifest")))["config"] == dict(config):
                 return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, UserError):
-        pass  # whatever it is, it is not what the new run would make
+        pass  # unreadable, so not what the new run would make
     aside = next(
         candidate
         for count in itertools.count(1)
@@ -207,7 +207,7 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
 
 
 def save_dataset(path: Path, dataset: Dataset) -> None:
-    """Write the dataset to `path`, whole or not at all.
+    """Write the dataset to `path`, complete or not at all.
 
     Raises:
         UserError: The file cannot be written.
@@ -221,7 +221,7 @@ def load_dataset(path: Path, env_id: str) -> Dataset:
     """Read a dataset of the environment `env_id`.
 
     Raises:
-        UserError: The file is missing, damaged, no dataset, of a newer format, or of another
+        UserError: The file is missing, damaged, not a dataset, of a newer format, or of another
             environment.
     """
     try:
@@ -235,11 +235,11 @@ def load_dataset(path: Path, env_id: str) -> Dataset:
         raise UserError(f"cannot open the dataset {path}: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(
-            f"the dataset {path} cannot be used: it is damaged, cut short or no dataset file"
+            f"the dataset {path} cannot be used: it is damaged, truncated or not a dataset file"
         ) from error
     except Exception as error:
-        # On forged bytes zipfile, json, numpy and its header parser raise errors of many kinds; the
-        # checks here add theirs. For the user they all mean the same.
+        # On forged bytes zipfile, json, NumPy and its header parser raise errors of many kinds, and
+        # the checks here raise their own. To the user they all mean the same.
         raise UserError(f"the dataset {path} cannot be used: {error}") from error
 
 
@@ -252,10 +252,10 @@ def _read_manifest(archive: zipfile.ZipFile, env_id: str) -> dict[str, Any]:
         raise ValueError(f"its manifest is {dtype} of shape {shape}, not one short text")
     manifest = json.loads(str(_read_array(archive, "manifest")))
     if not isinstance(manifest, dict):
-        raise TypeError("its manifest is no mapping")
+        raise TypeError("its manifest is not a mapping")
     if (version := manifest.get("format_version")) != FORMAT_VERSION:
         raise ValueError(
-            f"it has format version {version} where this code reads {FORMAT_VERSION}; update the "
+            f"it has format version {version}, but this code reads {FORMAT_VERSION}; update the "
             f"code or collect the data again"
         )
     if manifest.get("env_id") != env_id:
@@ -270,19 +270,19 @@ def _read_field(archive: zipfile.ZipFile, name: str, size: int, task: Task) -> n
 
 
 def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and type that an array claims, once its size in the archive bears it out."""
+    """Return the shape and type that an array claims, if its size in the archive agrees."""
     info = archive.getinfo(f"{name}.npy")
-    # Other compressions may ask for gigabytes before they give a byte.
+    # Other compression methods may allocate gigabytes before they return a byte.
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise ValueError(f"{name} is compressed by a method that datasets don't use")
+        raise ValueError(f"{name} is compressed with a method that datasets do not use")
     with archive.open(info) as member:
-        # The later format versions, for records with fields, allow headers of any length.
+        # Later format versions, for arrays with fields, allow headers of any length.
         if np.lib.format.read_magic(member) != (1, 0):
-            raise ValueError(f"{name} is in an array format that datasets don't use")
+            raise ValueError(f"{name} is in an array format that datasets do not use")
         shape, _, dtype = np.lib.format.read_array_header_1_0(member)
         stored = info.file_size - member.tell()
     if dtype.hasobject:
-        raise ValueError(f"{name} is pickled, and unpickling could run any code")
+        raise ValueError(f"{name} is pickled, and unpickling could run arbitrary code")
     if math.prod(shape) * dtype.itemsize != stored:
         raise ValueError(f"{name} claims to be {dtype} of shape {shape} but has {stored} bytes")
     return shape, dtype

@@ -1,10 +1,9 @@
-"""Reads the pickled replay buffers of public versions of this homework, and runs none of them.
+"""Reads the pickled replay buffers of public versions of this homework without running them.
 
 A pickle is a program for a stack machine, which may name any function and call it. The machine here
-knows only the instructions that a buffer of arrays takes, only the names that NumPy's arrays and
-the buffer's class go by, and calls nothing at all: it writes down what would be called. A buffer is
-then made from a description that has the right form, with every size checked against the bytes that
-are there.
+knows only the instructions that a buffer of arrays needs and the names of NumPy's arrays and of the
+buffer's class, and it calls nothing: it records what would be called. If that record describes a
+buffer, the arrays are made from it, with every size checked against the number of bytes present.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ import numpy.typing as npt
 from cs285.infrastructure.errors import UserError
 
 MAX_BYTES = 100_000_000
-"""Size of the largest file that is read. A capacity of a million steps takes 50 MB."""
+"""Size of the largest file that is read; a capacity of a million steps takes 50 MB."""
 MAX_INSTRUCTIONS = 1_000
 """A buffer of five arrays takes about 250."""
 MAX_TRANSITIONS = 2_000_000
-"""As many as fit into such a file; a hundred times the homework's largest dataset."""
+"""As many as fit into such a file: a hundred times the homework's largest dataset."""
 
 ELEMENTS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
-"""Element types, as NumPy pickles them."""
+"""Element types as NumPy pickles them."""
 
 FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "observations": ("f", (2,)),
@@ -41,7 +40,7 @@ FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "next_observations": ("f", (2,)),
     "dones": ("iuf", ()),
 }
-"""Array -> the kinds of its elements and the shape of one transition."""
+"""Array name: the possible kinds of its elements, and the shape of one transition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +52,8 @@ class PickledBuffer:
         actions: Shape (N,), an integer type.
         rewards: Shape (N,), a number type.
         next_observations: Shape (N, 2), a float type, in [0, 1].
-        dones: Shape (N,), bool; some versions count step limits among them, some do not.
-        sha256: Of the file, in hexadecimal digits.
+        dones: Shape (N,), bool; in some versions they include step limits, in others not.
+        sha256: Hash of the file, in hexadecimal digits.
     """
 
     observations: npt.NDArray[Any]
@@ -66,17 +65,19 @@ class PickledBuffer:
 
 
 def read_pickled_buffer(path: Path) -> PickledBuffer:
-    """Read a pickled buffer whose arrays may be larger than what it holds, and may be a full ring.
+    """Read a pickled buffer, whose arrays may be partly filled or a full ring.
 
     Raises:
-        UserError: The file is missing, larger than `MAX_BYTES`, damaged, or anything but a buffer.
+        UserError: The file is missing, larger than `MAX_BYTES`, damaged, or not a replay buffer.
     """
     try:
         # A pipe would never end.
         if not path.is_file():
-            raise UserError(f"there is no file {path}; name the pickle of a replay buffer")
+            raise UserError(f"no file {path}; give the pickle of a replay buffer")
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, so no replay buffer")
+            raise UserError(
+                f"{path} is larger than {MAX_BYTES:,} bytes, so it is not a replay buffer"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror or error}") from error
@@ -88,7 +89,7 @@ def read_pickled_buffer(path: Path) -> PickledBuffer:
 
 
 class _Name(StrEnum):
-    """All that a pickle may name; `numpy._core` was `numpy.core` before NumPy 2."""
+    """Everything that a pickle may name; `numpy._core` was `numpy.core` before NumPy 2."""
 
     BUFFER = "cs285.infrastructure.replay_buffer.ReplayBuffer"
     ARRAY = "numpy._core.multiarray._reconstruct"
@@ -100,7 +101,7 @@ class _Name(StrEnum):
 
 @dataclass(eq=False, repr=False)
 class _Call:
-    """What a pickle would call, with which arguments, and the state that the result would get."""
+    """A call that a pickle would make: what, with which arguments, and the state of the result."""
 
     name: _Name
     arguments: Any = None
@@ -108,10 +109,10 @@ class _Call:
 
 
 class _Machine:
-    """The stack machine of pickles, except that `_Call`s stand for calls and named things.
+    """The stack machine of pickles, with `_Call`s in place of calls and of named objects.
 
-    What it holds may be nested without end and contain itself, so it must not be printed, compared
-    or hashed.
+    Its values may be nested without limit and contain themselves, so they must not be printed,
+    compared or hashed.
     """
 
     def __init__(self) -> None:
@@ -120,7 +121,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def pop(self, count: int) -> list[Any]:
-        """Take the topmost values off the stack, the lowest first."""
+        """Remove the topmost values from the stack and return them, the lowest first."""
         if count > len(self.stack):
             raise ValueError("it is damaged: a value is missing")
         start = len(self.stack) - count
@@ -129,7 +130,7 @@ class _Machine:
         return values
 
     def pop_to_mark(self) -> list[Any]:
-        """Take everything above the last mark off the stack."""
+        """Remove everything above the last mark from the stack and return it."""
         if not self.marks:
             raise ValueError("it is damaged: a mark is missing")
         return self.pop(max(0, len(self.stack) - self.marks.pop()))
@@ -141,13 +142,13 @@ class _Machine:
         self.stack.append(value)
 
     def get(self, index: int) -> None:
-        """Push a value that was remembered."""
+        """Push a remembered value."""
         if index not in self.memo:
             raise ValueError("it is damaged: a value is missing")
         self.stack.append(self.memo[index])
 
     def name(self, module_and_name: list[Any]) -> None:
-        """Push something that is named."""
+        """Push a named object."""
         if not all(isinstance(part, str) for part in module_and_name):
             raise ValueError("it is damaged: a name is missing")
         name = ".".join(module_and_name)
@@ -155,24 +156,24 @@ class _Machine:
             known = _Name(name.replace("numpy.core.", "numpy._core."))
         except ValueError:
             raise ValueError(
-                f"it asks for {name[:80]!r}, where a replay buffer needs its own class and NumPy's "
-                "arrays only"
+                f"it asks for {name[:80]!r}, but a replay buffer needs only its own class and "
+                "NumPy's arrays"
             ) from None
         self.stack.append(_Call(known))
 
     def call(self) -> None:
-        """Replace something named and its arguments by the call of it."""
+        """Replace a named object and its arguments with a call."""
         function, arguments = self.pop(2)
         is_name = isinstance(function, _Call) and function.arguments is None
         if not is_name or not isinstance(arguments, tuple):
-            raise ValueError("it calls what cannot be called")
+            raise ValueError("it calls something that cannot be called")
         self.stack.append(_Call(function.name, arguments))
 
     def build(self) -> None:
-        """Give the result of a call its state."""
+        """Set the state of the result of a call."""
         target, state = self.pop(2)
         if not isinstance(target, _Call) or target.arguments is None:
-            raise ValueError("it changes what is not its own")
+            raise ValueError("it changes something that it did not make")
         target.state = state
         self.stack.append(target)
 
@@ -182,9 +183,9 @@ class _Machine:
         keys, values = items[::2], items[1::2]
         if not isinstance(target, dict) or len(keys) != len(values):
             raise ValueError("it is damaged: a dictionary is missing")
-        # To hash a tuple of tuples of tuples may take for ever.
+        # Hashing a deeply nested tuple may take forever.
         if not all(isinstance(key, str) for key in keys):
-            raise ValueError("it has a dictionary whose keys are no names")
+            raise ValueError("it has a dictionary whose keys are not names")
         target.update(zip(keys, values, strict=True))
         self.stack.append(target)
 
@@ -224,7 +225,7 @@ _PUNCTUATION = {"PROTO", "FRAME", "STOP"}
 
 
 def _describe(data: bytes) -> Any:
-    """Return what a pickle would make, with a `_Call` in the place of every object.
+    """Return what a pickle would make, with a `_Call` in place of every object.
 
     Raises:
         ValueError: It is damaged, too long, or has an instruction or a name that no buffer needs.
@@ -232,7 +233,7 @@ def _describe(data: bytes) -> Any:
     try:
         instructions = list(islice(pickletools.genops(data), MAX_INSTRUCTIONS + 1))
     except ValueError as error:
-        raise ValueError("it is damaged, cut short or no pickle") from error
+        raise ValueError("it is damaged, truncated or not a pickle") from error
     if len(instructions) > MAX_INSTRUCTIONS:
         raise ValueError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
     machine = _Machine()
@@ -250,16 +251,16 @@ def _describe(data: bytes) -> Any:
 
 
 def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
-    """Make the arrays of the buffer that a description tells of.
+    """Make the arrays of the described buffer.
 
     Raises:
-        ValueError: It tells of something else, or of a buffer whose parts do not fit together.
+        ValueError: It is not a buffer, or its parts do not fit together.
     """
     match description:
         case _Call(_Name.BUFFER, (), dict(attributes)):
             pass
         case _:
-            raise ValueError("it holds no replay buffer")
+            raise ValueError("it is not a replay buffer")
     expected = {"max_size", "size", *FIELDS}
     if unknown := sorted(attributes.keys() - expected):
         raise ValueError(f"it has an attribute {unknown[0][:80]!r}, which no replay buffer has")
@@ -268,7 +269,7 @@ def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
     size, capacity = _integer(attributes["size"]), _integer(attributes["max_size"])
     if not 1 <= (count := min(size, capacity)) <= MAX_TRANSITIONS:
         raise ValueError(f"it claims to hold no transitions, or more than {MAX_TRANSITIONS:,}")
-    # `size` counts all transitions ever inserted: a full ring begins where the next one would go.
+    # `size` counts all transitions ever inserted; a full ring begins where the next one would go.
     oldest = size % capacity if size > capacity else 0
     arrays = {}
     for name, (kinds, tail) in FIELDS.items():
@@ -282,14 +283,14 @@ def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
     for name in ("observations", "next_observations"):
         # Written so that NaN, which compares false, fails as well.
         if not (arrays[name].min() >= 0 and arrays[name].max() <= 1):
-            raise ValueError(f"{name} must lie in [0, 1]")
+            raise ValueError(f"{name} must be in [0, 1]")
     if not np.isin(arrays["dones"], (0, 1)).all():
         raise ValueError("dones must be true or false")
     return arrays | {"dones": arrays["dones"] == 1}
 
 
 def _array(description: Any, name: str) -> npt.NDArray[Any]:
-    """Make an array of numbers, with one axis or two, that has the bytes it claims to have."""
+    """Make an array of numbers with one or two axes, if its shape fits its bytes."""
     match description:
         case _Call(_Name.ARRAY, _, (_, tuple(shape), dtype, bool(fortran), bytes(data))):
             by_column = fortran
@@ -299,20 +300,20 @@ def _array(description: Any, name: str) -> npt.NDArray[Any]:
         ):
             by_column = order == "F"
         case _:
-            raise ValueError(f"{name} is no array of numbers")
+            raise ValueError(f"{name} is not an array of numbers")
     element = _dtype(dtype)
     if len(shape) not in {1, 2} or not all(type(length) is int and length >= 0 for length in shape):
-        raise ValueError(f"{name} has not one axis or two")
+        raise ValueError(f"{name} does not have one or two axes")
     if math.prod(shape) * element.itemsize != len(data):
-        raise ValueError(f"{name} claims a shape that its {len(data):,} bytes do not fill")
-    # Bytes other than 0 and 1 would make unsound booleans.
+        raise ValueError(f"{name} claims a shape that does not fit its {len(data):,} bytes")
+    # Bytes other than 0 and 1 would make invalid booleans.
     flat = np.frombuffer(data, np.uint8 if element.kind == "b" else element)
     array: npt.NDArray[Any] = flat.reshape(shape[::-1]).T if by_column else flat.reshape(shape)
     return array
 
 
 def _dtype(description: Any) -> np.dtype[Any]:
-    """Make the type of numbers in either byte order."""
+    """Make a type of numbers, in either byte order."""
     match description:
         case _Call(
             _Name.ELEMENT_TYPE,
@@ -324,13 +325,13 @@ def _dtype(description: Any) -> np.dtype[Any]:
 
 
 def _integer(description: Any) -> int:
-    """Make a whole number from a number or one of NumPy's."""
+    """Make an int from a number of Python's or NumPy's."""
     match description:
         case _Call(_Name.SCALAR, (dtype, bytes(data))):
             element = _dtype(dtype)
             if element.kind not in "iu" or element.itemsize != len(data):
-                raise ValueError("its size is no whole number")
+                raise ValueError("its size is not a whole number")
             return int(np.frombuffer(data, element)[0])
         case int() if not isinstance(description, bool):
             return description
-    raise ValueError("its size is no whole number")
+    raise ValueError("its size is not a whole number")

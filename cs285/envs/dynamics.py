@@ -1,4 +1,4 @@
-"""Batched Pointmass dynamics: one function moves any number of points through a maze."""
+"""Batched Pointmass dynamics: `move` moves any number of points through a maze."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ NOISE_STD = 0.5
 """Standard deviation of the displacement along each axis."""
 
 SUBSTEPS = 10
-"""A displacement is made in this many equal parts, so that points slide along walls."""
+"""A displacement is split into this many equal parts, so that points slide along walls."""
 
 
 def move(
     walls: npt.NDArray[np.bool_], positions: FloatArray, displacements: FloatArray
 ) -> FloatArray:
-    """Moves points by their displacements and lets walls and the edges of the box stop them.
+    """Move points by their displacements; walls and the edges of the box stop them.
 
-    Ten times a point moves a tenth of its displacement along the row axis and then along the
-    column axis. A move that would leave the box or enter a wall cell is dropped: that axis of
-    that substep only.
+    A point takes ten substeps, each a tenth of its displacement, first along the row axis and then
+    along the column axis. A move that would leave the box or enter a wall cell is dropped, but only
+    for that axis of that substep.
 
     Args:
-        walls: Boolean array (H, W), true where a wall stands.
-        positions: Array (N, 2), float64, of points in free cells.
-        displacements: Array (N, 2), float64: action plus noise.
+        walls: Boolean array `(H, W)`, true where there is a wall.
+        positions: Array `(N, 2)`, float64, of points in free cells.
+        displacements: Array `(N, 2)`, float64: action plus noise.
 
     Returns:
-        The new positions (N, 2).
+        The new positions `(N, 2)`.
     """
-    # A point that is never stopped takes the positions path[0], ..., path[SUBSTEPS] in turn.
-    # Accumulating rounds exactly as adding the parts one after the other does.
+    # A point that nothing stops visits path[0], ..., path[SUBSTEPS] in turn. Accumulating rounds
+    # exactly as adding the parts one by one does.
     path = np.empty((SUBSTEPS + 1, *positions.shape))
     path[0] = positions
     path[1:] = displacements * (1 / SUBSTEPS)
@@ -48,7 +48,7 @@ def move(
     moved: FloatArray = path[-1].copy()
 
     # Coordinates along a path are monotone, so a path stays in the box if its last point does.
-    # The indices of paths that do not are clipped and mean nothing.
+    # Indices of paths that leave the box are clipped; their values are not used.
     outside = ((moved < 0) | (moved >= walls.shape)).any(axis=1)
     cells = path.astype(np.intp)
     rows, columns = cells[1:, :, 0] * walls.shape[1], cells[..., 1]
@@ -61,11 +61,11 @@ def move(
 
 
 def _slide(walls: npt.NDArray[np.bool_], path: FloatArray) -> FloatArray:
-    """Makes the substeps one by one for M points that meet a wall on their path (11, M, 2).
+    """Take the substeps one by one for M points that meet a wall on their path `(11, M, 2)`.
 
-    A dropped move leaves a coordinate where it was, so after any substep a point has made ``i``
-    moves along the rows and ``j`` along the columns and stands at ``(path[i, :, 0],
-    path[j, :, 1])``: only the counters advance in the loop.
+    A dropped move leaves a coordinate unchanged, so after any substep a point has made `i` moves
+    along the rows and `j` along the columns and is at `(path[i, :, 0], path[j, :, 1])`: the loop
+    only has to advance the two counters.
     """
     size, points = SUBSTEPS + 1, np.arange(path.shape[1])
     inside = ((path >= 0) & (path <= walls.shape)).T
@@ -74,7 +74,7 @@ def _slide(walls: npt.NDArray[np.bool_], path: FloatArray) -> FloatArray:
     free = inside[0][:, :, None] & inside[1][:, None, :] & ~walls.take(index, mode="clip")
 
     # `free` is (M, 11, 11): point, row moves, column moves. In its flat form a row move is `size`
-    # places ahead and a column move one place; `advance` makes both moves of a substep.
+    # places ahead and a column move one place ahead; `advance` makes both moves of a substep.
     free = free.ravel()
     advance = np.where(free[size:-1], size + free[size + 1 :], free[1:-size])
     first = points * size**2
@@ -89,23 +89,23 @@ def _slide(walls: npt.NDArray[np.bool_], path: FloatArray) -> FloatArray:
 
 
 def distance_to_goal(maze: Maze, positions: FloatArray) -> FloatArray:
-    """Returns the Euclidean distances (N,) of positions (N, 2) to the goal."""
+    """Return the Euclidean distances `(N,)` of positions `(N, 2)` from the goal."""
     offsets = positions - maze.goal
     distance: FloatArray = np.sqrt(np.einsum("ni,ni->n", offsets, offsets))
     return distance
 
 
 def reached_goal(maze: Maze, positions: FloatArray) -> npt.NDArray[np.bool_]:
-    """Returns whether positions (N, 2) are closer to the goal than its radius, boolean (N,)."""
+    """Return whether positions `(N, 2)` are closer to the goal than its radius, bool `(N,)`."""
     return distance_to_goal(maze, positions) < maze.goal_radius
 
 
 def outcome(
     maze: Maze, positions: FloatArray, *, dense: bool = False
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Returns the rewards (N,) for arriving at positions (N, 2), and whether the goal is reached.
+    """Return the rewards `(N,)` for arriving at positions `(N, 2)`, and where the goal is reached.
 
-    The rewards are 0 in the goal and -1 elsewhere, or minus the distance to the goal if ``dense``.
+    The rewards are 0 in the goal and -1 elsewhere, or minus the distance to the goal if `dense`.
     """
     distance = distance_to_goal(maze, positions)
     reached = distance < maze.goal_radius

@@ -85,12 +85,12 @@ class MazeDrawing:
 def coverage_figure(maze: Maze, observations: Floats, title: str | None = None) -> Figure:
     """Show every visited state, coloured by the step of the visit, earliest on top.
 
-    So a region has the colour of the time at which it was first reached.
+    A region thus has the colour of the time at which it was first reached.
 
     Args:
         maze: The maze.
-        observations: Shape (N, 2), in the order of their visits.
-        title: Stands above the picture, with the fraction of free cells visited.
+        observations: Shape `(N, 2)`, in the order of their visits.
+        title: Text above the picture, next to the fraction of free cells visited.
     """
     figure, (ax,) = _panels(1)
     draw_coverage(ax, maze, observations, title or maze.env_id)
@@ -98,7 +98,7 @@ def coverage_figure(maze: Maze, observations: Floats, title: str | None = None) 
 
 
 def aux_figure(maze: Maze, agent: AuxPlotter) -> Figure:
-    """Show what the agent draws itself, with the walls' edges, start and goal on top."""
+    """Show the agent's own pictures, with the walls' edges, the start and the goal on top."""
     figure, axes = _panels(agent.num_aux_plots())
     _draw_aux(axes, maze, agent)
     return figure
@@ -111,9 +111,9 @@ def exploration_figure(
 
     Args:
         maze: The maze.
-        observations: Shape (N, 2), in the order of their visits.
+        observations: Shape `(N, 2)`, in the order of their visits.
         agent: Any agent; only one with `num_aux_plots` and `plot_aux` adds pictures.
-        title: Stands above the visited states, with the fraction of free cells visited.
+        title: Text above the visited states, next to the fraction of free cells visited.
     """
     plotter = agent if isinstance(agent, AuxPlotter) else None
     figure, (ax, *aux_axes) = _panels(1 + (plotter.num_aux_plots() if plotter else 0))
@@ -135,9 +135,9 @@ def trajectories_figure(
 
     Args:
         maze: The maze.
-        trajectories: Observations of each episode, shapes (T_i, 2), the first one included.
+        trajectories: Observations of each episode, shapes `(T_i, 2)`, including the first one.
         returns: The return of each episode; the title gives their mean.
-        title: Stands above the picture.
+        title: Text above the picture.
         online_start: The step at which online training began, if it has; the title says so.
     """
     figure, (ax,) = _panels(1)
@@ -167,7 +167,7 @@ def draw_maze(ax: Axes, maze: Maze, *, outline: bool = False) -> None:
     Args:
         ax: Axes for this maze alone.
         maze: The maze.
-        outline: Draw only the edges of the walls, on top of a map that covers wall cells too.
+        outline: Draw only the edges of the walls, on top of a map that also covers wall cells.
     """
     from matplotlib.colors import ListedColormap, to_rgba
     from matplotlib.patches import Ellipse
@@ -203,10 +203,10 @@ def draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> Non
     from matplotlib.colors import ListedColormap
 
     draw_maze(ax, maze)
-    # Drawn from the last to the first, so that the first visit of a place stays visible.
+    # Drawn from last to first, so that the first visit to a place stays visible.
     steps = np.arange(1, len(observations) + 1)[::-1]
     y, x = np.transpose(observations[::-1])
-    # Without the palest tenth of the map, which is hard to see on white.
+    # Without the palest tenth of the colour map, which is hard to see on white.
     colours = ListedColormap(colormaps["plasma"](np.linspace(0, 0.9, 256)))
     points = ax.scatter(x, y, c=steps, s=5, linewidths=0, cmap=colours, vmin=0, zorder=1)
     bar = ax.figure.colorbar(points, ax=ax, shrink=0.9, format=lambda step, _: thousands(step))
@@ -222,7 +222,7 @@ def _draw_aux(axes: Sequence[Axes], maze: Maze, agent: AuxPlotter) -> None:
 
 
 def _draw_wall_edges(ax: Axes, maze: Maze) -> None:
-    """Draw the lines between wall cells and free cells, white on black to stand out anywhere."""
+    """Draw the lines between wall cells and free cells, white on black to stand out everywhere."""
     from matplotlib.collections import LineCollection
 
     rows, cols = np.nonzero(maze.walls[1:] != maze.walls[:-1])
@@ -240,7 +240,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     width, height = PANEL_INCHES
-    # With space, so that a colour bar's label does not seem to be that of the next panel's axis.
+    # With space, so that a colour bar's label does not look like that of the next panel's axis.
     layout = ConstrainedLayoutEngine(wspace=0.06)
     figure = Figure(figsize=(count * width, height), layout=layout)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])

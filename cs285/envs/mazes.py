@@ -1,7 +1,7 @@
 """The four Pointmass mazes: walls, start, goal and step limit.
 
-Coordinates are (row, column) throughout. Row 0 is the first line of a map, and cell ``(i, j)``
-covers the positions ``[i, i + 1) x [j, j + 1)``; the far edges of the box count to the last row and
+Coordinates are (row, column) throughout. Row 0 is the first line of a map, and cell `(i, j)`
+covers the positions `[i, i + 1) x [j, j + 1)`; the far edges of the box belong to the last row and
 column of cells.
 """
 
@@ -63,7 +63,7 @@ _LABYRINTH = """
 
 
 def _walls(text: str, factor: int) -> npt.NDArray[np.bool_]:
-    """Reads a map ('#' is a wall) and repeats each cell ``factor`` times along both axes."""
+    """Read a map, in which `#` is a wall, and repeat each cell `factor` times along both axes."""
     cells = np.array([[char == "#" for char in line] for line in text.split()])
     walls = cells.repeat(factor, axis=0).repeat(factor, axis=1)
     walls.flags.writeable = False
@@ -72,12 +72,12 @@ def _walls(text: str, factor: int) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class Maze:
-    """One Pointmass task; all lengths are in cells after scaling.
+    """One Pointmass maze; all lengths are in cells after scaling.
 
     Attributes:
-        env_id: The id under which Gymnasium knows the environment.
-        name: The short name used in configs and on the command line.
-        walls: Boolean array (H, W), true where a wall stands.
+        env_id: The environment's id in Gymnasium.
+        name: The short name used in file names and tables.
+        walls: Boolean array `(H, W)`, true where there is a wall.
         start: Position (row, column) at which every episode begins.
         goal: Centre (row, column) of the goal disc.
         goal_radius: An episode ends when the distance to the goal falls below this.
@@ -104,7 +104,7 @@ class Maze:
 
     @cached_property
     def scale(self) -> FloatArray:
-        """The array ``[H, W]``: a position divided by it is an observation."""
+        """The array `[H, W]`; a position divided by it is an observation."""
         scale = np.array(self.walls.shape, dtype=np.float64)
         scale.flags.writeable = False
         return scale
@@ -135,10 +135,10 @@ MAZES: dict[str, Maze] = {
 
 
 def get_maze(env_id: str) -> Maze:
-    """Returns the maze of a Gymnasium id.
+    """Return the maze with this Gymnasium id.
 
     Raises:
-        ValueError: If the id is unknown; the message lists the known ones.
+        ValueError: If the id is unknown; the message lists the known ids.
     """
     if env_id in MAZES:
         return MAZES[env_id]
@@ -148,14 +148,14 @@ def get_maze(env_id: str) -> Maze:
 
 
 def cell_of(maze: Maze, positions: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Returns the cell indices (..., 2) of positions (..., 2) within the box."""
+    """Return the cell indices `(..., 2)` of positions `(..., 2)` within the box."""
     floor = np.floor(np.asarray(positions, dtype=np.float64))
     cells: npt.NDArray[np.intp] = np.clip(floor, 0, maze.scale - 1).astype(np.intp)
     return cells
 
 
 def coverage(maze: Maze, positions: npt.ArrayLike) -> float:
-    """Returns the fraction of the free cells that the positions (N, 2) visit."""
+    """Return the fraction of the free cells that the positions `(N, 2)` visit."""
     visited = np.zeros_like(maze.walls)
     visited[tuple(cell_of(maze, positions).T)] = True
     # Positions recovered from float32 observations may round onto the edge of a wall cell.
@@ -163,10 +163,10 @@ def coverage(maze: Maze, positions: npt.ArrayLike) -> float:
 
 
 def observe(maze: Maze, positions: FloatArray) -> npt.NDArray[np.float32]:
-    """Returns the observations ``(row / H, column / W)``, float32 (N, 2), of positions (N, 2)."""
+    """Return the observations `(row / H, column / W)`, float32 `(N, 2)`, of positions `(N, 2)`."""
     return (positions / maze.scale).astype(np.float32)
 
 
 def positions_of(maze: Maze, observations: npt.ArrayLike) -> FloatArray:
-    """Inverts :func:`observe` up to the rounding of float32: observations (N, 2) to positions."""
+    """Return the positions `(N, 2)` of observations `(N, 2)`, up to the rounding of float32."""
     return np.asarray(observations, dtype=np.float64) * maze.scale

@@ -1,13 +1,13 @@
 """The best possible policy of every maze, by finite-horizon dynamic programming.
 
-With ``V[T] = 0`` at the step limit ``T`` the values of the best policy obey Bellman's equation
+With `V[T] = 0` at the step limit `T`, the values of the best policy satisfy Bellman's equation
 
     V[t](p) = max_a E[ 1{p' not in the goal} (V[t+1](p') - 1) ],    p' = move(p, a + noise),
 
-and those of the uniformly random policy the same with a mean over actions in place of the maximum.
-Positions live on a grid of ``n x n`` nodes per free cell. The Gaussian noise is summed over the
-same spacing, so that a point that meets no wall moves from node to node and only the endpoints of
-stopped moves are interpolated, linearly and inside their own cell: nothing leaks through a wall.
+and those of the uniformly random policy satisfy the same equation with a mean over actions in place
+of the maximum. Positions are on a grid of `n x n` nodes per free cell. The Gaussian noise is summed
+over the same spacing, so a point that meets no wall moves from node to node. Only the endpoints of
+stopped moves are interpolated, linearly and inside their own cell, so nothing leaks through a wall.
 Values inside the goal are those of a point that starts there; interpolation needs them smooth.
 """
 
@@ -34,33 +34,34 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 ALGORITHM_VERSION = 1
-"""To be raised with every change that alters plans: it is part of the names of cached files."""
+"""Raise this with every change that alters plans: it is part of the names of cached files."""
 
 MOVE_BUDGET = 35_000
-"""Bound on (free cells) x n^4, to which the number of simulated moves is proportional.
+"""Bound on (free cells) x n^4, which is proportional to the number of simulated moves.
 
 It gives n = 5, 6, 3, 4 nodes per unit on Easy, Medium, Hard, VeryHard. Finer grids, up to twice as
 fine on VeryHard, change the optimal returns by less than 0.1.
 """
 
 NOISE_REACH = 3.5
-"""Standard deviations at which the noise is cut off; its mass beyond is 0.0005 per axis."""
+"""Standard deviations at which the noise is cut off; 0.0005 of its mass per axis is beyond."""
 
 MOVES_AT_ONCE = 4096
-"""Moves simulated in one call: few enough for the processor's cache."""
+"""Moves simulated in one call, few enough to fit into the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The best policy of a maze and what it is worth.
+    """The best policy of a maze and its expected returns.
 
     Attributes:
         maze: The maze.
         optimal_return: Expected return of the best policy from the start.
         random_return: Expected return of the uniformly random policy from the start.
-        policy: Best action by step and node, uint8 (T, H * n, W * n), for n nodes per unit length.
-        values: Expected return from each step and node on, float32 (T + 1, H * n, W * n), with NaN
-            in walls.
+        policy: Best action by step and node, uint8 `(T, H * n, W * n)`, for n nodes per unit
+            length.
+        values: Expected return from each step and node to the end of the episode, float32
+            `(T + 1, H * n, W * n)`; NaN in walls.
     """
 
     maze: Maze
@@ -72,13 +73,13 @@ class Plan:
     def actions(
         self, positions: FloatArray, step: int | npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Returns the best actions (N,) at positions (N, 2) after ``step`` steps of an episode.
+        """Return the best actions `(N,)` at positions `(N, 2)` after `step` steps of an episode.
 
         Raises:
-            IndexError: If a step is not below the step limit.
+            IndexError: If a step is at or beyond the step limit.
         """
         resolution = self.policy.shape[1] // self.maze.height
-        # The node is sought within the cell: rounding must not carry a point into a wall.
+        # Look for the node within the cell: rounding must not move a point into a wall.
         cells = cell_of(self.maze, positions)
         within = ((positions - cells) * resolution).astype(np.intp)
         rows, columns = (cells * resolution + np.clip(within, 0, resolution - 1)).T
@@ -88,7 +89,7 @@ class Plan:
 
 @functools.cache
 def plan(env_id: str) -> Plan:
-    """Returns the plan of an environment, kept in memory and in the user's cache folder.
+    """Return the plan of an environment, which is kept in memory and in the user's cache folder.
 
     Raises:
         ValueError: If the id is unknown.
@@ -102,14 +103,8 @@ def plan(env_id: str) -> Plan:
     return computed
 
 
-def normalised_score(env_id: str, returns: npt.ArrayLike) -> FloatArray:
-    """Returns ``(returns - random) / (optimal - random)``: 0 is random, 1 the best possible."""
-    best = plan(env_id)
-    return (np.asarray(returns) - best.random_return) / (best.optimal_return - best.random_return)
-
-
 def solve(maze: Maze) -> Plan:
-    """Computes the plan of a maze: the pass backwards through time over all nodes."""
+    """Compute the plan of a maze by one pass backwards through time over all nodes."""
     resolution = max(2, int((MOVE_BUDGET / maze.free_cells) ** 0.25))
     nodes, index = _grid(maze, resolution)
     transitions, arrivals = _transitions(maze, resolution)
@@ -117,14 +112,14 @@ def solve(maze: Maze) -> Plan:
     policy = np.zeros((horizon, *index.shape), dtype=np.uint8)
     values = np.full((horizon + 1, *index.shape), np.nan, dtype=np.float32)
 
-    # Column 0 holds the values of the best policy, column 1 those of the random one.
+    # Column 0 holds the values of the best policy, column 1 those of the random policy.
     current = np.zeros((len(nodes), 2), dtype=np.float32)
     free = index >= 0
     values[horizon, free] = 0.0
     for step in reversed(range(horizon)):
         q = (transitions @ current).reshape(len(nodes), NUM_ACTIONS, 2) + (arrivals - 1)[..., None]
         current = np.stack([q[..., 0].max(axis=1), q[..., 1].mean(axis=1)], axis=1)
-        # Rounding must not carry a return past the worst one there is.
+        # Rounding must not push a return below the worst possible one.
         current = np.clip(current, step - horizon, 0.0)
         policy[step, free] = q[..., 0].argmax(axis=1)
         values[step, free] = current[:, 0]
@@ -135,7 +130,7 @@ def solve(maze: Maze) -> Plan:
 
 
 def _grid(maze: Maze, resolution: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-    """Returns the positions (N, 2) of the nodes and their numbers (H * n, W * n), -1 in walls."""
+    """Return the positions `(N, 2)` of the nodes and their indices `(H * n, W * n)`; -1: wall."""
     walls = maze.walls.repeat(resolution, axis=0).repeat(resolution, axis=1)
     index = np.full(walls.shape, -1, dtype=np.int32)
     index[~walls] = np.arange((~walls).sum())
@@ -145,15 +140,16 @@ def _grid(maze: Maze, resolution: int) -> tuple[FloatArray, npt.NDArray[np.int32
 def _interpolation(
     maze: Maze, resolution: int, positions: FloatArray
 ) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """Finds the nodes to interpolate between, all of them in the cell of the position.
+    """Find the nodes to interpolate between, all of them in the cell of the position.
 
-    Up to half a spacing from the border of a cell this is an extrapolation.
+    Within half a spacing of the border of a cell this extrapolates.
 
     Returns:
-        The grid coordinates (M, 4, 2) of four nodes per position (M, 2) and their weights (M, 4).
+        The grid coordinates `(M, 4, 2)` of four nodes per position `(M, 2)`, and their weights
+        `(M, 4)`.
     """
     cells = cell_of(maze, positions)
-    # Rounding puts a point that started on a node and met no wall on a node again.
+    # Rounding puts a point that started on a node and met no wall exactly on a node again.
     within = np.round((positions - cells) * resolution - 0.5, 9)
     lower = np.clip(within.astype(np.intp), 0, resolution - 2)
     fraction = within - lower
@@ -164,7 +160,7 @@ def _interpolation(
 
 
 def _noisy_moves(resolution: int) -> tuple[FloatArray, FloatArray]:
-    """Returns displacements (K, 2) one node spacing apart and their probabilities (5, K)."""
+    """Return displacements `(K, 2)`, one node spacing apart, and their probabilities `(5, K)`."""
     reach = int(NOISE_REACH * NOISE_STD * resolution)
     axis = np.arange(-resolution - reach, resolution + reach + 1) / resolution
     displacements = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -176,11 +172,11 @@ def _noisy_moves(resolution: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _transitions(maze: Maze, resolution: int) -> tuple[csr_array, npt.NDArray[np.float32]]:
-    """Simulates every noisy move from every node.
+    """Simulate every noisy move from every node.
 
     Returns:
-        The probabilities of going on at each node, sparse (N * 5, N) with a row per node and
-        action, and those of arriving in the goal, (N, 5).
+        The probabilities of continuing from each node, sparse `(N * 5, N)` with one row per node
+        and action, and those of arriving in the goal, `(N, 5)`.
     """
     from scipy import sparse
 
@@ -193,7 +189,7 @@ def _transitions(maze: Maze, resolution: int) -> tuple[csr_array, npt.NDArray[np
             start.repeat(len(displacements), axis=0),
             np.tile(displacements, (len(start), 1)),
         )
-        # An endpoint stands for a square as wide as the spacing, which the goal may cut.
+        # An endpoint represents a square as wide as the spacing; the goal may cover part of it.
         inside = maze.goal_radius - distance_to_goal(maze, ends)
         arrived = np.clip(0.5 + inside * resolution, 0.0, 1.0)
         around, weights = _interpolation(maze, resolution, ends)
@@ -212,7 +208,7 @@ def _transitions(maze: Maze, resolution: int) -> tuple[csr_array, npt.NDArray[np
 
 
 def _cache_path(maze: Maze) -> Path:
-    """Names the cached file after everything that a plan depends on."""
+    """Return the path of the cached file, named after everything that a plan depends on."""
     task = (maze.walls.shape, maze.start, maze.goal, maze.goal_radius, maze.max_episode_steps)
     world = (MOVES.tolist(), NOISE_STD, SUBSTEPS)
     method = (ALGORITHM_VERSION, MOVE_BUDGET, NOISE_REACH)
@@ -221,7 +217,7 @@ def _cache_path(maze: Maze) -> Path:
 
 
 def _load(maze: Maze) -> Plan | None:
-    """Reads a cached plan; None if there is none or it cannot be used."""
+    """Read the cached plan of a maze; None if it is missing or unusable."""
     try:
         with np.load(_cache_path(maze), allow_pickle=False) as file:
             cached = Plan(
@@ -240,7 +236,7 @@ def _load(maze: Maze) -> Plan | None:
 
 
 def _save(computed: Plan) -> None:
-    """Writes a plan to the cache, under its name only once it is whole; a failure is no matter."""
+    """Write a plan to the cache, complete or not at all; failing to do so is harmless."""
     arrays: dict[str, Any] = {
         "optimal_return": computed.optimal_return,
         "random_return": computed.random_return,

@@ -1,8 +1,7 @@
 """The Pointmass tasks as a Gymnasium environment and as a vector environment.
 
-A point walks through a maze towards a goal disc. Every step moves it by one of five unit moves plus
-Gaussian noise and costs 1 until the goal is reached, which terminates the episode; the step limit
-truncates it.
+A point moves through a maze towards a goal disc. Each step moves it by one of five unit moves plus
+Gaussian noise and costs 1. Reaching the goal terminates the episode; the step limit truncates it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Observations = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 
 NOISE_BLOCK = 256
-"""Steps of noise that a lane of the vector environment draws at once."""
+"""Steps for which a lane of the vector environment draws noise at once."""
 
 
 def make_observation_space() -> gym.spaces.Box[np.float32]:
@@ -40,15 +39,15 @@ def make_observation_space() -> gym.spaces.Box[np.float32]:
 class PointmassEnv(gym.Env[Observations, np.int64]):
     """One point in a maze.
 
-    Observations are ``(row / H, column / W)``, float32; actions are stay, left, right, up, down.
-    ``info["position"]`` holds the exact position (row, column). Randomness comes from the
-    environment's own generator, seeded by ``reset``.
+    Observations are `(row / H, column / W)`, float32; actions are stay, left, right, up, down.
+    `info["position"]` holds the exact position (row, column). Randomness comes from the
+    environment's generator, which `reset` seeds.
 
     Args:
-        env_id: One of :data:`cs285.envs.mazes.MAZES`.
-        dense_reward: Whether the reward is minus the distance to the goal in place of 0 or -1.
-        render_mode: None or "rgb_array".
-        max_episode_steps: The step limit; None takes the maze's own.
+        env_id: One of the ids in `cs285.envs.mazes.MAZES`.
+        dense_reward: Whether the reward is minus the distance to the goal instead of 0 or -1.
+        render_mode: None or `"rgb_array"`.
+        max_episode_steps: The step limit; None for that of the maze.
 
     Raises:
         ValueError: If the id or the render mode is unknown.
@@ -79,7 +78,7 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Puts the point at the start; a seed restarts the noise as well."""
+        """Put the point at the start; a seed restarts the noise as well."""
         super().reset(seed=seed, options=options)
         self._positions = np.array([self.maze.start])
         self._steps = 0
@@ -87,17 +86,17 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
         return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """Moves the point.
+        """Move the point.
 
         Returns:
-            Observation, reward, whether the goal and whether the step limit is reached, info.
+            Observation, reward, whether the goal and whether the step limit was reached, info.
 
         Raises:
-            ResetNeeded: If the episode has ended or never begun.
+            ResetNeeded: If the episode has ended or has not begun.
             ValueError: If the action is not one of the five.
         """
         if self._needs_reset:
-            raise ResetNeeded("the episode is over or has not begun: call reset() before step()")
+            raise ResetNeeded("the episode has ended or not begun: call reset() before step()")
         if not self.action_space.contains(action):
             raise ValueError(f"action {action!r} is not an integer from 0 to {NUM_ACTIONS - 1}")
         noise = self.np_random.standard_normal((1, 2))
@@ -110,7 +109,7 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
         return self._observation(), float(rewards[0]), terminated, truncated, self._info()
 
     def render(self) -> Picture | None:
-        """Returns a picture (height, width, 3) of the maze, or None without a render mode."""
+        """Return a picture `(height, width, 3)` of the maze, or None without a render mode."""
         return None if self.render_mode is None else draw(self.maze, self._positions[0])
 
     def _observation(self) -> Observations:
@@ -122,18 +121,18 @@ class PointmassEnv(gym.Env[Observations, np.int64]):
 
 
 class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArray[Any]]):
-    """Many points in one maze, moved together, each with its own generator.
+    """Many points in one maze that move together, each with its own generator.
 
-    Lane k behaves bit for bit as a :class:`PointmassEnv` reset with the k-th seed: noise is drawn
-    in blocks, which consumes a generator exactly as drawing step by step does.
+    Lane k behaves bit for bit like a `PointmassEnv` that was reset with the k-th seed: noise is
+    drawn in blocks, which consumes a generator exactly as drawing step by step does.
 
     Args:
-        env_id: One of :data:`cs285.envs.mazes.MAZES`.
+        env_id: One of the ids in `cs285.envs.mazes.MAZES`.
         num_envs: Number of lanes.
-        autoreset_mode: What happens to a lane whose episode ends, as Gymnasium defines the modes.
-        dense_reward: Whether the reward is minus the distance to the goal in place of 0 or -1.
-        render_mode: None or "rgb_array".
-        max_episode_steps: The step limit; None takes the maze's own.
+        autoreset_mode: What happens when the episode of a lane ends; one of Gymnasium's modes.
+        dense_reward: Whether the reward is minus the distance to the goal instead of 0 or -1.
+        render_mode: None or `"rgb_array"`.
+        max_episode_steps: The step limit; None for that of the maze.
 
     Raises:
         ValueError: If the id, the autoreset mode or the render mode is unknown.
@@ -175,12 +174,12 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observations, dict[str, Any]]:
-        """Puts points at the start; seeds restart their noise as well.
+        """Put points at the start; seeds restart their noise as well.
 
         Args:
-            seed: One seed per lane, or an int that stands for ``seed, seed + 1, ...``; None leaves
-                a generator as it is.
-            options: ``{"reset_mask": mask}`` resets only the lanes of the boolean mask (num_envs,).
+            seed: One seed per lane, or an int that stands for `seed, seed + 1, ...`; None keeps
+                a generator's state.
+            options: `{"reset_mask": mask}` resets only the lanes in the boolean mask `(num_envs,)`.
 
         Raises:
             ValueError: If the number of seeds or the shape or type of the mask is wrong.
@@ -202,28 +201,29 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
     def step(
         self, actions: npt.NDArray[np.int64]
     ) -> tuple[Observations, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """Moves all points by their actions (num_envs,).
+        """Move all points by their actions `(num_envs,)`.
 
         In next-step mode a lane whose episode has ended ignores its action, returns to the start
         and gets reward 0.
 
         Returns:
-            Observations (num_envs, 2), rewards, terminations and truncations (num_envs,), infos.
+            Observations `(num_envs, 2)`, rewards, terminations and truncations `(num_envs,)`,
+            infos.
 
         Raises:
             ResetNeeded: Before the first reset, and after the end of an episode that neither the
                 autoreset mode nor the caller has restarted.
-            ValueError: If the actions are not ``num_envs`` integers from 0 to 4.
+            ValueError: If the actions are not `num_envs` integers from 0 to 4.
         """
         next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
         if not self._begun or (not next_step and self._needs_reset.any()):
-            raise ResetNeeded("an episode is over or has not begun: call reset() before step()")
+            raise ResetNeeded("an episode has ended or not begun: call reset() before step()")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= NUM_ACTIONS:
             raise ValueError(
                 f"actions must be {self.num_envs} integers from 0 to {NUM_ACTIONS - 1}: {actions}"
             )
-        # Only next-step mode gets here with episodes to restart; such a lane uses up no noise.
+        # Only next-step mode gets here with episodes to restart; those lanes use no noise.
         restarting = self._needs_reset
         displacements = MOVES[actions] + NOISE_STD * self._next_noise()
         self._noise_used += ~restarting
@@ -255,13 +255,13 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         return observe(self.maze, self._positions), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[Picture, ...] | None:
-        """Returns one picture per lane, or None without a render mode."""
+        """Return one picture per lane, or None without a render mode."""
         if self.render_mode is None:
             return None
         return tuple(draw(self.maze, position) for position in self._positions)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns everything the future depends on: arrays and the generators' state dicts."""
+        """Return everything that the future depends on: arrays and the generators' states."""
         return {
             "positions": self._positions.copy(),
             "steps": self._steps.copy(),
@@ -273,7 +273,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`get_state` of an environment with as many lanes returned.
+        """Restore what `get_state` of an environment with the same number of lanes returned.
 
         Raises:
             ValueError: If the number of lanes differs.
@@ -291,7 +291,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
             generator.bit_generator.state = bits
 
     def _next_noise(self) -> FloatArray:
-        """Returns the next unit noise (num_envs, 2) of every lane without using it up."""
+        """Return the next unit noise `(num_envs, 2)` of every lane without marking it as used."""
         if self._noise_used.max() >= NOISE_BLOCK:
             for lane in np.flatnonzero(self._noise_used >= NOISE_BLOCK):
                 self._noise[lane] = self._generators[lane].standard_normal((NOISE_BLOCK, 2))
@@ -305,7 +305,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         self._needs_reset[mask] = False
 
     def _infos(self, mask: BoolArray) -> dict[str, Any]:
-        """Returns the positions of the lanes in the mask as Gymnasium batches infos."""
+        """Return the positions of the lanes in the mask, batched as Gymnasium batches infos."""
         return {
             "position": np.where(mask[:, None], self._positions, 0.0),
             "_position": mask.copy(),
@@ -320,11 +320,11 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
 
 
 def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
-    """Spreads the seed argument of ``reset`` over the lanes."""
+    """Return one seed per lane for the `seed` argument of `reset`."""
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
         return [int(seed) + lane for lane in range(num_envs)]
     if len(seed) != num_envs:
-        raise ValueError(f"{num_envs} lanes need as many seeds, not {len(seed)}")
+        raise ValueError(f"{num_envs} lanes need {num_envs} seeds, not {len(seed)}")
     return [None if each is None else int(each) for each in seed]

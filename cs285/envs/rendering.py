@@ -1,4 +1,4 @@
-"""Pictures of a maze and a point in it, in plain NumPy."""
+"""Pictures of a maze and of a point in it, in plain NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cs285.envs.mazes import FloatArray, Maze
 
 CELL_PIXELS = 20
-"""Side of a unit cell in the picture."""
+"""Side length of a unit cell in the picture."""
 
 FLOOR = (255, 255, 255)
 WALL = (60, 60, 60)
@@ -23,14 +23,14 @@ AGENT = (220, 50, 40)
 
 
 def draw(maze: Maze, position: FloatArray) -> npt.NDArray[np.uint8]:
-    """Draws a maze from above.
+    """Draw a maze from above.
 
     Args:
         maze: The maze.
-        position: The point's (row, column), shape (2,).
+        position: The point's (row, column), shape `(2,)`.
 
     Returns:
-        RGB picture (H * CELL_PIXELS, W * CELL_PIXELS, 3) with row 0 at the top.
+        RGB picture `(H * CELL_PIXELS, W * CELL_PIXELS, 3)` with row 0 at the top.
     """
     rows = (np.arange(maze.height * CELL_PIXELS) + 0.5) / CELL_PIXELS
     columns = (np.arange(maze.width * CELL_PIXELS) + 0.5) / CELL_PIXELS

@@ -108,9 +108,9 @@ class Drawing(Protocol):
         """Show the observations `(T_i, *observation_shape)` of episodes with these returns.
 
         Args:
-            trajectories: One array per episode, the first observation included.
+            trajectories: One array per episode, including the first observation.
             returns: The return of each episode.
-            title: Stands above the picture.
+            title: Text above the picture.
             online_start: The step at which online training began, if it has.
         """
         ...

@@ -33,7 +33,7 @@ def learning_curve_figure(
         returns: Mean evaluation returns.
         optimum: The expected return of the best policy; None if it is not known.
         random: The expected return of the uniformly random policy; None if it is not known.
-        title: Stands above the picture.
+        title: Text above the picture.
         online_start: The step at which online training begins, marked by a vertical line.
     """
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def learning_curve_figure(
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write the figure to `path`, whole or not at all.
+    """Write the figure to `path`, complete or not at all.
 
     Raises:
         UserError: The file cannot be written.

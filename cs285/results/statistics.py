@@ -1,9 +1,9 @@
-"""Numbers over seeds: interquartile means with stratified bootstrap intervals.
+"""Statistics over seeds: interquartile means with stratified bootstrap intervals.
 
-A few seeds with one failure among them make means jump and standard deviations meaningless. The
-interquartile mean leaves out the best and the worst quarter, and the bootstrap asks how far it
-would move had other seeds of the same kind been drawn (Agarwal et al. 2021, "Deep Reinforcement
-Learning at the Edge of the Statistical Precipice").
+With few seeds, one failure shifts the mean and makes the standard deviation meaningless. The
+interquartile mean leaves out the best and the worst quarter, and the bootstrap estimates how much
+it would vary with other seeds (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice").
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ FloatArray = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
-"""The ends of an interval move by about 3 % of its width with other resamples."""
+"""With other resamples, the ends of an interval move by about 3 % of its width."""
 FINAL_EPISODES = 100
-"""The final return is the mean over so many last episodes, if the last evaluations have them."""
+"""The final return is the mean over this many last episodes of evaluation, if there are enough."""
 FINAL_EVALUATIONS = 3
-"""Where nobody knows their episodes, it is the mean of so many evaluations: one alone is noisy."""
+"""If their episodes are not known, it is the mean of this many evaluations; one alone is noisy."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An interquartile mean and the bounds of its 95 % interval, NaN where there is none."""
+    """An interquartile mean and the bounds of its 95 % interval; NaN if it has no interval."""
 
     iqm: float
     low: float
     high: float
     count: int
-    """Values that went in: seeds, or seeds times environments."""
+    """Number of values: seeds, or seeds times environments."""
 
     @property
     def has_interval(self) -> bool:
-        """Tell whether there were seeds enough: one alone says nothing about the others."""
+        """Whether there is an interval; a single seed has none."""
         return math.isfinite(self.low)
 
 
 @dataclass(frozen=True, eq=False)
 class CurveEstimate:
-    """Interquartile means (N,) over seeds at N steps, with their intervals; NaN as above."""
+    """Interquartile means `(N,)` over seeds at N steps, with their intervals; NaN as above."""
 
     steps: npt.NDArray[np.int64]
     iqm: FloatArray
@@ -59,12 +59,12 @@ def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) 
     """Return the mean return of a run's last episodes.
 
     Args:
-        returns: Mean returns (N,) of a run's evaluations.
-        episodes: How many episodes each of them had (N,). As few of the last evaluations count as
-            make up `FINAL_EPISODES`, or all; without this, the last `FINAL_EVALUATIONS` do.
+        returns: Mean returns `(N,)` of a run's evaluations.
+        episodes: Number of episodes of each evaluation `(N,)`. The fewest last evaluations that
+            make up `FINAL_EPISODES` count, or all; without this, the last `FINAL_EVALUATIONS`.
 
     Raises:
-        ValueError: There are no evaluations, or one without episodes.
+        ValueError: There are no evaluations, or one has no episodes.
     """
     values = _checked(returns)
     if episodes is None:
@@ -78,12 +78,12 @@ def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) 
 
 
 def interquartile_mean(values: npt.ArrayLike) -> float:
-    """Return the mean of the middle half: a quarter of the values, rounded down, goes on each side.
+    """Return the mean of the middle half: without the highest and the lowest quarter.
 
-    Fewer than four values keep them all.
+    A quarter is rounded down to a whole number of values, so fewer than four values all count.
 
     Raises:
-        ValueError: There are no values, or not only finite ones.
+        ValueError: There are no values, or some are not finite.
     """
     from scipy.stats import trim_mean
 
@@ -94,11 +94,11 @@ def estimate(*strata: npt.ArrayLike) -> Estimate:
     """Return the interquartile mean over all values with its percentile bootstrap interval.
 
     Args:
-        strata: Values per stratum, such as the scores of one environment's seeds. Resampling draws
-            as many values from each stratum as it has, so none can vanish by chance.
+        strata: Values per stratum, such as the scores of one environment's seeds. Resampling keeps
+            the size of every stratum, so none can vanish by chance.
 
     Raises:
-        ValueError: A stratum has no values, or not only finite ones.
+        ValueError: A stratum has no values, or some are not finite.
     """
     values = [_checked(stratum).ravel() for stratum in strata]
     pooled = np.concatenate(values)
@@ -131,7 +131,7 @@ def estimate_curve(steps: npt.ArrayLike, values: npt.ArrayLike) -> CurveEstimate
         values: Shape (seeds, N).
 
     Raises:
-        ValueError: There are no seeds, or not only finite values.
+        ValueError: There are no seeds, or some values are not finite.
     """
     from scipy.stats import trim_mean
 
@@ -141,7 +141,7 @@ def estimate_curve(steps: npt.ArrayLike, values: npt.ArrayLike) -> CurveEstimate
 
 
 def _interval(strata: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Bootstrap along the first axis; NaN if a stratum has but one value to draw."""
+    """Bootstrap along the first axis; NaN if a stratum has only one value."""
     from scipy.stats import bootstrap, trim_mean
 
     if min(map(len, strata)) < 2:  # noqa: PLR2004 - one value has no spread
@@ -151,7 +151,7 @@ def _interval(strata: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
     def statistic(*samples: FloatArray, axis: int) -> Any:
         return trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
-    # SciPy draws from every sample by itself, which is what stratified means.
+    # SciPy resamples every sample separately, which makes the bootstrap stratified.
     interval = bootstrap(
         strata,
         statistic,
@@ -168,7 +168,7 @@ def _interval(strata: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
 def _checked(values: npt.ArrayLike) -> FloatArray:
     array = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if not array.size:
-        raise ValueError("there are no values to take a mean of")
+        raise ValueError("there are no values to average")
     if not np.isfinite(array).all():
         raise ValueError("not all values are finite")
     return array

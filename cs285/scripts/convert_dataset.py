@@ -25,21 +25,23 @@ from cs285.scripts.arguments import ArgumentParser
 BoolArray = npt.NDArray[np.bool_]
 
 ROUNDING = 1e-4
-"""Distance in cells that observations of 32 bits may be off by."""
+"""Rounding error of 32-bit observations, in cells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert one file; return the exit status: 0 when all went well, 2 on bad input."""
     parser = ArgumentParser(
         "Turn a pickled replay buffer of a public version of this homework into a "
-        "dataset that run_hw5_offline.py and run_hw5_finetune.py read. The pickle is not executed."
+        "dataset for run_hw5_offline.py and run_hw5_finetune.py. The pickle is not executed."
     )
     parser.add_argument("old", type=Path, help="the pickle")
     parser.add_argument(
-        "new", type=Path, help="the dataset, DATASET_NAME.npz for all seeds or DATASET_NAME_seedN"
+        "new",
+        type=Path,
+        help="the dataset: DATASET_NAME.npz for all seeds, DATASET_NAME_seedN.npz for one",
     )
     parser.add_argument(
-        "--env_name", choices=MAZES, help="where the data are from, if they do not tell by fitting"
+        "--env_name", choices=MAZES, help="environment of the data, needed if they fit several"
     )
     args = parser.parse_args(arguments)
     try:
@@ -56,19 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
-    """Write the pickled buffer `old` as the dataset `new`, whole or not at all.
+    """Write the pickled buffer `old` as the dataset `new`, complete or not at all.
 
     Raises:
-        UserError: If `old` is not usable, `new` exists or cannot be written, or the data fit no
-            environment, not that of `env_name`, or several.
+        UserError: If `old` is unusable, `new` exists or cannot be written, or the data fit no
+            environment, several, or not that of `env_name`.
     """
     if new.suffix != ".npz":
-        raise UserError(f"{new}: datasets are called like pointmass_medium_rnd.npz")
+        raise UserError(
+            f"{new}: the name of a dataset must end in .npz, like pointmass_medium_rnd.npz"
+        )
     if new.exists():
-        raise UserError(f"{new}: exists and is kept; choose another name")
+        raise UserError(f"{new}: already exists; choose another name")
     if old.is_file() and zipfile.is_zipfile(old):
         raise UserError(
-            f"{old}: is a zip file as datasets are, not a pickle; a dataset needs no conversion"
+            f"{old}: is a zip file like a dataset, not a pickle; datasets need no conversion"
         )
     buffer = read_pickled_buffer(old)
     maze, terminated, truncated = find_maze(buffer, [env_name] if env_name else MAZES, old)
@@ -93,43 +97,43 @@ def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
 def find_maze(
     buffer: PickledBuffer, env_ids: Iterable[str], path: Path
 ) -> tuple[Maze, BoolArray, BoolArray]:
-    """Return the one maze of several that the data fit, with the ends of their episodes.
+    """Return the maze that the data fit, and where their episodes end.
 
     Raises:
-        UserError: They fit none, or more than one.
+        UserError: They fit none of the mazes, or more than one.
     """
     fitting, problems = [], []
     for env_id in env_ids:
         try:
             fitting.append((MAZES[env_id], *recover_ends(MAZES[env_id], buffer)))
         except ValueError as error:
-            problems.append(f"not from {env_id}, {error}")
+            problems.append(f"not from {env_id} {error}")
     if not fitting:
         raise UserError(f"the data of {path} are {'; '.join(problems)}")
     if len(fitting) > 1:
         names = " and ".join(maze.env_id for maze, *_ in fitting)
-        raise UserError(f"the data of {path} fit {names}; name the right one with --env_name")
+        raise UserError(f"the data of {path} fit {names}; choose one with --env_name")
     return fitting[0]
 
 
 def recover_ends(maze: Maze, buffer: PickledBuffer) -> tuple[BoolArray, BoolArray]:
-    """Tell which episodes ended in the goal and which were cut off.
+    """Return which episodes ended in the goal and which were cut off by the step limit.
 
-    Public versions store one flag for both, or none where the step limit cut an episode off. Here
-    an episode ends in the goal exactly where its next observation lies in it. It was cut off
-    wherever else its flag says that it ended, or the next transition starts from another place.
+    Public versions store one flag for both, or no flag where the step limit cut an episode off.
+    Here an episode ended in the goal exactly where its next observation is inside the goal. It was
+    cut off wherever else its flag is set or the next transition starts somewhere else.
 
     Returns:
-        `terminated` and `truncated`, shape (N,), never both.
+        `terminated` and `truncated`, shape `(N,)`, never both.
 
     Raises:
-        ValueError: The data cannot be from this maze: a point stands in a wall, a reward is not 0
-            in the goal or not -1 elsewhere, or an episode does not begin at the start.
+        ValueError: The data cannot be from this maze: a point is in a wall, a reward is not 0 in
+            the goal or not -1 elsewhere, or an episode does not begin at the start.
     """
     before = positions_of(maze, buffer.observations)
     after = positions_of(maze, buffer.next_observations)
     depth = maze.goal_radius - distance_to_goal(maze, after)
-    # On the very edge of the goal only the reward knows.
+    # On the very edge of the goal only the reward can decide.
     terminated = np.where(np.abs(depth) < ROUNDING, buffer.rewards == 0, depth > 0)
     moved = (buffer.observations[1:] != buffer.next_observations[:-1]).any(axis=1)
     truncated = (buffer.dones | np.append(moved, False)) & ~terminated
@@ -139,19 +143,19 @@ def recover_ends(maze: Maze, buffer: PickledBuffer) -> tuple[BoolArray, BoolArra
     begins[0] = False  # a full ring begins anywhere
     expected = np.where(terminated, 0, -1)
     for mask, problem in (
-        (_in_wall(maze, before) | _in_wall(maze, after), "stands in a wall"),
-        (buffer.rewards != expected, "has reward {reward:g} where {expected} is expected"),
+        (_in_wall(maze, before) | _in_wall(maze, after), "is in a wall"),
+        (buffer.rewards != expected, "has reward {reward:g} instead of {expected}"),
         (begins & off_start, "begins an episode away from the start"),
     ):
         if mask.any():
             first = int(mask.argmax())
-            told = problem.format(reward=float(buffer.rewards[first]), expected=expected[first])
-            raise ValueError(f"where transition {first:,} {told}")
+            said = problem.format(reward=float(buffer.rewards[first]), expected=expected[first])
+            raise ValueError(f"because transition {first:,} {said}")
     return terminated, truncated
 
 
 def _in_wall(maze: Maze, positions: FloatArray) -> BoolArray:
-    """Return which positions (N, 2) are in a wall, and not only by rounding, shape (N,)."""
+    """Return which positions `(N, 2)` are in a wall by more than rounding, bool `(N,)`."""
     corners = itertools.product((-ROUNDING, ROUNDING), repeat=2)
     cells = [cell_of(maze, positions + corner) for corner in corners]
     inside: BoolArray = np.all([maze.walls[tuple(cell.T)] for cell in cells], axis=0)
