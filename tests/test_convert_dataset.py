@@ -559,7 +559,7 @@ def test_nothing_is_imported_by_a_name_in_a_pickle(refusal, place):
 
 
 def test_a_sound_pickle_is_read_as_pickle_would(place):
-    """Its own reader agrees with the standard one on what is sound."""
+    """The reader here and the standard one agree on which pickles are valid."""
     buffer, _ = collect(30, 40)
     place.old.write_bytes(dump(buffer))
     ours = read_pickled_buffer(place.old)

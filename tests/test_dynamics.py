@@ -46,7 +46,7 @@ def test_a_trajectory_of_10000_steps_equals_the_naive_one_exactly(maze):
 def test_a_batch_of_large_moves_near_edges_equals_the_naive_ones_exactly(maze):
     rng = np.random.default_rng(2)
     cells = np.argwhere(~maze.walls)
-    # Fractions of 0 and next to 0 and 1 put points on and beside the borders of cells.
+    # Fractions of 0 and next to 0 and 1 put points on and next to the borders of cells.
     fractions = rng.choice([0.0, 1e-12, 0.25, 0.9, 1 - 1e-12], size=(2000, 2))
     positions = cells[rng.integers(len(cells), size=2000)] + fractions
     displacements = 3 * rng.standard_normal((2000, 2))
@@ -72,7 +72,7 @@ def test_the_edges_of_the_box_can_be_stood_on_and_not_crossed():
 def test_a_point_slides_along_a_wall():
     walls = np.array([[False, False, False], [True, True, False]])
     moved = move(walls, np.array([[0.5, 0.5]]), np.array([[1.25, 1.25]]))
-    # Parts of 0.125: rows go on to 0.875 and stop before 1.0, columns make all ten.
+    # Parts of 0.125: rows continue to 0.875 and stop before 1.0, columns make all ten.
     np.testing.assert_array_equal(moved, [[0.875, 1.75]])
 
 

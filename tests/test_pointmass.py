@@ -127,7 +127,7 @@ def test_the_noise_depends_on_the_seed_alone():
     np.random.seed(1)  # noqa: NPY002
     env = PointmassEnv(EASY)
     assert walk(env, 7) == first
-    assert walk(env, None) != first  # a reset without a seed goes on with the noise
+    assert walk(env, None) != first  # a reset without a seed continues the noise
     assert walk(env, 7) == first
 
 

@@ -1,4 +1,4 @@
-"""Environments in lock-step and evaluation, beside single environments stepped one by one."""
+"""Environments in lock-step and evaluation, compared with environments stepped one by one."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ class Walkers:
 
 
 def single_episode(env_id, seed, policy):
-    """Steps one environment of its own until the episode ends."""
+    """Steps a separate environment until the episode ends."""
     env = PointmassEnv(env_id)
     observation, _ = env.reset(seed=seed)
     path, rewards, over = [observation], [], False

@@ -19,7 +19,7 @@ from cs285.results.statistics import (
     [
         ([8, 1, 7, 2, 6, 3, 5, 4], 4.5),  # the mean of 3, 4, 5, 6
         ([-100, -40, -36, -35], -38.0),  # the mean of -40 and -36
-        ([-100, -35, -34, -33, -32], -34.0),  # one goes on each side
+        ([-100, -35, -34, -33, -32], -34.0),  # one is dropped on each side
         ([-40, -30, -20], -30.0),  # a quarter of three is none
         ([7.0], 7.0),
     ],
@@ -29,8 +29,8 @@ def test_interquartile_mean_equals_hand_calculation(values: list[float], expecte
 
 
 def test_one_failed_seed_does_not_move_the_interquartile_mean() -> None:
-    sound = [-36.0, -35.0, -34.0, -33.0]
-    assert interquartile_mean([*sound, -100]) == interquartile_mean([*sound, -1_000])
+    normal = [-36.0, -35.0, -34.0, -33.0]
+    assert interquartile_mean([*normal, -100]) == interquartile_mean([*normal, -1_000])
 
 
 def test_interval_equals_that_of_all_resamples() -> None:

@@ -56,7 +56,7 @@ class Toy(gym.Env):
 
 
 class Unseeded(Toy):
-    """Draws its start from a generator that nobody can seed."""
+    """Draws its start from a generator that cannot be seeded."""
 
     def start(self):
         return np.random.default_rng().random()
@@ -205,7 +205,7 @@ def test_an_id_may_name_the_module_that_registers_it(tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ("Pendulum-v1", "acts by Box"),
+    ("Pendulum-v1", "takes actions in Box"),
     ("FrozenLake-v1", "observes Discrete(16)"),
     ("Blackjack-v1", "observes Tuple"),
     ("LunarLander-v3", "needs a package that is not installed"),
@@ -237,7 +237,7 @@ def test_other_environments_are_refused_in_one_line(env_id, reason, recwarn):
     [
         ({"observations": box(2, 2)}, "flat Box"),
         ({"observations": box()}, "flat Box"),
-        ({"actions": gym.spaces.Discrete(3, start=1)}, "from 0 on"),
+        ({"actions": gym.spaces.Discrete(3, start=1)}, "numbered from 0"),
         ({"actions": gym.spaces.MultiDiscrete([2, 2])}, "Discrete"),
     ],
 )

@@ -1,8 +1,8 @@
 """Any Gymnasium environment, many times over, with a state that can be saved and restored.
 
-Gymnasium does not define how to read the state of an environment. But an environment that draws
-all of its chance from `np_random` is a function of the generator's state at the last reset and of
-the actions since. These are what is saved; restoring replays the episode so far.
+Gymnasium has no way to read the state of an environment. But if an environment draws all of its
+randomness from `np_random`, its state follows from that generator's state at the last reset and
+from the actions since. These are saved, and restoring replays the episode up to this point.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
 
         Raises:
             ValueError: If the number of environments differs.
-            UserError: If the replay leads elsewhere: the environment draws from another generator,
-                or has changed since.
+            UserError: If the replay leads to another state: the environment has changed since, or
+                has randomness that does not come from `np_random`.
         """
         lanes, expected = state["lanes"], state["observations"]
         if len(lanes) != self.num_envs:
@@ -142,9 +142,9 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
                 np.asarray(observation, dtype=np.float32), expected[index]
             ):
                 raise UserError(
-                    f"{self.env_id} cannot be resumed: replaying its last episode leads to another "
-                    "state, so it has changed or draws its chance from elsewhere than its "
-                    "`np_random`; start this run again"
+                    f"{self.env_id} cannot be resumed: replaying its last episode led to another "
+                    "state, so the environment has changed or does not draw all of its randomness "
+                    "from `np_random`; undo the change, or delete the checkpoint to start over"
                 )
             self._observations[index] = observation
 
@@ -167,14 +167,14 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
 
 
 class _Lane:
-    """One environment, and what it takes to bring another one to the same state."""
+    """One environment, with the history that brings another one to the same state."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self.env = env
         self.seed: int | None = None
-        """The seed that the episode began with, if it began with one."""
+        """The seed with which the episode began, if any."""
         self.generator: dict[str, Any] | None = None
-        """Else the generator's state when the episode began."""
+        """Otherwise the generator's state when the episode began."""
         self.actions: list[int] = []
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -197,7 +197,7 @@ class _Lane:
         }
 
     def set_state(self, state: dict[str, Any]) -> Any:
-        """Replay an episode; return what is observed then, or None if it led elsewhere."""
+        """Replay an episode; return its last observation, or None if it led to another state."""
         if state["generator"] is not None:
             self.env.unwrapped.np_random.bit_generator.state = state["generator"]
         observation = self.reset(state["seed"])
@@ -208,6 +208,6 @@ class _Lane:
         return observation if self._generator_state() == state["generator_now"] else None
 
     def _generator_state(self) -> dict[str, Any] | None:
-        """Return the state of the environment's generator, if it is of Gymnasium's usual kind."""
+        """Return the generator's state; None unless it is of Gymnasium's default kind."""
         bits = getattr(self.env.unwrapped.np_random, "bit_generator", None)
         return dict(bits.state) if isinstance(bits, np.random.PCG64) else None

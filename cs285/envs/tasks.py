@@ -1,9 +1,9 @@
 """What an environment is to the rest of the package: a `Task`.
 
-Every task has spaces and a way to make environments. Only some have reference returns, statistics
-of data or drawings; the code above this package asks for them and does without where they are
-missing. The mazes are the tasks of the homework, `known_tasks`; any other Gymnasium environment
-with a flat `Box` of observations and `Discrete` actions is a task as well, by its id.
+Every task has spaces and can make environments. Only some have reference returns, statistics of
+data or drawings; the code above this package asks for them and does without where they are missing.
+The mazes are the tasks of the homework, `known_tasks`. Any other Gymnasium environment with a flat
+`Box` of observations and `Discrete` actions is a task as well, by its id.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FloatArray = npt.NDArray[np.float64]
 Observations = npt.NDArray[np.float32]
 
 LARGEST_BOUND = 1e4
-"""Bounds beyond this say "unlimited" in numbers; scaling by them would flatten what varies."""
+"""Larger bounds are taken to mean "unbounded": scaling by them would flatten observations."""
 
 DEFAULT_STEP_LIMIT = 10_000
-"""Step limit of environments that declare none: without one, an evaluation might never end."""
+"""Step limit of environments that declare none; without one an evaluation might never end."""
 
 
 MAX_ID_LENGTH = 80
@@ -48,14 +48,14 @@ class Reference(NamedTuple):
 
 
 class InputBounds(NamedTuple):
-    """Bounds of observations, both of the shape of one; infinite where there are none to use."""
+    """Bounds of observations, each of the shape of one observation; infinite if unbounded."""
 
     low: FloatArray
     high: FloatArray
 
 
 class TaskVectorEnv(Protocol):
-    """Environments that step together; an episode that ends restarts within the same step."""
+    """Environments that step together; after the end of an episode the next begins at once."""
 
     def reset(self, *, seed: Any = None) -> tuple[Observations, dict[str, Any]]:
         """Begin all episodes; `seed` is a list of one seed per environment."""
@@ -76,11 +76,11 @@ class TaskVectorEnv(Protocol):
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of as many such environments returned."""
+        """Restore what `get_state` of the same number of such environments returned."""
         ...
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """Free the resources of the environments."""
         ...
 
 
@@ -129,17 +129,17 @@ class Task(ABC):
     dataset_stem: str
     """Its explored datasets are called `{dataset_stem}_{algorithm}` by default."""
     rank: int
-    """Place in tables, easiest first; all tasks without a place of their own share the last."""
+    """Place in tables, easiest first; all tasks that are not known share the last place."""
 
     @property
     @abstractmethod
     def observation_space(self) -> gym.spaces.Box:
-        """The space of one observation: a flat box."""
+        """The space of one observation, a flat box."""
 
     @property
     @abstractmethod
     def num_actions(self) -> int:
-        """Number of actions, which count from 0."""
+        """Number of actions; they are numbered from 0."""
 
     @property
     @abstractmethod
@@ -174,7 +174,7 @@ class Task(ABC):
 
     @property
     def drawing(self) -> Drawing | None:
-        """Pictures of this task, if it has any; only tasks of the unit square may have some."""
+        """Pictures of this task, if it has any; only tasks in the unit square may have them."""
         return None
 
     @abstractmethod
@@ -290,7 +290,7 @@ class MazeTask(Task):
 
 @dataclass(frozen=True, eq=False)
 class GymnasiumTask(Task):
-    """An environment about which only Gymnasium knows; its spaces are read on first use."""
+    """An environment of which only its id is known; its spaces are read on first use."""
 
     @functools.cached_property
     def _limits(self) -> tuple[gym.spaces.Box, int, int]:
@@ -312,8 +312,8 @@ class GymnasiumTask(Task):
             )
         if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
             raise ValueError(
-                f"{self.env_id} acts by {_short(actions)}, but agents here need Discrete actions "
-                "from 0 on"
+                f"{self.env_id} takes actions in {_short(actions)}, but agents here need Discrete "
+                "actions numbered from 0"
             )
         return observations, int(actions.n), limit or DEFAULT_STEP_LIMIT
 
@@ -385,12 +385,12 @@ class GymnasiumTask(Task):
 
 
 def _short(value: object) -> str:
-    """Write something that a user chose on one line of bounded length."""
+    """Return a text of the user's choice on one line of bounded length."""
     return printable(" ".join(str(value).split()))[:80]
 
 
 def _one_line(error: Exception) -> str:
-    """Write another library's message on one line, without a full stop."""
+    """Return another library's message on one line, without the full stop."""
     return printable(" ".join(str(error).split()))[:200].rstrip(".")
 
 

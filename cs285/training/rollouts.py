@@ -67,7 +67,7 @@ class LockstepEnvs:
         return steps
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """Free the resources of the environments."""
         for _, env in self._groups:
             env.close()
 
