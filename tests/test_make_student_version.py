@@ -56,8 +56,8 @@ GIVEN = {
         "update_explorer",
     },
     "TwoCriticRNDAgent": {
-        "__init__", "exploitation_objective", "get_action", "target_rules", "update_explorer",
-        "update_exploiter", "update_target_exploiter",
+        "__init__", "exploitation_objective", "get_action", "target_rules", "begin_phase",
+        "derived_columns", "update_exploiter", "update_target_exploiter",
     },
 }  # fmt: skip
 ALONE = """

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cs285.agents.exploration import hidden_task
 from cs285.learning.objective import Batch
 from cs285.learning.replay_buffer import ReplayBuffer, look_up
 
@@ -181,7 +182,7 @@ def test_one_runs_ring_is_the_same_whatever_lies_beside_it():
 
 
 def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it():
-    buffer = ReplayBuffer(2, 3, (2,), hides_task=[True, False])
+    buffer = ReplayBuffer(2, 3, (2,), [hidden_task(), ()])
     insert(buffer, 5, 5)
     insert(buffer, 7, 7, terminated=True)
     batch = sample(buffer, np.tile([0.0, 0.5], (2, 1)))
@@ -194,7 +195,7 @@ def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it():
 
 
 def test_where_the_task_is_hidden_an_episode_ends_in_an_absorbing_state():
-    buffer = ReplayBuffer(2, 4, (2,), hides_task=[True, False])
+    buffer = ReplayBuffer(2, 4, (2,), [hidden_task(), ()])
     insert(buffer, 5, 5, terminated=True)
     insert(buffer, 7, 7)
     insert(buffer, 9, 9)
@@ -208,11 +209,13 @@ def test_where_the_task_is_hidden_an_episode_ends_in_an_absorbing_state():
     assert held(buffer, 0) == [5, 7, 9]
 
 
-def test_given_transitions_cannot_hide_the_task():
-    buffer = ReplayBuffer(1, 3, (2,), hides_task=[True])
-    *fields, _ = transitions(5)
-    with pytest.raises(ValueError, match="hides its task"):
-        buffer.fill(0, fields)
+def test_a_ring_with_derived_columns_overwrites_nothing():
+    buffer = ReplayBuffer(1, 2, (2,), [hidden_task()])
+    insert(buffer, 5)
+    insert(buffer, 7)
+    with pytest.raises(ValueError, match="a ring of 2 is full"):
+        insert(buffer, 9)
+    assert held(buffer, 0) == [5, 7]
 
 
 def test_a_ring_that_has_overwritten_something_is_not_taken_for_a_shorter_one():

@@ -5,8 +5,8 @@
     r_explore = r + rnd_weight * bonus            then DQN on r_explore
     rnd loss  = mean e(s')
 
-The loop passes `r` multiplied by zero, and no transition as terminal, unless told to use the
-reward: exploration is pure, and what is novel stays within reach after a goal (section 2.3).
+Exploration is pure unless the config says `use_reward`: then `r` is 0, and no transition is
+terminal, as `exploration.py` defines.
 The error shrinks by orders of magnitude while the predictor learns; the statistic of the newest
 batch follows it at once. Slower averages were tried, and covered less of the four rooms.
 """

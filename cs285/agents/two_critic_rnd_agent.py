@@ -4,9 +4,10 @@
     exploitation critic    DQN on the environment's reward, from the same batches
 
 The exploration critic collects the data. The exploitation critic learns from them off-policy; it is
-what evaluation sees, and once `exploits` is set it collects the data, too. Unlike where RND is
-alone, the end of an episode is no absorbing state to the exploration critic: the batches that both
-learn from show the task as it is.
+what evaluation sees, and in the phase `exploitation` it collects the data, too. The fields of a
+batch are what the exploration critic sees: without rewards and terminations, unless it uses them.
+`task_rewards` and `task_dones` are the true ones. Unlike where RND is alone, an episode's end is
+not an absorbing state.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ import torch
 
 from cs285.agents.acting import epsilon_greedy
 from cs285.agents.dqn_agent import DQNAgent
+from cs285.agents.exploration import NO_REWARDS, NO_TERMINATIONS
 from cs285.agents.rnd_agent import RNDAgent
 from cs285.learning.agent import Agent
+from cs285.learning.columns import Column
 from cs285.learning.objective import (
-    Batch,
     HardCopy,
     Metrics,
     TargetRule,
     TrainingStep,
     hyperparameter,
 )
+
+TASK = ("observations", "actions", "task_rewards", "next_observations", "task_dones")
+"""What the exploitation critic learns from."""
 
 
 class TwoCriticRNDAgent(RNDAgent):
@@ -43,7 +48,6 @@ class TwoCriticRNDAgent(RNDAgent):
 
     stackable = True
 
-    use_reward: torch.Tensor
     exploits: torch.Tensor
     """0 while the exploration critic collects data, then 1."""
 
@@ -52,8 +56,23 @@ class TwoCriticRNDAgent(RNDAgent):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.exploiter = exploiter
-        self.register_buffer("use_reward", hyperparameter(use_reward))
+        self.use_reward = use_reward
         self.register_buffer("exploits", hyperparameter(0))
+
+    # Phases and columns
+
+    def begin_phase(self, name: str) -> None:
+        """Let the exploitation critic act from the phase `exploitation` on."""
+        self.exploits.fill_(name == "exploitation")
+
+    def derived_columns(self) -> tuple[Column, ...]:
+        """Return what the exploration critic sees in place of the task, and the task."""
+        hidden = () if self.use_reward else (NO_REWARDS, NO_TERMINATIONS)
+        return (
+            *hidden,
+            Column("task_rewards", lambda transitions: transitions.rewards, reach=0),
+            Column("task_dones", lambda transitions: transitions.dones, reach=0),
+        )
 
     # Acting
 
@@ -75,19 +94,6 @@ class TwoCriticRNDAgent(RNDAgent):
 
     # Losses
 
-    def compute_exploration_loss(
-        self,
-        obs: torch.Tensor,
-        action: torch.Tensor,
-        reward: torch.Tensor,
-        next_obs: torch.Tensor,
-        done: torch.Tensor,
-    ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
-        """Return DQN's loss on the weighted bonus, and on the reward if it is to be used."""
-        uses_reward = self.use_reward > 0
-        seen = (reward * uses_reward, next_obs, done * uses_reward)
-        return super().compute_exploration_loss(obs, action, *seen)
-
     def compute_exploitation_loss(
         self, *batch: torch.Tensor
     ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
@@ -107,11 +113,12 @@ class TwoCriticRNDAgent(RNDAgent):
         """What trains the exploitation critic."""
         method, loss_tag = "update_exploiter", "exploitation_critic_loss"
         if not isinstance(self.exploiter, Agent):  # a student's
-            return TrainingStep(method=method, loss_tag=loss_tag, inputs=Batch._fields)
+            return TrainingStep(method=method, loss_tag=loss_tag, inputs=TASK)
         return replace(
             self.exploiter.critic_objective,
             method=method,
             loss_tag=loss_tag,
+            inputs=TASK,
             grad_norm_tag="exploitation_grad_norm",
             loss=self.compute_exploitation_loss,
         )
@@ -121,18 +128,6 @@ class TwoCriticRNDAgent(RNDAgent):
         """Both critics are copied to their targets."""
         names, period = ("exploiter.critic", "exploiter.target_critic"), self.target_update_period
         return (*super().target_rules, HardCopy(*names, period, method="update_target_exploiter"))
-
-    def update_explorer(
-        self,
-        obs: torch.Tensor,
-        action: torch.Tensor,
-        reward: torch.Tensor,
-        next_obs: torch.Tensor,
-        done: torch.Tensor,
-    ) -> dict[str, Any]:
-        """Take one gradient step on the exploration critic."""
-        sees = self.use_reward > 0
-        return super().update_explorer(obs, action, reward * sees, next_obs, done * sees)
 
     def update_exploiter(
         self,
@@ -157,16 +152,16 @@ class TwoCriticRNDAgent(RNDAgent):
         next_observations: torch.Tensor,
         dones: torch.Tensor,
         step: int,
+        **derived: torch.Tensor,
     ) -> dict[str, Any]:
         """Take one step on a batch: exploration critic, predictor, exploitation critic."""
-        task = (observations, actions, rewards, next_observations, dones)
+        seen = (observations, actions, rewards, next_observations, dones)
         if RNDAgent.update is Agent.update:
-            return super().update(*task, step)
-        # A student's `RNDAgent` has an `update` of its own, which trains what explores.
-        uses_reward = self.use_reward > 0
-        seen = (rewards * uses_reward, next_observations, dones * uses_reward)
-        metrics = super().update(observations, actions, *seen, step)
-        return metrics | _prefixed(self.exploiter.update(*task, step))
+            return super().update(*seen, step, **derived)
+        # A student's `RNDAgent` has its own `update`, which trains what explores.
+        metrics = super().update(*seen, step)
+        task = (derived["task_rewards"], next_observations, derived["task_dones"])
+        return metrics | _prefixed(self.exploiter.update(observations, actions, *task, step))
 
 
 def _prefixed(metrics: dict[str, Any]) -> dict[str, Any]:

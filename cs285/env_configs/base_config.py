@@ -98,14 +98,9 @@ class BaseConfig(BaseModel):
         return (type(self), get_task(self.env_name).layout, *sorted(values.items()))
 
     @property
-    def explores_purely(self) -> bool:
-        """Whether exploration learns nothing of the task: neither rewards nor terminations."""
-        return False
-
-    @property
-    def steps_before_exploiting(self) -> int:
-        """Environment steps of exploration before a second critic, if any, collects the data."""
-        return self.total_steps
+    def exploration_phases(self) -> dict[str, int]:
+        """Phases of exploration by name, and the environment steps of each."""
+        return {"exploration": self.total_steps}
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build the agent; its weights come from PyTorch's global generator."""

@@ -70,18 +70,16 @@ class RNDConfig(QLearningConfig):
         return self
 
     @property
-    def explores_purely(self) -> bool:
-        """Curiosity alone, unless the reward is asked for or a second critic needs it."""
-        return not self.use_reward and self.num_exploration_steps is None
-
-    @property
-    def steps_before_exploiting(self) -> int:
-        """All of them, if there is no second critic."""
-        return min(self.num_exploration_steps or self.total_steps, self.total_steps)
+    def exploration_phases(self) -> dict[str, int]:
+        """Exploration, and exploitation if there is a second critic and steps are left for it."""
+        exploring = min(self.num_exploration_steps or self.total_steps, self.total_steps)
+        rest = self.total_steps - exploring
+        return {"exploration": exploring} | ({"exploitation": rest} if rest else {})
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `RNDAgent`, with a second critic if exploration is to end."""
         from cs285.agents.dqn_agent import DQNAgent
+        from cs285.agents.exploration import hidden_task
         from cs285.agents.rnd_agent import RNDAgent
         from cs285.networks.mlp import build_network
 
@@ -103,7 +101,11 @@ class RNDConfig(QLearningConfig):
             **self.critic_arguments(),
         }
         if self.num_exploration_steps is None:
-            return RNDAgent(observation_shape, num_actions, **arguments)
+            agent = RNDAgent(observation_shape, num_actions, **arguments)
+            if not self.use_reward:
+                # Not in the class, which may be a student's that knows nothing of columns.
+                agent.derived_columns = hidden_task  # type: ignore[method-assign]
+            return agent
 
         from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import nn
 
+from cs285.learning.columns import Column
 from cs285.learning.objective import Batch, Objective, TargetRule, TrainingStep, split_rules
 
 
@@ -35,6 +36,14 @@ class StackableAgent(Protocol):
     @property
     def target_rules(self) -> tuple[TargetRule, ...]:
         """How the target networks follow, after the objectives: see `Agent.update`."""
+        ...
+
+    def derived_columns(self) -> tuple[Column, ...]:
+        """Return columns that this agent defines; see `Agent.derived_columns`."""
+        ...
+
+    def begin_phase(self, name: str) -> None:
+        """Prepare for a phase of training; see `Agent.begin_phase`."""
         ...
 
     def action_probabilities(
@@ -63,6 +72,16 @@ class Agent(nn.Module):
         """How target networks follow; there are none by default."""
         return ()
 
+    def derived_columns(self) -> tuple[Column, ...]:
+        """Return columns that this agent defines, beyond the built-in ones; none by default."""
+        return ()
+
+    def begin_phase(self, name: str) -> None:
+        """Prepare for a phase of training, such as `exploration`; by default do nothing.
+
+        It may change parameters and buffers in place.
+        """
+
     def update(
         self,
         observations: torch.Tensor,
@@ -71,6 +90,7 @@ class Agent(nn.Module):
         next_observations: torch.Tensor,
         dones: torch.Tensor,
         step: int,
+        **derived: torch.Tensor,
     ) -> dict[str, Any]:
         """Take one step on a batch and return what to log.
 
@@ -84,9 +104,10 @@ class Agent(nn.Module):
             next_observations: See above.
             dones: See above.
             step: Number of this update, from 1 on.
+            **derived: Further columns that the objectives name; see `columns`.
         """
         fields = Batch(observations, actions, rewards, next_observations, dones)
-        batch = fields._asdict()
+        batch = fields._asdict() | derived
         metrics: dict[str, Any] = {}
         for objective in self.objectives:
             if objective.is_due(step):

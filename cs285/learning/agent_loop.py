@@ -13,6 +13,7 @@ import torch
 
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning import agent_state
+from cs285.learning.columns import columns_of
 from cs285.learning.objective import Batch, Tensors
 from cs285.learning.replay_buffer import look_up
 
@@ -23,6 +24,10 @@ class AgentLoop:
     def __init__(self, agents: Sequence[Any]) -> None:
         self.agents = list(agents)
         self._born = list(map(agent_state.outline, self.agents))
+        self._derived = [
+            [column.name for column in columns_of(agent) if column.name not in Batch._fields]
+            for agent in self.agents
+        ]
 
     def act(
         self, observations: np.ndarray, epsilon: np.ndarray, uniforms: np.ndarray
@@ -47,7 +52,12 @@ class AgentLoop:
         """Take one update on a batch with columns `(S, batch, ...)`."""
         columns = batch._asdict() if isinstance(batch, Batch) else batch
         results = [
-            agent.update(*(columns[name][run] for name in Batch._fields), step) or {}
+            agent.update(
+                *(columns[name][run] for name in Batch._fields),
+                step,
+                **{name: columns[name][run] for name in self._derived[run]},
+            )
+            or {}
             for run, agent in enumerate(self.agents)
         ]
         return {tag: torch.stack([_scalar(own[tag]) for own in results]) for tag in results[0]}
@@ -55,10 +65,12 @@ class AgentLoop:
     def sync_agents(self) -> None:
         """Nothing to write back: the agents hold their own state."""
 
-    def exploit(self) -> None:
-        """See `Learner.exploit`."""
+    def begin_phase(self, name: str) -> None:
+        """See `Learner.begin_phase`."""
         for agent in self.agents:
-            agent.exploits.fill_(1)
+            begin = getattr(agent, "begin_phase", None)  # a student's may have none
+            if callable(begin):
+                begin(name)
 
     def get_state(self) -> dict[str, Any]:
         """See `Learner.get_state`."""

@@ -186,6 +186,11 @@ class Ensemble:
             for name, tensor in [*agent.named_parameters(), *agent.named_buffers()]:
                 tensor.copy_(self.state[name][run])
 
-    def exploit(self) -> None:
-        """See `Learner.exploit`."""
-        self.state["exploits"].fill_(1)
+    @torch.no_grad()
+    def begin_phase(self, name: str) -> None:
+        """See `Learner.begin_phase`: the agents change, and their stacked state with them."""
+        self.sync_agents()
+        for run, agent in enumerate(self.agents):
+            agent.begin_phase(name)
+            for key, tensor in [*agent.named_parameters(), *agent.named_buffers()]:
+                self.state[key][run].copy_(tensor)

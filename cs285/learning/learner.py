@@ -46,8 +46,8 @@ class Learner(Protocol):
         """Write what was learned back into `agents`."""
         ...
 
-    def exploit(self) -> None:
-        """From now on, the second critic of agents with two collects the data."""
+    def begin_phase(self, name: str) -> None:
+        """Tell the agents that a phase of training begins; see `Agent.begin_phase`."""
         ...
 
     def get_state(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.arrays import fill
+from cs285.learning.columns import Column, Transitions, first_changed, recompute
 from cs285.learning.objective import Batch, Tensors
 
 
@@ -22,10 +23,8 @@ class ReplayBuffer:
         num_runs: Number of rings, S.
         capacity: Transitions that each ring can hold.
         observation_shape: Shape of one observation.
-        hides_task: Per run, whether what it learns from shows neither rewards, which are all 0,
-            nor terminations: where an episode ended becomes an absorbing state (Sutton and Barto
-            2018, section 3.4), with one transition from it to itself in place of the first one of
-            the next episode. The rings keep everything as it was.
+        derived: Per run, the columns that its agent learns from beyond the stored fields, or in
+            place of some; see `columns_of`. The rings keep what happened.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class ReplayBuffer:
         num_runs: int,
         capacity: int,
         observation_shape: tuple[int, ...],
-        hides_task: Sequence[bool] = (),
+        derived: Sequence[Sequence[Column]] = (),
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
@@ -53,21 +52,44 @@ class ReplayBuffer:
         self._starts = np.arange(num_runs) * capacity
         # Views of `storage` in which all rings follow each other.
         self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))
-        self._hides_task = np.array(hides_task or [False] * num_runs)
-        self._shown = self.storage
-        if self._hides_task.any():
-            self._shown = Batch(*map(torch.zeros_like, self.storage))
-        self.transitions = Batch(*(field.flatten(0, 1) for field in self._shown))
-        """What the runs learn from, one ring after the other `(S * capacity, ...)`."""
-        self._absorbs = np.zeros(num_runs, dtype=np.bool_)
-        """Whether the last transition of a run that hides its task ended an episode `(S,)`."""
-        self._ends = np.zeros((num_runs, *observation_shape), dtype=np.float32)
-        """Where the last transition led."""
+        self._derived = _complete(derived)
+        self._columns = {
+            column.name: _allocate(column, shape, observation_shape)
+            for column in (self._derived[0] if self._derived else ())
+        }
+        self._shown = self._flat._asdict() | {
+            name: column.flatten(0, 1) for name, column in self._columns.items()
+        }
+        self._followed = np.zeros(num_runs, dtype=np.int64)
+        """Transitions of each ring that the derived columns have taken in `(S,)`."""
+        # Columns are computed by NumPy; on the CPU these are views.
+        self._kept = [field.cpu().numpy() for field in self.storage] if self._columns else []
 
     @property
-    def columns(self) -> dict[str, torch.Tensor]:
-        """What the runs learn from, by name, one ring after the other `(S * capacity, ...)`."""
-        return self.transitions._asdict()
+    def columns(self) -> Tensors:
+        """What the runs learn from, by name, one ring after the other `(S * capacity, ...)`.
+
+        The stored fields and the derived columns, which are brought up to date first.
+        """
+        if self._columns and not np.array_equal(self._followed, self.inserted):
+            for run in range(len(self.inserted)):
+                self._follow(run)
+        return self._shown
+
+    def _follow(self, run: int) -> None:
+        """Recompute what the transitions since the last time can have changed."""
+        since, size = int(self._followed[run]), int(self.inserted[run])
+        if since == size:
+            return
+        arrays = [*self._kept, self.truncated]
+        transitions = Transitions(*(values[run, :size] for values in arrays))
+        for column in self._derived[run]:
+            first = first_changed(column, transitions, since)
+            values = recompute(column, transitions, first)
+            self._columns[column.name][run, first:size] = torch.from_numpy(
+                np.ascontiguousarray(values)
+            )
+        self._followed[run] = size
 
     @property
     def sizes(self) -> np.ndarray:
@@ -85,34 +107,39 @@ class ReplayBuffer:
     ) -> None:
         """Append one transition to every ring; each argument is `(S, ...)`.
 
-        Only `terminated` becomes `dones` of a batch: after a timeout the future goes on.
+        Only `terminated` becomes `dones` of a batch: a time limit does not end the future.
+
+        Raises:
+            ValueError: If a ring with derived columns is full.
         """
-        rows = self._starts + self.inserted % self.capacity
-        _write(self._flat, rows, (observations, actions, rewards, next_observations, terminated))
-        if self._shown is not self.storage:
-            absorbs = self._absorbs.reshape(-1, *[1] * (observations.ndim - 1))
-            shown = (
-                np.where(absorbs, self._ends, observations),
-                actions,
-                np.where(self._hides_task, 0.0, rewards),
-                np.where(absorbs, self._ends, next_observations),
-                terminated & ~self._hides_task,
+        if self._columns and self.inserted.max() >= self.capacity:
+            raise ValueError(
+                f"a ring of {self.capacity} is full; one with derived columns overwrites nothing, "
+                "for these need all transitions in order"
             )
-            _write(self.transitions, rows, shown)
-            self._absorbs[:] = terminated & self._hides_task
-            self._ends[:] = next_observations
+        rows = self._starts + self.inserted % self.capacity
+        transitions = (observations, actions, rewards, next_observations, terminated)
+        _write(self._flat, rows, transitions)
+        if self._columns and ptu.device.type != "cpu":
+            for kept, values in zip(self._kept, transitions, strict=True):
+                kept.reshape(-1, *kept.shape[2:])[rows] = values
         self.truncated.reshape(-1)[rows] = truncated
         self.inserted += 1
 
-    def fill(self, run: int, transitions: Sequence[np.ndarray]) -> None:
-        """Put N transitions, five arrays `(N, ...)` in the order of `Batch`, into an empty ring.
+    def fill(
+        self, run: int, transitions: Sequence[np.ndarray], truncated: np.ndarray | None = None
+    ) -> None:
+        """Put N transitions into an empty ring.
+
+        Args:
+            run: Whose ring.
+            transitions: Five arrays `(N, ...)` in the order of `Batch`.
+            truncated: Where a time limit cut an episode `(N,)`; nowhere by default.
 
         Raises:
-            ValueError: If the ring is not empty or cannot hold all of them, or hides its task.
+            ValueError: If the ring is not empty or cannot hold all of them.
         """
         count = len(transitions[0])
-        if self._hides_task[run]:
-            raise ValueError(f"run {run} hides its task, of which given transitions tell")
         if self.inserted[run] or count > self.capacity:
             raise ValueError(
                 f"ring {run} of capacity {self.capacity} holds {self.inserted[run]} transitions "
@@ -120,20 +147,21 @@ class ReplayBuffer:
             )
         for field, values in zip(self.storage, transitions, strict=True):
             field[run, :count] = torch.as_tensor(values, dtype=field.dtype)
-        if self._shown is not self.storage:
-            for shown, own in zip(self._shown, self.storage, strict=True):
-                shown[run] = own[run]
+        if truncated is not None:
+            self.truncated[run, :count] = truncated
         self.inserted[run] = count
+        self._keep()
 
     def get_state(self) -> dict[str, Any]:
-        """Return what the rings hold, without the room that is still free."""
+        """Return what the rings hold, without the room that is still free.
+
+        Derived columns are not part of it: they are computed again.
+        """
         held = slice(int(self.sizes.max()))
         return {
             "inserted": self.inserted,
             "truncated": self.truncated[:, held],
-            "transitions": [[field[:, held] for field in view] for view in self._views()],
-            "absorbs": self._absorbs,
-            "ends": self._ends,
+            "transitions": [field[:, held] for field in self.storage],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -146,17 +174,18 @@ class ReplayBuffer:
         if not 0 <= int(self.inserted.min()) <= int(self.sizes.max()) == held.stop:
             raise ValueError(f"rings of {self.capacity} cannot hold {held.stop} transitions")
         fill(self.truncated[:, held], state["truncated"])
-        for view, saved in zip(self._views(), state["transitions"], strict=True):
-            for field, values in zip(view, saved, strict=True):
-                fill(field[:, held], values)
-        fill(self._absorbs, state["absorbs"])
-        fill(self._ends, state["ends"])
+        for field, values in zip(self.storage, state["transitions"], strict=True):
+            fill(field[:, held], values)
+        self._followed[:] = 0
+        self._keep()
 
-    def _views(self) -> list[Batch]:
-        return [self.storage] if self._shown is self.storage else [self.storage, self._shown]
+    def _keep(self) -> None:
+        """Bring NumPy's side up to date where it is no view."""
+        if self._columns and ptu.device.type != "cpu":
+            self._kept = [field.cpu().numpy() for field in self.storage]
 
     def rows(self, uniforms: np.ndarray) -> np.ndarray:
-        """Turn uniform numbers `(..., S, batch)` in [0, 1) into rows of `transitions`.
+        """Turn uniform numbers `(..., S, batch)` in [0, 1) into rows of `columns`.
 
         Drawing numbers rather than indices lets a run draw far ahead while its ring still grows.
         """
@@ -168,6 +197,40 @@ class ReplayBuffer:
         """Return what one ring holds, fields `(size, ...)`, in the order of storage."""
         size = int(self.sizes[run])
         return Batch(*(field[run, :size] for field in self.storage))
+
+
+def _complete(derived: Sequence[Sequence[Column]]) -> list[list[Column]]:
+    """Give every run the same columns: those that stand in for a field, or the field itself."""
+    names = dict.fromkeys(column.name for own in derived for column in own)
+    return [
+        [known.get(name) or _stored(name) for name in names]
+        for own in derived
+        for known in [{column.name: column for column in own}]
+    ]
+
+
+def _stored(name: str) -> Column:
+    if name not in Batch._fields:
+        raise ValueError(f"only some of the runs have the column {name!r}")
+
+    def compute(transitions: Transitions) -> np.ndarray:
+        values: np.ndarray = getattr(transitions, name)
+        return values
+
+    return Column(name, compute, reach=0)
+
+
+def _allocate(
+    column: Column, shape: tuple[int, int], observation_shape: tuple[int, ...]
+) -> torch.Tensor:
+    """Make room for a column, of the shape and type that it gives for one transition."""
+    observations, flag = np.zeros((1, *observation_shape), np.float32), np.ones(1, np.bool_)
+    one = Transitions(
+        observations, np.zeros(1, np.int64), np.zeros(1, np.float32), observations, flag, flag
+    )
+    row = torch.from_numpy(np.ascontiguousarray(column.compute(one)))[0]
+    kind = torch.float32 if row.dtype.is_floating_point else row.dtype
+    return torch.zeros((*shape, *row.shape), dtype=kind, device=ptu.device)
 
 
 def _write(fields: Iterable[torch.Tensor], rows: np.ndarray, values: Iterable[np.ndarray]) -> None:

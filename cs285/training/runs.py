@@ -27,8 +27,6 @@ class Phase:
     steps: int
     interacts: bool
     """Every step begins with an environment step, whose transition joins the buffer."""
-    exploits: bool = False
-    """An agent with two critics lets the task's collect the data."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,6 @@ class Settings(Protocol):
     @property
     def batch_size(self) -> int:
         """Transitions in a batch."""
-        ...
-
-    @property
-    def explores_purely(self) -> bool:
-        """Whether exploration learns nothing of the task: neither rewards nor terminations."""
         ...
 
     @property

@@ -16,12 +16,8 @@ def phases_of(stage: Stage, config: BaseConfig) -> list[Phase]:
     """
     match stage:
         case Stage.EXPLORE:
-            exploring = config.steps_before_exploiting
-            explored = [Phase("exploration", exploring, interacts=True)]
-            rest = config.total_steps - exploring
-            if not rest:
-                return explored
-            return [*explored, Phase("exploitation", rest, interacts=True, exploits=True)]
+            phases = config.exploration_phases.items()
+            return [Phase(name, steps, interacts=True) for name, steps in phases]
         case Stage.OFFLINE:
             return [Phase("offline", config.training_steps, interacts=False)]
         case Stage.FINETUNE:

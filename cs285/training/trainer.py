@@ -21,6 +21,7 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.arrays import fill
 from cs285.infrastructure.errors import UserError
 from cs285.learning.backends import choose_backend
+from cs285.learning.columns import columns_of
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Tensors
 from cs285.learning.random_streams import (
@@ -108,15 +109,14 @@ class Trainer:
         for phase in self.program.phases:
             to_come += max(0, phase.steps - done) if phase.interacts else 0
             done = max(0, done - phase.steps)
-        hides_task = [
-            self.program.explores and run.config.explores_purely for run in self.program.runs
-        ]
+        derived = [columns_of(agent) for agent in self.learner.agents]
         shape = self.task.observation_shape
-        buffer = ReplayBuffer(len(self.program.runs), held + to_come, shape, hides_task)
+        buffer = ReplayBuffer(len(self.program.runs), held + to_come, shape, derived)
         for index, run in enumerate(self.program.runs):
             if run.dataset is not None and checkpoint is None:
                 arrays = run.dataset.arrays()
-                buffer.fill(index, [arrays[name] for name in DATASET_FIELDS])
+                fields = [arrays[name] for name in DATASET_FIELDS]
+                buffer.fill(index, fields, arrays["truncated"])
         return buffer
 
     # The loop
@@ -137,8 +137,7 @@ class Trainer:
                 start, end = end, end + phase.steps
                 if self.step == start:
                     self.recorder.phase(index, self.step + 1)
-                    if phase.exploits:
-                        self.learner.exploit()
+                    self.learner.begin_phase(phase.name)
                 while self.step < end and self.recorder.active():
                     bar.update(self.advance(phase, end - self.step))
                     self._after_step(index, end - self.step, bar)

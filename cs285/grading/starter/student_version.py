@@ -86,7 +86,6 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     # It shows how the agent above is written.
     "cs285/agents/two_critic_rnd_agent.py": {
         "TwoCriticRNDAgent.action_probabilities": _SECOND_CRITIC,
-        "TwoCriticRNDAgent.compute_exploration_loss": _SECOND_CRITIC,
         "TwoCriticRNDAgent.compute_exploitation_loss": _SECOND_CRITIC,
         "TwoCriticRNDAgent.objectives": _OBJECTIVES,
         "TwoCriticRNDAgent.update": _SECOND_CRITIC,
