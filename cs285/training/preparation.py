@@ -14,8 +14,9 @@ from cs285.envs.tasks import get_task
 from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.files import check_name, prepare_folder
+from cs285.learning.columns import check_columns, columns_of
 from cs285.training.programs import group
-from cs285.training.runs import Program, Run, RunInfo
+from cs285.training.runs import Program, Run, RunInfo, make_agent
 from cs285.training.stages import phases_of
 
 Source = Path | Mapping[str, Any]
@@ -153,7 +154,10 @@ def make_run(stage: Stage, config: BaseConfig, dataset_dir: Path | None) -> Run:
     check_name(info.name, "exp_name")
     if stage == Stage.EXPLORE or dataset_dir is None:
         return Run(config, info)
-    return Run(config, info, read_dataset(config, dataset_dir))
+    dataset = read_dataset(config, dataset_dir)
+    what = f"{config.exp_name}, which learns from {config.dataset_name}"
+    check_columns(columns_of(make_agent(config)), dataset.arrays(), what)
+    return Run(config, info, dataset)
 
 
 def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
