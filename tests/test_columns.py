@@ -72,31 +72,22 @@ def naive_row(name, t, i):
     def to_go(row, discount=1.0):
         return sum(discount ** (k - row) * float(t.rewards[k]) for k in range(row, last + 1))
 
-    match name:
-        case "returns_to_go":
-            return to_go(i)
-        case "discounted_returns_to_go":
-            return to_go(i, DISCOUNT)
-        case "next_actions":
-            return t.actions[i if i == last else i + 1]
-        case "episode_steps":
-            return i - first
-        case "episode_returns":
-            return to_go(first)
-        case "window_observations":
-            return [t.observations[k] if k >= first else np.zeros(2) for k in window]
-        case "window_actions":
-            return [t.actions[k] if k >= first else 0 for k in window]
-        case "window_returns_to_go":
-            return [to_go(k) if k >= first else 0 for k in window]
-        case "window_mask":
-            return [k >= first for k in window]
-        case "rewards" | "dones":
-            return 0
-        case "observations" | "next_observations":
-            return t.next_observations[i - 1] if follows else getattr(t, name)[i]
-        case "ranks":
-            return sum(t.rewards < t.rewards[i])
+    return {
+        "returns_to_go": lambda: to_go(i),
+        "discounted_returns_to_go": lambda: to_go(i, DISCOUNT),
+        "next_actions": lambda: t.actions[i if i == last else i + 1],
+        "episode_steps": lambda: i - first,
+        "episode_returns": lambda: to_go(first),
+        "window_observations": lambda: [t.observations[k] * (k >= first) for k in window],
+        "window_actions": lambda: [t.actions[k] if k >= first else 0 for k in window],
+        "window_returns_to_go": lambda: [to_go(k) if k >= first else 0 for k in window],
+        "window_mask": lambda: [k >= first for k in window],
+        "rewards": lambda: 0,
+        "dones": lambda: False,
+        "observations": lambda: t.next_observations[i - 1] if follows else t.observations[i],
+        "next_observations": lambda: t.next_observations[i - 1 if follows else i],
+        "ranks": lambda: sum(t.rewards < t.rewards[i]),
+    }[name]()
 
 
 def filled(transitions, capacity=None):
