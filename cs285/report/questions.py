@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cs285.envs.tasks import Task, describe_task, known_tasks
@@ -73,8 +74,8 @@ class Section:
 
 
 def answer(collection: Collection) -> list[Section]:
-    """Return the sections of the report in the order of the handout."""
-    return [question(collection) for question in _QUESTIONS]
+    """Return the sections of the report: the handout's in its order, then other algorithms'."""
+    return [*(question(collection) for question in _QUESTIONS), *_other_algorithms(collection)]
 
 
 def overview(collection: Collection) -> Table | None:
@@ -341,6 +342,45 @@ def _dataset_size(collection: Collection) -> Section:
         _results(list(coverage_of), ("Coverage", lambda one: _percent(coverage_of[one]))),
         () if any(coverage_of.values()) else (explore,),
     )  # fmt: skip
+
+
+BASELINE = "dqn"
+"""What algorithms that the handout does not ask for are compared with."""
+
+
+def _other_algorithms(collection: Collection) -> list[Section]:
+    """Return sections on the runs of algorithms that no question asks for, if there are any."""
+    names = algorithms_for(None)
+    numbers = (f"A.{index}" for index in itertools.count(1))
+    sections = [
+        replace(
+            _exploration(
+                collection, name, next(numbers), f"{title_of(name)}: exploration",
+                f"States that {title_of(name)} visits, coloured by the step of the visit.",
+                columns=1,
+            ),
+            missing=(),
+        )
+        for name in names
+        if collection.select(Stage.EXPLORE, name)
+    ]  # fmt: skip
+    for stage in (Stage.OFFLINE, Stage.FINETUNE):
+        found = collection.select(stage, *names)
+        if found:
+            places = {one.first.env_id for one in found}
+            compared = [one for one in collection.select(stage, BASELINE, *names)
+                        if one.first.env_id in places]  # fmt: skip
+            present = [name for name in names if any(one.first.algorithm == name for one in found)]
+            titles = _listed([title_of(name) for name in present])
+            sections.append(
+                _comparison(
+                    compared, present, next(numbers), f"{titles}: {STAGES[stage].title.lower()}",
+                    f"Evaluation return of {titles}, next to {title_of(BASELINE)} where it has "
+                    "runs in the same environment.",
+                    environments=(), stage=stage,
+                )
+            )  # fmt: skip
+    return sections
 
 
 _QUESTIONS: tuple[Callable[[Collection], Section], ...] = (
