@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -158,8 +159,8 @@ class Algorithm:
 _registered: dict[str, Algorithm] = {}
 
 
-class DuplicateAlgorithmError(UserError):
-    """Two config classes registered the same name."""
+class RegistrationError(UserError):
+    """A config class cannot be registered under this name: it is taken, or is not a plain word."""
 
 
 def register(
@@ -175,13 +176,19 @@ def register(
     """Register a config class as an algorithm; the arguments are the fields of `Algorithm`.
 
     Raises:
-        DuplicateAlgorithmError: If another class has registered this name.
+        RegistrationError: If another class has registered this name, or if it is not made of small
+            letters, digits and underscores, with a letter first.
     """
 
     def decorate(config: Config) -> Config:
+        if not re.fullmatch("[a-z][a-z0-9_]*", name):
+            raise RegistrationError(
+                f"{config.__module__} registers the algorithm {name!r}; its name must consist of "
+                "small letters, digits and underscores, with a letter first"
+            )
         known = _registered.get(name)
         if known is not None and _place(known.config) != _place(config):
-            raise DuplicateAlgorithmError(
+            raise RegistrationError(
                 f"the algorithm `{name}` is registered twice, by {known.config.__module__} and by "
                 f"{config.__module__}; give one of them another name"
             )
@@ -202,7 +209,7 @@ def algorithms() -> Mapping[str, Algorithm]:
     """Return all algorithms by name, in the order of tables.
 
     Raises:
-        DuplicateAlgorithmError: If two config classes registered the same name.
+        RegistrationError: If an algorithm cannot be registered.
     """
     package = importlib.import_module("cs285.env_configs")
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):

@@ -1,4 +1,4 @@
-"""Everything together: a data folder in, a folder with the report out."""
+"""Builds a whole report: reads a data folder and writes the folder of the report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PLOT_FORMATS = ("png", "pdf")
 
 
 def build(data_dir: Path, out: Path) -> tuple[Collection, list[Section]]:
-    """Write `index.html`, `report.pdf` and `figures/` and return what is in them.
+    """Write `index.html`, `report.pdf` and `figures/`; return the runs and the sections.
 
     Raises:
-        UserError: There is no data folder, or the report cannot be written.
+        UserError: If the data folder does not exist, or the report cannot be written.
     """
-    prepare_folder(out)
-    folder = prepare_folder(out / "figures")
     collection = collect(data_dir)
     sections = answer(collection)
     front = front_matter(collection, sections, data_dir)
+    prepare_folder(out)
+    folder = prepare_folder(out / "figures")
     with plots.style():
         for plot in filter(None, (section.plot for section in sections)):
             for file_format in PLOT_FORMATS:
