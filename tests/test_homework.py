@@ -47,7 +47,7 @@ def test_a_name_that_is_not_a_plain_word_is_refused(name):
 def test_a_name_that_is_taken_is_refused():
     decorate = register("cql", title="Other", colour="#000000", stages={Stage.OFFLINE})
     with pytest.raises(
-        RegistrationError, match="`cql` is registered twice, by .*cql_config and by"
+        RegistrationError, match=r"`cql` is registered twice, by .*cql_config and by"
     ):
         decorate(BaseConfig)
     assert algorithms()["cql"].title == "CQL"
