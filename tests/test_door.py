@@ -46,7 +46,7 @@ def room(tmp_path, monkeypatch):
     for name in ("program_recorder.ProgramRecorder.draw",):
         monkeypatch.setattr(f"cs285.training.{name}", lambda *_: None)
     monkeypatch.setattr(
-        "cs285.training.run_recorder.RunRecorder.learning_curve_picture", lambda *_: None
+        "cs285.training.run_recorder.RunRecorder.draw_learning_curve", lambda *_: None
     )
     return lab
 

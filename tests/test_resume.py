@@ -74,7 +74,7 @@ class Interrupted(Lab):
         with (
             mock.patch("cs285.training.programs.Trainer", make_trainer),
             mock.patch.object(ProgramRecorder, "draw"),
-            mock.patch("cs285.training.run_recorder.RunRecorder.learning_curve_picture"),
+            mock.patch("cs285.training.run_recorder.RunRecorder.draw_learning_curve"),
         ):
             arguments = training_flags.make_parser(Stage(stage), "").parse_args(
                 ["--resume", str(folder)]

@@ -20,6 +20,7 @@ from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
 from cs285.homework import Stage
+from cs285.results.run_summary import RunStatus
 from cs285.scripts import training_flags
 from cs285.training import programs, trainer
 from cs285.training.program_recorder import ProgramRecorder
@@ -85,7 +86,7 @@ class Lab:
             patches.enter_context(mock.patch.object(programs, "Trainer", make_trainer))
             if not self.draws:
                 patches.enter_context(mock.patch.object(ProgramRecorder, "draw"))
-                patches.enter_context(mock.patch.object(RunRecorder, "learning_curve_picture"))
+                patches.enter_context(mock.patch.object(RunRecorder, "draw_learning_curve"))
             arguments = training_flags.make_parser(stage, "").parse_args(
                 [str(word) for word in command]
             )
@@ -321,8 +322,8 @@ def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):
     info = RunInfo("offline", "dqn", EASY, "offline_dqn", 1, {})
     recorder = RunRecorder(info, tmp_path, total_steps=20)
     for step, count, value in ((10, 20, -50.0), (20, 100, -20.0)):
-        recorder.evaluation(Evaluation(np.full(count, value), np.full(count, 20), []), step)
-    recorder.summary("finished", {})
+        recorder.log_evaluation(Evaluation(np.full(count, value), np.full(count, 20), []), step)
+    recorder.write_summary(RunStatus.FINISHED, {})
     recorder.close()
     assert json.loads(recorder.folder.summary.read_text())["final_return"] == -20
     assert read_scalars(recorder.folder.path)["eval/episodes"] == [(10, 20), (20, 100)]

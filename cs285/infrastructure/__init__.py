@@ -1,1 +1,1 @@
-"""Training, data, logging: what the scripts are made of."""
+"""Helpers that every other package may use, and names that students' files import."""

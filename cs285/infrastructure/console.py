@@ -1,7 +1,7 @@
-"""Standard output and error that never end a run: what cannot be written there is lost.
+"""Standard output and error that never end a run: text that cannot be written is dropped.
 
-A disk that fills up may hold the log as well, and Ctrl-C ends the `tee` that a script writes to
-before the script.
+The disk that a log is redirected to may be full, and Ctrl-C ends the `tee` behind a script before
+it ends the script.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 
 
 class _Forgiving:
-    """A stream that writes straight away, as a buffer would keep what failed for the next time."""
+    """An unbuffered stream: a buffer would keep text that failed and try it again."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -22,7 +22,7 @@ class _Forgiving:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write all of a text, as far as that is possible."""
+        """Write as much of a text as possible; return its length."""
         left = text.encode(self._stream.encoding, "backslashreplace")
         with contextlib.suppress(OSError):
             while left:
@@ -30,13 +30,13 @@ class _Forgiving:
         return len(text)
 
     def flush(self) -> None:
-        """There is nothing to flush."""
+        """Do nothing, since nothing is buffered."""
 
 
 def forgive() -> None:
-    """Let this process outlive its terminal, its log file and the programs that read from it."""
+    """Let this process outlive its terminal, its log file and the programs that read its output."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and stream is getattr(sys, f"__{name}__"):  # not replaced already
+        if stream is not None and stream is getattr(sys, f"__{name}__"):  # not replaced yet
             stream.flush()
             setattr(sys, name, cast("TextIO", _Forgiving(stream)))

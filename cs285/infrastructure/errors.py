@@ -1,4 +1,4 @@
-"""What is meant for the person at the keyboard."""
+"""Errors and messages for mistakes the user can fix."""
 
 import difflib
 import traceback
@@ -6,29 +6,29 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can mend: says what was wrong, where, and what would be right.
+    """A mistake the user can fix; the message says what is wrong, where, and what would be right.
 
-    Scripts print its message after `error: `, without a traceback, and exit with status 2. So it
+    Scripts print the message after `error: `, without a traceback, and exit with status 2. It
     begins with a small letter and ends without a full stop.
     """
 
 
 def printable(text: object) -> str:
-    r"""Return a text as a terminal may show it: control characters become `\x1b` and the like.
+    r"""Return a text that is safe to print: control characters become `\x1b` and the like.
 
-    Names of files and what summaries hold may be anybody's choice.
+    Anyone may have chosen the names of files or the values in a summary.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return what may have been meant by an unknown name, in brackets after a space, or nothing."""
+    """Return ` (did you mean `...`?)` for an unknown name, or nothing if none is similar."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f" (did you mean `{close[0]}`?)" if close else ""
 
 
 class DivergenceError(Exception):
-    """Some runs lost their numbers to NaN or infinity; names them. Scripts exit with status 1."""
+    """Losses of some runs became NaN or infinite; names the runs. Scripts exit with status 1."""
 
 
 class NotWrittenError(NotImplementedError):

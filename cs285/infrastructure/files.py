@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes, locks, and checks of names and folders."""
 
 import contextlib
 import os
@@ -12,24 +12,24 @@ import filelock
 
 from cs285.infrastructure.errors import UserError
 
-# File systems allow 255 bytes; a prefix, a timestamp or a seed still has to fit beside the name.
 MAX_NAME_BYTES = 200
+"""File systems allow 255 bytes; this leaves room for a prefix, a seed and a timestamp."""
 LOCK_FILE = ".lock"
-"""A killed process leaves it behind, unlocked."""
+"""A process that is killed leaves it behind, unlocked."""
 LOCK_PATIENCE_S = 5.0
-"""A worker whose parent was killed notices it within a step."""
+"""A worker whose parent was killed ends within a step."""
 
 
 def check_name(name: str, what: str) -> str:
-    """Return `name` if it can be part of a file name, wherever the file is to stand.
+    """Return `name` if it can be part of a file name, in any folder.
 
     Args:
         name: The name to check.
-        what: What it names, for the message, e.g. `"dataset_name"`.
+        what: What it is, for the error message, such as `"dataset_name"`.
 
     Raises:
-        UserError: The name is empty, over-long, starts with a dot, or holds path separators or
-            characters that don't print.
+        UserError: If the name is empty or too long, starts with a dot, or contains path separators
+            or characters that cannot be printed.
     """
     if not name.strip():
         reason = "is empty"
@@ -47,14 +47,14 @@ def check_name(name: str, what: str) -> str:
 
 
 def prepare_folder(path: Path) -> Path:
-    """Create the folder with its parents if need be, and make sure that files can be written there.
+    """Create a folder and its parents if needed, and check that files can be written there.
 
     Raises:
-        UserError: It cannot be created or written to.
+        UserError: If it cannot be created or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # Permission bits tell neither of read-only disks nor of full ones; a file that opens does.
+        # Permission bits say nothing about read-only or full disks, so try a file.
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -65,12 +65,12 @@ def prepare_folder(path: Path) -> Path:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it to `path` in one step.
+    """Let `write` fill a temporary file in the same folder, then rename it to `path` in one step.
 
-    Whoever opens `path` finds the old contents or the new, never a part of them.
+    Readers of `path` see the old contents or the new, never a part of them.
 
     Raises:
-        UserError: The file cannot be written: the folder is missing or unwritable, the disk full.
+        UserError: If the file cannot be written, as when the folder is missing or the disk is full.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -127,5 +127,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Return the system's reason for an error, to stand within a sentence."""
+    """Return the system's reason for an error, for use within a sentence."""
     return (error.strerror or str(error)).lower()

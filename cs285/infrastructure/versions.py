@@ -1,4 +1,4 @@
-"""Versions of the software that made a result."""
+"""Versions of the software that produced a result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "numpy", "gymnasium", "cs285")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a run's numbers."""
+    """Return the versions of Python and of the packages that a run's results depend on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the short hash of the commit of this code, or None outside a repository."""
+    """Return the short hash of this code's commit, or None outside a repository."""
     git = shutil.which("git")
     if git is None:
         return None

@@ -1,1 +1,1 @@
-"""Run folders, logs, summaries, statistics and figures."""
+"""Run folders, logs, sinks, summaries, statistics and figures."""

@@ -1,4 +1,4 @@
-"""What the runs of one program show while they train, each in a folder of its own."""
+"""Evaluates, logs and draws the runs of one program while they train."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from cs285.learning.learner import Learner
 from cs285.learning.objective import Tensors
 from cs285.learning.random_streams import separate_generators
 from cs285.learning.replay_buffer import ReplayBuffer
+from cs285.results.run_summary import RunStatus
 from cs285.results.statistics import final_return
 from cs285.training.checkpoints import save_checkpoint
 from cs285.training.rollouts import Evaluation, evaluate
@@ -32,16 +33,16 @@ from cs285.training.run_recorder import RunRecorder
 from cs285.training.runs import Options, Program, Run
 
 LAST_EVALUATION = 5
-"""The last evaluation of learning takes so many times as many episodes."""
+"""Factor by which the last evaluation of learning has more episodes than the others."""
 
 
 class ProgramRecorder:
-    """The recorders of S runs; a run that has diverged is left out from then on.
+    """Records S runs, each in its own folder; a run that has diverged is no longer recorded.
 
     Args:
         program: The runs and their phases.
-        options: Intervals and folders.
-        learner: What learns; its agents are those of the runs.
+        options: Intervals, folders and sinks.
+        learner: Trains the agents of the runs.
         buffer: The transitions of all runs.
 
     Raises:
@@ -77,33 +78,33 @@ class ProgramRecorder:
 
     @property
     def diverged(self) -> list[str]:
-        """Names of the runs that ended because a loss was not finite."""
+        """Names of the runs that diverged."""
         return [x.info.name for x in self.recorders if x.diverged_at is not None]
 
-    def datasets(self) -> None:
-        """Log how many transitions each run starts from, if it starts from any."""
+    def log_dataset_sizes(self) -> None:
+        """Log the number of transitions in each dataset that a run learns from."""
         for run, recorder in zip(self.program.runs, self.recorders, strict=True):
             if run.dataset is not None:
-                recorder.scalars({"dataset_transitions": len(run.dataset)}, 1)
+                recorder.log({"dataset_transitions": len(run.dataset)}, 1)
 
-    def phase(self, index: int, step: int) -> None:
-        """Log in which phase the runs are."""
+    def log_phase(self, index: int, step: int) -> None:
+        """Log the index of the current phase."""
         for _, recorder in self.active():
-            recorder.scalars({"phase": index}, step)
+            recorder.log({"phase": index}, step)
 
-    def episode(self, index: int, values: Mapping[str, float], step: int) -> None:
-        """Log what a training episode of one run came to."""
+    def log_episode(self, index: int, values: Mapping[str, float], step: int) -> None:
+        """Log return and length of a training episode of one run."""
         if self.recorders[index].diverged_at is None:
-            self.recorders[index].scalars(values, step)
+            self.recorders[index].log(values, step)
 
-    def metrics(self, metrics: Tensors, step: int, updates: int, *, interacts: bool) -> None:
-        """Log metrics, each `(S,)`, and end the runs of which a loss is not finite.
+    def log_metrics(self, metrics: Tensors, step: int, updates: int, *, interacts: bool) -> None:
+        """Log the metrics of an update, and end the runs whose losses are not finite.
 
         Args:
-            metrics: What the last update returned.
-            step: The step it belongs to.
+            metrics: The metrics of the last update, each `(S,)`.
+            step: Steps so far.
             updates: Gradient steps so far.
-            interacts: Whether the runs act, so that their epsilon matters.
+            interacts: Whether the runs collect data, with their epsilon.
         """
         if not metrics:
             return
@@ -112,16 +113,16 @@ class ProgramRecorder:
         for index, recorder in self.active():
             values = dict(zip(metrics, rows[index], strict=True))
             epsilon = {"epsilon": self.program.runs[index].config.epsilon} if interacts else {}
-            recorder.scalars(values | epsilon, step)
-            # An agent that logs no loss is judged by all that it logs.
+            recorder.log(values | epsilon, step)
+            # An agent that logs no loss is judged by all of its metrics.
             losses = [value for tag, value in values.items() if "loss" in tag]
             if np.isfinite(losses or list(values.values())).all():
-                recorder.finite = {"step": step, **values}
+                recorder.last_finite = {"step": step, **values}
             else:
                 self._end_diverged(index, step, updates)
 
     def _end_diverged(self, index: int, step: int, updates: int) -> None:
-        """End a run that lost its numbers: its lane of the program goes on, but nobody looks."""
+        """End a run with a loss that is not finite; its lane of the program is then ignored."""
         recorder = self.recorders[index]
         recorder.diverged_at = step
         tqdm.write(f"{recorder.info.name} diverged: a loss is not finite at step {step:,}")
@@ -133,17 +134,18 @@ class ProgramRecorder:
             tqdm.write(
                 f"{recorder.info.name}: {recorder.folder.diverged.name} cannot be written: {error}"
             )
-        recorder.summary("diverged", self._data_statistics(index) if self.program.explores else {})
+        found = self._data_statistics(index) if self.program.explores else {}
+        recorder.write_summary(RunStatus.DIVERGED, found)
         recorder.close()
 
-    def exploration(self, step: int) -> None:
-        """Log what has been explored so far."""
+    def log_data_statistics(self, step: int) -> None:
+        """Log statistics of the collected data, such as coverage, if the task has any."""
         for index, recorder in self.active():
             if found := self._data_statistics(index):
-                recorder.scalars(found, step)
+                recorder.log(found, step)
 
     def evaluate(self, step: int) -> list[Evaluation]:
-        """Evaluate all runs and log what the active ones came to."""
+        """Evaluate all runs, and log the results of the active ones."""
         episodes = self.options.num_eval_trajectories
         if step == self.program.total_steps and not self.program.explores:
             episodes *= LAST_EVALUATION
@@ -152,11 +154,11 @@ class ProgramRecorder:
         with separate_generators(self.learner.agents, seeds):
             evaluations = evaluate(self.learner, program.env_ids, program.seeds, episodes, step)
         for index, recorder in self.active():
-            recorder.evaluation(evaluations[index], step)
+            recorder.log_evaluation(evaluations[index], step)
         return evaluations
 
     def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:
-        """Draw what was explored, or how the agents move; the last pictures become files, too."""
+        """Draw explored states or evaluated episodes; the last pictures become files, too."""
         self.learner.sync_agents()
         last = step == self.program.total_steps
         for index, recorder in self.active():
@@ -164,15 +166,15 @@ class ProgramRecorder:
                 run = self.program.runs[index]
                 name = f"{run.config.dataset_name}_seed{run.config.seed}.png"
                 png = prepare_folder(self.options.picture_dir) / name if last else None
-                # The states that were entered: only these include where an episode ended.
+                # Only the next observations include the states in which episodes ended.
                 entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
-                recorder.exploration_picture(entered, self.learner.agents[index], step, png)
+                recorder.draw_exploration(entered, self.learner.agents[index], step, png)
             else:
                 png = recorder.folder.trajectories if last else None
-                recorder.trajectories_picture(evaluations[index], step, png)
+                recorder.draw_trajectories(evaluations[index], step, png)
 
     def save_datasets(self) -> None:
-        """Write what each active run has collected; what another config made is kept aside."""
+        """Write the data of each active run; set a file aside that another config has made."""
         for index, _ in self.active():
             self._save_dataset(self.program.runs[index], index)
 
@@ -194,24 +196,24 @@ class ProgramRecorder:
         return dataset_path(self.options.dataset_dir, run.config.dataset_name, run.info.seed)
 
     def _data_statistics(self, index: int) -> dict[str, float]:
-        """Tell what a run has collected so far."""
-        held = self.buffer.contents(index)
-        arrays = [ptu.to_numpy(x) for x in (held.observations, held.next_observations, held.dones)]
+        """Return statistics of the data that a run has collected so far."""
+        data = self.buffer.contents(index)
+        arrays = [ptu.to_numpy(x) for x in (data.observations, data.next_observations, data.dones)]
         return get_task(self.program.env_ids[index]).statistics(*arrays)
 
     def finish(self) -> None:
-        """Write what each active run leaves behind, and say where."""
+        """Write the weights and summaries of the active runs, and print their results."""
         self.learner.sync_agents()
         for index, recorder in self.active():
             extra = self._data_statistics(index) if self.program.explores else {}
             if not self.program.explores:
-                recorder.learning_curve_picture()
-            recorder.agent(self.learner.agents[index])
-            recorder.summary("finished", extra)
+                recorder.draw_learning_curve()
+            recorder.save_weights(self.learner.agents[index])
+            recorder.write_summary(RunStatus.FINISHED, extra)
             tqdm.write(f"{recorder.info.name}: {self._outcome(index, extra)}")
 
     def _outcome(self, index: int, found: Mapping[str, float]) -> str:
-        """Say in a line what a run came to, such as what its data hold, and where it lies."""
+        """Return one line with the result of a run and the place of its files."""
         recorder = self.recorders[index]
         task = recorder.task
         if self.program.explores:
@@ -223,23 +225,23 @@ class ProgramRecorder:
         return f"final return {final:.1f}{best}; {recorder.folder}"
 
     def get_state(self) -> list[dict[str, Any]]:
-        """Bring all that was logged to the disk; return where that is, and what the end needs.
+        """Return the state of each run's recorder, with everything logged durable.
 
         Raises:
-            UserError: If the disk does not take it.
+            UserError: If a log cannot be written.
         """
         return [recorder.get_state() for recorder in self.recorders]
 
     def set_state(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Go back to what `get_state` of the same runs returned, in the logs as well.
+        """Restore what `get_state` of the same runs returned, and rewind the logs to it.
 
         Raises:
-            UserError: If a log cannot go back there.
+            UserError: If a log cannot be rewound.
         """
         for recorder, own in zip(self.recorders, state, strict=True):
             recorder.set_state(own)
 
     def close(self) -> None:
-        """Close the event files."""
+        """Close all logs."""
         for recorder in self.recorders:
             recorder.close()

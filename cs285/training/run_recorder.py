@@ -1,4 +1,4 @@
-"""What a run leaves behind: scalars, pictures, its dataset, its agent and a summary."""
+"""Writes the results of one run: scalars and pictures, weights and a summary."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from cs285.training.runs import RunInfo
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cs285.results.run_summary import RunStatus
     from cs285.training.rollouts import Evaluation
 
 DRAWN_TRAJECTORIES = 5
-"""Evaluation episodes in a picture: more of them hide each other."""
+"""Evaluation episodes in a picture; more would hide each other."""
 
 
 @dataclass
 class RunRecorder:
-    """Writes into one run folder, which nobody else has.
+    """Logs one run and writes its results into a folder of that run alone.
 
     Args:
-        info: Who the run is.
+        info: Identity and settings of the run.
         data_dir: Where run folders are made.
         total_steps: Steps that the run will take.
         online_start: The first step of online fine-tuning, or None.
-        own_folder: The run's folder, with its config; made where it is None.
+        existing_folder: The run's folder, with its config; by default a new one is made.
         sinks: Names of the sinks that the run logs to.
 
     Raises:
@@ -51,65 +52,69 @@ class RunRecorder:
     data_dir: Path
     total_steps: int
     online_start: int | None = None
-    own_folder: InitVar[RunFolder | None] = None
+    existing_folder: InitVar[RunFolder | None] = None
     sinks: Sequence[str] = DEFAULT
 
     folder: RunFolder = field(init=False)
     steps: list[int] = field(default_factory=list)
-    """The step of every evaluation."""
+    """Step of every evaluation."""
     returns: list[float] = field(default_factory=list)
-    """The mean return of every evaluation."""
+    """Mean return of every evaluation."""
     episodes: list[int] = field(default_factory=list)
-    """The number of its episodes."""
-    finite: dict[str, float] = field(default_factory=dict)
-    """The last metrics of which all losses were finite, and their `step`."""
+    """Number of episodes of every evaluation."""
+    last_finite: dict[str, float] = field(default_factory=dict)
+    """The last metrics with finite losses, and their `step`."""
     diverged_at: int | None = None
-    """The step at which a loss was seen not to be finite; the run ends there."""
+    """Step at which a loss was found not to be finite, and the run ended."""
 
-    def __post_init__(self, own_folder: RunFolder | None) -> None:
-        self.folder = own_folder or self.info.make_folder(self.data_dir)
+    def __post_init__(self, existing_folder: RunFolder | None) -> None:
+        self.folder = existing_folder or self.info.make_folder(self.data_dir)
         self.logger = Logger(self.folder, self.sinks)
         self.task = get_task(self.info.env_id)
         self.started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
     def get_state(self) -> dict[str, Any]:
-        """Bring all that was logged to the disk; return where that is, and what the end needs.
+        """Make everything logged durable; return its positions and what the summary needs.
 
         Raises:
-            UserError: If the disk does not take it.
+            UserError: If a log cannot be written.
         """
         return {
             "logs": self.logger.flush(),
             "steps": np.array(self.steps, np.int64),
             "returns": np.array(self.returns, np.float64),
             "episodes": np.array(self.episodes, np.int64),
-            "finite": self.finite,
+            "finite": self.last_finite,
             "diverged_at": self.diverged_at,
             "started": self.started.isoformat(),
             "seconds": time.perf_counter() - self._clock,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `get_state` returned, in the log as well.
+        """Restore what `get_state` returned, and rewind the logs to it.
 
         Raises:
-            UserError: If a log cannot go back there.
+            UserError: If a log cannot be rewound.
         """
-        # Before there were other sinks, a checkpoint held the position of TensorBoard alone.
+        # Checkpoints of earlier versions hold the position of TensorBoard alone.
         self.logger.rewind(state["logs"] if "logs" in state else {"tensorboard": state["log"]})
         self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
         self.episodes = state["episodes"].tolist()
-        self.finite, self.diverged_at = state["finite"], state["diverged_at"]
+        self.last_finite, self.diverged_at = state["finite"], state["diverged_at"]
         self.started = datetime.fromisoformat(state["started"])
         self._clock = time.perf_counter() - state["seconds"]
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Log scalars."""
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log scalars, by tag.
+
+        Raises:
+            UserError: If a log cannot be written.
+        """
         self.logger.scalars(values, step)
 
-    def evaluation(self, evaluation: Evaluation, step: int) -> None:
-        """Log what an evaluation showed."""
+    def log_evaluation(self, evaluation: Evaluation, step: int) -> None:
+        """Log the returns and lengths of an evaluation."""
         returns, lengths = evaluation.returns, evaluation.lengths
         self.steps.append(step)
         self.returns.append(float(returns.mean()))
@@ -125,11 +130,11 @@ class RunRecorder:
             values[f"eval/{name}_std"] = numbers.std()
             values[f"eval/{name}_max"] = numbers.max()
             values[f"eval/{name}_min"] = numbers.min()
-        self.scalars(values, step)
+        self.log(values, step)
 
     # Pictures
 
-    def exploration_picture(
+    def draw_exploration(
         self, observations: np.ndarray, agent: object, step: int, png: Path | None = None
     ) -> None:
         """Draw the visited states `(N, ...)` next to the agent's own plots, if the task can."""
@@ -138,16 +143,14 @@ class RunRecorder:
         title = f"{self.info.name}, step {step:,}"
         try:
             figure = drawing.exploration(observations, agent, title)
-        except Exception as error:  # noqa: BLE001 - an agent's own drawing may fail in any way
+        except Exception as error:  # noqa: BLE001 - the agent's own plots may fail in any way
             tqdm.write(f"{self.info.name}: the agent's picture at step {step:,} failed: {error}")
             figure = drawing.exploration(observations, None, title)
         if png is not None:
             figures.save_png(figure, png)
         self.logger.figure(figure, "exploration_trajectories_eval", step)
 
-    def trajectories_picture(
-        self, evaluation: Evaluation, step: int, png: Path | None = None
-    ) -> None:
+    def draw_trajectories(self, evaluation: Evaluation, step: int, png: Path | None = None) -> None:
         """Draw some episodes of an evaluation, if the task can."""
         if (drawing := self.task.drawing) is None:
             return
@@ -163,7 +166,7 @@ class RunRecorder:
             figures.save_png(figure, png)
         self.logger.figure(figure, "trajectories_eval", step)
 
-    def learning_curve_picture(self) -> None:
+    def draw_learning_curve(self) -> None:
         """Draw all evaluations, and the returns of the random and the best policy if known."""
         figure = figures.learning_curve_figure(
             self.steps,
@@ -177,15 +180,15 @@ class RunRecorder:
 
     # The end
 
-    def agent(self, agent: Any) -> None:
-        """Save the weights as `agent.pt`, which loads with `weights_only=True`."""
+    def save_weights(self, agent: Any) -> None:
+        """Write `agent.pt`, which loads with `weights_only=True`, if the agent is a module."""
         if isinstance(agent, torch.nn.Module):
             content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
             torch.save(agent.state_dict(), content)
             write_atomically(self.folder.weights, lambda file: file.write(content.getbuffer()))
 
-    def summary(self, status: str, extra: Mapping[str, Any]) -> None:
-        """Write `summary.json`, once all that was logged is on the disk."""
+    def write_summary(self, status: RunStatus, extra: Mapping[str, Any]) -> None:
+        """Write `summary.json`, after everything logged is durable."""
         self.logger.flush()
         optimal_return, random_return = self.task.reference() or (None, None)
         final = final_return(self.returns, self.episodes) if self.returns else None
@@ -216,7 +219,7 @@ class RunRecorder:
     def _divergence(self) -> dict[str, Any]:
         if self.diverged_at is None:
             return {}
-        return {"diverged_at_step": self.diverged_at, "last_finite_metrics": self.finite}
+        return {"diverged_at_step": self.diverged_at, "last_finite_metrics": self.last_finite}
 
     def close(self) -> None:
         """Close the logs."""
@@ -224,5 +227,5 @@ class RunRecorder:
 
 
 def mean_of_latest(recorders: Sequence[RunRecorder]) -> float:
-    """Return the mean over runs of the latest evaluation return."""
+    """Return the mean over runs of the return of the latest evaluation."""
     return float(np.mean([recorder.returns[-1] for recorder in recorders]))

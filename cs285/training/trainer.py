@@ -131,12 +131,12 @@ class Trainer:
         bar = tqdm(total=self.program.total_steps, initial=self.step, desc=title, mininterval=1.0)
         with closing(self.recorder), bar:
             if self.step == 0:
-                self.recorder.datasets()
+                self.recorder.log_dataset_sizes()
             end = 0
             for index, phase in enumerate(self.program.phases):
                 start, end = end, end + phase.steps
                 if self.step == start:
-                    self.recorder.phase(index, self.step + 1)
+                    self.recorder.log_phase(index, self.step + 1)
                     self.learner.begin_phase(phase.name)
                 while self.step < end and self.recorder.active():
                     bar.update(self.advance(phase, end - self.step))
@@ -153,19 +153,19 @@ class Trainer:
         draws = self._due(self.options.visualize_interval, remaining)
         if self._due(self.options.log_interval, remaining):
             interacts = self.program.phases[phase_index].interacts
-            recorder.metrics(self.metrics, step, self.updates, interacts=interacts)
+            recorder.log_metrics(self.metrics, step, self.updates, interacts=interacts)
         if not recorder.active():
             return
         if self.program.explores and self._due(
             max(1, self.program.total_steps // COVERAGE_POINTS), remaining
         ):
-            recorder.exploration(step)
+            recorder.log_data_statistics(step)
         if self.program.explores and step == self.program.total_steps:
             # First of all: whatever fails from here on, the data are safe.
             recorder.save_datasets()
         if evaluates or draws:
             evaluations = recorder.evaluate(step)
-            recorder.phase(phase_index, step)
+            recorder.log_phase(phase_index, step)
             active = [own for _, own in recorder.active()]
             bar.set_postfix_str(f"eval_return {mean_of_latest(active):.1f}")
         if draws:
@@ -229,7 +229,7 @@ class Trainer:
                 "train_return": self.episode_returns[index],
                 "train_ep_len": self.episode_lengths[index],
             }
-            self.recorder.episode(index, values, self.step)
+            self.recorder.log_episode(index, values, self.step)
             self.episode_returns[index] = self.episode_lengths[index] = 0
 
     # Checkpoints
