@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -278,50 +279,30 @@ def test_importing_the_sinks_imports_none_of_their_packages():
     assert done.stdout.strip() == "[]"
 
 
-NEW_SINK = '''
-from cs285.results.sinks import register
-
-
-@register("lines")
-class LinesSink:
-    """Prints what it gets."""
-
-    def __init__(self, folder):
-        self.path = folder.path / "lines.txt"
-
-    def scalars(self, values, step):
-        with self.path.open("a") as file:
-            print(step, *values, file=file)
-
-    def figure(self, figure, tag, step):
-        """Leave it out."""
-
-    def flush(self):
-        return None
-
-    def rewind(self, position):
-        """Do nothing."""
-
-    def close(self):
-        """Do nothing."""
-'''
-
-
-def test_a_new_sink_is_one_file(tmp_path, folder, monkeypatch):
+def test_the_documented_sink_is_one_file(tmp_path, folder, monkeypatch):
+    text = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
+    (code,) = re.findall(
+        r"## Your own sink\n.*?^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+    )
     (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "lines_sink.py").write_text(NEW_SINK)
+    (tmp_path / "more" / "lines.py").write_text(code)
     monkeypatch.setattr(sinks, "__path__", [*sinks.__path__, str(tmp_path / "more")])
     monkeypatch.setattr(sinks, "_registered", dict(sinks._registered))
     sinks.sinks.cache_clear()
     try:
-        assert check_names(["lines"]) == ("lines",)
-        with Logger(folder, ["lines", "tensorboard"]) as logger:
-            logger.scalars({"a": 1.0, "b": 2.0}, 7)
-        assert (folder.path / "lines.txt").read_text() == "7 a b\n"
-        assert read_scalars(folder.path)["b"] == [(7, 2.0)]
+        assert check_names("lines,csv") == ("lines", "csv")
+        with Logger(folder, ["lines", "csv"]) as logger:
+            logger.scalars({"a": 1.5, "b": 2.0}, 7)
+            position = json.loads(json.dumps(logger.flush()))
+            logger.scalars({"a": 99.0}, 8)
+        with Logger(folder, ["lines", "csv"]) as logger:
+            logger.rewind(position)
+            logger.scalars({"a": 3.0}, 8)
+        assert (folder.path / "lines.txt").read_text() == "7 a 1.5\n7 b 2.0\n8 a 3.0\n"
+        assert read_csv(folder) == {"a": [(7, 1.5), (8, 3.0)], "b": [(7, 2.0)]}
     finally:
         sinks.sinks.cache_clear()
-        sys.modules.pop("cs285.results.sinks.lines_sink", None)
+        sys.modules.pop("cs285.results.sinks.lines", None)
 
 
 # Weights & Biases

@@ -95,8 +95,8 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
 
 PUBLISHED = (
     ".gitignore", "LICENSE", "README.md", "cs285", "data/README.md", "datasets/README.md",
-    "docs/handin.md", "docs/images/mazes.png", "docs/report.md", "experiments", "pyproject.toml",
-    "requirements.txt", "run_hw5.sh", "setup.py", "tools/setup_env.sh",
+    "docs/handin.md", "docs/images/mazes.png", "docs/logging.md", "docs/report.md", "experiments",
+    "pyproject.toml", "requirements.txt", "run_hw5.sh", "setup.py", "tools/setup_env.sh",
 )  # fmt: skip
 """What a starter consists of. Tests and benchmarks hold solutions, other pages and pictures hold
 results, so nothing else goes along."""
