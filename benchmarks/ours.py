@@ -14,6 +14,7 @@ import torch
 from cs285.env_configs import BaseConfig
 from cs285.env_configs.loading import make_config
 from cs285.homework import STAGES, Stage
+from cs285.learning.backends import TorchCompiled
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
 from cs285.training import door
@@ -47,12 +48,18 @@ def settings_of(algorithm: str, **values: Any) -> dict[str, Any]:
 
 
 def prepare(
-    settings: dict[str, Any], dataset: str, kind: str, runs: int = 1, *, compiles: bool = True
+    settings: dict[str, Any],
+    dataset: str,
+    kind: str,
+    runs: int = 1,
+    *,
+    compiles: bool = True,
+    by_torch: bool = False,
 ) -> Callable[[], float]:
     """See `worker.py`: blocks of updates or of exploration steps, or an evaluation, of all runs.
 
     The runs differ in their seeds. RND learns offline here, too, which the scripts don't offer:
-    that measures its update alone.
+    that measures its update alone. `by_torch` compiles with `torch.compile` instead, for updates.
     """
     torch.set_num_threads(1)
     explores = kind == "exploration"
@@ -65,6 +72,8 @@ def prepare(
         for seed in seeds
     ]
     trainer = door.prepare(stage, configs, options(folder, "on" if compiles else "off"))
+    if by_torch:
+        trainer.learner = make_learner(trainer.learner.agents, TorchCompiled())
     if kind == "evaluation":
         return lambda: sum(
             len(one.returns)

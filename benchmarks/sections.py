@@ -384,9 +384,27 @@ def homework(bench: Bench) -> list[Row]:
     return rows_of("homework", interleave(takes, 1), "min", 1 / 60)
 
 
+def compilers(bench: Bench) -> list[Row]:
+    """Cost of one update of one run, compiled by the package and by `torch.compile`."""
+    takes = {}
+    for algorithm in ("cql", "iql", "rnd"):
+        arguments = arguments_of(bench, "updates", algorithm)
+        for runs in (1, 35):
+            own = {**arguments, "runs": runs}
+            case = f"{algorithm}, S={runs}"
+            takes[f"{case}: ours"] = bench.take(f"ours {algorithm}", "ours", **own)
+            takes[f"{case}: torch.compile"] = bench.take(
+                f"torch {algorithm}", "ours", **own, compiles=False, by_torch=True
+            )
+    timings = interleave(takes, bench.repeats)
+    bench.end_workers()
+    return rows_of("compilers", timings, "us", 1e6)
+
+
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "matmul": matmul,
     **{f"updates-{name}": partial(updates, algorithm=name) for name in LEARNERS},
+    "compilers": compilers,
     "scaling": scaling,
     "exploration-random": partial(exploration, algorithm="random", runs=20),
     "exploration-rnd": partial(exploration, algorithm="rnd", runs=5),

@@ -1,4 +1,4 @@
-"""How an agent turns the distribution it states into one action."""
+"""How an agent turns its action probabilities into one action."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cs285.infrastructure import pytorch_util as ptu
 
 
 class Actor(Protocol):
-    """An agent that states its behaviour as a distribution and owns a generator."""
+    """An agent with action probabilities and a generator."""
 
     generator: torch.Generator
 
@@ -23,7 +23,7 @@ class Actor(Protocol):
 
 
 def private_generator() -> torch.Generator:
-    """Make a generator of an agent's own, seeded by PyTorch's global one at this moment."""
+    """Return a new generator, seeded by the present state of PyTorch's global one."""
     generator = torch.Generator()
     generator.manual_seed(int(torch.randint(2**62, ())))
     return generator
@@ -47,6 +47,6 @@ def epsilon_greedy(action_values: torch.Tensor, epsilon: torch.Tensor) -> torch.
 
 
 def greedy(action_values: torch.Tensor) -> torch.Tensor:
-    """Return the distribution `(batch, num_actions)` that takes the best action for certain."""
+    """Return the distribution `(batch, num_actions)` that always takes the best action."""
     best = action_values.argmax(-1, keepdim=True)
     return torch.zeros_like(action_values).scatter(-1, best, 1.0)

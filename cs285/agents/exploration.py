@@ -5,8 +5,8 @@ Rewards are all 0, and no transition is terminal: what is novel stays within rea
 2018, section 3.4), with one transition from it to itself in place of the first one of the next
 episode. The buffer and the saved dataset keep what happened.
 
-This is a file of its own because `rnd_agent.py` may be a student's, from which the task is hidden
-in the same way.
+This is a separate file because `rnd_agent.py` may be a student's, which must not see the task
+either.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class _Writer:
         self.unstored = self._never_stored()
         self.places, self.scratch = self._allocate()
 
-    # What lies where
+    # Memory
 
     def _outputs_in_place(self) -> dict[Buffer, Buffer]:
         """Find results that can be computed where the old value lies.
@@ -251,7 +251,7 @@ class _Writer:
         scale = f" * {kernel.scale!r}f" if kernel.scale != 1 else ""
         if kernel.kind == "argmax":
             place = "r0" if kernel.reduced else "0"
-            # The first not-a-number is the largest, as it is in PyTorch.
+            # As in PyTorch, the first not-a-number is the largest.
             return [
                 *_open(kernel.extents, "i"),
                 "    std::int64_t best = 0;",
@@ -385,7 +385,7 @@ def _reads(group: Sequence[Kernel], buffer: Buffer) -> bool:
 
 
 def _is_all_of(new: View, old: View) -> bool:
-    """Tell whether a result lies in its buffer as the whole old value lies in its own."""
+    """Return whether a result fills its buffer as the old value fills its own."""
     same = View(new.buffer, old.shape, old.strides, old.offset)
     sizes = (new.buffer.size, new.dtype) == (old.buffer.size, old.dtype)
     return new == same and sizes

@@ -60,8 +60,8 @@ class CompiledUpdate:
         Args:
             state: Contiguous tensors `(S, ...)`.
             transitions: Contiguous tensors `(N, ...)`.
-            rows: Which transitions each update looks at `(K, S, batch)`, each in [0, N): nobody
-                checks that.
+            rows: Which transitions each update looks at `(K, S, batch)`, each in [0, N), which is
+                not checked.
 
         Returns:
             Metrics of the last update `(metrics, S)`.

@@ -309,7 +309,7 @@ class _Lowering:
         return rules[target](node)
 
     def _is_needed_in_memory(self, node: Node, value: Value) -> bool:
-        """Tell whether a formula is read more than once, or by something that needs memory."""
+        """Return whether a formula is read more than once, or by something that needs memory."""
         if isinstance(value, View) or node.target in _CONSTANTS:
             return False
         users = list(_users(node))
@@ -323,7 +323,7 @@ class _Lowering:
         )
 
     def _in_memory(self, value: Value) -> View:
-        """Compute a formula into a buffer of its own."""
+        """Compute a formula into a new buffer."""
         if isinstance(value, View):
             return value
         view = _contiguous(self._buffer(value.dtype, math.prod(value.shape)), value.shape)
@@ -626,7 +626,7 @@ def _lazy_view(node: Node, value: Value, shape: Shape) -> Formula:
 
 
 def tile_width(vectors: int, widest: int) -> int:
-    """Choose the width of a tile of a product, in vectors, for rows of so many vectors.
+    """Choose the width of a tile of a product, in vectors, for rows of a number of vectors.
 
     A tile of width w loads about 1 + 1/w numbers per multiplication, but the last one of a row may
     stick out.

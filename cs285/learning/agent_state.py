@@ -1,7 +1,7 @@
 """The state of an agent of any kind, found by walking through its attributes.
 
 Agents that state their objectives need none of this. One written against the homework's starter
-keeps networks, optimisers, counters and the like under names of its own.
+keeps networks, optimisers, counters and the like under names that it chose.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEEPERS: tuple[tuple[type, str, str], ...] = (
     (torch.Generator, "get_state", "set_state"),
     (random.Random, "getstate", "setstate"),
 )
-"""Types whose objects tell their state and take it back, and the methods that do so."""
+"""Types whose objects return their state and restore it, and the methods that do so."""
 
 PLAIN = (type(None), bool, int, float, str, np.generic, torch.Tensor)
 STATELESS = (torch.device, torch.dtype, np.dtype)
@@ -42,12 +42,12 @@ CODE = (
 
 
 def outline(agent: object) -> Outline:
-    """Return what of an agent `set_state` needs to find as it was: modules, what is trained, code.
+    """Return what `set_state` needs to find unchanged: modules, trained tensors, code.
 
     Per module and attribute, as `get_state`.
     """
     if not hasattr(agent, "__dict__"):
-        return {}  # it has slots, of which `get_state` knows nothing
+        return {}  # it has slots, which `get_state` does not read
     return {
         path: {name: kind for name, value in _attributes(owner) if (kind := _kind(value))}
         for path, owner in _owners(agent)
@@ -59,7 +59,7 @@ def get_state(agent: object, born: Outline | None = None) -> dict[str, dict[str,
 
     Args:
         agent: The agent.
-        born: Its outline when it was made; for `set_state` it must have that still.
+        born: Its outline when it was made; `set_state` needs it unchanged.
 
     Raises:
         TypeError: If an attribute is of a kind that cannot be kept, or was replaced by one.
@@ -68,7 +68,7 @@ def get_state(agent: object, born: Outline | None = None) -> dict[str, dict[str,
         _compare(type(agent).__name__, born, outline(agent))
     return {
         path: {
-            name: _told(value, f"{type(agent).__name__}.{path}{name}")
+            name: _export(value, f"{type(agent).__name__}.{path}{name}")
             for name, value in _attributes(owner)
             if not _is_fixed(value)
         }
@@ -89,8 +89,8 @@ def set_state(agent: object, state: dict[str, dict[str, Any]]) -> None:
             if not _is_fixed(own[name]):
                 delattr(owner, name)
         for name, value in state[path].items():
-            _take_back(owner, name, own.get(name), value)
-    # What shares memory in a new agent may have been parted since.
+            _restore(owner, name, own.get(name), value)
+    # Attributes that share memory in a new agent may have been separated since.
     for path, owner in owners.items():
         for name, value in state[path].items():
             current = getattr(owner, name)
@@ -122,7 +122,7 @@ def _attributes(owner: object) -> Iterator[tuple[str, Any]]:
 
 
 def _is_fixed(value: Any) -> bool:
-    """Tell whether a value is an owner of its own, or code rather than data."""
+    """Return whether a value is walked through separately, or is code rather than data."""
     return isinstance(value, (nn.Module, *STATELESS, *CODE))
 
 
@@ -150,12 +150,12 @@ def _compare(agent: str, born: Outline, now: Outline) -> None:
 
 
 def _is_trained(value: Any) -> bool:
-    """Tell whether optimisers and networks may know a tensor by its identity."""
+    """Return whether optimisers and networks may hold a tensor by its identity."""
     is_leaf = isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
     return is_leaf or isinstance(value, nn.Parameter)
 
 
-def _told(value: Any, what: str) -> Any:
+def _export(value: Any, what: str) -> Any:
     if isinstance(value, np.random.RandomState):
         return pack_legacy(value.get_state())
     for kind, tell, _ in KEEPERS:
@@ -174,13 +174,13 @@ def _is_plain(value: Any) -> bool:
     if type(value) is dict:
         return all(map(_is_plain, value.values()))
     # A parameter in a list is shared with a network, of which a copy would know nothing.
-    # An array of a class of its own, such as a masked one, is more than its numbers.
+    # An array of a subclass, such as a masked one, is more than its numbers.
     return (isinstance(value, PLAIN) or type(value) is np.ndarray) and not isinstance(
         value, nn.Parameter
     )
 
 
-def _take_back(owner: object, name: str, current: Any, value: Any) -> None:
+def _restore(owner: object, name: str, current: Any, value: Any) -> None:
     for kind, _, take in KEEPERS:
         if isinstance(current, kind):
             getattr(current, take)(value)
@@ -198,7 +198,7 @@ def _take_back(owner: object, name: str, current: Any, value: Any) -> None:
 
 
 def _fits(current: Any, value: Any) -> bool:
-    """Tell whether a value can be filled into what stands in its place."""
+    """Return whether a value can be copied into the one that it replaces."""
     if not _is_array(value) or type(current) is not type(value):
         return False
     is_own = current.flags.writeable if isinstance(current, np.ndarray) else current.is_contiguous()
@@ -219,6 +219,6 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_equal(current: Any, value: Any) -> bool:
-    """Tell whether two arrays, or two tensors, are the same, NaN included."""
+    """Return whether two arrays, or two tensors, are equal, NaN included."""
     one, other = (x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (current, value))
     return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")

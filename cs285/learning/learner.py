@@ -63,7 +63,7 @@ class Learner(Protocol):
         ...
 
     def state_of(self, run: int) -> dict[str, Any]:
-        """Return what `get_state` tells of one run."""
+        """Return the part of `get_state` that belongs to one run."""
         ...
 
 

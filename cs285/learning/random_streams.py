@@ -1,4 +1,4 @@
-"""Random numbers of the runs: every run has its own streams, whatever trains beside it."""
+"""Random numbers of the runs: every run has its own streams, whatever else trains with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.arrays import fill
 
 PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
-"""Each purpose is a stream of its own, so that drawing more for one never shifts another."""
+"""Each purpose has its own stream, so that drawing more for one never shifts another."""
 
 
 def derive_seed(seed: int, purpose: str, *parts: int) -> int:
@@ -25,14 +25,15 @@ def derive_seed(seed: int, purpose: str, *parts: int) -> int:
 
 @contextmanager
 def separate_generators(agents: Iterable[object], seeds: Iterable[int]) -> Iterator[None]:
-    """Seed what agents draw from for a while: the global generators and a `generator` of their own.
+    """Reseed the generators that agents draw from, and restore them at the end.
 
-    Agents that act by themselves draw even when they are only watched. Training should not notice,
-    and where it draws nothing itself, each time they are watched should be another.
+    These are the global generators, and the agent's `generator` if it has one. An agent that draws
+    its own actions draws in evaluation, too. That must not change training, and two evaluations
+    must not draw the same numbers.
 
     Args:
         agents: S agents.
-        seeds: One for each; the first one's is that of the global generators.
+        seeds: One for each agent; the first also seeds the global generators.
     """
     agents, seeds = list(agents), list(seeds)
     found = [(getattr(agent, "generator", None), k) for agent, k in zip(agents, seeds, strict=True)]
