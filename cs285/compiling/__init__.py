@@ -2,7 +2,7 @@
 
 `tracing` records what an update does, `lowering` turns that into loops and matrix products,
 `codegen` writes them in C++, `building` calls the compiler and keeps what it made. The package
-imports nothing else of `cs285`; `docs/compiler.md` says when it should be deleted.
+imports nothing else of `cs285`, so that it can be deleted once `torch.compile` is fast enough.
 """
 
 from __future__ import annotations
