@@ -112,13 +112,19 @@ def test_a_column_is_what_its_definition_says(name, last_ends):
 
 @pytest.mark.parametrize("start", [0, 1, 17])
 def test_columns_follow_a_buffer_online_bit_for_bit(start):
-    """However often they are read: the same as for the whole dataset at once."""
+    """However often they are read: the same as for the whole dataset at once.
+
+    After a dataset a new episode begins, as if a time limit had cut its last one.
+    """
     transitions = draw(60, seed=3)
     buffer = filled(transitions[:start], 60) if start else ReplayBuffer(1, 60, (2,), [COLUMNS])
+    cut = transitions.truncated.copy()
+    cut[start - 1 : start] = True
+    known = replace(transitions, truncated=cut)
     for row in range(start, 60):
         insert(buffer, transitions, row)
         if row % 3 != 1:
-            expected = filled(transitions[: row + 1]).columns
+            expected = filled(known[: row + 1]).columns
             for name, values in expected.items():
                 assert torch.equal(buffer.columns[name][: row + 1], values), (name, row)
 

@@ -12,7 +12,7 @@ Only objectives that name a column in their `inputs` see it. Built in, by name:
 and, for agents that put them among their `derived_columns`, `discounted_returns_to_go` and the
 windows of the last K steps. An episode ends where it terminated or a time limit cut it. The last
 episode of a dataset may be unfinished; then it ends where the data do, so its returns-to-go lack
-what it would still have earned.
+what it would still have earned. What is collected after a dataset begins a new episode.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ class ReplayBuffer:
         """Transitions that each ring was ever given `(S,)`."""
         self.truncated = np.zeros(shape, dtype=np.bool_)
         """Where a time limit cut an episode `(S, capacity)`; no part of a batch."""
+        self.filled = np.zeros(num_runs, dtype=np.int64)
+        """Transitions that each ring was given at once, by `fill` `(S,)`."""
         self._starts = np.arange(num_runs) * capacity
         # Views of `storage` in which all rings follow each other.
         self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))
@@ -81,8 +83,10 @@ class ReplayBuffer:
         since, size = int(self._followed[run]), int(self.inserted[run])
         if since == size:
             return
-        arrays = [*self._kept, self.truncated]
-        transitions = Transitions(*(values[run, :size] for values in arrays))
+        truncated = self.truncated[run, :size].copy()
+        if filled := self.filled[run]:
+            truncated[filled - 1] = True  # what follows a dataset belongs to another episode
+        transitions = Transitions(*(values[run, :size] for values in self._kept), truncated)
         for column in self._derived[run]:
             first = first_changed(column, transitions, since)
             values = recompute(column, transitions, first)
@@ -129,7 +133,7 @@ class ReplayBuffer:
     def fill(
         self, run: int, transitions: Sequence[np.ndarray], truncated: np.ndarray | None = None
     ) -> None:
-        """Put N transitions into an empty ring.
+        """Put N transitions into an empty ring; later ones belong to new episodes.
 
         Args:
             run: Whose ring.
@@ -149,7 +153,7 @@ class ReplayBuffer:
             field[run, :count] = torch.as_tensor(values, dtype=field.dtype)
         if truncated is not None:
             self.truncated[run, :count] = truncated
-        self.inserted[run] = count
+        self.inserted[run] = self.filled[run] = count
         self._keep()
 
     def get_state(self) -> dict[str, Any]:
@@ -160,6 +164,7 @@ class ReplayBuffer:
         held = slice(int(self.sizes.max()))
         return {
             "inserted": self.inserted,
+            "filled": self.filled,
             "truncated": self.truncated[:, held],
             "transitions": [field[:, held] for field in self.storage],
         }
@@ -171,6 +176,7 @@ class ReplayBuffer:
         """
         held = slice(state["truncated"].shape[1])
         fill(self.inserted, state["inserted"])
+        fill(self.filled, state["filled"])
         if not 0 <= int(self.inserted.min()) <= int(self.sizes.max()) == held.stop:
             raise ValueError(f"rings of {self.capacity} cannot hold {held.stop} transitions")
         fill(self.truncated[:, held], state["truncated"])
