@@ -86,7 +86,8 @@ class ReplayBuffer:
         truncated = self.truncated[run, :size].copy()
         if filled := self.filled[run]:
             truncated[filled - 1] = True  # what follows a dataset belongs to another episode
-        transitions = Transitions(*(values[run, :size] for values in self._kept), truncated)
+        arrays = [*(values[run, :size] for values in self._kept), truncated]
+        transitions = Transitions(*arrays)
         for column in self._derived[run]:
             first = first_changed(column, transitions, since)
             values = recompute(column, transitions, first)
