@@ -78,7 +78,7 @@ NETWORKS = {
     "dqn": ["critic", "target_critic"],
     "cql": ["critic", "target_critic"],
     "awac": ["critic", "target_critic", "actor"],
-    "iql": ["critic", "target_critic", "actor", "value_critic", "target_value_critic"],
+    "iql": ["critic", "actor", "value_critic", "target_value_critic"],
     "rnd": ["critic", "target_critic", "rnd_net", "rnd_target_net"],
 }
 

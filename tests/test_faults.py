@@ -58,7 +58,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(labs, capsys)
     with mock.patch.object(checkpoints, "write_atomically", fail_later):
         other.run("offline", config, flags=["--checkpoint_interval", 2])
     assert failed == [None, 2, 4, 4, 4]
-    assert "read-only file system; there is no new checkpoint at step 6" in capsys.readouterr().out
+    assert "read-only file system; no checkpoint was written at step 6" in capsys.readouterr().out
     assert outcome(calm) == outcome(other)
 
 
@@ -80,7 +80,7 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
         pytest.raises(UserError, match=r"cannot write .*no such file"),
     ):
         other.run("explore", config, flags=["--checkpoint_interval", 20])
-    assert "there is no new checkpoint at step 40" in capsys.readouterr().out
+    assert "no checkpoint was written at step 40" in capsys.readouterr().out
     expected, found = (lab.explored("explore_rnd") for lab in labs)
     assert all((found[name] == expected[name]).all() for name in expected)
 

@@ -1,12 +1,15 @@
 """From runs to programs: what trains together, where, and what a failing run does to the others."""
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from cs285.training import preparation, programs, trainer
+from cs285.infrastructure.errors import is_unwritten
+from cs285.training import interruption, preparation, programs, trainer
 from cs285.training.programs import Program, choose_workers, group, split, train_all
 from cs285.training.runs import Options, Phase, Run
 
@@ -126,6 +129,23 @@ def test_a_run_that_diverges_is_named_and_the_others_go_on(options, monkeypatch)
     ]
     for run in (1, 3):
         assert dataset(options, run)["actions"].size == 40
+
+
+def fail_as(module):
+    """Raises as a method of this module would, in a process of its own."""
+    exec("def f(): raise NotImplementedError('f is missing')", namespace := {"__name__": module})
+    interruption.in_worker(namespace["f"])
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"), [("cs285.agents.dqn_agent", True), ("torch.nn", False)]
+)
+def test_an_unwritten_method_is_recognised_in_a_worker_too(module, expected):
+    """Exceptions of workers arrive without the traceback that shows who raised them."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        error = pool.submit(fail_as, module).exception()
+    assert str(error) == "f is missing"
+    assert is_unwritten(error) is expected
 
 
 def test_a_run_belongs_to_its_config():

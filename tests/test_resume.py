@@ -1,6 +1,5 @@
-"""Whatever stops a run, it goes on where it was, and ends as if nothing had happened."""
+"""Whatever stops a run, it resumes there, and ends as if nothing had happened."""
 
-import io
 import json
 import os
 import shutil
@@ -14,12 +13,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from tensorboard.summary.writer.record_writer import RecordWriter
 from test_training import Lab, read_scalars
 
 from cs285.homework import Stage
 from cs285.infrastructure.errors import DivergenceError, UserError
 from cs285.results.run_folders import RunFolder
+from cs285.results.sinks.appended_file import AppendedFile
 from cs285.scripts import training_flags
 from cs285.training import interruption, trainer
 from cs285.training.checkpoints import load_checkpoint, save_checkpoint
@@ -354,19 +353,16 @@ def test_a_kill_within_an_event_leaves_no_part_of_it(labs, number):
 
 
 def kill_within_record(number):
-    write, left = RecordWriter.write, [number]
+    append, left = AppendedFile.append, [number]
 
-    def dying(writer, data):
+    def dying(file, content):
         left[0] -= 1
         if left[0] == 0:
-            record = io.BytesIO()
-            write(RecordWriter(record), data)
-            writer._writer.write(record.getvalue()[:-6])
-            writer._writer.flush()
+            append(file, content[:-6])
             os.kill(os.getpid(), signal.SIGKILL)
-        write(writer, data)
+        append(file, content)
 
-    return mock.patch.object(RecordWriter, "write", dying)
+    return mock.patch.object(AppendedFile, "append", dying)
 
 
 def kill_at(number):
@@ -407,30 +403,30 @@ def test_the_data_may_be_gone_once_there_is_a_checkpoint(stopped):
 def test_what_is_finished_is_left_alone(stopped, capsys):
     lab, folder = stopped
     lab.resume("offline")
-    assert "ended already" not in capsys.readouterr().out
+    assert "already ended" not in capsys.readouterr().out
     before = {path: path.read_bytes() for path in folder.iterdir()}
     lab.resume("offline")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
-    assert capsys.readouterr().out == "offline_cql_sd1: has ended already\n"
+    assert capsys.readouterr().out == "offline_cql_sd1: has already ended\n"
 
 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
         (lambda folder: (folder / "sweep.json").unlink(), "cannot open"),
-        (lambda folder: (folder / "sweep.json").write_text("[]"), "no record of runs"),
+        (lambda folder: (folder / "sweep.json").write_text("[]"), "not a valid record of runs"),
         (lambda folder: (folder / "sweep.json").write_text('{"first": "../x"}'), "plain name"),
         (lambda folder: (folder / "sweep.json").write_text('{"first": "gone"}'), "cannot open"),
         (lambda folder: (folder / "checkpoint.safetensors").write_bytes(b"PK"), "cannot be used"),
         (
             lambda folder: save_checkpoint(folder / "checkpoint.safetensors", {}),
-            "of another program",
+            "does not fit its config.yaml",
         ),
         (
             lambda folder: (folder / "checkpoint.safetensors").rename(folder / "checkpoint.pt"),
             "is a checkpoint of version 1",
         ),
-        (lambda folder: lower(folder / "config.yaml"), "of other settings"),
+        (lambda folder: lower(folder / "config.yaml"), "with other settings"),
         (lambda folder: [path.unlink() for path in folder.glob("events*")], "the log"),
         (lambda folder: [os.truncate(p, 9) for p in folder.glob("events*")], "lost its end"),
     ],
@@ -545,7 +541,9 @@ def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
     with mock.patch.object(trainer, "make_agent", opaque):
         for lab, more in zip(labs, ({}, {"stops": [4]}), strict=True):
             lab.run("offline", lab.config("offline", "cql"), **more)
-    assert "Opaque.memory is a memoryview. A stopped run starts over." in capsys.readouterr().out
+    assert (
+        "Opaque.memory is a memoryview. If stopped, the run starts over." in capsys.readouterr().out
+    )
     calm, stormy = map(outcome, labs)
     assert calm == stormy
 
@@ -569,9 +567,9 @@ def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(l
             lab.run("offline", lab.config("offline", "cql"), flags=flags, **more)
     assert labs[1].trainers[0].step == 12
     said = capsys.readouterr().out
-    told = "no checkpoints from step 6 on: Closing.memory is a memoryview. A stopped run goes on"
+    told = "step 6 on: Closing.memory is a memoryview. If stopped, the run continues from the last"
     assert said.count(told) == 3  # once each: calm, stopped, resumed
-    assert "goes on at step 4" in said
+    assert "resumes at step 4" in said
     calm, stormy = map(outcome, labs)
     assert calm == stormy
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop training after its step; nothing goes on without its parent."""
+"""Ctrl-C and SIGTERM stop training after its step; no worker outlives its parent."""
 
 import os
 import re

@@ -1,1 +1,1 @@
-"""The training program: runs, the loop, rollouts, checkpoints."""
+"""Training: runs, the loop, rollouts, checkpoints, and the functions that `cs285` exports."""

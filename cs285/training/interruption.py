@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked to stop, training finishes its step, and no worker is left behind."""
+"""Ctrl-C and SIGTERM: training completes its step, then stops, and so do all its workers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cs285.infrastructure.errors import NotWrittenError, is_unwritten
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLITE = b"\nStopping after this step; a second Ctrl-C stops at once.\n"
 SAME_PRESS_S = 0.1
-"""Ctrl-C that comes again within this time was pressed once: `timeout` sends it to its child and to
-the group of both, as other programs do that pass signals on."""
+"""Two interrupts within this time are one press: `timeout` and other programs that pass signals on
+send them both to their child and to its process group."""
 
 
 class StoppedError(Exception):
-    """Training stopped because it was asked to."""
+    """Training was asked to stop, and has stopped."""
 
     def __init__(self, signum: int, command: str = "") -> None:
         super().__init__(signum, command)
@@ -37,12 +37,12 @@ class StoppedError(Exception):
 
 
 class _Request:
-    """The signal that asked this process to stop, 0 without one."""
+    """The signal that asked this process to stop, or 0."""
 
     shared: Any = ctypes.c_int(0)
-    """Of the parent and all its workers."""
+    """Shared by the parent and all its workers."""
     own = 0
-    """Of this worker alone."""
+    """Sent to this worker alone."""
     is_busy = False
     second_press_exits = False
     """A script exits; a notebook would lose everything, so there Ctrl-C interrupts as usual."""
@@ -59,21 +59,21 @@ def requested() -> int:
 
 
 def stop_workers() -> None:
-    """Ask all workers to stop, for want of one that succeeded."""
+    """Ask all workers to stop, because one of them has failed."""
     _Request.shared.value = _Request.shared.value or signal.SIGTERM
 
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Make Ctrl-C and SIGTERM requests to stop; a second Ctrl-C ends the process at once.
+    """Turn Ctrl-C and SIGTERM into requests to stop; a second Ctrl-C stops at once.
 
-    The first one never does, even after a SIGTERM: who stops a service may send both.
-    Signals that whoever started this process ignores, as `nohup` and background jobs do, stay
-    ignored.
+    A first Ctrl-C is a request even after a SIGTERM, because service managers may send both.
+    Signals that this process was started to ignore, as with `nohup` and in background jobs, stay
+    ignored. In a thread other than the main one nothing changes, as only that has handlers.
     """
     _Request.shared = multiprocessing.get_context("spawn").RawValue(ctypes.c_int, 0)
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may have handlers
+        yield
         return
 
     pressed: list[float] = []
@@ -87,8 +87,8 @@ def deferred_signals() -> Iterator[None]:
                     raise KeyboardInterrupt
                 os._exit(128 + signum)
         if not _Request.shared.value:
-            with contextlib.suppress(OSError):  # Ctrl-C may have ended who reads it
-                os.write(2, POLITE)  # print could be interrupted in the middle of itself
+            with contextlib.suppress(OSError):  # Ctrl-C may have ended the reader, too
+                os.write(2, POLITE)  # not print, which this may have interrupted
         _Request.shared.value = _Request.shared.value or signum
 
     handled = [x for x in STOPPING if signal.getsignal(x) is not signal.SIG_IGN]
@@ -102,13 +102,13 @@ def deferred_signals() -> Iterator[None]:
 
 
 def shared_request() -> Any:
-    """Return what `start_worker` takes in a worker of this process."""
+    """Return the argument of `start_worker` for workers of this process."""
     return _Request.shared
 
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait; processes that are started meanwhile hold them likewise."""
+    """Block Ctrl-C and SIGTERM for a while, also in processes that are started meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -117,20 +117,20 @@ def held_signals() -> Iterator[None]:
 
 
 def start_worker(shared: Any) -> None:
-    """Set up a worker process: it stops when its parent is asked to, and ends when that ends.
+    """Set up a worker process: it stops when its parent is asked to, and ends with its parent.
 
-    It is started with `held_signals`: a terminal sends Ctrl-C to all processes, also to those that
-    have not come this far.
+    It must be started under `held_signals`, because a terminal sends Ctrl-C to all processes, even
+    to those that have not reached this point.
     """
     _Request.shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C for all
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on
     signal.signal(signal.SIGTERM, _terminate_worker)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def in_worker(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do a piece of work; a SIGTERM to this process alone ends it afterwards."""
+    """Call `work`; after a SIGTERM to this process alone, exit when it returns."""
     _Request.is_busy = True
     try:
         return work(*arguments)
@@ -152,7 +152,7 @@ def _terminate_worker(signum: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of the parent, however it ends, and follow it."""
+    """Exit as soon as the parent has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

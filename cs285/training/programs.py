@@ -1,4 +1,4 @@
-"""From runs to training programs: which train together, and on which core."""
+"""Training programs: which runs train together, and in which process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cs285.training.trainer import Trainer
 Config = TypeVar("Config", bound=Settings)
 
 MIN_UPDATES_PER_WORKER = 50_000
-"""Updates times runs below which a second process costs more to start than it saves."""
+"""With fewer updates, over all runs, another process takes longer to start than it saves."""
 
 
 def group(configs: Sequence[Config]) -> list[list[Config]]:
@@ -57,7 +57,7 @@ def group(configs: Sequence[Config]) -> list[list[Config]]:
 
 
 def split(programs: Sequence[Program], workers: int) -> list[Program]:
-    """Cut programs so that `workers` processes have about the same to do, largest first."""
+    """Split programs so that `workers` processes have about equal work, largest part first."""
     parts = [
         Program(program.runs[start::workers], program.phases)
         for program in programs
@@ -67,7 +67,7 @@ def split(programs: Sequence[Program], workers: int) -> list[Program]:
 
 
 def choose_workers(choice: int | Literal["auto"], programs: Sequence[Program]) -> int:
-    """Turn `auto` or a number into a number of processes that all have something to do."""
+    """Return the number of processes, given `auto` or a number; each has at least one run."""
     runs = sum(len(program.runs) for program in programs)
     if choice != "auto":
         return min(choice, runs)
@@ -80,17 +80,17 @@ def choose_workers(choice: int | Literal["auto"], programs: Sequence[Program]) -
 def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -> list[str]:
     """Train all programs and return the names of the runs that diverged.
 
-    Each process uses one thread: matrices this small lose more time to threads that wait for each
-    other than they gain.
+    Each process uses one thread: with matrices this small, threads that wait for each other lose
+    more time than they save.
 
     Args:
         programs: What to train.
         options: Intervals and folders.
-        workers: Processes; with 1 everything happens in this one.
+        workers: Number of processes; with 1, training happens in this process.
 
     Raises:
         UserError: If a folder cannot be written to.
-        StoppedError: Upon Ctrl-C or SIGTERM.
+        StoppedError: After Ctrl-C or SIGTERM.
     """
     return train_parts(begin(programs, options, workers), options, workers)
 
@@ -126,19 +126,19 @@ def begin(programs: Sequence[Program], options: Options, workers: int) -> list[P
 
 
 def train_parts(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
-    """Train programs whose runs have their folders, as far as they are not trained already.
+    """Train programs whose runs have folders; those that have ended already are left alone.
 
     Args:
-        programs: What each process trains in one go, in this order.
+        programs: The programs; each trains in one process, in this order.
         options: Intervals and folders.
-        workers: Processes.
+        workers: Number of processes.
 
     Returns:
         The names of the runs that diverged.
 
     Raises:
-        UserError: If a folder cannot be written to, or what it holds cannot be gone on with.
-        StoppedError: Upon Ctrl-C or SIGTERM; says how to go on.
+        UserError: If a folder cannot be written to, or training cannot resume from its content.
+        StoppedError: After Ctrl-C or SIGTERM; says how to resume.
     """
     command = _command(programs[0].runs[0])
     with interruption.deferred_signals():
@@ -154,9 +154,9 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
 
 
 def _command(run: Run) -> str:
-    """Return the command that goes on with a run, as it is to be typed where this one was."""
+    """Return the command that resumes a run, to be typed in the current folder."""
     python = Path(sys.executable)
-    script = Path(__file__).parents[1] / "scripts" / f"run_hw5_{run.info.stage}.py"
+    script = Path(__file__).parents[1] / "scripts" / f"{run.info.stage.script}"
     words = [
         "python" if shutil.which("python") == str(python) else str(_from_here(python)),
         str(_from_here(script)),
@@ -195,9 +195,9 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Keep processes that are started meanwhile from running the caller's script again.
+    """Keep new processes from running the caller's script again.
 
-    They need nothing of it, and a script or notebook without `if __name__ == "__main__"` would
+    They need nothing from it, and a script or notebook without `if __name__ == "__main__"` would
     train again in each of them.
     """
     main = sys.modules["__main__"]
@@ -211,7 +211,7 @@ def _main_hidden() -> Iterator[None]:
 
 
 def _train(program: Program, options: Options) -> list[str]:
-    """Train a program from its last checkpoint on, else from the start."""
+    """Train a program from its last checkpoint, or from the start."""
     if signum := interruption.requested():
         raise StoppedError(signum)
     folders = [_folder(run) for run in program.runs]
@@ -226,7 +226,7 @@ def _train(program: Program, options: Options) -> list[str]:
                 "version cannot read; delete it, and --resume starts its runs over"
             )
         elif all(folder.has_ended for folder in folders):
-            tqdm.write(f"{program.runs[0].info.name}: has ended already")
+            tqdm.write(f"{program.runs[0].info.name}: has already ended")
             return [run.info.name for run in program.runs if _folder(run).has_diverged]
         else:
             for folder in folders:
@@ -243,12 +243,12 @@ def _resume(program: Program, options: Options, path: Path) -> Trainer:
     except UserError:
         raise
     except Exception as error:
-        # What is missing or misshapen shows in many ways.
+        # Missing or misshapen values raise errors of many kinds.
         raise UserError(
-            f"the checkpoint {path} is of another program than config.yaml beside it and the code "
-            f"make now ({error!r}): undo what was changed, or delete it to start over"
+            f"the checkpoint {path} does not fit its config.yaml or the present code ({error!r}); "
+            "undo what was changed, or delete it to start over"
         ) from error
-    tqdm.write(f"{program.runs[0].info.name}: goes on at step {trainer.step:,}")
+    tqdm.write(f"{program.runs[0].info.name}: resumes at step {trainer.step:,}")
     return trainer
 
 

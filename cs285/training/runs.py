@@ -59,7 +59,7 @@ class Options:
 
 
 class Settings(Protocol):
-    """What training reads from a config."""
+    """What training needs from a config."""
 
     @property
     def env_name(self) -> str:
@@ -73,7 +73,7 @@ class Settings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Decides all randomness of the run."""
+        """Determines all random numbers of the run."""
         ...
 
     @property
@@ -113,7 +113,7 @@ class Run:
     config: Settings
     info: RunInfo
     dataset: Dataset | None = None
-    """The data it starts from."""
+    """The data that it starts from."""
     folder: RunFolder | None = None
     """Its folder, if it exists already."""
 

@@ -1,4 +1,4 @@
-"""What one command trains, written down so that all of it can go on after an interruption."""
+"""Records of what one command trains, so that all of it can resume after an interruption."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Sweep(BaseModel):
     workers: Annotated[int, Field(ge=1, le=1_000)]
     device: Annotated[str, Field(pattern=r"^(cpu|cuda:\d{1,3})$")]
     programs: list[Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
-    """Names of the run folders of each program: those that train as one, and exactly those."""
+    """Names of the run folders of each program."""
 
 
 def write(sweep: Sweep, data_dir: Path) -> None:
-    """Write a sweep down in the folders of its runs, its other folders as seen from theirs.
+    """Write the record of a sweep into its run folders, with paths relative to `data_dir`.
 
     Raises:
         UserError: If they cannot be written to.
@@ -50,10 +50,12 @@ def _write(folder: RunFolder, text: str) -> None:
 
 
 def read(folder: Path) -> Sweep:
-    """Read the sweep that a run folder, or a link to one, belongs to; `data_dir` holds its runs.
+    """Read the sweep that a run folder, or a link to one, belongs to.
+
+    The `data_dir` of its options is the folder that holds its runs now.
 
     Raises:
-        UserError: If the folder has no sound record.
+        UserError: If the folder has no valid record.
     """
     path = RunFolder(folder).sweep_record
     try:
@@ -67,12 +69,14 @@ def read(folder: Path) -> Sweep:
             raise ValueError  # noqa: TRY301 - one place reports all
     except OSError as error:
         raise UserError(
-            f"--resume {folder}: cannot open {path}: {error.strerror}; it wants the folder of a "
-            "run as data/ holds them"
+            f"--resume {folder}: cannot open {path}: {error.strerror}; give a run folder, "
+            "such as those in data/"
         ) from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "damaged"
-        raise UserError(f"--resume {folder}: {path} is no record of runs: {reason}") from error
+        raise UserError(
+            f"--resume {folder}: {path} is not a valid record of runs: {reason}"
+        ) from error
     names = [name for program in sweep.programs for name in program]
     for name in names:
         check_name(name, f"the folder name in {path}")
@@ -85,13 +89,13 @@ def read(folder: Path) -> Sweep:
 
 
 def _home(folder: Path, name: str) -> Path:
-    """Return the folder in which a run folder stands, however it was named, beside `name`."""
+    """Return the folder that holds both a run folder, however it was given, and `name`."""
     ways = (folder, Path(os.path.abspath(folder)), folder.resolve())  # noqa: PTH100 - follows no links
     return next((way.parent for way in ways if (way.parent / name).is_dir()), folder.parent)
 
 
 def _move(sweep: Sweep, data_dir: Path, move: Callable[[Path], Path]) -> Sweep:
-    """Return a sweep with its runs in `data_dir` and its other folders moved."""
+    """Return a sweep with another `data_dir`, and its other folders changed by `move`."""
     options = sweep.options
     dataset_dir, picture_dir = map(move, (options.dataset_dir, options.picture_dir))
     moved = replace(options, data_dir=data_dir, dataset_dir=dataset_dir, picture_dir=picture_dir)

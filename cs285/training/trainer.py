@@ -1,8 +1,4 @@
-"""The one training loop: S runs of one algorithm in lock-step, through the phases of a script.
-
-Exploration is online steps only; offline training is gradient steps on a loaded dataset only;
-fine-tuning is offline steps, then online steps that append to that dataset.
-"""
+"""The training loop: S runs of one algorithm in lock-step, through the phases of their stage."""
 
 from __future__ import annotations
 
@@ -38,15 +34,15 @@ from cs285.training.run_recorder import mean_of_latest
 from cs285.training.runs import Options, Phase, Program, make_agent
 
 CHECKPOINT_SECONDS = 60.0
-"""Time between two checkpoints, unless the command line says how many steps."""
+"""Time between two checkpoints, unless an interval in steps is given."""
 CHECKPOINT_RATIO = 200
-"""And at least so many times as long as the last one took: half a percent of a run."""
+"""Writing a checkpoint may take at most one part in this many of the time: half a percent."""
 
 COVERAGE_POINTS = 100
-"""Points of the curve that shows how exploration spreads, about."""
+"""Approximate number of points of the curve that shows how exploration spreads."""
 
 RUN_UPDATES_AT_ONCE = 1_000
-"""Updates of all runs between two looks at Ctrl-C and the progress bar, about."""
+"""Approximate number of updates, over all runs, between two checks for Ctrl-C."""
 
 
 class Trainer:
@@ -59,7 +55,7 @@ class Trainer:
             data, so the runs need not.
 
     Raises:
-        UserError: If a run folder cannot be made, or the checkpoint is of other runs.
+        UserError: If a run folder cannot be made, or the checkpoint belongs to other runs.
     """
 
     def __init__(
@@ -78,7 +74,7 @@ class Trainer:
 
         configs = [run.config for run in program.runs]
         self.task = get_task(program.env_ids[0])
-        """The first run's; those of the others have equal spaces."""
+        """The first run's task; those of the other runs have equal spaces."""
         self.epsilon = np.array([config.epsilon for config in configs])
         self.warm_up = configs[0].learning_starts if program.explores else 0
 
@@ -122,7 +118,7 @@ class Trainer:
     # The loop
 
     def train(self) -> None:
-        """Go through all phases and leave everything on disk."""
+        """Go through all phases and write all results."""
         title = (
             self.program.runs[0].info.name
             if len(self.program.runs) == 1
@@ -143,7 +139,7 @@ class Trainer:
                     self._after_step(index, end - self.step, bar)
                     self._checkpoint_or_stop()
             self.recorder.finish()
-            # From here on the summaries say that nothing is left to do.
+            # The summaries now say that the runs have ended.
             self.checkpoint_path.unlink(missing_ok=True)
 
     def _after_step(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
@@ -161,7 +157,7 @@ class Trainer:
         ):
             recorder.log_data_statistics(step)
         if self.program.explores and step == self.program.total_steps:
-            # First of all: whatever fails from here on, the data are safe.
+            # Before everything else, so that no later failure loses the data.
             recorder.save_datasets()
         if evaluates or draws:
             evaluations = recorder.evaluate(step)
@@ -172,7 +168,7 @@ class Trainer:
             recorder.draw(evaluations, step)
 
     def _due(self, interval: int, remaining: int) -> bool:
-        """Tell whether this step is one of an interval, or the last of its phase."""
+        """Return whether this step completes an interval, or its phase."""
         return self.step % interval == 0 or remaining == 0
 
     def advance(self, phase: Phase, most: int) -> int:
@@ -235,10 +231,10 @@ class Trainer:
     # Checkpoints
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything that the future depends on, with all that was logged on the disk.
+        """Bring all that was logged to the disk; return everything that the future depends on.
 
         Raises:
-            TypeError: If an agent keeps something that no checkpoint can.
+            TypeError: If an agent keeps something that cannot be saved.
             UserError: If the disk is full.
         """
         return {
@@ -265,11 +261,12 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         if state["settings"] != [run.info.settings for run in self.program.runs]:
             raise UserError(
-                f"{self.checkpoint_path} is of other settings than those in config.yaml beside it"
+                f"{self.checkpoint_path} was written with other settings than the config.yaml "
+                "next to it has"
             )
         self.step, self.updates = int(state["step"]), int(state["updates"])
         if not 0 < self.step < self.program.total_steps:
-            raise ValueError(f"there is no step {self.step} to go on from")
+            raise ValueError(f"step {self.step} is not one to continue from")
         self.metrics = {tag: values.to(ptu.device) for tag, values in state["metrics"].items()}
         fill(self.episode_returns, state["episode_returns"])
         fill(self.episode_lengths, state["episode_lengths"])
@@ -278,13 +275,13 @@ class Trainer:
         set_global_generators(state["generators"])
 
     def _checkpoint_or_stop(self) -> None:
-        """Write a checkpoint where one is due, and stop where that is asked for.
+        """Write a checkpoint if one is due, and stop if that was requested.
 
         Raises:
             StoppedError: Upon Ctrl-C or SIGTERM.
         """
         if self.step == self.program.total_steps or not self.recorder.active():
-            return  # what is left takes no time
+            return  # the rest takes no time
         signum = interruption.requested()
         interval = self.options.checkpoint_interval
         if interval is None:
@@ -297,18 +294,22 @@ class Trainer:
             raise interruption.StoppedError(signum)
 
     def _checkpoint(self) -> None:
-        """Write a checkpoint; where that fails, say so and go on with the one before."""
+        """Write a checkpoint; if that fails, say so and keep the previous one."""
         started = time.monotonic()
         try:
             save_checkpoint(self.checkpoint_path, self.get_state())
         except UserError as error:
-            tqdm.write(f"{error}; there is no new checkpoint at step {self.step:,}")
+            tqdm.write(f"{error}; no checkpoint was written at step {self.step:,}")
         except TypeError as error:
             if self._is_resumable:
-                then = "goes on at the last one" if self.checkpoint_path.exists() else "starts over"
+                then = (
+                    "continues from the last one"
+                    if self.checkpoint_path.exists()
+                    else "starts over"
+                )
                 tqdm.write(
-                    f"There are no checkpoints from step {self.step:,} on: {error}. "
-                    f"A stopped run {then}."
+                    f"No checkpoints are written from step {self.step:,} on: {error}. "
+                    f"If stopped, the run {then}."
                 )
             self._is_resumable = False
         seconds = time.monotonic() - started
