@@ -144,7 +144,7 @@ def make_run(stage: Stage, config: BaseConfig, dataset_dir: Path | None) -> Run:
         UserError: If the dataset is missing or not usable.
     """
     info = RunInfo(
-        stage=stage,
+        stage=Stage(stage),
         algorithm=config.base_config,
         env_id=config.env_name,
         exp_name=config.exp_name,
