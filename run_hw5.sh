@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs the experiments of the homework and ends with a table of final returns beside the exact optimum.
+# Runs the experiments of the homework and ends with a table of final returns next to the exact optimum.
 #
-#   RUN_EXPLORATION=0 RUN_OFFLINE=0 RUN_FINETUNE=0   skip that stage (offline and fine-tuning read its datasets)
+#   RUN_EXPLORATION=0 RUN_OFFLINE=0 RUN_FINETUNE=0   skip that stage (the last two read the datasets of the first)
 #   SEEDS="1 2 3"       seeds of every experiment (default: 1)
-#   BONUS=1             VeryHard, the bonus environment, too
+#   BONUS=1             include VeryHard, the bonus environment
 #   QUICK=1             a tenth of the steps; runs, datasets and pictures go to quick/
-#   JOBS=4              programs at a time, one thread each (default: 2, or 1 on a single core)
-#   SKIP_INSTALL=1      take .venv as it is
-#   PYTHON=python3.12   interpreter that .venv is made with (3.11 or newer)
+#   JOBS=4              number of programs that run at a time, one thread each (default: 2, or 1 on a single core)
+#   SKIP_INSTALL=1      use .venv without installing anything
+#   PYTHON=python3.12   interpreter to make .venv with (3.11 or newer)
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 if (($#)); then
@@ -24,7 +24,7 @@ cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 jobs=${JOBS:-$((cores > 1 ? 2 : 1))}
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "JOBS is the number of programs at a time, such as 2, not \"$jobs\""
 base=
-# The cores go to programs here, so each program stays in one process.
+# Programs share the cores here, so each one stays in a single process.
 flags=(--workers 1 --seeds "${seeds[@]}")
 explore_flags=(--log_interval 1000) learn_flags=(--log_interval 1000)
 if [[ ${QUICK:-0} == 1 ]]; then
@@ -68,7 +68,7 @@ trap 'exit 129' HUP
 trap 'echo "Stopping after this step." >&2; exit 130' INT
 trap 'exit 143' TERM
 
-# A second's wait; once a minute it shows the last line of every running program.
+# Waits for a second; once a minute, shows the last line of every running program.
 pause() {
   local slot
   sleep 1
@@ -79,7 +79,7 @@ pause() {
   done
 }
 
-# collect SLOT: reports how a program that has ended did, and frees its slot.
+# collect SLOT: reports the result of a program that has ended, and frees its slot.
 collect() {
   local slot=$1 status=0
   local name=${names[slot]} log=$logs/${names[slot]}.log
@@ -94,7 +94,7 @@ collect() {
   tr '\r' '\n' <"$log" | tail -n 12 | sed 's/^/    /'
 }
 
-# Sets `slot` to a free one, as soon as there is one.
+# Waits for a free slot and stores its number in `slot`.
 await_free_slot() {
   while true; do
     for ((slot = 0; slot < jobs; slot++)); do
@@ -118,7 +118,7 @@ await_all() {
   done
 }
 
-# run SCRIPT NAME CONFIG...: the configs, given without folder and suffix, train as one program.
+# run SCRIPT NAME CONFIG...: trains the configs, given without folder and suffix, as one program.
 run() {
   local script=$1 name=$1_$2 folder=$1 slot config configs=() intervals=("${learn_flags[@]}")
   shift 2

@@ -1,7 +1,7 @@
-"""Floating-point operations of the matrix products that one update cannot do without.
+"""Floating-point operations of the matrix products that one update needs.
 
 A product of `(batch, i)` and `(i, o)` counts `2 * batch * i * o`. A backward pass needs a product
-of that size for the weights of each layer and one for the input of each layer but the first.
+of that size for the weights of each layer, and one for the input of each layer but the first.
 Equal products count once: IQL's advantage reuses Q of its value loss, RND's bonus the errors of its
 loss. Biases, activations and Adam count nothing.
 """

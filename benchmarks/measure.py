@@ -1,4 +1,4 @@
-"""Timing in turns: A B C A B C, so that whatever slows the machine slows every contender."""
+"""Timing in turns, A B C A B C, so that whatever slows the machine slows every contender."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Take = Callable[[], float]
 
 
 class ContenderError(Exception):
-    """A contender could not be measured; the message becomes its row."""
+    """A contender could not be measured; its row shows the message."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Timing:
 
 
 def interleave(takes: Mapping[str, Take], repeats: int) -> dict[str, Timing]:
-    """Let contenders take turns; one that fails is out from then on, and the others go on."""
+    """Let contenders take turns; one that fails drops out, and the others continue."""
     timings = {name: Timing() for name in takes}
     for _ in range(repeats):
         for name, take in takes.items():
@@ -94,7 +94,7 @@ def run(command: Sequence[object], environment: Mapping[str, str] | None = None)
 def run_together(
     commands: Sequence[Sequence[object]], environment: Mapping[str, str] | None = None
 ) -> list[Finished]:
-    """Run processes side by side to their ends; none outlives an exception.
+    """Run processes in parallel until they end; after an exception, all of them are ended.
 
     Args:
         commands: Their command lines.
@@ -133,7 +133,7 @@ def run_together(
 def start_process(
     command: Sequence[object], variables: Mapping[str, str], **streams: Any
 ) -> subprocess.Popen[str]:
-    """Start a process in a group of its own, which `end_group` ends as a whole."""
+    """Start a process in a new group, which `end_group` ends as a whole."""
     return subprocess.Popen(
         [str(part) for part in command],
         env={**os.environ, **VARIABLES, **variables},
@@ -152,16 +152,16 @@ def end_group(process: subprocess.Popen[str]) -> None:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that is not blank."""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it printed nothing"
 
 
-# Contenders in processes of their own
+# Contenders in separate processes
 
 
 class Worker:
-    """A contender's process, which prepares and measures what it is asked to."""
+    """The process of a contender, which prepares and measures on request."""
 
     def __init__(
         self, python: str, module: str, log: Path, environment: Mapping[str, str] | None = None
@@ -180,7 +180,7 @@ class Worker:
         """Send a request and wait for its reply.
 
         Raises:
-            ContenderError: If the worker fails of it or is gone.
+            ContenderError: If the worker fails or has ended.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -201,7 +201,7 @@ class Worker:
 
 
 class Bench:
-    """What all sections share: a temporary folder, the workers, and how long to measure.
+    """A temporary folder, workers and durations, which all sections share.
 
     Args:
         quick: Measure briefly.
@@ -226,9 +226,9 @@ class Bench:
 
     @cached_property
     def dataset(self) -> Path:
-        """Data of seed 1 on Medium, with those of seeds 2 to 5 beside it.
+        """Data of seed 1 on Medium, with those of seeds 2 to 5 next to it.
 
-        They are from RND, whose data make agents find the goal and episodes short; in a quick run
+        They come from RND, so that agents find the goal and episodes are short; in a quick run,
         from a random policy.
         """
         algorithm = "random" if self.quick else "rnd"
@@ -257,7 +257,7 @@ class Bench:
             end_group(self._workers.popitem()[1].process)
 
     def take(self, contender: str, module: str, **arguments: Any) -> Take:
-        """Return what measures the seconds that a contender needs for a unit of work.
+        """Return a function that measures the seconds of a contender for a unit of work.
 
         The contender prepares and warms up before its first turn.
 

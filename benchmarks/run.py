@@ -1,8 +1,8 @@
-"""Measure this package beside other ways to train, print a table and write a JSON file.
+"""Compare this package with other ways to train, print a table and write a JSON file.
 
     python benchmarks/run.py --quick
 
-See README.md beside this file.
+See README.md in this folder.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure this package beside its contenders.")
+    parser = argparse.ArgumentParser(description="Compare this package with its contenders.")
     add = parser.add_argument
     add("--quick", action="store_true", help="shorter workloads, which favour the starter")
     add(
@@ -95,7 +95,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(bench: Bench, name: str) -> list[Row]:
-    """Measure one section; what fails as a whole becomes a row that says why."""
+    """Measure one section; if it fails as a whole, its row says why."""
     try:
         return SECTIONS[name](bench)
     except ContenderError as error:
@@ -127,8 +127,8 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def print_targets(targets: Sequence[dict[str, Any]], *, quick: bool) -> None:
-    """Print what was promised beside what was measured."""
-    note = " (quick: the promises are for the full workloads)" if quick else ""
+    """Print targets and measured values."""
+    note = " (quick: the targets are for the full workloads)" if quick else ""
     print(f"\n{'Target' + note:<58}{'measured':>10}  {'promised':<16}met")
     for row in targets:
         measured = row["measured"]

@@ -1,4 +1,4 @@
-"""What is measured. Each section lets its contenders take turns and returns rows."""
+"""The sections: each lets its contenders take turns and returns rows."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def arguments_of(bench: Bench, kind: str, algorithm: str, **values: Any) -> dict
 
 
 def updates(bench: Bench, algorithm: str) -> list[Row]:
-    """Cost of one update of one run, alone and in company."""
+    """Cost of one update of one run, alone and with others."""
     arguments = arguments_of(bench, "updates", algorithm)
     takes = {"starter": bench.take("starter", "contenders.starter", **arguments)}
     for runs in (1, 35) if bench.quick else (1, 5, 35, 100):
@@ -176,7 +176,7 @@ class Scripts:
         """The part of all steps that is taken."""
 
     def ours(self, stage: str, config: Path, *, cold: bool = False, **flags: object) -> Finished:
-        """Run one of our scripts, with a full compile cache or an empty one."""
+        """Run one of our scripts, with or without compiled updates in the cache."""
         variables = {"CS285_CACHE_DIR": str(self.bench.cold_cache())} if cold else {}
         flags = {"steps_fraction": self.fraction, **flags}
         folders = {
@@ -211,7 +211,7 @@ class Scripts:
 
 @dataclass(frozen=True)
 class Starter:
-    """A finished starter-style script and what it told of itself."""
+    """A finished starter-style script, with the times that it printed."""
 
     process: Finished
     first_update: float
@@ -421,4 +421,4 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "gpu": gpu,
     "homework": homework,
 }
-"""In the order in which they are measured; `--only scripts` takes all that begin so."""
+"""In the order of measurement; `--only scripts` selects all whose names begin so."""

@@ -1,4 +1,4 @@
-"""What the project promises about its speed, and what was measured of it."""
+"""Targets for the speed of the project, compared with measurements."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Target:
-    """One promise."""
+    """One target."""
 
     text: str
     bound: float
@@ -41,7 +41,7 @@ class Target:
     """The bound is an upper one."""
 
     def row(self, results: Results) -> dict[str, object]:
-        """Return it with what was measured, as plain values."""
+        """Return the target and the measured value, as plain values."""
         try:
             measured: float | None = self.measure(results)
         except LookupError:

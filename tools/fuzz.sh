@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Looks for files that a reader stumbles over, ten times as long as the tests do and elsewhere every day:
+# Searches for files that break a reader: ten times as many cases as the tests try, different ones every day:
 #   tools/fuzz.sh [CASES [SEED]]
-# A failure names its case and its seed, which together find it again.
+# A failure names its case and its seed, which reproduce it.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 

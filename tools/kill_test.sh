@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kills runs (-9) at random moments, resumes each and compares the end with that of an uninterrupted run:
+# Kills runs (-9) at random moments, resumes each and compares its results with those of an uninterrupted run:
 #   tools/kill_test.sh [KILLS [SEED]]
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."

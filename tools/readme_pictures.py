@@ -1,4 +1,4 @@
-"""Draws the pictures of the README that no report holds into docs/images/.
+"""Draw the pictures of the README that are not part of a report, in docs/images/.
 
 .venv/bin/python tools/readme_pictures.py    # after ./run_hw5.sh, whose datasets it reads
 """

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by run_hw5.sh and run_tests.sh, which stand in the repository's root:
-# `set_up_environment FILE` makes or reuses .venv and installs the pins of FILE and this package.
+# Sourced by run_hw5.sh and run_tests.sh, which are in the repository's root.
+# `set_up_environment FILE` makes or reuses .venv, and installs the pins of FILE and this package.
 
 readonly VENV_PYTHON=.venv/bin/python
 
@@ -9,7 +9,7 @@ fail() {
   exit 2
 }
 
-# check_switches NAME...: each of these variables is 0, 1 or empty.
+# check_switches NAME...: fails unless each of these variables is 0, 1 or empty.
 check_switches() {
   local name
   for name in "$@"; do
@@ -21,7 +21,7 @@ new_enough() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-# Prints the interpreter that .venv is made with: $PYTHON, or the first one found that will do.
+# Prints the interpreter to make .venv with: $PYTHON, or the first suitable one.
 find_python() {
   local candidate candidates=(python3 python3.13 python3.12 python3.11)
   [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
@@ -49,12 +49,12 @@ set_up_environment() {
   local requirements=$1 stamp=.venv/installed_$1 wanted
   check_switches SKIP_INSTALL
   if [[ ${SKIP_INSTALL:-0} == 1 ]]; then
-    [[ -x $VENV_PYTHON ]] || fail "SKIP_INSTALL=1 reuses .venv, and there is none yet: run once without it"
+    [[ -x $VENV_PYTHON ]] || fail "SKIP_INSTALL=1 reuses .venv, which does not exist yet: run once without it"
     return
   fi
   [[ -x $VENV_PYTHON ]] || make_venv
   new_enough "$VENV_PYTHON" || fail "the Python in .venv is older than 3.11: remove .venv and run again"
-  # What was installed stands in full in the stamp; the path belongs to it, as an editable install points there.
+  # The stamp records all that was installed, and the path, to which the editable install points.
   wanted=$(pwd -P && cat requirements.txt "$requirements" pyproject.toml)
   [[ -f $stamp && $wanted == "$(<"$stamp")" ]] && return
   echo "Installing $requirements into .venv (the first time takes a few minutes)"

@@ -1,4 +1,4 @@
-"""Flags: what all scripts take from them, and one sentence for what cannot be taken."""
+"""Parsing of flags, which all scripts share; every mistake gets one sentence."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cs285.infrastructure.errors import suggestion
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, where there are any."""
+    """Shows defaults where they exist."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Answers mistakes with one sentence and status 2; `--help` explains at length."""
+    """Answers mistakes with one sentence and status 2; `--help` gives the details."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, formatter_class=_Formatter)
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        """Refuse unknown flags, and do so before a flag is missed that one of them may be."""
+        """Refuse unknown flags before missing ones, because an unknown flag may be a misspelt one."""
         given = sys.argv[1:] if args is None else list(args)
         flags = itertools.takewhile(lambda text: text != "--", given)
         unknown = [text for text in flags if text.startswith("--") and not self._knows(text)]
@@ -38,19 +38,20 @@ class ArgumentParser(argparse.ArgumentParser):
         return chosen, unknown
 
     def _knows(self, text: str) -> bool:
-        """Tell whether a text is a long flag or the beginning of one."""
+        """Return whether a text is a long flag or the beginning of one."""
         flag = text.partition("=")[0]
         return any(known.startswith(flag) for known in self._option_string_actions)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and where to read what would be right."""
+        """Print what is wrong and where the flags are explained, then exit."""
         self.exit(
-            2, f"error: {message.removeprefix('argument ')}; {self.prog} --help explains all\n"
+            2,
+            f"error: {message.removeprefix('argument ')}; {self.prog} --help explains all flags\n",
         )
 
 
 def at_least(bound: int) -> Callable[[str], int]:
-    """Return what turns the text of a flag into a whole number from `bound` on."""
+    """Return a function that reads a whole number of at least `bound` from the text of a flag."""
 
     def number(text: str) -> int:
         try:
