@@ -26,7 +26,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=_Formatter)
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        """Refuse unknown flags before missing ones, because an unknown flag may be a misspelt one."""
+        """Refuse unknown flags before missing ones: an unknown flag may be a misspelt one."""
         given = sys.argv[1:] if args is None else list(args)
         flags = itertools.takewhile(lambda text: text != "--", given)
         unknown = [text for text in flags if text.startswith("--") and not self._knows(text)]
