@@ -13,7 +13,7 @@ TAGS = ("eval_return", "critic_loss")
 
 
 def write_events(folder: Path, values: dict[int, float], tag: str = "eval_return") -> Path:
-    """Writes scalars into an event file of their own, and returns it."""
+    """Writes scalars into a new event file, and returns it."""
     folder.mkdir(exist_ok=True, parents=True)
     before = set(folder.glob("*tfevents*"))
     with Logger(RunFolder(folder)) as logger:
@@ -37,18 +37,18 @@ def test_scalars_equal_those_of_tensorboard(tmp_path: Path) -> None:
 
 
 def test_unwanted_and_missing_tags_are_passed_over(tmp_path: Path) -> None:
-    write_events(tmp_path, {1: 2.0}, tag="somebody_elses")
+    write_events(tmp_path, {1: 2.0}, tag="unknown")
     assert RunFolder(tmp_path).read_log(TAGS).curves == {}
 
 
-def test_empty_file_is_told(tmp_path: Path) -> None:
+def test_empty_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").touch()
     log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves == {}
     assert log.problems == ["events.out.tfevents.1.host is empty"]
 
 
-def test_folder_without_event_files_is_told(tmp_path: Path) -> None:
+def test_folder_without_event_files_is_reported(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).read_log(TAGS).problems == ["it has no event file"]
 
 
@@ -69,7 +69,7 @@ def test_damaged_byte_ends_the_file_there(tmp_path: Path) -> None:
     assert points(tmp_path) == {1: -5.0}
 
 
-def test_file_of_other_bytes_is_told(tmp_path: Path) -> None:
+def test_file_of_other_bytes_is_reported(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").write_bytes(np.random.default_rng(0).bytes(4_000))
     log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves == {}
@@ -143,9 +143,10 @@ def test_run_folders_are_found_at_any_depth(tmp_path: Path) -> None:
         ("tmp", ("tmp", None, None, None, None, {})),
     ],
 )  # fmt: skip
-def test_folder_name_tells_what_it_can(name: str, expected: tuple[object, ...]) -> None:
-    told = parse_folder_name(name)
+def test_folder_name_says_what_it_can(name: str, expected: tuple[object, ...]) -> None:
+    parsed = parse_folder_name(name)
     assert expected == (
-        told.experiment, told.stage, told.env_id, told.algorithm, told.seed, told.settings,
+        parsed.experiment, parsed.stage, parsed.env_id, parsed.algorithm, parsed.seed,
+        parsed.settings,
     )  # fmt: skip
-    assert told.homework == (int(name[2]) if name.startswith("hw") else None)
+    assert parsed.homework == (int(name[2]) if name.startswith("hw") else None)

@@ -49,7 +49,7 @@ def test_scalars_may_be_tensors_arrays_and_nan(tmp_path):
     assert math.isnan(events.Scalars("v_loss")[0].value)
 
 
-def test_flushed_scalars_are_readable_while_the_run_goes_on(tmp_path):
+def test_flushed_scalars_are_readable_while_the_run_continues(tmp_path):
     with Logger(RunFolder(tmp_path)) as logger:
         logger.scalars({"epsilon": 0.25}, 7)
         logger.flush()

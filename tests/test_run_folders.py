@@ -40,7 +40,7 @@ def files_with(pattern: str) -> set[str]:
 
 def test_only_the_owner_spells_the_names_of_the_files() -> None:
     files = (
-        r"config\.yaml|summary\.json|(agent|checkpoint)\.pt|\w+\.safetensors"
+        r"config\.yaml|summary\.json|(agent|checkpoint|diverged)\.pt|\w+\.safetensors"
         r"|sweep\.json|scalars\.csv"
     )
     assert files_with(rf'"({files})"|tfevents') == {"cs285/results/run_folders.py"}
@@ -89,7 +89,7 @@ def test_starting_over_keeps_what_defines_the_run(folder: RunFolder) -> None:
     kept = {"config.yaml", "sweep.json", "notes.txt", "checkpoint.safetensors"}
     results = {
         "events.out.tfevents.1.host", "scalars.csv", "trajectories.png", "learning_curve.png",
-        "summary.json", "agent.pt", "diverged.safetensors",
+        "summary.json", "agent.pt", "diverged.safetensors", "diverged.pt",
     }  # fmt: skip
     for name in kept | results:
         (folder.path / name).touch()

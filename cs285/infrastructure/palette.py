@@ -1,6 +1,6 @@
 """What all figures share: colours, sizes of text, and how numbers are written.
 
-The colours are Okabe and Ito's palette, which colour-blind readers can tell apart.
+The colours are Okabe and Ito's palette, which colour-blind readers can distinguish.
 """
 
 BLUE = "#0072B2"

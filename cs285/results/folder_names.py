@@ -63,12 +63,12 @@ def parse_folder_name(name: str) -> FolderName:
 
 def _find_algorithm(experiment: str) -> re.Match[str] | None:
     """Find an algorithm in a name, with a number that may follow it."""
-    # Those that learn from a dataset come first: after them, their names say who explored the data.
+    # Learners come first: their names also say which explorer collected the data.
     explorers = {name for name, one in algorithms().items() if one.stages == {Stage.EXPLORE}}
     for names in (algorithms().keys() - explorers, explorers):
         longest_first = sorted(names, key=lambda name: (-len(name), name))
         ends = [
-            # Public versions may write anything after the handout's names.
+            # Public versions may append anything to the handout's names.
             "" if name not in explorers and algorithms()[name].question else "(?![a-z])"
             for name in longest_first
         ]

@@ -29,11 +29,13 @@ WEIGHTS = "agent.pt"
 CHECKPOINT = "checkpoint.safetensors"
 """The state of a program that is still training, in the folder of its first run."""
 FORMER_CHECKPOINT = "checkpoint.pt"
-"""What version 1 called its checkpoints, which were in another format."""
+"""Checkpoint of version 1, in another format."""
 SWEEP_RECORD = "sweep.json"
 """All runs of one command, in the folder of the first; in the others, the name of that folder."""
 DIVERGED = "diverged.safetensors"
 """The state in which a run diverged."""
+FORMER_DIVERGED = "diverged.pt"
+"""The same by version 1."""
 SCALARS = "scalars.csv"
 """Scalars of runs with `--log csv`."""
 TRAJECTORIES = "trajectories.png"
@@ -45,7 +47,7 @@ ANY_EVENTS = "*tfevents*"
 EVENT_FILE_TIME = re.compile(r"tfevents\.(\d+)")
 """The time in the name of an event file, in seconds since 1970."""
 
-_RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED)
+_RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED, FORMER_DIVERGED)
 """What a run that starts over in its folder deletes first."""
 _UNFINISHED = (".*.tmp",)
 """What a kill leaves of a file that was being written."""

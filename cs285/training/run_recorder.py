@@ -97,8 +97,7 @@ class RunRecorder:
         Raises:
             UserError: If a log cannot be rewound.
         """
-        # Checkpoints of earlier versions hold the position of TensorBoard alone.
-        self.logger.rewind(state["logs"] if "logs" in state else {"tensorboard": state["log"]})
+        self.logger.rewind(state["logs"])
         self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
         self.episodes = state["episodes"].tolist()
         self.last_finite, self.diverged_at = state["finite"], state["diverged_at"]

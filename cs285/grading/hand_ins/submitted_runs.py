@@ -20,7 +20,7 @@ from cs285.homework import Stage, usual_stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import parse_yaml
 from cs285.results.folder_names import FolderName, parse_folder_name, size_in_name
-from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY
+from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY, RunFolder
 from cs285.results.run_summary import RunSummary
 
 MAX_RUNS = 300
@@ -199,10 +199,9 @@ def _read_run(hand_in: HandIn, folder: PurePosixPath, log: RunLog) -> Run:
             run = replace(run, config=_read_config(hand_in.root / path))
         except _UNUSABLE as error:
             unreadable.append(f"config.yaml cannot be used ({_first_line(error)})")
-    if hand_in.has(path := folder / SUMMARY):
+    if hand_in.has(folder / SUMMARY):
         try:
-            text = (hand_in.root / path).read_bytes()
-            run = replace(run, summary=RunSummary.model_validate_json(text))
+            run = replace(run, summary=RunFolder(hand_in.root / folder).read_summary())
         except _UNUSABLE as error:
             unreadable.append(f"summary.json cannot be used ({_first_line(error)})")
     return replace(run, unreadable=tuple(unreadable))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made", bound=Callable[[RunFolder], "Sink"])
 
 DEFAULT = ("tensorboard",)
-"""What a run logs to unless told otherwise; the report and the hand-in read it."""
+"""Sinks of a run by default; the report and the hand-in read TensorBoard's files."""
 
 
 class Sink(Protocol):
