@@ -179,6 +179,15 @@ def test_only_finite_bounds_of_a_reasonable_size_rescale_observations(register):
     assert high.tolist() == [math.inf] * 4 + [1e4]
 
 
+def test_two_coordinates_alone_make_no_drawing():
+    # RND's map and the trajectories assume the unit square.
+    task = get_task("MountainCar-v0")
+    assert (task.observation_shape, task.drawing) == ((2,), None)
+    low, high = task.input_bounds
+    assert low == pytest.approx([-1.2, -0.07])
+    assert high == pytest.approx([0.6, 0.07])
+
+
 def test_an_environment_without_a_step_limit_gets_one(register):
     env_id = register(Toy, limit=None)
     assert get_task(env_id).max_episode_steps == DEFAULT_STEP_LIMIT == 10_000
