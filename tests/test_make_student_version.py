@@ -43,7 +43,7 @@ REQUIRED = {
 HELPERS = {"compute_errors"}
 """Required, but not by the assignment's name, so that the checker does not look for it."""
 GIVEN = {
-    "RandomAgent": {"__init__"},
+    "RandomAgent": {"__init__", "action_probabilities"},
     "DQNAgent": {"__init__", "critic_objective", "target_rules", "update_target_critic"},
     "CQLAgent": {"__init__"},
     "AWACAgent": {"__init__", "actor_objective"},
@@ -405,8 +405,14 @@ def test_places_of_the_readme_are_filled():
     ("template", "says"),
     [
         ("", "has no `<!-- to write: a.py -->`"),
-        ("<!-- to write: a.py --><!-- x -->\n<!-- section: T -->", "<!-- section: T -->` stands"),
-        ("<!-- to write: a.py -->\n<!-- to write: b.py -->", "<!-- to write: b.py -->` stands"),
+        (
+            "<!-- to write: a.py --><!-- x -->\n<!-- section: T -->",
+            "<!-- section: T -->` does not stand",
+        ),
+        (
+            "<!-- to write: a.py -->\n<!-- to write: b.py -->",
+            "<!-- to write: b.py -->` does not stand",
+        ),
     ],
 )
 def test_a_readme_out_of_date_is_an_error(template, says):
@@ -482,12 +488,12 @@ def test_line_ends_and_a_missing_last_one_are_kept(end):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (EXAMPLE, "there is no B.f"),
-        ("class B:\n    def f(self): return 1\n", "lines of its own"),
-        ('class B:\n    def f(self):\n        """Doc."""; return 1\n', "lines of its own"),
-        ('class B:\n    def f(self):\n        """Doc."""\n', "nothing but a docstring"),
+        (EXAMPLE, "has no B.f"),
+        ("class B:\n    def f(self): return 1\n", "put it on separate lines"),
+        ('class B:\n    def f(self):\n        """Doc."""; return 1\n', "put it on separate lines"),
+        ('class B:\n    def f(self):\n        """Doc."""\n', "only a docstring"),
         ("class B:\n    def f(self):\n        return 1  # TODO(student)\n", "already"),
-        ("class B:\n    def f(self)\n", "no valid Python (line 2)"),
+        ("class B:\n    def f(self)\n", "not valid Python (line 2)"),
     ],
 )
 def test_what_cannot_be_taken_out_is_an_error(source, says):
@@ -519,7 +525,7 @@ def test_a_marked_part_is_taken_out():
     """Marks: # STUDENT: begin"""
     y = "# STUDENT: end"
     if x:
-        # TODO(student): the part that is missing here
+        # TODO(student): the missing part
         raise NotImplementedError("f is yours to write (a.py)")
     return y
 '''
@@ -534,32 +540,32 @@ BEGIN, END = "    # STUDENT: begin\n", "    # STUDENT: end\n"
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (f"{BEGIN}    x = 1\n", "line 2: '# STUDENT: begin' has no counterpart"),
-        (f"    x = 1\n{END}", "line 3: '# STUDENT: end' has no counterpart"),
-        (f"{BEGIN}{BEGIN}    x = 1\n{END}", "line 2: '# STUDENT: begin' has no counterpart"),
-        (f"{BEGIN}    x = 1\n{END}{END}", "line 5: '# STUDENT: end' has no counterpart"),
-        (f"{END}    x = 1\n{BEGIN}", "line 2: '# STUDENT: end' has no counterpart"),
-        (f"    # STUDENT: start\n    x = 1\n{END}", "'# STUDENT: start' is no marker"),
-        (f"    # student: begin\n    x = 1\n{END}", "'# student: begin' is no marker"),
-        (f"    #STUDENT begin\n    x = 1\n{END}", "'#STUDENT begin' is no marker"),
-        (f"    x = 0  # STUDENT: begin\n    x = 1\n{END}", "is no marker"),
-        (f"{BEGIN}    x = 1\n  # STUDENT: end\n", "not indented like its counterpart"),
-        (f"{BEGIN}{END}    x = 1\n", "does not hold whole statements"),
+        (f"{BEGIN}    x = 1\n", "line 2: '# STUDENT: begin' has no matching marker"),
+        (f"    x = 1\n{END}", "line 3: '# STUDENT: end' has no matching marker"),
+        (f"{BEGIN}{BEGIN}    x = 1\n{END}", "line 2: '# STUDENT: begin' has no matching marker"),
+        (f"{BEGIN}    x = 1\n{END}{END}", "line 5: '# STUDENT: end' has no matching marker"),
+        (f"{END}    x = 1\n{BEGIN}", "line 2: '# STUDENT: end' has no matching marker"),
+        (f"    # STUDENT: start\n    x = 1\n{END}", "'# STUDENT: start' is not a marker"),
+        (f"    # student: begin\n    x = 1\n{END}", "'# student: begin' is not a marker"),
+        (f"    #STUDENT begin\n    x = 1\n{END}", "'#STUDENT begin' is not a marker"),
+        (f"    x = 0  # STUDENT: begin\n    x = 1\n{END}", "is not a marker"),
+        (f"{BEGIN}    x = 1\n  # STUDENT: end\n", "not indented like its match"),
+        (f"{BEGIN}{END}    x = 1\n", "does not contain whole statements"),
         (f"    if x:\n    {BEGIN}        x = 1\n    else:\n    {END}        x = 2\n",
-         "does not hold whole statements"),
-        (f"    x = (\n{BEGIN}    1\n{END}    )\n", "does not hold whole statements"),
-        (f"{BEGIN}    if x:\n{END}        x = 1\n", "does not hold whole statements"),
-        ("    x = 1\n\n# STUDENT: begin\ny = 2\n# STUDENT: end\n", "no part of a function"),
+         "does not contain whole statements"),
+        (f"    x = (\n{BEGIN}    1\n{END}    )\n", "does not contain whole statements"),
+        (f"{BEGIN}    if x:\n{END}        x = 1\n", "does not contain whole statements"),
+        ("    x = 1\n\n# STUDENT: begin\ny = 2\n# STUDENT: end\n", "not inside a function"),
     ],
 )  # fmt: skip
-def test_markers_at_fault_are_errors(body, says):
+def test_invalid_markers_are_errors(body, says):
     with pytest.raises(UserError, match=r"a\.py, line") as caught:
         strip(f"def f(x):\n{body}", "a.py", {})
     assert says in str(caught.value)
 
 
 def test_a_marked_part_of_a_chosen_body_is_an_error():
-    with pytest.raises(UserError, match="taken out as a whole"):
+    with pytest.raises(UserError, match="removed as a whole"):
         strip(f"def f(x):\n{BEGIN}    x = 1\n{END}", "a.py", {"f": "write it"})
 
 
@@ -570,7 +576,7 @@ def test_a_marked_part_of_a_chosen_body_is_an_error():
 def test_a_folder_in_the_repository_or_around_it_is_refused(where, capsys):
     before = set(ROOT.iterdir())
     assert script.main(["--out", str(ROOT / where)]) == 2
-    assert "within the repository or holds it" in capsys.readouterr().err
+    assert "inside the repository or contains it" in capsys.readouterr().err
     assert set(ROOT.iterdir()) == before
 
 
@@ -582,7 +588,7 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_nothing_is_written_if_a_marker_is_at_fault(tmp_path):
+def test_nothing_is_written_if_a_marker_is_invalid(tmp_path):
     root = tmp_path / "repository"
     shutil.copytree(ROOT / "cs285" / "agents", root / "cs285" / "agents")
     (root / "cs285" / "extra.py").write_text("def f():\n    # STUDENT: begin\n    return 1\n")
@@ -591,13 +597,13 @@ def test_nothing_is_written_if_a_marker_is_at_fault(tmp_path):
     assert not (tmp_path / "out").exists()
     (root / "cs285" / "extra.py").unlink()
     (root / "cs285" / "agents" / "rnd_agent.py").unlink()
-    with pytest.raises(UserError, match=r"there is no cs285/agents/rnd_agent\.py"):
+    with pytest.raises(UserError, match=r"cs285/agents/rnd_agent\.py is missing"):
         make_student_version(root, tmp_path / "out")
 
 
 def test_a_package_without_its_repository_makes_no_starter(tmp_path):
     shutil.copytree(ROOT / "cs285", tmp_path / "site" / "cs285")
-    with pytest.raises(UserError, match=r"there is no README\.md; a starter is made from the repo"):
+    with pytest.raises(UserError, match=r"README\.md is missing; a starter can only"):
         make_student_version(tmp_path / "site", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,4 @@
-"""Checks students' agent files against the assignment's formulas, one solution or many.
+"""Checks the agent files of one or many solutions against the assignment's formulas.
 
 python cs285/scripts/check_solution.py student_folder submission.zip --json
 """
@@ -24,7 +24,7 @@ from cs285.scripts.arguments import ArgumentParser, at_least
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check and print; return 0 if all is right, 1 if something is not, 2 for no such path."""
+    """Check and print; return 0 if all files are right, 1 if not, 2 if a path does not exist."""
     parser = ArgumentParser(
         "Compare agent files with the assignment's formulas: losses, gradients, "
         "targets, actions and the effects of updates. Student code runs confined in a child "
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workers",
         type=at_least(1),
         default=min(8, os.cpu_count() or 1),
-        help="solutions to check at once, eight at most if not given",
+        help="number of solutions to check in parallel",
     )
     chosen = parser.parse_args(arguments)
     for path in chosen.paths:
         if not path.exists():
-            print(f"error: {path}: there is no such folder or zip file", file=sys.stderr)
+            print(f"error: {path}: no such folder or zip file", file=sys.stderr)
             return 2
     reports = check_all(chosen.paths, chosen.workers)
     if chosen.json:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
-    """Check solutions, several at a time, each worker with one child for all of its share."""
+    """Check solutions in parallel; each worker keeps one child process for all of its solutions."""
     torch.set_num_threads(1)
     workers = min(workers, len(paths))
     sandboxes: SimpleQueue[Sandbox] = SimpleQueue()
@@ -84,7 +84,7 @@ def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
 
 
 def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
-    """Check one solution; whatever is wrong with its files is a report, not an error."""
+    """Check one solution; whatever is wrong with its files goes into the report."""
     try:
         solution = read_solution(path)
     except UserError as error:

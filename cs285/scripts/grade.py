@@ -1,4 +1,4 @@
-"""Grades hand-ins: their files, their logs and their code.
+"""Grades hand-ins by their files, logs and code.
 
 python cs285/scripts/grade.py submit.zip
 """
@@ -17,24 +17,24 @@ from cs285.scripts.arguments import ArgumentParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Grade and print; return 0 if that went well whatever the grades, 2 if it could not."""
+    """Grade and print; return 0 whatever the grades, 2 if grading is not possible."""
     parser = ArgumentParser(
-        "Grade hand-ins: structure, size, names, logs, results relative to the best "
+        "Grade hand-ins by structure, size, names, logs, results relative to the best "
         "possible policy, and code, which runs confined in a child process. Nothing is trained. "
         "See docs/autograder.md."
     )
     parser.add_argument(
-        "hand_ins", metavar="HAND_IN", type=Path, nargs="+", help="a zip, or the folder in it"
+        "hand_ins", metavar="HAND_IN", type=Path, nargs="+", help="a zip, or an unpacked folder"
     )
     parser.add_argument("--rubric", type=Path, default=DEFAULT, help="weights and thresholds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json"
     )
-    parser.add_argument("--no_code", action="store_true", help="leave the code unchecked")
+    parser.add_argument("--no_code", action="store_true", help="do not check the code")
     chosen = parser.parse_args(arguments)
     if chosen.gradescope and len(chosen.hand_ins) > 1:
-        parser.error("--gradescope takes one hand-in")
+        parser.error("--gradescope accepts only one hand-in")
     try:
         results = [
             grade_path(path, chosen.rubric, check_code=not chosen.no_code)
@@ -60,7 +60,7 @@ def _write(path: Path, result: GradeResult) -> None:
 
 
 def format_grade(result: GradeResult) -> str:
-    """Write one grade: a line an item, and below it what there is to say."""
+    """Return one grade as text: a line for each item, with its message below."""
     lines = [result.name]
     for item in result.items:
         lines.append(f"  {item.score:6.2f} / {item.maximum:5.2f}  {item.name}")

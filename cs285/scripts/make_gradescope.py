@@ -1,4 +1,4 @@
-"""Bundles the grader as Gradescope wants it: setup.sh, run_autograder and all that they need.
+"""Packs the grader for Gradescope: setup.sh, run_autograder and all that they need.
 
 python cs285/scripts/make_gradescope.py --out autograder.zip
 """
@@ -23,10 +23,10 @@ PROGRAMS_FOLDER = PurePosixPath("cs285/grading/hand_ins/gradescope")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the zip; return 0, or 2 if that is not possible."""
+    """Write the zip; return 0, or 2 if this is not possible."""
     parser = ArgumentParser(
-        "Write the zip that Gradescope makes an autograder of. It holds this package "
-        "with its reference solution: it is for staff alone. See docs/autograder.md."
+        "Write the zip from which Gradescope builds an autograder. It contains this package "
+        "with its reference solution, so keep it among staff. See docs/autograder.md."
     )
     parser.add_argument("--out", type=Path, default=Path("autograder.zip"), help="the zip to write")
     parser.add_argument("--rubric", type=Path, default=DEFAULT, help="weights and thresholds")
@@ -50,12 +50,12 @@ def collect(rubric: Path = DEFAULT) -> dict[PurePosixPath, bytes]:
     """Return the files of the autograder by their paths.
 
     Raises:
-        UserError: If the rubric is not usable, or the list of packages is not there.
+        UserError: If the rubric is not usable, or requirements.txt is missing.
     """
     load_rubric(rubric)
     if not REQUIREMENTS.is_file():
         raise UserError(
-            f"there is no {REQUIREMENTS}; the autograder is made from the repository, not from an "
+            f"{REQUIREMENTS} is missing; make the autograder from the repository, not from an "
             "installed package"
         )
     files = {
@@ -73,7 +73,7 @@ def collect(rubric: Path = DEFAULT) -> dict[PurePosixPath, bytes]:
 
 
 def _pack(archive: zipfile.ZipFile, files: dict[PurePosixPath, bytes]) -> None:
-    """Write all files, in an order and with times that make equal zips of equal files."""
+    """Write all files in a fixed order with fixed times, so that equal files give equal zips."""
     with archive:
         for path, content in sorted(files.items()):
             member = zipfile.ZipInfo(str(path))

@@ -1,4 +1,4 @@
-"""Makes the starter for students: this repository without what they write and without graders.
+"""Makes the starter for students: this repository without the code that they write or the graders.
 
 python cs285/scripts/make_student_version.py --out ../hw5
 """
@@ -21,10 +21,10 @@ from cs285.scripts.arguments import ArgumentParser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the starter; return 0, or 2 if it cannot be made."""
     parser = ArgumentParser(
-        "Write this repository to a new folder with a TODO in the place of everything "
-        "that students write, and without tests and graders. See docs/starter.md."
+        "Write this repository to a new folder, without tests and graders, and with a TODO in "
+        "place of everything that students write. See docs/starter.md."
     )
-    parser.add_argument("--out", type=Path, required=True, help="a folder that is new or empty")
+    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     chosen = parser.parse_args(arguments)
     root = Path(next(iter(cs285.__path__))).parent
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gaps_as_json = [asdict(gap) for gap in gaps]
         print(json.dumps({"out": str(chosen.out), "to_write": gaps_as_json}, indent=2))
         return 0
-    print(f"{chosen.out}: {len(gaps)} bodies are to be written")
+    print(f"{chosen.out}: {len(gaps)} bodies to write")
     for file, members in groupby(gaps, key=lambda gap: gap.file):
         print(f"  {file}")
         for gap in members:

@@ -1,7 +1,7 @@
-"""Makes the starter: this repository without its graders and without what students write.
+"""Makes the starter: this repository without its graders and without the code that students write.
 
-What students write is named in `WRITTEN`, so that the reference stays free of markers. Parts of a
-function can be marked in place, by comments on lines of their own:
+`WRITTEN` names what students write, so the reference needs no markers. Parts of a function can be
+marked in the source, by comments on separate lines:
 
     # STUDENT: begin
     values = ...
@@ -40,7 +40,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "epsilon_greedy": OptionalTodo(f"{_HELPER}'s DQNAgent"),
     },
     "cs285/agents/random_agent.py": {
-        "RandomAgent.get_action": "return one of num_actions actions, each equally likely",
+        "RandomAgent.get_action": "return one of num_actions actions, all equally likely",
     },
     "cs285/agents/dqn_agent.py": {
         "DQNAgent.action_probabilities": _HELPER,
@@ -56,7 +56,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     "cs285/agents/awac_agent.py": {
         "AWACAgent.action_probabilities": _HELPER,
         "AWACAgent.get_action": "act with the actor",
-        "AWACAgent.compute_critic_loss": "as DQN's, with the expectation under the actor",
+        "AWACAgent.compute_critic_loss": "as in DQN, but with the expectation under the actor",
         "AWACAgent.compute_advantage": "return an advantage for every row, without gradient",
         "AWACAgent.compute_actor_loss": _HELPER,
         "AWACAgent.objectives": _OBJECTIVES,
@@ -83,7 +83,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "RNDAgent.update_rnd": "take one step on the predictor; return its loss",
         "RNDAgent.update": "train the critic on the bonus, then the predictor",
     },
-    # It shows how the agent above is written.
+    # This file shows how the agent above is written.
     "cs285/agents/two_critic_rnd_agent.py": {
         "TwoCriticRNDAgent.action_probabilities": _SECOND_CRITIC,
         "TwoCriticRNDAgent.compute_exploitation_loss": _SECOND_CRITIC,
@@ -91,20 +91,20 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "TwoCriticRNDAgent.update": _SECOND_CRITIC,
     },
 }
-"""By file, what students write and what the TODO in its place says."""
+"""The functions that students write, by file, and the text of the TODO that replaces each."""
 
 PUBLISHED = (
     ".gitignore", "LICENSE", "README.md", "cs285", "data/README.md", "datasets/README.md",
     "docs/handin.md", "docs/images/mazes.png", "docs/logging.md", "docs/report.md", "experiments",
     "pyproject.toml", "requirements.txt", "run_hw5.sh", "setup.py", "tools/setup_env.sh",
 )  # fmt: skip
-"""What a starter consists of. Tests and benchmarks hold solutions, other pages and pictures hold
-results, so nothing else goes along."""
+"""The files of a starter. Nothing else is published: tests and benchmarks contain solutions, other
+pages and pictures contain results."""
 README = PurePosixPath("README.md")
-"""Of the starter: `STUDENT_README`, with sections of the repository's own."""
+"""In the starter: `STUDENT_README`, with sections of the repository's README."""
 STUDENT_README = PurePosixPath("cs285/grading/starter/student_readme.md.in")
 GRADING = "cs285.grading"
-"""The package that stays at home, with every script that cannot be imported without it."""
+"""The package that is not published, nor is any script that imports it."""
 
 INHERITED = {
     "update": '''\
@@ -120,8 +120,8 @@ INHERITED = {
         """Take one step on a batch and return what to log."""
 '''
 }
-"""Methods that the reference inherits, by a line like `update = Agent.update`, and students write:
-in the starter such a line becomes a method that begins like this."""
+"""Methods that the reference inherits, by a line such as `update = Agent.update`, and students
+write. In the starter such a line becomes a method that starts like this."""
 
 TODO = "TODO(student)"
 MAX_LINE = 100
@@ -136,7 +136,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Gap:
-    """A function that students write, or a part of one."""
+    """A function that students write, or part of one."""
 
     file: str
     name: str
@@ -145,7 +145,7 @@ class Gap:
 
     @property
     def is_optional(self) -> bool:
-        """Whether the assignment does without it."""
+        """Whether the assignment does not require it."""
         return isinstance(self.todo, OptionalTodo)
 
 
@@ -153,11 +153,11 @@ def make_student_version(root: Path, out: Path) -> list[Gap]:
     """Write the starter of the repository at `root` to the new folder `out`.
 
     Returns:
-        What is left to students.
+        What students have to write.
 
     Raises:
-        UserError: If `out` is in use or overlaps `root`; if something that students write is not
-            where `WRITTEN` says, or a marker is unknown or unbalanced. Nothing is written then.
+        UserError: If `out` is in use or overlaps `root`, if a name in `WRITTEN` does not exist, or
+            if a marker is unknown or unbalanced. Nothing is written then.
     """
     _check_folder(root.resolve(), out)
     contents: dict[PurePosixPath, bytes] = {}
@@ -169,7 +169,7 @@ def make_student_version(root: Path, out: Path) -> list[Gap]:
             contents[path] = text.encode()
             gaps += found
     if absent := [file for file in WRITTEN if PurePosixPath(file) not in contents]:
-        raise UserError(f"{root}: there is no {absent[0]}, of which students write a part")
+        raise UserError(f"{root}: {absent[0]} is missing; students write a part of it")
     contents[README] = fill_readme(_read(root, STUDENT_README), _read(root, README), gaps).encode()
     prepare_folder(out)
     try:
@@ -185,13 +185,13 @@ def make_student_version(root: Path, out: Path) -> list[Gap]:
 def _check_folder(root: Path, out: Path) -> None:
     resolved = out.resolve()
     if resolved.is_relative_to(root) or root.is_relative_to(resolved):
-        raise UserError(f"--out {out}: lies within the repository or holds it; choose a new folder")
+        raise UserError(f"--out {out}: is inside the repository or contains it; choose another")
     if resolved.exists() and not (resolved.is_dir() and not any(resolved.iterdir())):
-        raise UserError(f"--out {out}: exists and is not an empty folder; choose a new one")
+        raise UserError(f"--out {out}: already exists and is not an empty folder; choose a new one")
 
 
 def published_files(root: Path) -> Iterator[PurePosixPath]:
-    """Yield what goes into the starter, sorted, relative to `root`; links are left out."""
+    """Yield the paths of the starter's files, sorted and relative to `root`; links are left out."""
     for entry in map(root.joinpath, PUBLISHED):
         files = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
         for path in files:
@@ -203,7 +203,7 @@ def published_files(root: Path) -> Iterator[PurePosixPath]:
 
 
 def _grades(root: Path, path: PurePosixPath) -> bool:
-    """Tell whether a file is the grader's or cannot be imported without it."""
+    """Return whether a file belongs to the grader or imports it."""
     if path.is_relative_to(GRADING.replace(".", "/")):
         return True
     if path.suffix != ".py":
@@ -222,7 +222,7 @@ def _read(root: Path, path: PurePosixPath) -> str:
         return _decode((root / path).read_bytes(), path)
     except FileNotFoundError:
         raise UserError(
-            f"{root}: there is no {path}; a starter is made from the repository"
+            f"{root}: {path} is missing; a starter can only be made from the repository"
         ) from None
 
 
@@ -230,24 +230,24 @@ def _decode(data: bytes, path: PurePosixPath) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not text in UTF-8") from None
+        raise UserError(f"{path}: not UTF-8 text") from None
 
 
 # The README for students
 
 
 def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
-    """Fill what students read first with what they are to write.
+    """Fill in the README for students.
 
     Args:
-        template: In it, `<!-- to write: FILE -->` stands for the list of what is asked for in a
-            file, `<!-- to write: optional -->` for all that is not, and `<!-- section: HEADING -->`
+        template: Contains `<!-- to write: FILE -->` for the list of required functions in a file,
+            `<!-- to write: optional -->` for all optional ones, and `<!-- section: HEADING -->`
             for a section of `readme`.
         readme: The README of the repository.
-        gaps: What is left to students, by file.
+        gaps: What students write, by file.
 
     Raises:
-        UserError: If the template has no place for something to write, or one for nothing.
+        UserError: If the template lacks a place for one of the lists, or has one without a list.
     """
     lists: dict[str, list[str]] = {}
     for file, members in groupby(gaps, key=lambda gap: gap.file):
@@ -266,12 +266,12 @@ def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
         raise UserError(f"{STUDENT_README}: has no `<!-- {_TO_WRITE}: {missing[0]} -->`")
     if unknown := sorted(places - texts.keys()):
         what, name = unknown[0]
-        raise UserError(f"{STUDENT_README}: `<!-- {what}: {name} -->` stands for nothing")
+        raise UserError(f"{STUDENT_README}: `<!-- {what}: {name} -->` does not stand for anything")
     return _PLACE.sub(lambda found: texts[found[1], found[2]], template)
 
 
 def _sections(page: str) -> Iterator[tuple[str, str]]:
-    """Yield the sections of a page of Markdown by their headings of the second level."""
+    """Yield the headings and texts of the second-level sections of a Markdown page."""
     for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]:
         yield part.splitlines()[0].removeprefix("## "), part.strip()
 
@@ -280,23 +280,23 @@ def _sections(page: str) -> Iterator[tuple[str, str]]:
 
 
 def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tuple[str, list[Gap]]:
-    """Take out of a Python file what students write.
+    """Remove from a Python file what students write.
 
     Args:
-        text: The file, with line ends of any kind.
-        file: Its path from the root, for messages.
-        written: The functions whose bodies go, and their TODOs; by default those of `WRITTEN`.
+        text: The file, with any kind of line ends.
+        file: Its path relative to the root, for messages.
+        written: The functions whose bodies to remove, and their TODOs; by default from `WRITTEN`.
 
     Returns:
-        The starter's file and what is to be written in it.
+        The starter's file, and what students write in it.
 
     Raises:
-        UserError: If a function is not there or cannot be emptied, or a marker is at fault.
+        UserError: If a function is missing or cannot be emptied, or a marker is invalid.
     """
     written = WRITTEN.get(file, {}) if written is None else written
     regions = list(_regions(text, file))
     if TODO in text:
-        raise UserError(f"{file}: holds a {TODO} already")
+        raise UserError(f"{file}: already contains a {TODO}")
     if not written and not regions:
         return text, []
     tree = _parse(text, file)
@@ -306,15 +306,17 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
     cuts: list[tuple[slice, Gap]] = []
     for name, todo in written.items():
         if name not in functions.keys() | inherited.keys():
-            raise UserError(f"{file}: there is no {name} for students to write")
+            raise UserError(f"{file}: has no {name} for students to write")
         what = f"{file}: {name}"
         cut = inherited.get(name) or _body(functions[name], lines, what)
         cuts.append((cut, Gap(file, name, todo)))
     for region in regions:
         name = _owner(region, functions, lines, file)
         if name in written:
-            raise UserError(f"{file}, line {region.start + 1}: {name} is taken out as a whole")
-        cuts.append((region, Gap(file, name, "the part that is missing here")))
+            raise UserError(
+                f"{file}, line {region.start + 1}: {name} is already removed as a whole"
+            )
+        cuts.append((region, Gap(file, name, "the missing part")))
     starter = lines.copy()
     for cut, gap in sorted(cuts, key=lambda pair: pair[0].start, reverse=True):
         first = next(line for line in lines[cut] if not _is_comment(line))
@@ -324,7 +326,9 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
     result = "".join(starter)
     names = {gap.name for _, gap in cuts}
     if restore(result, text, names, file) != text:
-        raise UserError(f"{file}: what is taken out of {', '.join(sorted(names))} cannot go back")
+        raise UserError(
+            f"{file}: the removed parts of {', '.join(sorted(names))} cannot be put back"
+        )
     return result, [gap for _, gap in cuts]
 
 
@@ -332,13 +336,13 @@ def restore(text: str, reference: str, names: Collection[str], file: str = "") -
     """Put the reference's bodies of the named functions into a starter's file.
 
     Raises:
-        UserError: If either is no valid Python or lacks one of the functions.
+        UserError: If either is not valid Python or lacks one of the functions.
     """
     lines, originals = _lines(text), _lines(reference)
     functions, sources = (_functions(_parse(one, file)) for one in (text, reference))
     inherited = _inherited(_parse(reference, file))
     if lost := set(names) - (functions.keys() & (sources.keys() | inherited.keys())):
-        raise UserError(f"{file}: there is no {min(lost)}")
+        raise UserError(f"{file}: has no {min(lost)}")
     for name in sorted(names, key=lambda name: functions[name].lineno, reverse=True):
         if name in inherited:
             whole = slice(_start(functions[name]), _end(functions[name]))
@@ -359,7 +363,7 @@ def _parse(text: str, file: str) -> ast.Module:
         return ast.parse(text)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise UserError(f"{file}: is no valid Python{f' (line {line})' if line else ''}") from None
+        raise UserError(f"{file}: not valid Python{f' (line {line})' if line else ''}") from None
 
 
 def _functions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> dict[str, Function]:
@@ -374,12 +378,12 @@ def _functions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> dict[str, F
 
 
 def _beginning(gap: Gap) -> str:
-    """Return how an inherited method begins in the starter."""
+    """Return the first lines of an inherited method in the starter."""
     return INHERITED[gap.name.rpartition(".")[2]]
 
 
 def _inherited(tree: ast.Module) -> dict[str, slice]:
-    """Return lines such as `update = Agent.update`, by the method that a class inherits."""
+    """Return the lines such as `update = Agent.update`, by the names of the methods."""
     return {
         f"{owner.name}.{node.targets[0].id}": slice(_start(node), _end(node))
         for owner in tree.body
@@ -392,16 +396,16 @@ def _inherited(tree: ast.Module) -> dict[str, slice]:
 
 
 def _body(function: Function, lines: Sequence[str], what: str) -> slice:
-    """Return the lines of a body: all behind the docstring, comments included."""
+    """Return the lines of a body: everything after the docstring, including comments."""
     statements, above = function.body, function.lineno
     if ast.get_docstring(function) is not None:
         above = _end(statements[0])
         statements = statements[1:]
     if not statements:
-        raise UserError(f"{what} has nothing but a docstring")
+        raise UserError(f"{what} has only a docstring")
     first = _start(statements[0])
     if lines[first].encode()[: statements[0].col_offset].strip():
-        raise UserError(f"{what} begins on a line with something else; give it lines of its own")
+        raise UserError(f"{what} starts on a line with other code; put it on separate lines")
     while first > above and _is_comment(lines[first - 1]):
         first -= 1
     last = _end(function)
@@ -414,13 +418,13 @@ def _body(function: Function, lines: Sequence[str], what: str) -> slice:
 
 
 def _start(node: ast.stmt) -> int:
-    """Return the index of a statement's first line, that of its first decorator if it has any."""
+    """Return the index of a statement's first line, including decorators."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
 
 
 def _end(node: ast.stmt) -> int:
-    """Return the index of the line behind a statement."""
+    """Return the index of the line after a statement."""
     return node.end_lineno or node.lineno
 
 
@@ -433,7 +437,7 @@ def _indentation(line: str) -> int:
 
 
 def _stub(indent: str, gap: Gap, newline: str) -> list[str]:
-    """Write what stands in the place of code."""
+    """Return the lines that replace removed code."""
     message = f'"{gap.name} is yours to write ({PurePosixPath(gap.file).name})"'
     error = [f"raise NotImplementedError({message})"]
     if len(indent + error[0]) > MAX_LINE:
@@ -445,10 +449,10 @@ def _stub(indent: str, gap: Gap, newline: str) -> list[str]:
 
 
 def _regions(text: str, file: str) -> Iterator[slice]:
-    """Yield the lines between markers, these included.
+    """Yield the lines between markers, including the markers.
 
     Raises:
-        UserError: If a marker is unknown, has no counterpart, or shares its line.
+        UserError: If a marker is unknown, has no matching marker, or shares its line with code.
     """
     markers = []
     if _MARKER.search(text):
@@ -458,16 +462,16 @@ def _regions(text: str, file: str) -> Iterator[slice]:
                 row, column = token.start
                 if token.string not in {_BEGIN, _END} or token.line[:column].strip():
                     raise UserError(
-                        f"{file}, line {row}: {token.string!r} is no marker; markers are "
-                        f"{_BEGIN!r} and {_END!r} on lines of their own"
+                        f"{file}, line {row}: {token.string!r} is not a marker; markers are "
+                        f"{_BEGIN!r} and {_END!r} on separate lines"
                     )
                 markers.append((row, column, token.string))
     for place, (row, column, marker) in enumerate(markers):
         counterpart = markers[place + 1 :][:1] if marker == _BEGIN else markers[:place][-1:]
         if not counterpart or counterpart[0][2] == marker:
-            raise UserError(f"{file}, line {row}: {marker!r} has no counterpart")
+            raise UserError(f"{file}, line {row}: {marker!r} has no matching marker")
         if counterpart[0][1] != column:
-            raise UserError(f"{file}, line {row}: {marker!r} is not indented like its counterpart")
+            raise UserError(f"{file}, line {row}: {marker!r} is not indented like its match")
     for (begin, _, marker), (end, _, _) in pairwise(markers):
         if marker == _BEGIN:
             yield slice(begin - 1, end)
@@ -476,16 +480,16 @@ def _regions(text: str, file: str) -> Iterator[slice]:
 def _owner(
     region: slice, functions: Mapping[str, Function], lines: Sequence[str], file: str
 ) -> str:
-    """Return the function that a marked region is a part of."""
+    """Return the name of the function that contains a marked region."""
     place = f"{file}, line {region.start + 1}"
     around_it = (f for f in functions.items() if f[1].lineno <= region.start < _end(f[1]))
     name, function = next(around_it, ("", None))
     if function is None:
-        raise UserError(f"{place}: the marked region is no part of a function")
+        raise UserError(f"{place}: the marked region is not inside a function")
     body = _body(function, lines, f"{file}: {name}")
     code = [n for n in range(region.start, region.stop) if not _is_comment(lines[n])]
     if not any(_fills(code, block) for block in _blocks(function)) or region.start < body.start:
-        raise UserError(f"{place}: the marked region does not hold whole statements")
+        raise UserError(f"{place}: the marked region does not contain whole statements")
     return name
 
 
@@ -499,7 +503,7 @@ def _blocks(function: Function) -> Iterator[list[ast.stmt]]:
 
 
 def _fills(code: Sequence[int], block: Sequence[ast.stmt]) -> bool:
-    """Tell whether lines of code are those of some successive statements of a block."""
+    """Return whether lines of code are exactly some successive statements of a block."""
     spans = [(_start(statement), _end(statement) - 1) for statement in block]
     spans = [(first, last) for first, last in spans if first in code and last in code]
     return bool(spans) and (spans[0][0], spans[-1][1]) == (code[0], code[-1])

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Gradescope runs this once, as it builds the image: an environment with the pinned packages, and the best
-# policy of every maze, which takes seconds to compute.
+# Gradescope runs this once, when it builds the image. It makes an environment with the pinned packages and
+# computes the best policy of every maze, which takes seconds.
 #
-#   AUTOGRADER_ROOT     where Gradescope's folders lie (default: /autograder)
-#   AUTOGRADER_PYTHON   an interpreter that has the packages; nothing is installed then
+#   AUTOGRADER_ROOT     the folder that holds Gradescope's folders (default: /autograder)
+#   AUTOGRADER_PYTHON   an interpreter that already has the packages; then nothing is installed
 set -euo pipefail
 root=${AUTOGRADER_ROOT:-/autograder}
 python=${AUTOGRADER_PYTHON:-}
@@ -22,12 +22,12 @@ if [[ -z $python ]]; then
   if "$python" -m venv "$root/venv"; then
     pip=("$root/venv/bin/python" -m pip)
   else
-    # Debian's Python makes environments without pip where python3-venv is missing.
+    # Without python3-venv, Debian's Python can only make environments without pip.
     "$python" -m venv --clear --without-pip "$root/venv"
     pip=("$python" -m pip --python "$root/venv/bin/python")
   fi
   python=$root/venv/bin/python
-  # PyTorch's own index has builds without gigabytes of GPU libraries.
+  # PyTorch's index has builds without the gigabytes of GPU libraries.
   export PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL:-https://download.pytorch.org/whl/cpu}
   "${pip[@]}" install --no-cache-dir -r "$root/source/requirements.txt"
 fi
