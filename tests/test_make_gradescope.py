@@ -131,7 +131,7 @@ def test_submission_that_cannot_be_graded_gets_results_as_well(autograder: Path)
     start(autograder / "run_autograder", autograder, python="/bin/false")
     failed = Results.model_validate_json(path.read_text(encoding="utf-8"))
     assert failed.score == 0
-    assert "tell the staff" in (failed.output or "")
+    assert "contact the staff" in (failed.output or "")
 
 
 def test_programs_stand_at_the_root_and_are_executable(tmp_path: Path) -> None:
