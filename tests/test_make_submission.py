@@ -270,7 +270,7 @@ def test_what_is_missing_stands_in_the_readme(hand_in, tmp_path):
 
 def test_no_folder_of_runs_is_an_error(root, tmp_path, capsys):
     assert script.main(["--data_dir", str(tmp_path / "nowhere")]) == 2
-    assert "no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 # Size
@@ -379,7 +379,7 @@ def test_script_says_what_was_taken_and_thinned(tmp_path, monkeypatch, capsys):
     arguments = ["--data_dir", str(tmp_path / "data"), "--out", str(tmp_path / "submit.zip")]
     assert script.main([*arguments, "--allow_missing"]) == 0
     said = capsys.readouterr().out
-    assert "taken     hw5_offline_pointmass_easy_cql_sd1_2026-01-31_13-00-00, not " in said
+    assert "chosen    hw5_offline_pointmass_easy_cql_sd1_2026-01-31_13-00-00, not " in said
     assert "critic_loss of 1 runs, from up to 1,500 to" in said
     assert "missing   5 Online fine-tuning: CQL on hard" in said
     for prefix in Question:

@@ -171,8 +171,8 @@ def test_run_of_a_public_version_is_known_by_its_name(tmp_path: Path) -> None:
     ("name", "spoil", "reason"),
     [
         ("hw3_dqn_LunarLander_2023", None, "homework 3"),
-        ("hw5_offline_something", None, "tells an environment"),
-        ("hw5_offline_pointmass_hard_ppo", None, "no algorithm"),
+        ("hw5_offline_something", None, "which environment it used"),
+        ("hw5_offline_pointmass_hard_ppo", None, "which algorithm it used"),
         ("hw5_offline_pointmass_hard_cql", None, "no event file"),
         ("hw5_offline_pointmass_hard_cql", "empty", "is empty"),
         ("hw5_offline_pointmass_hard_cql", "no evaluation", "eval_return is missing"),
@@ -199,17 +199,17 @@ def test_run_is_left_out_with_its_reason(
     ((left_out, why),) = collection.left_out
     assert left_out == name
     assert reason in why
-    goes_on = f"run_hw5_offline.py --resume {folder} goes on with it"
-    assert (goes_on in why) == (spoil == "unfinished")
+    resume = f"resume it with run_hw5_offline.py --resume {folder}"
+    assert (resume in why) == (spoil == "unfinished")
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n- b", b"a: [", b"\xff\xfe", b"[" * 5_000])
-def test_run_with_an_unsound_config_is_known_by_its_name(tmp_path: Path, content: bytes) -> None:
+def test_run_with_an_invalid_config_is_known_by_its_name(tmp_path: Path, content: bytes) -> None:
     folder = write_run(tmp_path, "offline", "pointmass_hard_cql", config=False)
     (folder / "config.yaml").write_bytes(content)
     run = only(collect(tmp_path)).first
     assert (run.env_id, run.algorithm, run.seed) == ("PointmassHard-v0", "cql", 1)
-    assert "config.yaml is unsound" in run.notes[0]
+    assert "config.yaml is not valid" in run.notes[0]
 
 
 def test_missing_data_folder_is_the_users_error(tmp_path: Path) -> None:

@@ -132,19 +132,19 @@ def test_since_leaves_out_earlier_runs(tmp_path: Path) -> None:
 
 
 def test_broken_summaries_are_listed_and_the_rest_shown(tmp_path: Path) -> None:
-    write_run(tmp_path, exp_name="sound")
+    write_run(tmp_path, exp_name="valid")
     (tmp_path / "hw5_offline_gone_sd1").mkdir()
     (write_run(tmp_path, exp_name="cut") / "summary.json").write_text('{"script": "off')
     write_run(tmp_path, exp_name="odd", seed="one")
     write_run(tmp_path, exp_name="stopped", status="running")
     (tmp_path / "hw5_note.txt").write_text("not a run")
     summaries, problems = read_summaries(tmp_path)
-    assert [summary.exp_name for summary in summaries] == ["sound"]
+    assert [summary.exp_name for summary in summaries] == ["valid"]
     assert len(problems) == 4
     cut, gone, odd, stopped = problems
     assert "cut" in cut
-    assert "unsound" in cut
-    assert "gone_sd1: no summary.json" in gone
+    assert "not valid" in cut
+    assert "gone_sd1: no summary.json: the run failed" in gone
     assert "seed:" in odd
     assert "status:" in stopped
 

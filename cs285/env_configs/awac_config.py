@@ -12,7 +12,7 @@ from cs285.infrastructure.palette import VERMILION
 
 
 class ActorConfig(CriticConfig):
-    """What agents with an actor share."""
+    """Keys of all agents with an actor."""
 
     per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {
         "temperature",
@@ -20,9 +20,9 @@ class ActorConfig(CriticConfig):
     }
 
     temperature: Positive = 0.1
-    """Lambda in exp(A / lambda). Advantages here are fractions of one step's reward, so 0.1 tells
-    good actions from bad. Public files say 10.0, which is the inverse convention of the IQL paper:
-    in this formula it makes every weight about 1 and the actor a plain clone of the data."""
+    """Lambda in exp(A / lambda). Advantages here are fractions of one step's reward, so 0.1
+    separates good actions from bad ones. Public files say 10.0, the inverse temperature of the IQL
+    paper: in this formula it makes every weight about 1 and the actor a plain clone of the data."""
     actor_hidden_size: Size = 128
     """Width of the actor's hidden layers."""
     actor_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
@@ -31,7 +31,7 @@ class ActorConfig(CriticConfig):
     """Adam's step size for the actor."""
 
     def actor_arguments(self) -> dict[str, Any]:
-        """Return what `AWACAgent` and its children take, beyond the shapes."""
+        """Return the arguments of `AWACAgent` and its subclasses, except the shapes."""
         from cs285.networks.mlp_policy import MLPPolicy
 
         def make_actor(observation_shape: tuple[int, ...], num_actions: int) -> MLPPolicy:

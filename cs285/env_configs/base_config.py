@@ -1,17 +1,19 @@
-"""What every experiment can set, whatever its algorithm."""
+"""Keys that several algorithms share, and what a config offers to training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from torch import nn
 
 from cs285.envs.tasks import InputBounds, get_task
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 Size = Annotated[int, Field(ge=1, le=8_192)]
@@ -21,7 +23,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class BaseConfig(BaseModel):
-    """One run: the values of its YAML file over the defaults below."""
+    """One run: the values of its YAML file, and the defaults below for all other keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
@@ -35,18 +37,18 @@ class BaseConfig(BaseModel):
     base_config: str
     """The algorithm."""
     env_name: str
-    """Id of a Pointmass environment, or of any other with flat Box observations and Discrete
-    actions that Gymnasium knows."""
+    """Gymnasium id of a Pointmass environment, or of any other that has flat Box observations and
+    Discrete actions."""
     exp_name: str
-    """Part of the run folder's name; the YAML file's name by default."""
+    """Part of the run folder's name. Default: the YAML file's name."""
     dataset_name: str
-    """The dataset that exploration writes and that the other two stages read: a plain name, stored
-    as `{dataset_name}_seed{seed}.npz`. Exploration calls it like its experiment by default, the
-    others read what RND explored: `pointmass_medium_rnd`, or `cartpole_rnd` for CartPole-v1."""
+    """The dataset that exploration writes and the other two stages read: a plain name, stored as
+    `{dataset_name}_seed{seed}.npz`. Default: exploration uses its `exp_name`; the other stages
+    read RND's data, `pointmass_medium_rnd` on Medium or `cartpole_rnd` on CartPole-v1."""
     dataset_seed: Annotated[int, Field(ge=0)] | None = None
-    """Read the dataset of this seed instead of the run's own."""
+    """Read the dataset of this seed. Default: the seed of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    """Decides the initial weights, the noise, the exploration and the batches."""
+    """Determines the initial weights, the noise, the exploration and the batches."""
 
     total_steps: Steps = 10_000
     """Environment steps of exploration (`run_hw5_explore.py`)."""
@@ -58,11 +60,10 @@ class BaseConfig(BaseModel):
     """Environment steps, each with one gradient step, after that (`run_hw5_finetune.py`)."""
 
     learning_starts: Annotated[int, Field(ge=1)] = 500
-    """For this many steps exploration acts at random, by the run's own random stream, and does not
-    learn; only then does the agent act."""
+    """Exploration takes this many random actions before the agent acts and learns."""
 
     if TYPE_CHECKING:
-        # Training reads these of every config. Those of agents that learn declare them as keys.
+        # Training reads these from every config; configs of agents that learn declare them as keys.
         @property
         def batch_size(self) -> int: ...  # noqa: D102
         @property
@@ -115,8 +116,8 @@ class LearnerConfig(BaseConfig):
     batch_size: Size = 128
     """Transitions in a batch, drawn with replacement."""
     epsilon: Fraction = 0.3
-    """Chance of a random action while collecting data; evaluation is always greedy. AWAC and IQL
-    sample their actor instead, whenever this is above 0."""
+    """Probability of a random action while collecting data; evaluation is always greedy. AWAC and
+    IQL sample from their actor instead if this is above 0, and act greedily if it is 0."""
     updates_per_step: Annotated[int, Field(ge=1, le=100)] = 1
     """Gradient steps for every environment step, in exploration and online."""
 
@@ -127,7 +128,7 @@ class CriticConfig(LearnerConfig):
     per_run: ClassVar[frozenset[str]] = LearnerConfig.per_run | {"discount", "learning_rate"}
 
     discount: Fraction = 0.98
-    """Discount of future rewards; sees about 50 steps ahead, through two rooms."""
+    """Discount of future rewards. At 0.98 it looks about 50 steps ahead, through two rooms."""
     hidden_size: Size = 64
     """Width of the critic's hidden layers."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 2
@@ -139,9 +140,9 @@ class CriticConfig(LearnerConfig):
     learning_rate: LearningRate = 1e-3
     """Adam's step size for critics."""
     target_update_period: Steps = 300
-    """Updates between two copies of a network to its target network."""
+    """Number of updates between copies of a network to its target network."""
     clip_grad_norm: Positive | None = None
-    """Bound on the norm of each network's gradient; none by default."""
+    """Largest norm of each network's gradient; null does not clip."""
 
     @property
     def input_bounds(self) -> InputBounds | None:
@@ -149,7 +150,7 @@ class CriticConfig(LearnerConfig):
         return get_task(self.env_name).input_bounds
 
     def critic_arguments(self) -> dict[str, Any]:
-        """Return what `DQNAgent` and its children take, beyond the shapes."""
+        """Return the arguments of `DQNAgent` and its subclasses, except the shapes."""
         from cs285.networks.critics import StateActionCritic
 
         def make_critic(observation_shape: tuple[int, ...], num_actions: int) -> nn.Module:
@@ -168,7 +169,7 @@ class CriticConfig(LearnerConfig):
             "make_lr_schedule": constant_schedule,
             "discount": self.discount,
             "target_update_period": self.target_update_period,
-            "use_double_q": True,  # only a student's file may read it where it is not a key
+            "use_double_q": True,  # where it is not a key, only a student's file may read it
             "clip_grad_norm": self.clip_grad_norm,
         }
 
@@ -177,18 +178,22 @@ class QLearningConfig(CriticConfig):
     """Keys of all agents whose critic bootstraps from a maximum over actions."""
 
     use_double_q: bool = True
-    """Let the online critic choose the action that the target critic values: less bias."""
+    """Let the online critic choose the action that the target critic evaluates: less bias."""
 
     def critic_arguments(self) -> dict[str, Any]:
-        """Return what `DQNAgent` and its children take, beyond the shapes."""
+        """Return the arguments of `DQNAgent` and its subclasses, except the shapes."""
         return super().critic_arguments() | {"use_double_q": self.use_double_q}
 
 
 def adam(learning_rate: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Adam]:
-    """Return a maker of Adam optimisers with one step size."""
+    """Return a function that makes an Adam optimiser with this step size."""
+    import torch
+
     return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)
 
 
 def constant_schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """Keep the step size as it is."""
+    """Return a schedule that keeps the step size constant."""
+    import torch
+
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

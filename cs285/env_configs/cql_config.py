@@ -21,19 +21,19 @@ from cs285.infrastructure.palette import BLUE
     order=4,
 )
 class CQLConfig(QLearningConfig):
-    """DQN and how conservative it is."""
+    """A critic, and how conservative it is."""
 
     per_run: ClassVar[frozenset[str]] = QLearningConfig.per_run | {"cql_alpha", "cql_temperature"}
 
     base_config: Literal["cql"]
 
     cql_alpha: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the conservative term. At 0 this is DQN. One unit of reward a step makes 0.1 enough
-    to order the actions and too little to bend the values."""
+    """Weight of the conservative term; at 0 this is DQN. As each step costs 1, a weight of 0.1 is
+    enough to rank the actions and too little to distort the values."""
     cql_temperature: Positive = 1.0
-    """Temperature of the soft maximum; the handout's formula is the one at 1. Values of one state
-    differ by one to two here, so that the softmax at 1 is broad: the term lifts what the data did
-    more than it lowers the best action, and values rise with alpha. At 0.1 they fall."""
+    """Temperature of the soft maximum; the handout's formula has 1. The values of a state differ by
+    one or two here, so the softmax at 1 is broad: the term raises the actions in the data more than
+    it lowers the best action, and values rise with alpha. At 0.1 they fall."""
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `CQLAgent`."""

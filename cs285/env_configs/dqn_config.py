@@ -19,7 +19,7 @@ from cs285.infrastructure.palette import ORANGE
     order=3,
 )
 class DQNConfig(QLearningConfig):
-    """Nothing beyond the critic."""
+    """A critic and no other keys."""
 
     base_config: Literal["dqn"]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
-from torch import nn
 
 from cs285.env_configs.awac_config import ActorConfig
 from cs285.env_configs.base_config import adam
 from cs285.homework import Question, Stage, register
 from cs285.infrastructure.palette import PURPLE
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @register(
@@ -30,8 +32,8 @@ class IQLConfig(ActorConfig):
     base_config: Literal["iql"]
 
     expectile: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Tau: 0.5 values the policy of the data, towards 1 the best actions in it. Data of an
-    explorer is mostly poor actions, hence high."""
+    """Tau: 0.5 evaluates the policy that collected the data; values near 1 evaluate its best
+    actions. An explorer's data consists mostly of poor actions, so tau is high here."""
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `IQLAgent`."""

@@ -18,11 +18,11 @@ from cs285.infrastructure.palette import GREY
     order=1,
 )
 class RandomConfig(BaseConfig):
-    """Every action equally likely; nothing to tune."""
+    """Nothing to tune: every action is equally likely."""
 
     base_config: Literal["random"]
 
-    # What the training loop does with an agent that learns nothing; without effect on its data.
+    # The training loop needs these, but they do not change what an agent that never learns does.
     batch_size: ClassVar[int] = 128
     epsilon: ClassVar[float] = 0.3
     updates_per_step: ClassVar[int] = 1

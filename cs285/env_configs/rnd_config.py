@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import nn
 
 from cs285.env_configs.base_config import (
     LearningRate,
@@ -17,6 +16,9 @@ from cs285.env_configs.base_config import (
 )
 from cs285.homework import Question, Stage, register
 from cs285.infrastructure.palette import GREEN
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @register(
@@ -42,9 +44,9 @@ class RNDConfig(QLearningConfig):
     rnd_weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the normalised bonus."""
     learning_starts: Annotated[int, Field(ge=1)] = 150
-    """Earlier than elsewhere: random steps never leave the first room."""
+    """Earlier than elsewhere, as random steps never leave the first room."""
     updates_per_step: Annotated[int, Field(ge=1, le=100)] = 4
-    """The bonus moves on with the explorer, and the critic must follow it."""
+    """The bonus changes while the agent explores, and the critic must keep up with it."""
     rnd_dim: Size = 32
     """Outputs of the random target and of its predictor."""
     rnd_hidden_size: Size = 64
@@ -52,16 +54,16 @@ class RNDConfig(QLearningConfig):
     rnd_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of hidden layers of both."""
     rnd_input_scale: Positive = 8.0
-    """Observations reach both as [-scale, scale] instead of [0, 1]. The larger, the closer around
-    a visited state the predictor learns; at 1 a visit teaches it half the maze."""
+    """Both see observations rescaled to [-scale, scale]. The larger the scale, the more local what
+    the predictor learns from a visit; at 1 one visit teaches it half the maze."""
     rnd_learning_rate: LearningRate = 5e-5
-    """Adam's step size for the predictor. Slow, so that its error counts visits rather than tells
-    visited from not."""
+    """Adam's step size for the predictor. Small, so that its error reflects how often a state was
+    visited, not just whether it was."""
     use_reward: bool = False
-    """Add the environment's reward to the bonus; the flag `--use_reward` says the same."""
+    """Add the environment's reward to the bonus; the flag `--use_reward` does the same."""
     num_exploration_steps: Steps | None = None
     """Train a second critic on the environment's reward alone, and let it collect the data after
-    this many steps. There is none by default: exploration ends with the run."""
+    this many steps. Default: no second critic; the whole run explores."""
 
     @model_validator(mode="after")
     def _explores_by_chance(self) -> Self:

@@ -1,4 +1,4 @@
-"""Run folders in; runs that can be compared out, and a reason for every one that cannot."""
+"""Reads run folders: the runs that can be compared, and why the others cannot be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from cs285.envs.tasks import describe_task, is_env_id
-from cs285.homework import STAGES, Stage, algorithms, order_of, usual_stage
+from cs285.homework import (
+    STAGES,
+    Stage,
+    algorithms,
+    keys_without_effect,
+    order_of,
+    usual_stage,
+)
 from cs285.infrastructure.errors import UserError
 from cs285.results.event_files import Curve, final_return_of
 from cs285.results.folder_names import FolderName, parse_folder_name, size_in_name
@@ -41,11 +48,11 @@ SCALARS = (
 )
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 IDENTITY = ("base_config", "env_name", "exp_name", "seed")
-"""Keys of `config.yaml` that say who a run is, not how it learns."""
+"""Keys of `config.yaml` that identify a run; the others say how it learns."""
 
 
 class LeftOut(NamedTuple):
-    """A run that the report does without."""
+    """A run that is not in the report, and the reason."""
 
     name: str
     reason: str
@@ -56,35 +63,35 @@ class Run:
     """One run that the report shows."""
 
     name: str
-    """Its folder below the data folder; tells runs of one experiment and seed apart."""
+    """Path of its folder within the data folder, which no other run has."""
     stage: Stage
     experiment: str
     algorithm: str
     env_id: str
     seed: int | None
     settings: dict[str, Setting]
-    """All of them where the folder has a `config.yaml`, else what its name tells."""
+    """Those in `config.yaml`, or else in the folder's name; without keys that have no effect."""
     curves: dict[str, Curve]
     picture: bytes | None
-    """Of exploration: the last picture of what was visited, encoded."""
+    """The last picture of the visited states, encoded; exploration only."""
     notes: tuple[str, ...]
-    """What of it is unsound and was left out."""
+    """What is wrong with it and was left out."""
     started: str = ""
     wall_time_s: float | None = None
 
     @property
     def unit(self) -> Setting:
-        """The unit of statistics: the seed, or the run itself where the seed is unknown."""
+        """The unit of statistics: the seed, or the run itself if its seed is unknown."""
         return self.name if self.seed is None else self.seed
 
     @property
     def steps(self) -> int:
-        """The last step of any curve; 0 if it has none."""
+        """The last step of any curve; 0 without curves."""
         return max((int(curve.steps[-1]) for curve in self.curves.values()), default=0)
 
     @property
     def online_start(self) -> int | None:
-        """The step at which fine-tuning goes online, as exactly as the logs tell it."""
+        """The step at which fine-tuning goes online, as exactly as the logs show it."""
         if self.stage is not Stage.FINETUNE:
             return None
         if isinstance(steps := self.settings.get("offline_steps"), int):
@@ -96,26 +103,26 @@ class Run:
 
     @property
     def named_size(self) -> int | None:
-        """Steps in a dataset that is named after them, as those of 4.3 are."""
+        """The dataset size in the dataset's name, as in the runs for 4.3; None without one."""
         name = str(self.settings.get("dataset_name") or self.experiment)
         return size_in_name(name)
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Runs that differ in nothing but their seeds."""
+    """Runs that differ only in their seeds."""
 
     name: str
     runs: tuple[Run, ...]
 
     @property
     def first(self) -> Run:
-        """A run that stands for all in everything but its numbers."""
+        """A run that represents all of them, except for its numbers."""
         return self.runs[0]
 
     @property
     def units(self) -> list[list[Run]]:
-        """The runs of each seed: several of one seed count as one, by their mean."""
+        """The runs of each seed; several runs of one seed count as one, by their mean."""
         by_unit: defaultdict[Setting, list[Run]] = defaultdict(list)
         for run in self.runs:
             by_unit[run.unit].append(run)
@@ -123,7 +130,7 @@ class Experiment:
 
     @cached_property
     def returns(self) -> list[float]:
-        """The final return of every seed; empty where nothing was evaluated."""
+        """The final return of every seed; empty if nothing was evaluated."""
         return self._per_seed(lambda run: final_return_of(run.curves))
 
     @cached_property
@@ -172,14 +179,14 @@ class Experiment:
 
     @property
     def dataset_steps(self) -> float | None:
-        """Steps in the dataset, where the log or else a name tells them."""
+        """Steps in the dataset, from the log or else from a name; None if neither has them."""
         logged = self.first.curves.get("dataset_transitions")
         return self.first.named_size if logged is None else logged.last
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Everything that a data folder holds."""
+    """Everything in a data folder."""
 
     experiments: tuple[Experiment, ...]
     left_out: tuple[LeftOut, ...]
@@ -202,10 +209,12 @@ def collect(data_dir: Path) -> Collection:
     """Read every run below a folder.
 
     Raises:
-        UserError: There is no such folder.
+        UserError: If the folder does not exist.
     """
     if not data_dir.is_dir():
-        raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
+        raise UserError(
+            f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
+        )
     folders, problems = find_runs(data_dir, nested=True)
     runs: list[Run] = []
     left_out = [LeftOut(*problem.split(": ", 1)) for problem in problems]
@@ -223,38 +232,39 @@ def collect(data_dir: Path) -> Collection:
 
 
 def _read_run(folder: RunFolder, name: str) -> Run | LeftOut:
-    told = parse_folder_name(folder.name)
-    if told.homework not in {None, 5}:
-        return LeftOut(name, f"belongs to homework {told.homework}")
+    named = parse_folder_name(folder.name)
+    if named.homework not in {None, 5}:
+        return LeftOut(name, f"belongs to homework {named.homework}")
     settings, notes = _read_settings(folder)
     log = folder.read_log(SCALARS, [EXPLORATION_PICTURE])
     notes += log.problems
-    algorithm = str(settings.get("base_config") or told.algorithm or "")
+    algorithm = str(settings.get("base_config") or named.algorithm or "")
+    useless = keys_without_effect(algorithm, settings) if algorithm in algorithms() else []
     run = Run(
         name=name,
-        stage=told.stage or usual_stage(algorithm),
-        experiment=str(settings.get("exp_name") or told.experiment),
+        stage=named.stage or usual_stage(algorithm),
+        experiment=str(settings.get("exp_name") or named.experiment),
         algorithm=algorithm,
-        env_id=str(settings.get("env_name") or told.env_id or ""),
-        seed=seed if isinstance(seed := settings.get("seed", told.seed), int) else None,
-        settings={key: value for key, value in settings.items() if key not in IDENTITY}
+        env_id=str(settings.get("env_name") or named.env_id or ""),
+        seed=seed if isinstance(seed := settings.get("seed", named.seed), int) else None,
+        settings={key: value for key, value in settings.items() if key not in {*IDENTITY, *useless}}
         if settings
-        else dict(told.settings),
+        else dict(named.settings),
         curves=log.curves,
         picture=log.pictures.get(EXPLORATION_PICTURE),
         notes=tuple(notes),
     )
-    if reason := _reason_to_leave_out(run, told):
+    if reason := _reason_to_leave_out(run, named):
         reasons = [reason, *notes]
         if folder.can_resume:
-            reasons.append(f"{run.stage.script} --resume {folder} goes on with it")
+            reasons.append(f"resume it with {run.stage.script} --resume {folder}")
         return LeftOut(name, "; ".join(reasons))
     try:
         summary = folder.read_summary()
     except (OSError, ValueError):
-        return run  # the report can do without
+        return run  # the report does not need it
     if summary.status is RunStatus.DIVERGED:
-        run = replace(run, notes=(*run.notes, "diverged: its losses are no longer finite"))
+        run = replace(run, notes=(*run.notes, "diverged: its losses are not finite"))
     return replace(
         run,
         started=f"{summary.started:%Y-%m-%d %H:%M}",
@@ -263,13 +273,13 @@ def _read_run(folder: RunFolder, name: str) -> Run | LeftOut:
 
 
 def _read_settings(folder: RunFolder) -> tuple[dict[str, Setting], list[str]]:
-    """Read the plain values of `config.yaml`, which runs of public versions do not have."""
+    """Read the plain values of `config.yaml`; runs of public versions do not have this file."""
     if not folder.config.exists():
         return {}, []
     try:
         values = folder.read_config()
     except UserError:
-        return {}, ["config.yaml is unsound, so only the folder's name tells what it is"]
+        return {}, ["config.yaml is not valid, so the settings are those in the folder's name"]
     return {key: value for key, value in values.items() if _is_setting(value)}, []
 
 
@@ -278,27 +288,31 @@ def _is_setting(value: object) -> TypeGuard[Setting]:
     return isinstance(value, Setting) and not (isinstance(value, int) and abs(value) >= 1 << 64)
 
 
-def _reason_to_leave_out(run: Run, told: FolderName) -> str | None:
+def _reason_to_leave_out(run: Run, named: FolderName) -> str | None:
     keys = STAGES[run.stage].step_keys
     planned = sum(value for key in keys if isinstance(value := run.settings.get(key), int))
     reason = None
     if not run.env_id:
-        reason = "neither config.yaml nor the folder's name tells an environment"
+        reason = "neither config.yaml nor the folder's name says which environment it used"
     elif not is_env_id(run.env_id):
         reason = f"`env_name` {run.env_id[:80]!r} is not the id of an environment"
     elif run.algorithm not in algorithms():
-        reason = f"no algorithm of this homework is told by config.yaml or {told.experiment!r}"
+        reason = (
+            f"`{run.algorithm[:80]}` is not a known algorithm"
+            if run.algorithm
+            else f"neither config.yaml nor {named.experiment!r} says which algorithm it used"
+        )
     elif not run.curves and run.picture is None:
-        reason = "its logs hold none of this homework's tags"
+        reason = "its logs have none of the tags of this homework"
     elif run.stage is not Stage.EXPLORE and "eval_return" not in run.curves:
         reason = "the tag eval_return is missing"
     elif run.curves and run.steps < planned:
-        reason = f"stopped, or still going, at step {run.steps:,} of {planned:,}"
+        reason = f"stopped, or still running, at step {run.steps:,} of {planned:,}"
     return reason
 
 
 def _group(runs: Iterable[Run]) -> list[Experiment]:
-    """Bring the seeds of every experiment together, and tell namesakes apart."""
+    """Group runs into experiments, and number experiments that have the same name."""
     groups: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         settings = {key: value for key, value in run.settings.items() if key != "dataset_seed"}
@@ -318,7 +332,7 @@ def _group(runs: Iterable[Run]) -> list[Experiment]:
 
 
 def _rank(run: Run) -> tuple[Any, ...]:
-    """Order by stage, difficulty, algorithm and name, in which numbers count as such."""
+    """Order by stage, difficulty, algorithm and name; numbers in names sort by value."""
     return (
         list(STAGES).index(run.stage),
         describe_task(run.env_id).rank,
@@ -333,7 +347,7 @@ def _rank(run: Run) -> tuple[Any, ...]:
 
 
 def by_environment(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
-    """Sort experiments into their environments, easiest first."""
+    """Group experiments by environment, easiest first."""
     found: defaultdict[str, list[Experiment]] = defaultdict(list)
     for experiment in experiments:
         found[experiment.first.env_id].append(experiment)
@@ -344,10 +358,10 @@ def by_environment(experiments: Iterable[Experiment]) -> dict[str, list[Experime
 
 
 def plain(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Return one experiment per algorithm of one environment: the one that varies nothing.
+    """Return the basic experiment of each algorithm, given those of one environment.
 
-    That is the one with the shortest name, of namesakes the longest training, of those the most
-    seeds. CQL without its term, which is DQN, comes last.
+    That is the one with the shortest name; if several have it, the one that trained longest, then
+    the one with the most seeds. CQL with alpha 0, which is DQN, is the last choice.
     """
     best: dict[str, Experiment] = {}
     for experiment in sorted(
@@ -368,10 +382,11 @@ def largest_sweep(
     setting: str,
     value: Callable[[Experiment], float | None],
 ) -> dict[float, Experiment]:
-    """Return the experiments that differ in one setting alone, by its value, lowest first.
+    """Return the experiments that differ only in one setting, by its value, lowest first.
 
-    Of several such families the one with the most values counts, then the one with the most seeds;
-    of several experiments with one value the one with the most seeds. One value is no sweep.
+    If there are several such families, return the one with the most values, then the most seeds;
+    if several experiments have one value, take the one with the most seeds. A sweep needs at least
+    two values.
     """
     families: defaultdict[str, dict[float, Experiment]] = defaultdict(dict)
     for experiment in sorted(experiments, key=lambda member: -len(member.units)):

@@ -1,4 +1,4 @@
-"""The report as a PDF for handing in: every question begins a page."""
+"""The report as a PDF to hand in; every question starts on a new page."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 8.27, 11.69
-"""A4, in inches, as all lengths here."""
+"""A4 in inches, the unit of all lengths here."""
 MARGIN = 0.75
 FOOT = 0.45
 TEXT_SIZE = 9.5
 TABLE_SIZE = 7.5
 CHARACTERS = 100
-"""So many fit into a line of text; letters of one width take a sixth more space."""
+"""Characters in a line of text; a monospaced font needs a sixth more space."""
 LETTER = 0.062
-"""Width of a letter in a table, on average."""
+"""Average width of a letter in a table."""
 MAX_PLOT_HEIGHT = 5.7
 """Leaves room for the caption and a table of eight rows."""
 
@@ -66,12 +66,12 @@ def _add_section(document: _Document, section: Section) -> None:
     if section.table:
         document.table(section.table)
     for what, command in section.missing:
-        document.text(f"No runs yet: {what}. This makes them:", color=VERMILION)
+        document.text(f"No runs yet: {what}. Make them with:", color=VERMILION)
         document.text(command, size=8, family="DejaVu Sans Mono", indent=0.15)
 
 
 class _Document:
-    """Pages that fill from top to bottom; what does not fit goes on to the next."""
+    """Pages that fill from top to bottom; what does not fit continues on the next page."""
 
     def __init__(self, pages: PdfPages) -> None:
         self._pages = pages
@@ -80,7 +80,7 @@ class _Document:
         self._y = 0.0
 
     def new_page(self) -> None:
-        """Finish the page and begin another."""
+        """Finish the page and start another."""
         from matplotlib.figure import Figure
 
         self.finish()
@@ -93,7 +93,7 @@ class _Document:
     def finish(self) -> None:
         """Write the page, if there is one."""
         if self._page is not None:
-            self._pages.savefig(self._page)  # type: ignore[no-untyped-call]  # Matplotlib has no type for it
+            self._pages.savefig(self._page)  # type: ignore[no-untyped-call]  # Matplotlib does not annotate it
             self._page = None
 
     def heading(self, text: str, size: float = 14) -> None:
@@ -120,10 +120,10 @@ class _Document:
         self._y -= gap
 
     def table(self, table: Table) -> None:
-        """Add a table, with its headings again on every page."""
+        """Add a table; its headings are repeated on every page."""
         texts = [table.headings, *table.rows]
         widths = [LETTER * max(map(len, column)) + 0.18 for column in zip(*texts, strict=True)]
-        # Long names of experiments must not push the numbers off the page.
+        # Keep the numbers on the page if experiments have long names.
         scale = min(1.0, (WIDTH - 2 * MARGIN) / sum(widths))
         self._y -= 0.05
         self._row(table.headings, widths, scale, table.first_number, weight="bold", color=GREY)
@@ -134,7 +134,7 @@ class _Document:
         self._y -= 0.2
 
     def plot(self, plot: Plot) -> None:
-        """Draw a plot across the page, below what is there."""
+        """Draw a plot across the page, below the present content."""
         columns, scale = min(2, plot.columns), 0.74
         if plot.is_picture:
             columns = max((1, 2), key=lambda count: _picture_scale(plot, count))
@@ -167,7 +167,7 @@ class _Document:
             x += width * scale
 
     def _advance(self, distance: float, keep: float = 0.0) -> bool:
-        """Go down; tell whether that took a new page."""
+        """Move down; return whether that started a new page."""
         needs_page = self._y - distance - keep < MARGIN
         if needs_page:
             self.new_page()
@@ -180,11 +180,11 @@ class _Document:
     def _sheet(self) -> Figure:
         if self._page is None:
             self.new_page()
-        assert self._page is not None  # noqa: S101 - new_page has just made it
+        assert self._page is not None  # noqa: S101 - new_page made it
         return self._page
 
 
 def _picture_scale(plot: Plot, columns: int) -> float:
-    """Return by how much pictures must shrink to fit between the margins."""
+    """Return the scale at which pictures fit between the margins."""
     width, height = plot.size(columns)
     return min(1.0, (WIDTH - 2 * MARGIN) / width, MAX_PLOT_HEIGHT / height)

@@ -1,6 +1,6 @@
-"""How figures of the report look, on paper and on screens, and the panels that they are made of.
+"""The look of the report's figures, on paper and on screens, and the panels they consist of.
 
-A plot is a list of panels: the same plot comes out in rows for paper and in a column for phones.
+A plot is a list of panels, which are laid out in rows for paper and in one column for phones.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 GRID = "#e4e4e4"
 PAPER = "#fefefe"
-"""What figures lie on; it sets names apart from curves that cross them."""
+"""Background of figures; also outlines text that curves cross."""
 SEQUENTIAL = ("#16108a", "#6200a7", "#9c179e", "#c83e73", "#e4695e", "#ee8434", "#d09f10")
-"""For ordered values: Matplotlib's plasma map with its pale end darkened."""
+"""Colours of ordered values: Matplotlib's plasma map with a darker end."""
 COLOURS_OF_TASKS = (BLUE, VERMILION, PURPLE, ORANGE)
 
 ON_DARK = {
@@ -58,7 +58,7 @@ ON_DARK = {
         strict=True,
     )
 )
-"""What each colour becomes on a dark screen."""
+"""Replacement of each colour on a dark screen."""
 
 PANEL_INCHES = (4.1, 3.3)
 LEGEND_INCHES = 0.42
@@ -78,11 +78,11 @@ class Plot:
     """For readers who cannot see it."""
     panels: tuple[Panel, ...]
     columns: int
-    """Panels in a row where there is space."""
+    """Panels per row if there is space."""
     panel_inches: tuple[float, float] = PANEL_INCHES
     has_legend: bool = True
     is_picture: bool = False
-    """It has pictures on white, so it stays light on a dark screen."""
+    """Contains pictures on white, so it stays light on a dark screen."""
 
     def size(self, columns: int) -> tuple[float, float]:
         """Return width and height in inches."""
@@ -91,7 +91,7 @@ class Plot:
         return columns * width, rows * height + LEGEND_INCHES * self.has_legend
 
     def draw(self, canvas: Figure | SubFigure, columns: int) -> None:
-        """Draw all panels and one legend for all of them."""
+        """Draw all panels and a common legend."""
         rows = math.ceil(len(self.panels) / columns)
         axes = canvas.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes[len(self.panels) :]:
@@ -103,7 +103,7 @@ class Plot:
             named |= dict(zip(labels, handles, strict=True))
         if self.has_legend and named:
             ncols = min(len(named), 2 + 2 * columns)
-            # Matplotlib fills a legend column by column; readers go row by row.
+            # Matplotlib fills a legend by columns; people read it by rows.
             labels = [label for start in range(ncols) for label in list(named)[start::ncols]]
             canvas.legend(
                 [named[label] for label in labels], labels, loc="outside upper center",
@@ -111,7 +111,7 @@ class Plot:
             )  # fmt: skip
 
     def figure(self, columns: int | None = None) -> Figure:
-        """Return the plot as a figure of its own; within `style`."""
+        """Return the plot as a figure; call within `style`."""
         from matplotlib.figure import Figure
 
         columns = columns or self.columns
@@ -120,12 +120,12 @@ class Plot:
         return figure
 
     def bytes(self, file_format: str, columns: int | None = None) -> bytes:
-        """Return the plot as a file; within `style`."""
+        """Return the plot as the bytes of a file; call within `style`."""
         from matplotlib import rc_context
 
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format)
         transparent = file_format == "svg" and not self.is_picture
-        # Vector formats keep pictures as they are; pixels must be resampled, which is smooth.
+        # Vector formats embed pictures unchanged; PNGs resample them, smoothly.
         interpolation = "auto" if file_format == "png" else "none"
         file = io.BytesIO()
         with rc_context({"image.interpolation": interpolation}):
@@ -137,10 +137,10 @@ class Plot:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the style of the report; names of runs are text, never formulas."""
+    """Draw in the style of the report; names of runs are never parsed as formulas."""
     from matplotlib import rc_context
 
-    settings: Any = {  # Matplotlib types every key by itself
+    settings: Any = {  # Matplotlib has a type for every key
         "text.parse_math": False,
         "text.color": INK,
         "axes.edgecolor": INK,
@@ -172,8 +172,8 @@ def style() -> Iterator[None]:
 
 
 def svg_uri(plot: Plot, columns: int) -> str:
-    """Return the plot as a picture in a data URI, which follows the reader's choice of dark."""
-    # Browsers would enlarge and shrink pictures pixel by pixel, which nobody can read.
+    """Return the plot as an SVG in a data URI that follows the reader's dark mode."""
+    # Browsers would scale pictures pixel by pixel, which makes them unreadable.
     svg = re.sub(r"image-rendering:[\w-]+;?", "", plot.bytes("svg", columns).decode())
     if not plot.is_picture:
         names = {colour.lower(): f"--c{index}" for index, colour in enumerate(ON_DARK)}
@@ -191,16 +191,16 @@ def svg_uri(plot: Plot, columns: int) -> str:
 
 
 def colours_in_order(count: int) -> list[str]:
-    """Return colours for ordered values, the more of the range the more values there are."""
+    """Return colours for ordered values; more values use more of the range."""
     last = len(SEQUENTIAL) - 1
     return [SEQUENTIAL[round(index * last / max(1, count - 1))] for index in range(count)]
 
 
-# What panels are made of
+# Parts of panels
 
 
 def draw_curve(ax: Axes, curve: CurveEstimate | None, label: str, colour: str) -> None:
-    """Draw an interquartile mean with its interval as a band."""
+    """Draw an interquartile mean and its interval as a band."""
     if curve is None:
         return
     marker = "o" if len(curve.steps) == 1 else None
@@ -211,7 +211,7 @@ def draw_curve(ax: Axes, curve: CurveEstimate | None, label: str, colour: str) -
 def draw_points(
     ax: Axes, estimates: Sequence[Estimate | None], labels: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Draw estimates side by side with their intervals, joined by a line."""
+    """Draw estimates and their intervals side by side, connected by a line."""
     found = [(at, value) for at, value in enumerate(estimates) if value is not None]
     ax.plot([at for at, _ in found], [value.iqm for _, value in found], color=GREY, linewidth=1)
     for at, value in found:
@@ -223,7 +223,7 @@ def draw_points(
 
 
 def draw_bounds(ax: Axes, optimum: float, random: float) -> None:
-    """Draw the return of the best policy, and of the random one where the data come near it."""
+    """Draw the return of the best policy, and of the random one if the data come near it."""
     space = 0.12 * (optimum - random)
     lower, upper = ax.get_ylim()
     if lower - random < 3 * space:
@@ -251,7 +251,7 @@ def draw_online_start(ax: Axes, step: int) -> None:
 
 
 def label_steps(ax: Axes, label: str) -> None:
-    """Name the axis of steps, in thousands where there are many."""
+    """Label the axis of steps, with large numbers in thousands."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     ax.set_xlabel(label)
@@ -260,7 +260,7 @@ def label_steps(ax: Axes, label: str) -> None:
 
 
 def decode(picture: bytes) -> npt.NDArray[Any] | None:
-    """Return a picture's pixels; None if it is damaged or too large to be one of ours."""
+    """Return the pixels of a picture; None if it is damaged or too large to be one of ours."""
     from matplotlib.image import imread
     from PIL import Image, UnidentifiedImageError
 
@@ -275,6 +275,6 @@ def decode(picture: bytes) -> npt.NDArray[Any] | None:
 
 
 def draw_picture(ax: Axes, pixels: npt.NDArray[Any]) -> None:
-    """Show a picture that a run has logged."""
+    """Show a picture from a run's log."""
     ax.imshow(pixels)
     ax.set_axis_off()

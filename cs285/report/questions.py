@@ -1,4 +1,4 @@
-"""The questions of the handout: which runs answer them, with which figure, caption and table."""
+"""The questions of the handout: the runs that answer each, with figure, caption and table."""
 
 from __future__ import annotations
 
@@ -60,26 +60,26 @@ class Section:
     title: str
     plot: Plot | None
     caption: tuple[str, ...]
-    """Sentences that say what the figure shows."""
+    """Sentences on what the figure shows."""
     findings: tuple[str, ...]
-    """Sentences that say what came out, in numbers."""
+    """Sentences on the results, in numbers."""
     table: Table | None
     missing: tuple[tuple[str, str], ...]
-    """What there are no runs of, and the command that makes them."""
+    """Missing runs, and the command that makes them."""
 
     @property
     def anchor(self) -> str:
-        """Its address within the page."""
+        """Its `id` in the web page."""
         return f"q{self.number.replace('.', '-')}-{self.title.split()[0].lower()}"
 
 
 def answer(collection: Collection) -> list[Section]:
-    """Return the sections of the report: the handout's in its order, then other algorithms'."""
+    """Return the sections of the handout in its order, then those on other algorithms."""
     return [*(question(collection) for question in _QUESTIONS), *_other_algorithms(collection)]
 
 
 def overview(collection: Collection) -> Table | None:
-    """Return the final returns of all plain experiments, with a line over all environments."""
+    """Return the final returns of all basic experiments, and a line for all environments."""
     rows = []
     for stage in (Stage.OFFLINE, Stage.FINETUNE):
         name = STAGES[stage].name
@@ -104,7 +104,7 @@ def overview(collection: Collection) -> Table | None:
 
 
 def format_estimate(value: Estimate | None, digits: int = 1) -> str:
-    """Write an estimate as `mean [low, high]`, without the brackets where there is no interval."""
+    """Format an estimate as `mean [low, high]`, or as `mean` if it has no interval."""
     if value is None:
         return "\N{EM DASH}"
     text = f"{value.iqm:z.{digits}f}"
@@ -128,8 +128,8 @@ def _random(collection: Collection) -> Section:
 def _rnd(collection: Collection) -> Section:
     return _exploration(
         collection, "rnd", "3.2", "Random network distillation",
-        "States that RND visits, coloured by the step of the visit, beside its prediction error, "
-        "low where it has been and high in walls and unvisited places.",
+        "States that RND visits, coloured by the step of the visit, next to its prediction error, "
+        "which is low in visited states and high in walls and unvisited ones.",
         columns=1,
     )  # fmt: skip
 
@@ -189,7 +189,7 @@ def _cql_against_dqn(collection: Collection) -> Section:
     asked = algorithms_for(Question.CQL)
     return _comparison(
         collection.select(Stage.OFFLINE, *asked), asked, "4.1", "CQL against DQN",
-        "Evaluation return of DQN and CQL while they learn from RND's data alone.",
+        "Evaluation return of DQN and CQL while they learn only from RND's data.",
         environments=("easy", "medium"),
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def _awac_against_iql(collection: Collection) -> Section:
     asked = algorithms_for(Question.ACTORS)
     return _comparison(
         collection.select(Stage.OFFLINE, *asked), asked, "4.2", "AWAC against IQL",
-        "Evaluation return of AWAC and IQL while they learn from RND's data alone.",
+        "Evaluation return of AWAC and IQL while they learn only from RND's data.",
         environments=("easy", "medium"),
     )  # fmt: skip
 
@@ -206,13 +206,13 @@ def _awac_against_iql(collection: Collection) -> Section:
 def _fine_tuning(collection: Collection) -> Section:
     names = [name for name in algorithms_of(Stage.FINETUNE) if algorithms()[name].question]
     experiments = collection.select(Stage.FINETUNE, *names)
-    # The handout leaves the choice of the algorithm free.
+    # The handout lets students choose the algorithm.
     wanted = () if experiments else ("cql", "iql", "awac")
     return _comparison(
         experiments, wanted, "5", "Online fine-tuning",
-        "Evaluation return while learning from RND's data and, from the vertical line on, from new "
-        "episodes as well. The handout's goal of \N{MINUS SIGN}20 on Hard is above what the best "
-        "policy reaches.",
+        "Evaluation return while learning from RND's data and, after the vertical line, also from "
+        "new episodes. The handout's goal of \N{MINUS SIGN}20 on Hard is higher than the expected "
+        "return of the best policy.",
         environments=("hard",), stage=Stage.FINETUNE,
     )  # fmt: skip
 
@@ -227,15 +227,15 @@ def _comparison(
     environments: Sequence[str],
     stage: Stage = Stage.OFFLINE,
 ) -> Section:
-    """Compare the plain experiment of each algorithm in every environment that has one."""
+    """Compare the basic experiments of the algorithms, one panel per environment."""
     shown = {env_id: plain(members) for env_id, members in by_environment(experiments).items()}
     panels = tuple(_returns_panel(members) for members in shown.values())
     everyone = [member for members in shown.values() for member in members]
     suffix = "_finetune" if stage is Stage.FINETUNE else ""
     missing = []
     for algorithm in names:
-        there = {_task(one).name for one in everyone if one.first.algorithm == algorithm}
-        if absent := [name for name in environments if name not in there]:
+        found = {_task(one).name for one in everyone if one.first.algorithm == algorithm}
+        if absent := [name for name in environments if name not in found]:
             configs = [f"pointmass_{name}_{algorithm}{suffix}" for name in absent]
             what = f"{title_of(algorithm)} on {' and '.join(absent)}"
             missing.append((what, _command(stage, configs)))
@@ -336,8 +336,8 @@ def _dataset_size(collection: Collection) -> Section:
         "4.3", "Size of the dataset",
         Plot("4.3_dataset_size", "Returns and coverage by size of the dataset", tuple(panels), 3),
         _caption(
-            "CQL on datasets of several numbers of RND's steps, beside the fraction of free cells "
-            "that each dataset covers.", coverage_of
+            "CQL on RND's datasets of several sizes, and the fraction of free cells that each one "
+            "covers.", coverage_of
         ), tuple(findings),
         _results(list(coverage_of), ("Coverage", lambda one: _percent(coverage_of[one]))),
         () if any(coverage_of.values()) else (explore,),
@@ -345,11 +345,11 @@ def _dataset_size(collection: Collection) -> Section:
 
 
 BASELINE = "dqn"
-"""What algorithms that the handout does not ask for are compared with."""
+"""Algorithm that those outside the handout are compared with."""
 
 
 def _other_algorithms(collection: Collection) -> list[Section]:
-    """Return sections on the runs of algorithms that no question asks for, if there are any."""
+    """Return sections on the runs of algorithms that the handout does not ask for."""
     names = algorithms_for(None)
     numbers = (f"A.{index}" for index in itertools.count(1))
     sections = [
@@ -432,7 +432,7 @@ def _points_panel(
     axis: str,
     env_id: str | None = None,
 ) -> Panel:
-    """Make a panel of one number per setting; of a return if there is an environment."""
+    """Make a panel of one number per setting; with bounds of the return if `env_id` is given."""
 
     def draw(ax: Axes) -> None:
         plots.draw_points(ax, values, labels, plots.colours_in_order(len(labels)))
@@ -472,10 +472,10 @@ def _bound(ax: Axes, env_id: str) -> None:
 def _results(
     experiments: Sequence[Experiment], *extra: tuple[str, Callable[[Experiment], str]]
 ) -> Table:
-    """Return the table of final returns with extra columns before the number of seeds."""
-    # What the figure shows as well gives way to other columns.
-    told = {"Steps", "Optimum"} if extra else set()
-    headings = [name for name in _RESULTS if name not in told]
+    """Return the table of final returns, with extra columns before the results."""
+    # Make room for other columns: the figure shows these as well.
+    shown = {"Steps", "Optimum"} if extra else set()
+    headings = [name for name in _RESULTS if name not in shown]
     rows = []
     for one in experiments:
         cells = dict(zip(_RESULTS, _result_cells(one), strict=True))
@@ -504,7 +504,7 @@ def _result_cells(experiment: Experiment) -> tuple[str, ...]:
 
 
 def _finding(experiments: Sequence[Experiment]) -> str:
-    """Say where the experiments of one environment ended."""
+    """Describe where the experiments of one environment ended."""
     reference = _task(experiments[0]).reference()
     parts = []
     differ = len({experiment.first.steps for experiment in experiments}) > 1
@@ -527,7 +527,7 @@ def _alpha_finding(
     values: Sequence[Estimate | None],
     returns: Sequence[Estimate | None],
 ) -> str:
-    """Say what the sweep did to Q-values and returns."""
+    """Describe the effect of a sweep on Q-values and returns."""
     parts = []
     first, last = values[0], values[-1]
     if first and last:
@@ -556,7 +556,7 @@ def _last(experiment: Experiment, tag: str) -> Estimate | None:
 
 
 def _dataset_coverage(experiment: Experiment, explored: Sequence[Experiment]) -> Estimate | None:
-    """Return what the dataset of an experiment covers, from the runs that collected it."""
+    """Return the coverage of an experiment's dataset, from the runs that collected it."""
     name = experiment.first.settings.get("dataset_name")
     for candidate in explored:
         first = candidate.first
@@ -604,7 +604,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _columns(panels: int) -> int:
-    """Return how many panels stand in a row: up to three, but four in two rows."""
+    """Return the number of panels per row: up to three, but two if there are four."""
     return 2 if panels == 4 else min(3, panels)  # noqa: PLR2004 - as the docstring says
 
 

@@ -1,4 +1,4 @@
-"""What the web page and the PDF both say around the questions."""
+"""Text around the questions, shared by the web page and the PDF."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cs285.results.statistics import FINAL_EPISODES, FINAL_EVALUATIONS
 
 @dataclass(frozen=True)
 class Front:
-    """Title, summary and small print."""
+    """Title, summary and explanations."""
 
     title: str
     subtitle: str
@@ -30,18 +30,18 @@ def front_matter(collection: Collection, sections: Sequence[Section], data_dir: 
         f"{answered} of {len(sections)} figures, from {runs} run{'s' * (runs != 1)} in {data_dir}"
     )
     if left_out:
-        subtitle += f"; {left_out} left out, with the reasons at the end"
+        subtitle += f"; {left_out} left out for the reasons listed at the end"
     return Front(
         title="Exploration and offline reinforcement learning",
         subtitle=f"{subtitle}.",
         results=overview(collection),
         explanation=(
             f"The final return of a run is the mean of its last {FINAL_EPISODES} episodes of "
-            f"evaluation, or of its last {FINAL_EVALUATIONS} evaluations where the log does not "
-            "tell their episodes. Over seeds: the interquartile mean, with the 95 % interval of a "
-            "bootstrap stratified by environment in brackets; a single seed has no interval. "
-            "Scores are normalised: 0 is the random policy, 1 the best possible one. Data are the "
-            "transitions that learning starts from."
+            f"evaluation, or of its last {FINAL_EVALUATIONS} evaluations if the log does not say "
+            "how many episodes they had. Over seeds: the interquartile mean, and in brackets the "
+            "95 % interval of a bootstrap stratified by environment; a single seed has no "
+            "interval. Scores are normalised: 0 is the random policy, 1 the best possible one. "
+            "Data is the number of transitions that learning starts with."
         ),
-        footer="Every figure is also a PNG and a PDF in the folder figures beside this report.",
+        footer="Every figure is also in the folder figures next to this report, as PNG and PDF.",
     )

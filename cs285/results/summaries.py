@@ -1,4 +1,4 @@
-"""The table of results: what the summaries of finished runs say, one line per experiment."""
+"""The table of results: one line per experiment, from the summaries of finished runs."""
 
 import re
 from collections import defaultdict
@@ -27,20 +27,22 @@ def read_summaries(
         since: Leave out runs that started earlier; without a time zone it is local time.
 
     Returns:
-        The summaries, oldest first, and one line for every run folder without a sound one.
+        The summaries, oldest first, and one line for every run folder without a valid one.
 
     Raises:
-        UserError: There is no such folder.
+        UserError: If the folder does not exist.
     """
     if not data_dir.is_dir():
-        raise UserError(f"no folder {data_dir}; --data_dir names the folder that holds the runs")
+        raise UserError(
+            f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
+        )
     since = since.astimezone() if since else None
     summaries, problems = [], []
     for folder in find_runs(data_dir)[0]:
         try:
             summary = folder.read_summary()
         except (OSError, ValidationError) as error:
-            # Files are added to the folder while the run lasts, so its own time tells when it ran.
+            # A run adds files to its folder, so the time of the folder shows when it ran.
             if since is None or folder.path.stat().st_mtime >= since.timestamp():
                 problems.append(f"{folder}: {_reason(error)}")
         else:
@@ -49,16 +51,16 @@ def read_summaries(
             if summary.status is RunStatus.FINISHED:
                 summaries.append(summary)
             else:
-                problems.append(f"{folder}: the run diverged, its numbers are not finite")
+                problems.append(f"{folder}: the run diverged; its numbers are not finite")
     summaries.sort(key=lambda summary: summary.started.astimezone())
     return summaries, [printable(problem) for problem in problems]
 
 
 def format_results(summaries: Sequence[RunSummary]) -> str:
-    """Lay out summaries, oldest first, as plain text: a table per stage, a line per experiment.
+    """Format summaries, oldest first, as plain text: a table per stage, a line per experiment.
 
-    Seeds of one experiment share a line with their mean and sample standard deviation; of several
-    runs with one seed and the same number of steps the last one counts.
+    The seeds of an experiment share a line with their mean and sample standard deviation. If
+    several runs have the same seed and number of steps, the last one counts.
     """
     experiments: defaultdict[str, dict[tuple[object, ...], dict[int, RunSummary]]]
     experiments = defaultdict(lambda: defaultdict(dict))
@@ -76,7 +78,7 @@ def format_results(summaries: Sequence[RunSummary]) -> str:
 
 
 class _Column(NamedTuple):
-    """A heading and what stands under it for the runs of one experiment; "" for nothing."""
+    """A heading, and the cell below it for the runs of one experiment; "" if it is empty."""
 
     heading: str
     cell: Callable[[list[RunSummary]], str]
@@ -95,7 +97,7 @@ def _format_table(lines: list[list[RunSummary]]) -> str:
 
 
 def _rank(runs: list[RunSummary]) -> tuple[object, ...]:
-    """Order by difficulty, algorithm and name, in which numbers count as such: alpha2 < alpha10."""
+    """Order by difficulty, algorithm and name; numbers sort by value: alpha2 before alpha10."""
     run = runs[0]
     return (
         describe_task(run.env_name).rank,
@@ -138,16 +140,16 @@ _COLUMNS = (
     _Column("score", lambda runs: _average([run.normalised_score for run in runs], 2)),
     _Column("coverage", lambda runs: _percent([run.coverage for run in runs])),
     _Column("goals", lambda runs: _average([run.goals_reached for run in runs], 0)),
-    # Runs that train as one program each report the time of the whole program.
+    # Each run of a program reports the time of the whole program.
     _Column("time", lambda runs: _duration(max(run.wall_time_s for run in runs))),
 )
 
 
 def _reason(error: OSError | ValidationError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no summary.json, the run failed, was stopped or is still going"
+        return "no summary.json: the run failed, was stopped or is still running"
     if isinstance(error, OSError):
         return f"summary.json cannot be read: {error.strerror}"
     first = error.errors()[0]
     key = "".join(f" {part}:" for part in first["loc"])
-    return f"summary.json is unsound:{key} {first['msg']}"
+    return f"summary.json is not valid:{key} {first['msg']}"

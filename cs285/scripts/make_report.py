@@ -1,4 +1,4 @@
-"""Makes the report of all runs in a folder: a figure per question, a PDF and a web page.
+"""Makes a report on all runs in a folder: a figure per question, a PDF and a web page.
 
 python cs285/scripts/make_report.py --data_dir data --out report
 """
@@ -14,9 +14,11 @@ from cs285.scripts.arguments import ArgumentParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the report; return the exit status."""
-    parser = ArgumentParser("Make the report of all runs in a folder.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="where the report goes")
+    parser = ArgumentParser("Make a report on all runs in a folder.")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder with the runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), help="folder to write the report to"
+    )
     args = parser.parse_args(arguments)
     try:
         collection, sections = build(args.data_dir, args.out)

@@ -1,4 +1,4 @@
-"""Makes the zip to hand in: the runs of every question, the code and a README, and grades it.
+"""Makes and grades the zip to hand in: the runs of every question, the code and a README.
 
 python cs285/scripts/make_submission.py --data_dir data --out submit.zip
 """
@@ -27,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the zip; return 0, 1 if its grade is not full, 2 if it cannot be made."""
     parser = ArgumentParser(
         "Write the zip that the handout's last section asks for, below 15 MB, and "
-        "grade it where the grader is at hand. See docs/handin.md."
+        "grade it if this copy has the grader. See docs/handin.md."
     )
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder with the runs")
     parser.add_argument("--out", type=Path, default=Path("submit.zip"), help="the zip to write")
     parser.add_argument(
-        "--allow_missing", action="store_true", help="hand in although a question has no runs"
+        "--allow_missing", action="store_true", help="hand in even if a question has no runs"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     chosen = parser.parse_args(arguments)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def grade_own(path: Path) -> GradeResult | None:
-    """Grade what was made; None in a starter, which comes without a grader."""
+    """Return the grade of a hand-in; None in a starter, which has no grader."""
     try:
         from cs285.grading.hand_ins.hand_in import grade_path
     except ModuleNotFoundError as error:
@@ -66,13 +66,13 @@ def grade_own(path: Path) -> GradeResult | None:
 
 
 def describe(made: Submission) -> str:
-    """Say what was handed in, and what was not."""
+    """Return a text on what was handed in and what was not."""
     counts = Counter(entry.question for entry in made.entries)
     lines = [f"{made.out}: {made.size / 1e6:.1f} MB, {len(made.entries)} runs"]
     lines += [f"  {key}_  {counts[key]:3}  {key.section}" for key in Question]
     for entry in made.entries:
         if entry.passed_over:
-            lines.append(f"taken     {entry.source.name}, not {', '.join(entry.passed_over)}")
+            lines.append(f"chosen    {entry.source.name}, not {', '.join(entry.passed_over)}")
     if made.limits != Limits():
         lines.append(f"thinned   to {made.limits.describe()}")
     for tag in sorted({tag for tags in made.thinned.values() for tag in tags}):
@@ -86,9 +86,9 @@ def describe(made: Submission) -> str:
 
 
 def describe_grade(grade: GradeResult | None) -> str:
-    """Say what a grader will find."""
+    """Return a text on what a grader will find."""
     if grade is None:
-        return "Not graded: this copy comes without a grader."
+        return "Not graded: this copy has no grader."
     lines = [f"Graded: {grade.total:g} of {grade.maximum:g}"]
     lines += [
         f"  {item.score:g} of {item.maximum:g}  {item.name}: {item.message}"

@@ -1,4 +1,4 @@
-"""Prints a table of what the runs in a folder arrived at.
+"""Prints a table of the results of the runs in a folder.
 
 python cs285/scripts/show_results.py --data_dir data --since 2026-01-31T09:00
 """
@@ -16,15 +16,15 @@ from cs285.scripts.arguments import ArgumentParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; return 0, also where no run has finished yet, or 2 on bad input."""
-    parser = ArgumentParser("Print a table of what runs arrived at.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where run folders lie")
+    """Print the table; return 0, or 2 on bad input. A folder without finished runs is fine."""
+    parser = ArgumentParser("Print a table of the results of runs.")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder with the runs")
     parser.add_argument(
         "--since",
         type=_time,
         metavar="TIME",
-        help="leave out runs that started before this time, such as 2026-01-31T09:00; none if not "
-        "given",
+        help="leave out runs that started before this time, such as 2026-01-31T09:00; by default "
+        "show all",
     )
     args = parser.parse_args(arguments)
     try:

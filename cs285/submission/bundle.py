@@ -1,4 +1,4 @@
-"""Puts runs and code into one zip, as the last section of the handout wants it."""
+"""Packs runs and code into the zip that the last section of the handout asks for."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cs285.submission.selection import Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
 
 LIMIT = 15_000_000
-"""Bytes that a hand-in has to stay below."""
+"""Bytes; a hand-in must be smaller."""
 POINTS = (None, 5_000, 2_000, 1_000, 500, 200, 100)
-"""With the default log interval a run has 100 points of a scalar."""
+"""Points of a scalar; with the default log interval a run has 100."""
 FIGURES = ((None, None), (None, 256), (3, 256), (2, 256), (1, 256))
-"""Figures of a tag, and colours of a figure; the handout needs the last one."""
+"""Figures of a tag, and colours of a figure; the handout needs the last figure."""
 LEVELS = tuple(Limits(points, *figures) for figures in FIGURES for points in POINTS)
-"""How much of the logs stays: the first of these that is small enough. Figures go last."""
+"""How much of the logs to keep: the first of these that is small enough. Figures go last."""
 CODE = (
     "cs285", "experiments", "LICENSE", "pyproject.toml", "requirements.txt", "setup.py",
 )  # fmt: skip
@@ -35,7 +35,7 @@ CODE_SUFFIXES = {
     "", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp", ".css", ".j2",
 }  # fmt: skip
 RUN_FILES = (CONFIG, SUMMARY)
-"""What of a run goes in beside its event files. Pictures are in these, weights nobody asks for."""
+"""Files of a run that go in as well as its event files, which contain the pictures."""
 
 
 README = """\
@@ -45,9 +45,9 @@ Python 3.11 or newer; `pip install -r requirements.txt`, then `pip install -e .`
 
 All figures and tables: `python cs285/scripts/make_report.py --data_dir data`
 
-A run again, from the settings in its folder (explore before learning from what was explored):
+To repeat a run with the settings in its folder (explore first, then learn from the data):
 `python cs285/scripts/run_hw5_explore.py -cfg data/FOLDER/config.yaml --dataset_dir datasets`,
-and likewise with `run_hw5_offline.py` and `run_hw5_finetune.py`
+or the same with `run_hw5_offline.py` or `run_hw5_finetune.py`
 
 | run | environment | algorithm | seed | steps | final return |
 |---|---|---|---|---|---|"""
@@ -62,7 +62,7 @@ class Submission:
     entries: Sequence[Entry]
     limits: Limits
     thinned: Mapping[str, Mapping[str, tuple[int, int]]]
-    """By folder and tag: how many values there were, and how many remain."""
+    """Numbers of values before and after thinning, by folder and tag."""
     left_out: Sequence[LeftOut]
     missing: Sequence[Missing]
 
@@ -91,10 +91,10 @@ def make_submission(
     """Write the hand-in, whole or not at all.
 
     Args:
-        data_dir: Where run folders lie.
-        root: The folder that holds `cs285` and `experiments`.
-        out: The zip; one that is there is replaced.
-        allow_missing: Go on although a question has no runs.
+        data_dir: Folder with the runs.
+        root: Folder with `cs285` and `experiments`.
+        out: The zip to write; an existing file is replaced.
+        allow_missing: Write it even if a question has no runs.
 
     Raises:
         UserError: If runs are missing, or nothing makes the hand-in small enough.
@@ -125,20 +125,20 @@ def make_submission(
 
 
 def _complaint(missing: Sequence[Missing], left_out: Sequence[LeftOut]) -> str:
-    lines = ["runs are missing; make them, or hand in without them by --allow_missing"]
+    lines = ["runs are missing; make them, or hand in without them with --allow_missing"]
     lines += [f"{section}: {what}\n    {command}" for section, what, command in missing]
     lines += [f"left out {name}: {reason}" for name, reason in left_out]
     return "\n  ".join(lines)
 
 
 class _Contents:
-    """Everything that goes into a hand-in, in as much detail as there is room for."""
+    """The contents of a hand-in, in as much detail as fits."""
 
     def __init__(self, entries: Sequence[Entry], root: Path, missing: Sequence[Missing]) -> None:
         self.entries = entries
         self.missing = missing
         self.links: list[LeftOut] = []
-        """What was not followed."""
+        """Links that were not followed."""
         self.code = {path.relative_to(root).as_posix(): path for path in self._code(root)}
         self.logs: dict[str, list[Path]] = {}
         self.notes: dict[str, Path] = {}
@@ -165,9 +165,9 @@ class _Contents:
                     yield path
 
     def _regular(self, paths: Sequence[Path]) -> list[Path]:
-        """Return the files among paths and note the links, which are not followed."""
+        """Return the regular files among paths; note the links, which are not followed."""
         self.links += [
-            LeftOut(str(path), "is a link; what it points to is not handed in")
+            LeftOut(str(path), "is a link; its target is not handed in")
             for path in paths
             if path.is_symlink()
         ]
@@ -178,7 +178,7 @@ class _Contents:
         ]
 
     def thinned(self, limits: Limits) -> dict[str, dict[str, tuple[int, int]]]:
-        """Return the tags that lose values, by folder: how many there are, how many remain."""
+        """Return the tags that lose values, by folder, with the numbers before and after."""
         found: dict[str, dict[str, tuple[int, int]]] = {}
         for folder, paths in self.logs.items():
             for path in paths:
@@ -189,7 +189,7 @@ class _Contents:
         return found
 
     def pack_within_limit(self) -> tuple[bytes | None, Limits]:
-        """Return the zip with as much as fits, and how much that is; None if nothing does."""
+        """Return the zip with as much as fits and its limits; None instead of the zip if none fits."""
         for limits in LEVELS:
             packed = self._pack(limits)
             if packed is not None:
@@ -197,7 +197,7 @@ class _Contents:
         return packed, limits
 
     def _pack(self, limits: Limits) -> bytes | None:
-        """Return the zip, the same one for the same contents; None if it gets too large."""
+        """Return the zip, which depends only on its contents; None if it is too large."""
         least = sum(inventory.least_size(limits) for inventory in self.inventories.values())
         if least >= LIMIT:
             return None
@@ -238,7 +238,7 @@ class _Contents:
         if self.missing:
             parts += [
                 "",
-                "Not there:",
+                "Missing:",
                 *(f"- {runs.section}: {runs.what}" for runs in self.missing),
             ]
         return "\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Which runs are handed in, and for which question of the handout."""
+"""Selects the runs to hand in, and the question of the handout that each belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = (1_000, 5_000, 10_000, 20_000)
 """Steps of exploration that 4.3 compares, on Medium or on Hard."""
 
 _STEPS = frozenset({"dataset_seed"}).union(*(stage.own_keys for stage in STAGES.values()))
-"""Settings in which a run may differ from another of the same name and still be one of it."""
+"""Settings in which runs of one experiment may differ."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """The name of its folder in the hand-in; the name that its script gave it stays whole."""
+        """Name of its folder in the hand-in: the question, and the name that its script gave it."""
         given = re.sub(r"^q\d+_", "", self.source.name)
         return f"{self.question}_{given}"
 
 
 class Missing(NamedTuple):
-    """Runs that a question of the handout asks for and that are not there."""
+    """Runs that a question of the handout asks for and that do not exist."""
 
     section: str
     what: str
@@ -47,7 +47,7 @@ class Missing(NamedTuple):
 
 
 def missing_runs(collection: Collection) -> list[Missing]:
-    """Return what the handout asks for and the collection does not have."""
+    """Return the runs that the handout asks for and the collection lacks."""
     missing = []
     for section in answer(collection):
         title = f"{section.number} {section.title}"
@@ -57,7 +57,7 @@ def missing_runs(collection: Collection) -> list[Missing]:
 
 
 def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
-    """Return what 4.3 lacks, on the maze where that is less."""
+    """Return the runs that 4.3 lacks, on the maze that lacks fewer."""
     by_maze = []
     for env_id, maze in (("PointmassMedium-v0", "medium"), ("PointmassHard-v0", "hard")):
         rnd, cql = (
@@ -65,7 +65,7 @@ def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
             for kind in ((Stage.EXPLORE, "rnd"), (Stage.OFFLINE, "cql"))
         )
         explored = {one.first.steps for one in rnd}
-        # Without a size in its name, a dataset is of the steps that the handout asks for.
+        # A dataset without a size in its name has the steps that the handout asks for.
         learned = {one.dataset_steps or HANDOUT_STEPS for one in cql}
         by_maze.append(
             _lacking("RND", Stage.EXPLORE, f"pointmass_{maze}_rnd_", explored)
@@ -86,10 +86,10 @@ def _lacking(title: str, stage: Stage, stem: str, found: Container[float]) -> li
 
 
 def question_of(run: Run) -> Question:
-    """Return the question that a run answers, or else the one of its stage.
+    """Return the question that a run answers.
 
-    A hand-in has no other prefixes, so an algorithm that no question asks for takes that of its
-    stage, which costs nothing in a grade.
+    Graders know only these prefixes, so runs of an algorithm that the handout does not ask for get
+    the question of their stage, which costs no points.
     """
     stage = Stage(run.stage)
     question = STAGES[stage].question
@@ -100,7 +100,7 @@ def question_of(run: Run) -> Question:
 
 
 def choose(collection: Collection, data_dir: Path) -> list[Entry]:
-    """Return the longest run of every experiment and seed, of equals the newest, by folder."""
+    """Return the longest run of every experiment and seed, or the newest of equally long ones."""
     same: defaultdict[tuple[object, ...], list[Run]] = defaultdict(list)
     for run in collection.runs:
         settings = sorted((k, v) for k, v in run.settings.items() if k not in _STEPS)
