@@ -189,7 +189,7 @@ class _Contents:
         return found
 
     def pack_within_limit(self) -> tuple[bytes | None, Limits]:
-        """Return the zip with as much as fits and its limits; None instead of the zip if none fits."""
+        """Return the zip with as much as fits, and its limits; the zip is None if none fits."""
         for limits in LEVELS:
             packed = self._pack(limits)
             if packed is not None:
