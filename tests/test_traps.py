@@ -24,6 +24,7 @@ from cs285.datasets.dataset_files import DATASET_FIELDS
 from cs285.env_configs import load_config
 from cs285.infrastructure import files
 from cs285.infrastructure.errors import UserError
+from cs285.learning.objective import Batch
 from cs285.learning.random_streams import derive_seed
 from cs285.learning.replay_buffer import look_up
 from cs285.training import trainer
@@ -48,7 +49,7 @@ def batches(monkeypatch):
         learn = learner.learn
 
         def spied_learn(transitions, rows, step):
-            seen.extend(look_up(transitions, one) for one in rows)
+            seen.extend(Batch(**look_up(transitions, one)) for one in rows)
             return learn(transitions, rows, step)
 
         learner.learn = spied_learn

@@ -48,6 +48,8 @@ class TwoCriticRNDAgent(RNDAgent):
 
     stackable = True
 
+    further_columns = TASK
+    """What `update` reads even where the objectives do not name it; see there."""
     exploits: torch.Tensor
     """0 while the exploration critic collects data, then 1."""
 
@@ -106,6 +108,8 @@ class TwoCriticRNDAgent(RNDAgent):
     @property
     def objectives(self) -> tuple[TrainingStep, ...]:
         """First the exploration critic, then the predictor, then the exploitation critic."""
+        if RNDAgent.update is not Agent.update:
+            return super().objectives  # a student's, whose `update` may walk through these
         return (*super().objectives, self.exploitation_objective)
 
     @property

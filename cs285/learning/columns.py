@@ -197,7 +197,8 @@ def _named(agent: Any) -> list[str] | None:
         return None
     if objectives is None:
         return None
-    return [name for objective in objectives for name in objective.inputs]
+    named = [name for objective in objectives for name in objective.inputs]
+    return [*named, *getattr(agent, "further_columns", ())]
 
 
 def check_columns(columns: Iterable[Column], data: Mapping[str, Array], what: str) -> None:
