@@ -205,7 +205,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_what_a_checkpoint_would_cut_off_or_forget_is_told(shares):
+def test_what_a_checkpoint_would_cut_off_or_forget_is_refused(shares):
     agent = torch.nn.Module()
     agent.net = torch.nn.Linear(2, 2)
     agent.own = list(agent.net.parameters()) if shares else Counting()
@@ -213,7 +213,7 @@ def test_what_a_checkpoint_would_cut_off_or_forget_is_told(shares):
         agent_state.get_state(agent)
 
 
-def test_what_has_no_plain_layout_is_told(tmp_path):
+def test_what_has_no_plain_layout_is_refused(tmp_path):
     endless = []
     endless.append(endless)
     for value in (torch.eye(2).to_sparse(), endless):
@@ -222,7 +222,7 @@ def test_what_has_no_plain_layout_is_told(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_arrays_with_nan_go_on_sharing_their_memory():
+def test_arrays_with_nan_still_share_their_memory():
     def make():
         agent = torch.nn.Module()
         agent.seen = np.full(4, np.nan)
@@ -296,7 +296,7 @@ def test_attributes_may_change_their_shape_and_kind_and_come_and_go(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda x: setattr(x, "critic", torch.nn.Linear(2, 1)), "critic"),
         (lambda x: setattr(x, "norm", torch.optim.SGD(x.net.parameters())), "norm"),
@@ -306,16 +306,16 @@ def test_attributes_may_change_their_shape_and_kind_and_come_and_go(tmp_path):
         (lambda x: delattr(x, "net"), "net"),
     ],
 )
-def test_what_a_new_agent_could_not_take_back_is_told_when_it_is_written(change, told):
+def test_what_a_new_agent_could_not_restore_is_reported_when_it_is_written(change, expected):
     agent = Loose()
     born = agent_state.outline(agent)
     agent_state.get_state(agent, born)
     change(agent)
-    with pytest.raises(TypeError, match=rf"Loose\.{told}.* is not what it was"):
+    with pytest.raises(TypeError, match=rf"Loose\.{expected}.* is not what it was"):
         agent_state.get_state(agent, born)
 
 
-def test_an_agent_with_slots_is_told_of():
+def test_an_agent_with_slots_is_reported():
     class Slotted:
         __slots__ = ("count",)
 

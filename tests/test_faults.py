@@ -27,7 +27,7 @@ def labs(tmp_path):
     return [make_lab(tmp_path / "calm"), make_lab(tmp_path / "stormy")]
 
 
-def test_a_full_disk_ends_with_a_sentence_and_the_run_goes_on_once_there_is_room(labs):
+def test_a_full_disk_ends_with_a_sentence_and_the_run_resumes_once_there_is_space(labs):
     calm, stormy = labs
     config = calm.config("finetune", "cql")
     calm.run("finetune", config)
@@ -122,7 +122,7 @@ def without_privileges(folder):
         os.seteuid(65534)
 
 
-def test_a_read_only_folder_ends_with_a_sentence_and_the_run_goes_on_once_it_is_writable(
+def test_a_read_only_folder_ends_with_a_sentence_and_the_run_resumes_once_it_is_writable(
     tmp_path, shared_folder, capfd
 ):
     calm, stormy = make_lab(tmp_path / "calm"), make_lab(shared_folder / "stormy")

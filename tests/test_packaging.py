@@ -186,7 +186,7 @@ while :; do sleep 0.05; done
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_names_those_that_go_on(
+def test_a_stopped_command_names_those_that_resume(
     checkout: Path, signum: signal.Signals, status: int
 ) -> None:
     (checkout / ".venv/bin/python").write_text(STOPPABLE)
@@ -204,8 +204,8 @@ def test_a_stopped_command_names_those_that_go_on(
     process.send_signal(signum)
     _, said = process.communicate()
     assert process.returncode == status
-    told = re.findall(r"^  python (\S+) --resume data/of_(\d+)$", said, re.MULTILINE)
-    assert sorted(told) == sorted(
+    printed = re.findall(r"^  python (\S+) --resume data/of_(\d+)$", said, re.MULTILINE)
+    assert sorted(printed) == sorted(
         ("cs285/scripts/run_hw5_explore.py", pid) for pid in started.read_text().split()
     )
 

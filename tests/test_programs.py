@@ -108,7 +108,7 @@ def test_two_processes_collect_what_one_collects(options, tmp_path):
             np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_run_that_diverges_is_named_and_the_others_go_on(options, monkeypatch):
+def test_a_run_that_diverges_is_named_and_the_others_continue(options, monkeypatch):
     make_agent = trainer.make_agent
 
     def with_a_hole(config):
@@ -132,7 +132,7 @@ def test_a_run_that_diverges_is_named_and_the_others_go_on(options, monkeypatch)
 
 
 def fail_as(module):
-    """Raises as a method of this module would, in a process of its own."""
+    """Raises as a method of this module would in a worker."""
     exec("def f(): raise NotImplementedError('f is missing')", namespace := {"__name__": module})
     interruption.in_worker(namespace["f"])
 

@@ -218,7 +218,7 @@ def test_neither_open_files_nor_threads_grow_with_steps(labs):
 
 
 def start(work):
-    """Starts some work in a process of its own, which shares what is imported here."""
+    """Starts some work in a forked process, which shares what is imported here."""
     pid = os.fork()
     if pid:
         return pid
@@ -411,7 +411,7 @@ def test_what_is_finished_is_left_alone(stopped, capsys):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "expected"),
     [
         (lambda folder: (folder / "sweep.json").unlink(), "cannot open"),
         (lambda folder: (folder / "sweep.json").write_text("[]"), "not a valid record of runs"),
@@ -431,10 +431,10 @@ def test_what_is_finished_is_left_alone(stopped, capsys):
         (lambda folder: [os.truncate(p, 9) for p in folder.glob("events*")], "lost its end"),
     ],
 )
-def test_what_cannot_go_on_is_told_in_a_sentence(stopped, damage, told):
+def test_one_sentence_says_what_cannot_be_resumed(stopped, damage, expected):
     lab, folder = stopped
     damage(folder)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=expected):
         lab.resume("offline")
 
 
@@ -482,7 +482,7 @@ def test_a_run_folder_may_be_named_in_any_way_from_anywhere(labs, monkeypatch, p
     assert not (first / "checkpoint.safetensors").exists()
 
 
-def test_a_moved_folder_that_left_a_link_goes_on(labs):
+def test_a_moved_folder_that_left_a_link_resumes(labs):
     _, lab = labs
     lab.stop(5, "offline", lab.config("offline", "dqn"), flags=["--seeds", "1", "2"])
     folder = next((lab.root / "data").iterdir())
@@ -504,7 +504,7 @@ def test_two_processes_do_not_train_one_run(stopped, monkeypatch):
 # Agents of any kind
 
 
-def test_agents_that_state_no_objectives_go_on_as_well(labs):
+def test_agents_without_objectives_resume_too(labs):
     make_agent = trainer.make_agent
 
     def loose(config):
@@ -529,7 +529,7 @@ def test_agents_that_state_no_objectives_go_on_as_well(labs):
     assert calm == stormy
 
 
-def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
+def test_an_agent_that_cannot_be_saved_starts_over(labs, capsys):
     make_agent = trainer.make_agent
 
     def opaque(config):
@@ -548,7 +548,7 @@ def test_an_agent_that_no_checkpoint_can_hold_starts_over(labs, capsys):
     assert calm == stormy
 
 
-def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(labs, capsys):
+def test_an_agent_that_can_no_longer_be_saved_resumes_from_the_last_checkpoint(labs, capsys):
     make_agent = trainer.make_agent
 
     def closing(config):
@@ -567,8 +567,10 @@ def test_an_agent_that_no_checkpoint_can_hold_any_more_goes_on_at_the_last_one(l
             lab.run("offline", lab.config("offline", "cql"), flags=flags, **more)
     assert labs[1].trainers[0].step == 12
     said = capsys.readouterr().out
-    told = "step 6 on: Closing.memory is a memoryview. If stopped, the run continues from the last"
-    assert said.count(told) == 3  # once each: calm, stopped, resumed
+    expected = (
+        "step 6 on: Closing.memory is a memoryview. If stopped, the run continues from the last"
+    )
+    assert said.count(expected) == 3  # once each: calm, stopped, resumed
     assert "resumes at step 4" in said
     calm, stormy = map(outcome, labs)
     assert calm == stormy
@@ -609,7 +611,7 @@ def test_a_run_that_diverges_ends_with_its_step_and_last_metrics(labs):
 
 
 @pytest.mark.parametrize("stop", [7, 9])
-def test_a_sweep_goes_on_before_and_after_a_run_of_it_diverged(labs, stop):
+def test_a_sweep_resumes_before_and_after_one_of_its_runs_diverged(labs, stop):
     calm, stormy = labs
     learn = trainer.Trainer._learn
 

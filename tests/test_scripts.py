@@ -126,7 +126,7 @@ def test_bad_flags_are_refused(complaint, stage, flags):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (["--eval_intervall", "9"], "unknown argument --eval_intervall (did you mean `--eval_int"),
         (["--eval_intervall=9"], "unknown argument --eval_intervall (did you mean `--eval_int"),
@@ -137,11 +137,11 @@ def test_bad_flags_are_refused(complaint, stage, flags):
     ],
     ids="_".join,
 )
-def test_bad_flags_are_told_what_would_be_right(complaint, flags, told):
-    assert told in complaint("offline", "-cfg", "offline/run.yaml", *flags)
+def test_messages_about_bad_flags_say_what_would_be_right(complaint, flags, expected):
+    assert expected in complaint("offline", "-cfg", "offline/run.yaml", *flags)
 
 
-def test_a_misspelt_flag_is_told_before_the_one_that_it_stands_for(complaint):
+def test_a_misspelt_flag_is_reported_before_the_missing_one(complaint):
     assert "(did you mean `--config_file`?)" in complaint("offline", "--confg_file", "a.yaml")
 
 
@@ -219,7 +219,7 @@ def test_an_unreadable_config_is_refused(complaint, stage):
 
 @every_stage
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("hiden_size: 64", "unknown key `hiden_size` (did you mean `hidden_size`?)"),
         ("batch_size: -5", "`batch_size` must be"),
@@ -231,9 +231,9 @@ def test_an_unreadable_config_is_refused(complaint, stage):
         ("]", "line 3"),
     ],
 )
-def test_bad_configs_are_refused(complaint, stage, line, told):
+def test_bad_configs_are_refused(complaint, stage, line, expected):
     config = write_config(Path("bad.yaml"), line)
-    assert told in complaint(stage, "-cfg", f"{stage}/run.yaml", config)
+    assert expected in complaint(stage, "-cfg", f"{stage}/run.yaml", config)
 
 
 def test_a_config_of_another_stage_is_refused(complaint):
@@ -278,7 +278,7 @@ def test_a_missing_dataset_names_the_command_that_makes_it(complaint, stage):
 
 
 @reading_stage
-def test_a_missing_folder_of_datasets_is_told_to_be_missing(complaint, stage):
+def test_a_missing_folder_of_datasets_is_reported_as_missing(complaint, stage):
     save_data()
     error = complaint(stage, "-cfg", f"{stage}/run.yaml", "--dataset_dir", "datasetz")
     assert "in datasetz, a folder that does not exist (did you mean `datasets`?); make it" in error

@@ -183,7 +183,7 @@ def test_ctrl_c_while_workers_start_is_one_sentence(lab, tmp_path):
     assert begun(lab)
 
 
-def test_ctrl_c_that_ends_who_reads_the_output_first_leaves_a_checkpoint(lab):
+def test_ctrl_c_that_first_ends_the_reader_of_the_output_leaves_a_checkpoint(lab):
     """As in `script 2>&1 | tee log`: the terminal sends it to both."""
     config = lab.config("offline", "dqn", training_steps=2_000_000)
     script = ROOT / "cs285" / "scripts" / "run_hw5_offline.py"
@@ -201,7 +201,7 @@ def test_ctrl_c_that_ends_who_reads_the_output_first_leaves_a_checkpoint(lab):
     assert list((lab.root / "data").glob("*/checkpoint.safetensors"))
 
 
-def test_the_script_says_how_to_go_on_and_that_works(lab):
+def test_the_script_says_how_to_resume_and_that_works(lab):
     config = lab.config("offline", "dqn", training_steps=2_000_000)
     command = [sys.executable, str(ROOT / "cs285" / "scripts" / "run_hw5_offline.py")]
     flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
@@ -218,9 +218,9 @@ def test_the_script_says_how_to_go_on_and_that_works(lab):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    (told,) = re.findall(r"^Stopped\. Resume with: (.*)$", said, re.MULTILINE)
-    assert (lab.root / "resume.txt").read_text() == f"{told}\n"
-    *program, flag, folder = shlex.split(told)
+    (printed,) = re.findall(r"^Stopped\. Resume with: (.*)$", said, re.MULTILINE)
+    assert (lab.root / "resume.txt").read_text() == f"{printed}\n"
+    *program, flag, folder = shlex.split(printed)
     assert (program, flag) == (command, "--resume")  # this is not where the scripts are
     assert (lab.root / folder / "checkpoint.safetensors").exists()
     refused = subprocess.run(

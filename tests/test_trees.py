@@ -1,4 +1,4 @@
-"""A script runs with the `cs285` that it lies in, or says that it does not."""
+"""A script runs with the `cs285` next to it, or says that it cannot."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ SCRIPTS = sorted(
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):
-    """Two copies of the package, each in a tree of its own."""
+    """Two copies of the package, each in a separate tree."""
     folders = [tmp_path_factory.mktemp(name) for name in ("starter", "reference")]
     for folder in folders:
         shutil.copytree(PACKAGE, folder / "cs285", ignore=shutil.ignore_patterns("__pycache__"))
