@@ -292,7 +292,7 @@ def test_its_sweep_trains_as_one_program(tree, stage):
     assert [sorted(program) for program in record["programs"]] == [[one.name for one in folders]]
 
 
-def test_it_stands_in_the_table_of_results(tree):
+def test_it_is_in_the_table_of_results(tree):
     words = [line.split()[:3] for line in tree.said["show_results"].splitlines()]
     assert words.count(["PointmassEasy-v0", "bc", "pointmass_easy_bc"]) == 1
     assert words.count(["PointmassEasy-v0", "bc", "tune"]) == 1
@@ -314,7 +314,7 @@ def test_it_has_sections_and_figures_in_the_report(tree):
     assert sum(b"#225588" in picture for picture in drawn) == 4  # both, wide and narrow
 
 
-def test_it_goes_into_the_hand_in_and_costs_nothing_there(tree):
+def test_it_is_in_the_hand_in_and_costs_no_points(tree):
     from cs285.grading.hand_ins.hand_in import grade_path
 
     ((status, said),) = tree.call(

@@ -1,4 +1,4 @@
-"""Configs: what a YAML file may say, and what someone who says something else is told."""
+"""Configs: what a YAML file may contain, and the error for anything else."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def write(path, content):
 
 @pytest.fixture
 def complaint(load, tmp_path):
-    """Tells what is said about a file: one line, short, that begins with the file's path."""
+    """Returns the error for a file: one short line that begins with the file's path."""
 
     def complaint(content, stage="offline"):
         with pytest.raises(UserError) as caught:
@@ -59,7 +59,7 @@ def text(algorithm="dqn", *lines):
     return "\n".join([f"base_config: {algorithm}", "env_name: PointmassEasy-v0", *lines])
 
 
-# What a file may say
+# What a file may contain
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -69,7 +69,7 @@ def test_an_algorithm_and_an_environment_are_enough(load, algorithm):
     assert (config.seed, config.batch_size) == (1, 128)
 
 
-def test_there_is_a_config_for_every_algorithm():
+def test_algorithms_are_listed_in_the_order_of_the_homework():
     assert list(algorithms()) == ALGORITHMS
 
 
@@ -128,7 +128,7 @@ def test_a_saved_config_loads_again_to_an_equal_one(tmp_path, file):
         assert load_config(tmp_path / "config.yaml", stage) == config
 
 
-# Keys and values that are not what they should be
+# Keys and values that are not valid
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_misspelt_key_gets_a_suggestion(complaint, algorithm, line, suggestion
 @pytest.mark.parametrize(
     ("key", "owners"), [("cql_alpha", "cql"), ("expectile", "iql"), ("temperature", "awac and iql")]
 )
-def test_a_key_of_other_algorithms_is_told_to_be_theirs(complaint, key, owners):
+def test_a_key_of_other_algorithms_is_an_error_that_names_them(complaint, key, owners):
     message = complaint(text("dqn", f"{key}: 0.5"))
     assert message.endswith(f"unknown key `{key}`, which is for {owners}")
 
@@ -159,7 +159,7 @@ def test_many_unknown_keys_are_summed_up(complaint):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("base_config: cqll", "unknown `base_config` 'cqll' (did you mean `cql`?)"),
         ("base_config: [cql]", "unknown `base_config` ['cql']"),
@@ -168,9 +168,9 @@ def test_many_unknown_keys_are_summed_up(complaint):
         ("seed: 1", "`base_config` is missing"),
     ],
 )
-def test_an_unknown_algorithm_is_told_the_known_ones(complaint, line, told):
+def test_an_unknown_algorithm_is_an_error_that_lists_the_known_ones(complaint, line, expected):
     message = complaint(line)
-    assert told in message
+    assert expected in message
     assert "random, rnd, dqn, cql, awac, iql" in message
 
 
@@ -273,7 +273,7 @@ def test_a_sweep_is_not_one_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sweep", "told"),
+    ("sweep", "expected"),
     [
         ("3", "must map keys to lists"),
         ("", "must map keys to lists"),
@@ -291,8 +291,8 @@ def test_a_sweep_is_not_one_config(tmp_path):
         (f"{{seed: {list(range(50))}, hidden_size: {list(range(1, 50))}}}", f"{MAX_RUNS:,}"),
     ],
 )
-def test_unusable_sweeps_are_refused(complaint, sweep, told):
-    assert told in complaint(text("dqn", "batch_size: 3", f"sweep: {sweep}"))
+def test_unusable_sweeps_are_refused(complaint, sweep, expected):
+    assert expected in complaint(text("dqn", "batch_size: 3", f"sweep: {sweep}"))
 
 
 # Files that are not configs
@@ -324,12 +324,12 @@ def test_a_file_that_is_not_text_is_refused(complaint):
 
 
 @pytest.mark.parametrize("content", ["a: [1", "a: 'b", "a: b: c", "\tseed: 1", "a: *x"])
-def test_broken_yaml_is_told_with_its_line(complaint, content):
+def test_broken_yaml_is_an_error_that_names_its_line(complaint, content):
     assert re.search(r": line [34]: \w", complaint(text("dqn", content + "\n")))
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("\tseed: 1", "line 3: a tab; indent with spaces"),
         ("sweep:\n\tseed: [1]", "line 4: a tab; indent with spaces"),
@@ -338,8 +338,8 @@ def test_broken_yaml_is_told_with_its_line(complaint, content):
         ("exp_name: a: b", "line 3: a colon too many"),
     ],
 )
-def test_common_slips_are_told_in_plain_words(complaint, line, told):
-    assert told in complaint(text("dqn", line) + "\n")
+def test_common_slips_are_named_in_plain_words(complaint, line, expected):
+    assert expected in complaint(text("dqn", line) + "\n")
 
 
 def test_two_documents_in_one_file_are_refused(complaint):

@@ -1,4 +1,4 @@
-"""The experiment files: the ones that the assignment names, each saying what its name says."""
+"""The experiment files: those that the assignment names, with contents that fit their names."""
 
 import re
 from pathlib import Path
@@ -155,7 +155,7 @@ def test_readme_states_every_key_with_its_default() -> None:
             stated.add(key.strip("`"))
             for algorithm in named.get(owners, owners).split(", "):
                 field = algorithms()[algorithm].config.model_fields[key.strip("`")]
-                if re.fullmatch("`[^`]+`", default):  # the others are told in words
+                if re.fullmatch("`[^`]+`", default):  # the others are described in words
                     assert yaml.safe_load(default.strip("`")) == field.default, key
     known = {key for one in algorithms().values() for key in one.config.model_fields}
     assert stated == known - {"base_config", "env_name"}

@@ -30,7 +30,7 @@ from cs285.submission.thinning import Limits, keeps, take_inventory, thin
 
 @pytest.fixture
 def root(tmp_path):
-    """A repository with one module, and things in it that nobody should hand in."""
+    """A repository with one module, and things that do not belong in a hand-in."""
     folder = tmp_path / "repository"
     code = ("cs285/__init__.py", "cs285/agents/dqn_agent.py", "experiments/offline/a.yaml",
             "requirements.txt")  # fmt: skip
@@ -179,9 +179,9 @@ def test_report_reads_what_was_handed_in(hand_in, tmp_path):
     before, after = (collect(tmp_path / place / "data") for place in (".", "out"))
     for one in (before, after):
         assert one.left_out == ()
-    told = [[(run.stage, run.env_id, run.algorithm, run.seed) for run in one.runs]
+    known = [[(run.stage, run.env_id, run.algorithm, run.seed) for run in one.runs]
             for one in (before, after)]  # fmt: skip
-    assert told[0] == told[1]
+    assert known[0] == known[1]
 
 
 # Which runs
@@ -218,7 +218,7 @@ def test_runs_with_other_seeds_or_settings_are_all_taken(hand_in, tmp_path):
     assert not any(entry.passed_over for entry in entries)
 
 
-def test_stopped_run_is_left_out_and_told(hand_in, tmp_path):
+def test_stopped_run_is_left_out_and_reported(hand_in, tmp_path):
     write_run(tmp_path / "data", "offline", "pointmass_easy_cql", training_steps=1_000_000)
     made = hand_in()
     assert made.entries == []
@@ -258,7 +258,7 @@ def test_missing_runs_are_an_error_with_their_commands(root, tmp_path, capsys):
     assert all((Path(__file__).parents[1] / config).is_file() for config in configs)
 
 
-def test_what_is_missing_stands_in_the_readme(hand_in, tmp_path):
+def test_missing_runs_are_listed_in_the_readme(hand_in, tmp_path):
     write_run(tmp_path / "data", "offline", "pointmass_easy_cql")
     made = hand_in()
     assert {missing.section.split()[0] for missing in made.missing} == {
@@ -344,14 +344,14 @@ def test_thinning_ends_where_a_log_is_damaged(tmp_path):
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0xFF
     log.write_bytes(content)
-    sound = points_of(log)
-    assert 0 < len(sound) < 100
+    valid = points_of(log)
+    assert 0 < len(valid) < 100
     result = tmp_path / "thin" / log.name
     result.parent.mkdir()
     result.write_bytes(thin(log, take_inventory(log), Limits(points=10)))
     kept = points_of(result)
     assert 0 < len(kept) <= 10
-    assert kept.items() <= sound.items()
+    assert kept.items() <= valid.items()
     (tmp_path / "other.tfevents").write_bytes(b"not an event file at all")
     assert thin(tmp_path / "other.tfevents", take_inventory(log), Limits(points=10)) == b""
 
@@ -369,7 +369,7 @@ def test_what_stays_is_even_and_ends_with_the_last(count, limit):
 # The script
 
 
-def test_script_says_what_was_taken_and_thinned(tmp_path, monkeypatch, capsys):
+def test_script_reports_what_was_chosen_and_thinned(tmp_path, monkeypatch, capsys):
     for time in ("2026-01-31_12-00-00", "2026-01-31_13-00-00"):
         folder = write_run(tmp_path / "data", "offline", "pointmass_easy_cql", time=time)
         write_log(folder, points=1_500)

@@ -143,7 +143,7 @@ def test_two_runs_with_one_name_are_both_kept_and_count_as_one_seed(tmp_path: Pa
     assert only(collection).returns == [-35.0]
 
 
-def test_namesakes_with_other_settings_are_told_apart(tmp_path: Path) -> None:
+def test_experiments_of_one_name_with_other_settings_are_numbered(tmp_path: Path) -> None:
     for time, alpha in (("2026-01-31_12-00-00", 0.1), ("2026-01-31_13-00-00", 5.0)):
         write_run(tmp_path, "offline", "pointmass_hard_cql", time=time, cql_alpha=alpha)
     names = [experiment.name for experiment in collect(tmp_path).experiments]
@@ -246,7 +246,7 @@ def test_sweep_takes_only_runs_that_differ_in_nothing_else(tmp_path: Path) -> No
     assert [row[2] for row in section.table.rows] == ["0", "1"]
 
 
-def test_finding_tells_the_distance_to_the_optimum(tmp_path: Path) -> None:
+def test_finding_gives_the_distance_to_the_optimum(tmp_path: Path) -> None:
     optimum = plan("PointmassHard-v0").optimal_return
     for algorithm, distance in (("dqn", 7.0), ("cql", 2.0)):
         write_run(
@@ -266,7 +266,7 @@ def test_dataset_question_shows_coverage_beside_return(tmp_path: Path) -> None:
     assert all(row[at].startswith("40") for row in section.table.rows)
 
 
-def test_size_of_the_data_is_what_the_log_tells(tmp_path: Path) -> None:
+def test_size_of_the_data_is_taken_from_the_log(tmp_path: Path) -> None:
     for size, transitions in ((5_000, 500), (20_000, 2_000)):
         folder = write_run(
             tmp_path, "offline", f"pointmass_medium_cql_rnd{size}",
@@ -280,7 +280,7 @@ def test_size_of_the_data_is_what_the_log_tells(tmp_path: Path) -> None:
     assert [row[at] for row in section.table.rows] == ["500", "2,000"]
 
 
-def test_alpha_finding_tells_of_the_turn_in_between(tmp_path: Path) -> None:
+def test_alpha_finding_names_a_minimum_between_the_ends(tmp_path: Path) -> None:
     for alpha, last in ((0.0, -90.0), (1.0, -170.0), (10.0, -140.0)):
         name = f"pointmass_hard_cql_alpha{alpha:g}"
         write_run(tmp_path, "offline", name, returns=(last,) * 4, cql_alpha=alpha)
@@ -433,7 +433,7 @@ def test_names_cannot_put_tags_into_the_page_or_formulas_into_figures(tmp_path: 
 
 
 def test_page_works_in_a_browser(report: Path, tmp_path: Path) -> None:
-    """Opens the page in Chromium where there is one; elsewhere its structure has to do."""
+    """Opens the page in Chromium if it is installed, or else checks only its structure."""
     text = (report / "index.html").read_text()
     assert 'name="viewport" content="width=device-width' in text
     assert "prefers-color-scheme: dark" in text

@@ -41,18 +41,18 @@ def write_run(data_dir: Path, **changes: object) -> Path:
 
 
 def table(data_dir: Path) -> list[list[str]]:
-    """The lines of the table, split at gaps of two spaces or more."""
+    """The lines of the table, split at two or more spaces."""
     text = format_results(read_summaries(data_dir)[0])
     return [[cell for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
 
 
 def cell(data_dir: Path, heading: str) -> str:
-    """What stands under a heading in a table of one line."""
+    """The cell below a heading in a table of one line."""
     _title, headings, line = table(data_dir)
     return line[[text.strip() for text in headings].index(heading)].strip()
 
 
-def test_table_shows_return_beside_optimum(tmp_path: Path) -> None:
+def test_table_shows_return_next_to_optimum(tmp_path: Path) -> None:
     write_run(tmp_path)
     assert format_results(read_summaries(tmp_path)[0]) == (
         "Offline learning\n"
@@ -103,7 +103,7 @@ def test_exploration_shows_coverage_and_goals(tmp_path: Path) -> None:
     assert "final return" not in format_results(read_summaries(tmp_path)[0])
 
 
-def test_stages_and_experiments_stand_in_reading_order(tmp_path: Path) -> None:
+def test_stages_and_experiments_are_in_reading_order(tmp_path: Path) -> None:
     write_run(tmp_path, script="finetune", exp_name="tuned")
     for alpha in ("10", "2", "0.5"):
         write_run(tmp_path, exp_name=f"alpha{alpha}")
