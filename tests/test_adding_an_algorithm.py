@@ -1,4 +1,4 @@
-"""Adding an algorithm is three new files and no edit, as CONTRIBUTING.md says.
+"""Adding an algorithm is three new files and no edit: those of the recipe in CONTRIBUTING.md.
 
 A copy of the tree gets behaviour cloning that way. Every script then knows it.
 """
@@ -21,94 +21,10 @@ from cs285.datasets.dataset_files import save_dataset
 
 ROOT = Path(__file__).parents[1]
 
-FILES = {
-    "cs285/agents/bc_agent.py": '''
-"""Behaviour cloning (Pomerleau 1991): loss = -mean log pi(a|s)."""
-
-import torch
-
-from cs285.agents.acting import greedy, private_generator, sample_action
-from cs285.learning.agent import Agent
-from cs285.learning.objective import Objective
-
-
-class BCAgent(Agent):
-    """A policy that imitates the data."""
-
-    stackable = True
-
-    def __init__(self, observation_shape, num_actions, make_actor, make_optimizer):
-        super().__init__()
-        self.num_actions = num_actions
-        self.generator = private_generator()
-        self.actor = make_actor(observation_shape, num_actions)
-        self.actor_optimizer = make_optimizer(self.actor.parameters())
-
-    def action_probabilities(self, observations, epsilon):
-        probabilities = self.actor(observations).probs
-        return torch.where(epsilon > 0, probabilities, greedy(probabilities))
-
-    def get_action(self, observation, epsilon=0.0):
-        return sample_action(self, observation, epsilon)
-
-    def compute_actor_loss(self, observations, actions):
-        return -self.actor(observations).log_prob(actions).mean(), {}
-
-    @property
-    def objectives(self):
-        return (
-            Objective(
-                loss_tag="actor_loss",
-                grad_norm_tag="actor_grad_norm",
-                loss=self.compute_actor_loss,
-                inputs=("observations", "actions"),
-                network=self.actor,
-                optimizer=self.actor_optimizer,
-            ),
-        )
-''',
-    "cs285/env_configs/bc_config.py": '''
-"""Behaviour cloning."""
-
-from __future__ import annotations
-
-from typing import Any, ClassVar, Literal
-
-from cs285.env_configs.base_config import LearnerConfig, LearningRate, Size, adam
-from cs285.homework import Stage, register
-
-
-@register(
-    "bc",
-    title="Cloning",
-    colour="#225588",
-    stages={Stage.OFFLINE, Stage.FINETUNE},
-    tags=("actor_loss",),
-)
-class BCConfig(LearnerConfig):
-    """An actor."""
-
-    per_run: ClassVar[frozenset[str]] = LearnerConfig.per_run | {"learning_rate"}
-
-    base_config: Literal["bc"]
-
-    hidden_size: Size = 8
-    learning_rate: LearningRate = 1e-2
-
-    def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
-        from cs285.agents.bc_agent import BCAgent
-        from cs285.networks.mlp_policy import MLPPolicy
-
-        def make_actor(observation_shape: tuple[int, ...], num_actions: int) -> MLPPolicy:
-            return MLPPolicy(observation_shape, num_actions, 2, self.hidden_size, 3.0)
-
-        return BCAgent(observation_shape, num_actions, make_actor, adam(self.learning_rate))
-''',
-    "experiments/offline/pointmass_easy_bc.yaml": """
-base_config: bc
-env_name: PointmassEasy-v0
-""",
-}
+RECIPE = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add an algorithm\n")[2]
+FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = dict(FILE.findall(RECIPE.partition("\n## ")[0]))
+"""Contents of the three files, by path."""
 
 # Calls scripts one after the other in one process, which saves the time that imports take; a
 # script that is to be stopped gets SIGTERM when it has written its first checkpoint.
@@ -164,7 +80,7 @@ class Tree:
             shutil.copy(ROOT / name, root / name)
         for name, text in files.items():
             assert not (root / name).exists()
-            (root / name).write_text(text.lstrip())
+            (root / name).write_text(text)
 
     def call(self, *calls):
         """Runs scripts with flags; returns the status and the output of each."""
@@ -180,6 +96,12 @@ class Tree:
     def files(self):
         found = (path for path in self.root.rglob("*") if "__pycache__" not in path.parts)
         return sorted(path.relative_to(self.root).as_posix() for path in found)
+
+
+def test_the_recipe_is_an_agent_a_config_and_an_experiment():
+    assert [Path(name).parts[:2] for name in FILES] == [
+        ("cs285", "agents"), ("cs285", "env_configs"), ("experiments", "offline"),
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """The records of stages and algorithms, and what is derived from them."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,13 @@ def test_readme_names_every_algorithm_and_every_tag():
         assert (ROOT / "cs285" / "agents" / file).is_file()
         assert re.search(rf"\b{algorithm.title}\b", text, re.IGNORECASE)
         assert [tag for tag in algorithm.tags if f"`{tag}`" not in text] == []
+
+
+def test_listing_algorithms_imports_no_torch():
+    """Scripts that only read results would otherwise take seconds longer."""
+    code = (
+        "import sys; from cs285.homework import algorithms; import cs285.scripts.show_results; "
+        "assert len(algorithms()) == 6; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
