@@ -34,9 +34,13 @@ class CartPoleLab(Interrupted):
     def config(self, stage, algorithm, name=None, **values):
         return super().config(stage, algorithm, name, **{"env_name": CARTPOLE} | values)
 
+    def run(self, stage, *configs, flags=(), stops=()):
+        # An evaluation takes longer than in a maze, where the environments step together.
+        return super().run(stage, *configs, flags=["-ei", 20, *flags], stops=stops)
+
     def collect(self, seeds=(1,), steps=90):
         config = self.config("explore", "random", total_steps=steps, dataset_name="shared")
-        Lab.run(self, "explore", config, flags=["--seeds", *seeds])
+        Lab.run(self, "explore", config, flags=["-ei", steps, "--seeds", *seeds])
         for folder in (self.root / "data").iterdir():
             folder.rename(self.root / f"explored_{folder.name}")
 
