@@ -330,6 +330,7 @@ def test_settings_say_which_stage_they_belong_to(values, stage, tmp_path):
         (settings("rnd"), {"steps_fraction": "all"}, "`steps_fraction` must be above 0"),
         (settings("rnd"), {"workers": 0}, "`workers` must be auto or"),
         (settings("rnd"), {"eval_interval": 0}, "`eval_interval` must be greater than 0, not 0"),
+        (settings("rnd"), {"visualize_interval": 0}, "`visualize_interval` must be"),
         (settings("rnd"), {"compile": "maybe"}, "`compile` must be"),
         (settings("rnd"), {"log_interval": "often"}, "`log_interval` must be a valid integer"),
         (settings("cql", dataset_name="no", training_steps=1), {}, "there is no dataset no_seed1"),

@@ -115,12 +115,14 @@ def train(
     """
     sources = _sources(config)
     chosen = _choose_stage(sources, stage)
+    if visualize_interval is None:
+        visualize_interval = STAGES[chosen].visualize_interval
     options = make_options(
         data_dir=data_dir,
         dataset_dir=dataset_dir,
         picture_dir=visualization_dir,
         eval_interval=eval_interval,
-        visualize_interval=visualize_interval or STAGES[chosen].visualize_interval,
+        visualize_interval=visualize_interval,
         log_interval=log_interval,
         num_eval_trajectories=num_eval_trajectories,
         log=sinks.check_names(log),
