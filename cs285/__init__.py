@@ -18,9 +18,9 @@ __all__ = ["load_policy", "load_run", "resume", "train"]
 def __getattr__(name: str) -> object:
     """Import the functions of `__all__` when they are first asked for (PEP 562)."""
     if name in __all__:
-        from importlib import import_module
+        from cs285.training import door
 
-        return getattr(import_module("cs285.training.door"), name)
+        return getattr(door, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

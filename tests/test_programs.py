@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -133,8 +134,11 @@ def test_a_run_that_diverges_is_named_and_the_others_continue(options, monkeypat
 
 def fail_as(module):
     """Raises as a method of this module would in a worker."""
-    exec("def f(): raise NotImplementedError('f is missing')", namespace := {"__name__": module})
-    interruption.in_worker(namespace["f"])
+
+    def missing():
+        raise NotImplementedError("f is missing")
+
+    interruption.in_worker(FunctionType(missing.__code__, {"__name__": module}))
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,7 @@ def test_a_missing_folder_of_datasets_is_reported_as_missing(complaint, stage):
 @reading_stage
 def test_a_file_is_no_folder_of_datasets(complaint, stage):
     error = complaint(stage, "-cfg", f"{stage}/run.yaml", "--dataset_dir", save_data())
-    assert "is a file; give the folder that holds it" in error
+    assert "is a file; give the folder that contains it" in error
 
 
 @reading_stage

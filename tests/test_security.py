@@ -67,7 +67,9 @@ ALLOWED = {
         "importlib.import_module",
     ): "the judges that its own table names",
     ("tests/test_check_solution.py", "importlib.import_module"): "the agents of this package",
-    ("benchmarks/ours.py", "runpy.run_path"): "times the scripts of this repository",
+    ("cs285/infrastructure/yaml_text.py", "yaml.load"): "one of two loaders, both SafeLoaders",
+    ("cs285/results/sinks/__init__.py", "importlib.import_module"): "the modules of this folder",
+    ("cs285/results/sinks/wandb.py", "importlib.import_module"): "an extra that may be missing",
     ("benchmarks/worker.py", "importlib.import_module"): "times modules that its caller names",
     ("tests/test_convert_dataset.py", "pickle.load"): "compares with a pickle of its own",
     ("tests/test_convert_dataset.py", "pickle.loads"): "shows that hostile pickles are hostile",
@@ -197,9 +199,9 @@ def test_yaml_loaders_are_safe():
         (node.name, *map(ast.unparse, node.bases))
         for path in SOURCES
         for node in ast.walk(program(path))
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Loader")
+        if isinstance(node, ast.ClassDef) and "Loader" in node.name
     }
-    assert bases == {("_Loader", "yaml.SafeLoader")}
+    assert bases == {("_Loader", "yaml.SafeLoader"), ("_LoaderWithoutAliases", "_Loader")}
 
 
 def test_the_package_opens_no_connections():
