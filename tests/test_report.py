@@ -143,6 +143,14 @@ def test_two_runs_with_one_name_are_both_kept_and_count_as_one_seed(tmp_path: Pa
     assert only(collection).returns == [-35.0]
 
 
+def test_keys_without_effect_in_older_configs_do_not_split_an_experiment(tmp_path: Path) -> None:
+    write_run(tmp_path, "offline", "pointmass_hard_awac", seed=1, use_double_q=True)
+    write_run(tmp_path, "offline", "pointmass_hard_awac", seed=2)
+    experiment = only(collect(tmp_path))
+    assert len(experiment.runs) == 2
+    assert "use_double_q" not in experiment.first.settings
+
+
 def test_experiments_of_one_name_with_other_settings_are_numbered(tmp_path: Path) -> None:
     for time, alpha in (("2026-01-31_12-00-00", 0.1), ("2026-01-31_13-00-00", 5.0)):
         write_run(tmp_path, "offline", "pointmass_hard_cql", time=time, cql_alpha=alpha)

@@ -161,7 +161,7 @@ def make_config(
     config_class = _config_class(values.get("base_config"), path)
     found: list[str] = []
     kept = _drop_ignored_keys(_split_total_steps(values, path, stage, found), path, stage, found)
-    _refuse_keys_of_other_stages(kept, path, stage)
+    _refuse_keys_of_other_stages(kept, path, stage, config_class)
     try:
         config = config_class(**(_default_names(kept, path, stage) | kept))
     except ValidationError as error:
@@ -227,13 +227,16 @@ def _without_effect(keys: Sequence[str]) -> str:
     return f"{_listed([f'`{key}`' for key in keys])} {verb} no effect"
 
 
-def _refuse_keys_of_other_stages(values: Mapping[str, Any], path: Path, stage: Stage) -> None:
+def _refuse_keys_of_other_stages(
+    values: Mapping[str, Any], path: Path, stage: Stage, config_class: type[BaseConfig]
+) -> None:
     own = STAGES[stage].own_keys
+    read = sorted(own & config_class.model_fields.keys())
     for other, record in STAGES.items():
         for key in sorted(record.own_keys & values.keys() - own):
             raise UserError(
                 f"{path}: `{key}` is for {other.script}; {stage.script} reads "
-                + _listed([f"`{name}`" for name in sorted(own)])
+                + _listed([f"`{name}`" for name in read])
             )
 
 
