@@ -305,7 +305,7 @@ def test_a_truncated_dataset_is_refused_and_left_alone(complaint, stage, kept):
     path = save_data()
     content = path.read_bytes()[:kept]
     path.write_bytes(content)
-    assert "damaged, cut short" in complaint(stage, "-cfg", f"{stage}/run.yaml")
+    assert "damaged, truncated" in complaint(stage, "-cfg", f"{stage}/run.yaml")
     assert path.read_bytes() == content
 
 
