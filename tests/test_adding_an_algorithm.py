@@ -15,15 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipes import files_of
 from test_training import random_walk
 
 from cs285.datasets.dataset_files import save_dataset
 
 ROOT = Path(__file__).parents[1]
 
-RECIPE = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add an algorithm\n")[2]
-FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILES = dict(FILE.findall(RECIPE.partition("\n## ")[0]))
+FILES = files_of("Add an algorithm")
 """Contents of the three files, by path."""
 
 # Calls scripts one after the other in one process, which saves the time that imports take; a

@@ -39,7 +39,7 @@ from cs285.env_configs.loading import make_config
 from cs285.envs.planner import plan
 from cs285.infrastructure.errors import UserError
 from cs285.report.collection import collect as collect_runs
-from cs285.report.questions import answer
+from cs285.report.sections import answer
 from cs285.results.run_folders import CHECKPOINT, SWEEP_RECORD, RunFolder
 from cs285.results.summaries import format_results, read_summaries
 from cs285.scripts.convert_dataset import convert

@@ -29,7 +29,7 @@ from cs285.report.collection import (
     LeftOut,
     collect,
 )
-from cs285.report.questions import answer
+from cs285.report.sections import answer
 from cs285.report.words import front_matter
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import Logger

@@ -7,7 +7,7 @@ from pathlib import Path
 from cs285.infrastructure.files import prepare_folder, write_atomically
 from cs285.report import document, page, plots
 from cs285.report.collection import Collection, collect
-from cs285.report.questions import Section, answer
+from cs285.report.sections import Section, answer, tags_read
 from cs285.report.words import front_matter
 
 PLOT_FORMATS = ("png", "pdf")
@@ -19,7 +19,7 @@ def build(data_dir: Path, out: Path) -> tuple[Collection, list[Section]]:
     Raises:
         UserError: If the data folder does not exist, or the report cannot be written.
     """
-    collection = collect(data_dir)
+    collection = collect(data_dir, tags_read())
     sections = answer(collection)
     front = front_matter(collection, sections, data_dir)
     prepare_folder(out)

@@ -205,8 +205,12 @@ class Collection:
         ]
 
 
-def collect(data_dir: Path) -> Collection:
+def collect(data_dir: Path, tags: Iterable[str] = ()) -> Collection:
     """Read every run below a folder.
+
+    Args:
+        data_dir: The folder.
+        tags: Scalars to read besides `SCALARS`.
 
     Raises:
         UserError: If the folder does not exist.
@@ -221,7 +225,7 @@ def collect(data_dir: Path) -> Collection:
     for folder in folders:
         name = str(folder.path.relative_to(data_dir))
         try:
-            run = _read_run(folder, name)
+            run = _read_run(folder, name, {*SCALARS, *tags})
         except OSError as error:
             run = LeftOut(name, f"cannot be read: {error.strerror}")
         if isinstance(run, Run):
@@ -231,12 +235,12 @@ def collect(data_dir: Path) -> Collection:
     return Collection(tuple(_group(runs)), tuple(left_out))
 
 
-def _read_run(folder: RunFolder, name: str) -> Run | LeftOut:
+def _read_run(folder: RunFolder, name: str, tags: set[str]) -> Run | LeftOut:
     named = parse_folder_name(folder.name)
     if named.homework not in {None, 5}:
         return LeftOut(name, f"belongs to homework {named.homework}")
     settings, notes = _read_settings(folder)
-    log = folder.read_log(SCALARS, [EXPLORATION_PICTURE])
+    log = folder.read_log(tags, [EXPLORATION_PICTURE])
     notes += log.problems
     algorithm = str(settings.get("base_config") or named.algorithm or "")
     useless = keys_without_effect(algorithm, settings) if algorithm in algorithms() else []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cs285.infrastructure.palette import GREY, INK, VERMILION
 from cs285.report.collection import Collection
 from cs285.report.plots import Plot
-from cs285.report.questions import Section, Table
+from cs285.report.sections import Section, Table
 from cs285.report.words import Front
 
 if TYPE_CHECKING:

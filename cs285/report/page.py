@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cs285.homework import title_of
 from cs285.report.collection import Collection, Run, Setting
 from cs285.report.plots import Plot, svg_uri
-from cs285.report.questions import Section, Table
+from cs285.report.sections import Section, Table
 from cs285.report.words import Front
 
 TEMPLATE = "page.html.j2"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cs285.report.collection import Collection
-from cs285.report.questions import Section, Table, overview
+from cs285.report.parts import overview
+from cs285.report.sections import Section, Table
 from cs285.results.statistics import FINAL_EPISODES, FINAL_EVALUATIONS
 
 

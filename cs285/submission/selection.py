@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cs285.homework import HANDOUT_STEPS, STAGES, Question, Stage, algorithms
 from cs285.report.collection import Collection, Run
-from cs285.report.questions import answer
+from cs285.report.sections import answer
 from cs285.results.run_folders import RunFolder
 
 SIZES = (1_000, 5_000, 10_000, 20_000)

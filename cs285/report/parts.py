@@ -1,0 +1,269 @@
+"""What a section of the report is, and the panels, tables and phrases that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cs285.envs.tasks import Task, describe_task
+from cs285.homework import STAGES, Stage, algorithms, title_of
+from cs285.infrastructure.palette import signed
+from cs285.report import plots
+from cs285.report.collection import Collection, Experiment, by_environment, plain
+from cs285.report.plots import Panel, Plot
+from cs285.results.statistics import Estimate, estimate, estimate_scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+READING = (
+    "Lines are interquartile means over seeds, bands and bars 95 % bootstrap intervals; a single "
+    "seed has none."
+)
+
+
+BOUNDS = (
+    "Dashed: the expected return of the best possible policy, found by dynamic programming; "
+    "dotted: that of the random policy."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; columns from `first_number` on hold numbers."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    first_number: int = 2
+
+
+@dataclass(frozen=True)
+class Section:
+    """The answer to one question, or how to get one."""
+
+    number: str
+    title: str
+    plot: Plot | None
+    caption: tuple[str, ...]
+    """Sentences on what the figure shows."""
+    findings: tuple[str, ...]
+    """Sentences on the results, in numbers."""
+    table: Table | None
+    missing: tuple[tuple[str, str], ...]
+    """Missing runs, and the command that makes them."""
+
+    @property
+    def anchor(self) -> str:
+        """Its `id` in the web page."""
+        return f"q{self.number.replace('.', '-')}-{self.title.split()[0].lower()}"
+
+
+# Panels
+
+
+def returns_panel(experiments: Sequence[Experiment]) -> Panel:
+    """Make a panel of evaluation returns: one curve per experiment, in its algorithm's colour."""
+
+    def draw(ax: Axes) -> None:
+        for experiment in experiments:
+            algorithm = algorithms()[experiment.first.algorithm]
+            curve = experiment.curve("eval_return")
+            plots.draw_curve(ax, curve, algorithm.title, algorithm.colour)
+        for step in {one.first.online_start for one in experiments}:
+            if step is not None:
+                plots.draw_online_start(ax, step)
+        draw_bound(ax, experiments[0].first.env_id)
+        ax.set(title=title_of_task(experiments[0]), ylabel="Evaluation return")
+        plots.label_steps(ax, "Training step")
+
+    return draw
+
+
+def curves_panel(
+    experiments: Sequence[Experiment], names: Sequence[str], tag: str, title: str, label: str
+) -> Panel:
+    """Make a panel of one tag: one curve per experiment, in colours that show their order."""
+
+    def draw(ax: Axes) -> None:
+        colours = plots.colours_in_order(len(names))
+        for experiment, name, colour in zip(experiments, names, colours, strict=True):
+            plots.draw_curve(ax, experiment.curve(tag), name, colour)
+        if tag == "eval_return":
+            draw_bound(ax, experiments[0].first.env_id)
+        ax.set(title=title, ylabel=label)
+        plots.label_steps(ax, "Training step")
+
+    return draw
+
+
+def points_panel(
+    values: Sequence[Estimate | None],
+    labels: Sequence[str],
+    title: str,
+    label: str,
+    axis: str,
+    env_id: str | None = None,
+) -> Panel:
+    """Make a panel of one number per setting; with bounds of the return if `env_id` is given."""
+
+    def draw(ax: Axes) -> None:
+        plots.draw_points(ax, values, labels, plots.colours_in_order(len(labels)))
+        if env_id:
+            draw_bound(ax, env_id)
+        ax.set(title=title, ylabel=label, xlabel=axis)
+
+    return draw
+
+
+def draw_bound(ax: Axes, env_id: str) -> None:
+    """Draw the returns of the best and the random policy, if the environment has them."""
+    if reference := describe_task(env_id).reference():
+        plots.draw_bounds(ax, *reference)
+
+
+# Tables
+
+
+def overview(collection: Collection) -> Table | None:
+    """Return the final returns of all basic experiments, and a line for all environments."""
+    rows = []
+    for stage in (Stage.OFFLINE, Stage.FINETUNE):
+        name = STAGES[stage].name
+        by_algorithm: dict[str, list[Experiment]] = {}
+        for members in by_environment(collection.select(stage, *algorithms())).values():
+            for experiment in plain(members):
+                by_algorithm.setdefault(experiment.first.algorithm, []).append(experiment)
+        for algorithm in algorithms():
+            experiments = by_algorithm.get(algorithm, [])
+            print_name = title_of(algorithm)
+            rows += [(name, print_name, *result_cells(experiment)) for experiment in experiments]
+            scored = [one for one in experiments if one.score is not None]
+            if len(scored) > 1:
+                scores = estimate_scores({one.first.env_id: one.returns for one in scored})
+                where = f"all {len(scored)} together"
+                rows.append(
+                    (name, print_name, where, *[""] * (len(_RESULTS) - 2),
+                     format_estimate(scores, 2))
+                )  # fmt: skip
+    headings = ("Stage", "Algorithm", *_RESULTS)
+    return Table(headings, tuple(rows), first_number=3) if rows else None
+
+
+def results_table(
+    experiments: Sequence[Experiment], *extra: tuple[str, Callable[[Experiment], str]]
+) -> Table:
+    """Return the table of final returns, with extra columns before the results."""
+    # Make room for other columns: the figure shows these as well.
+    shown = {"Steps", "Optimum"} if extra else set()
+    headings = [name for name in _RESULTS if name not in shown]
+    rows = []
+    for one in experiments:
+        cells = dict(zip(_RESULTS, result_cells(one), strict=True))
+        environment, *results = (cells[name] for name in headings)
+        rows.append((one.name, environment, *(cell(one) for _, cell in extra), *results))
+    names = [name for name, _ in extra]
+    return Table(("Experiment", headings[0], *names, *headings[1:]), tuple(rows))
+
+
+_RESULTS = ("Environment", "Data", "Steps", "Seeds", "Final return", "Optimum", "Score")
+
+
+def result_cells(experiment: Experiment) -> tuple[str, ...]:
+    """Return a row under `_RESULTS`."""
+    reference = task_of(experiment).reference()
+    data = experiment.dataset_steps
+    return (
+        title_of_task(experiment),
+        "\N{EM DASH}" if data is None else f"{data:,.0f}",
+        f"{experiment.first.steps:,}",
+        str(len(experiment.returns)),
+        format_estimate(experiment.final),
+        "\N{EM DASH}" if reference is None else signed(reference.optimal_return),
+        format_estimate(experiment.score, 2),
+    )
+
+
+# Words and numbers
+
+
+def format_estimate(value: Estimate | None, digits: int = 1) -> str:
+    """Format an estimate as `mean [low, high]`, or as `mean` if it has no interval."""
+    if value is None:
+        return "\N{EM DASH}"
+    text = f"{value.iqm:z.{digits}f}"
+    if value.has_interval:
+        text += f" [{value.low:z.{digits}f}, {value.high:z.{digits}f}]"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def finding(experiments: Sequence[Experiment]) -> str:
+    """Describe where the experiments of one environment ended."""
+    reference = task_of(experiments[0]).reference()
+    parts = []
+    differ = len({experiment.first.steps for experiment in experiments}) > 1
+    for experiment in experiments:
+        if experiment.final:
+            after = f", after {experiment.first.steps:,} steps" if differ else ""
+            name = title_of(experiment.first.algorithm)
+            ended = f"{name} ended at {format_estimate(experiment.final)}"
+            if reference:
+                distance = reference.optimal_return - experiment.final.iqm
+                side = "below" if distance >= 0 else "above"
+                ended += f", {abs(distance):.1f} {side} the optimum"
+            parts.append(f"{ended}{after}")
+    return f"On {title_of_task(experiments[0])} {listed(parts)}."
+
+
+def last_value(experiment: Experiment, tag: str) -> Estimate | None:
+    """Return the estimate of a tag's last value over seeds; None if no run logged it."""
+    numbers = experiment.last_of(tag)
+    return estimate(numbers) if numbers else None
+
+
+def command_for(stage: Stage, configs: Sequence[str]) -> str:
+    """Return the command that makes the runs of these experiment files."""
+    folder = STAGES[stage].experiments
+    files = " ".join(f"experiments/{folder}/{config}.yaml" for config in configs)
+    return f"python cs285/scripts/{stage.script} -cfg {files} --dataset_dir datasets"
+
+
+def task_of(experiment: Experiment) -> Task:
+    """Return the task that an experiment ran in."""
+    return describe_task(experiment.first.env_id)
+
+
+def title_of_task(experiment: Experiment) -> str:
+    """Return the name in print of the environment that an experiment ran in."""
+    return task_of(experiment).title
+
+
+def caption_for(says: str, experiments: Iterable[Experiment]) -> tuple[str, ...]:
+    """Say how to read a plot of returns, and its bounds if it has any."""
+    has_bounds = any(task_of(one).reference() for one in experiments)
+    return (says, READING, BOUNDS) if has_bounds else (says, READING)
+
+
+def percent(value: Estimate | None) -> str:
+    """Format an estimate of a fraction as a percentage, with its interval."""
+    if value is None:
+        return "\N{EM DASH}"
+    text = f"{value.iqm:.0%}"
+    if value.has_interval:
+        text += f" [{value.low:.0%}, {value.high:.0%}]"
+    return text.replace("%", "\N{NARROW NO-BREAK SPACE}%")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, in the plural unless the number is 1."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def columns_for(panels: int) -> int:
+    """Return the number of panels per row: up to three, but two if there are four."""
+    return 2 if panels == 4 else min(3, panels)  # noqa: PLR2004 - as the docstring says
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join with commas and "and"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""

@@ -1,0 +1,99 @@
+"""What exploration visited: questions 3.1 and 3.2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cs285.envs.tasks import known_tasks
+from cs285.homework import HANDOUT_STEPS, Stage, title_of
+from cs285.report import parts, plots
+from cs285.report.collection import Collection, Experiment, by_environment, plain
+from cs285.report.plots import Panel, Plot
+from cs285.report.sections import Section, Table, register
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@register(order=10)
+def random(collection: Collection) -> Section:
+    """Show the states that random exploration visits."""
+    return exploration(
+        collection, "random", "3.1", "Random exploration",
+        "States that the random policy visits, coloured by the step of the visit. Walls are grey, "
+        "S is the start and G the goal.",
+        columns=3,
+    )  # fmt: skip
+
+
+@register(order=20)
+def rnd(collection: Collection) -> Section:
+    """Show the states that RND visits and its prediction error."""
+    return exploration(
+        collection, "rnd", "3.2", "Random network distillation",
+        "States that RND visits, coloured by the step of the visit, next to its prediction error, "
+        "which is low in visited states and high in walls and unvisited ones.",
+        columns=1,
+    )  # fmt: skip
+
+
+def exploration(
+    collection: Collection, algorithm: str, number: str, title: str, says: str, *, columns: int
+) -> Section:
+    """Show pictures and curves of one exploring algorithm, in every environment."""
+    environments = by_environment(collection.select(Stage.EXPLORE, algorithm))
+    pictures, captions, shown, rows = [], [], [], []
+    for members in environments.values():
+        # Datasets of other sizes belong to 4.3.
+        asked = [one for one in members if one.first.named_size in {None, HANDOUT_STEPS}]
+        (chosen,) = plain(asked or members)
+        shown.append(chosen)
+        decoded = [plots.decode(run.picture) for run in chosen.runs if run.picture]
+        pictures += [pixels for pixels in decoded[:1] if pixels is not None]
+        found = parts.last_value(chosen, "coverage")
+        if found:
+            captions.append(
+                f"On {parts.title_of_task(chosen)} {parts.percent(found)} of the free cells were "
+                f"visited, over {parts.counted(found.count, 'seed')}."
+            )
+        rows.append(
+            (parts.title_of_task(chosen), title_of(algorithm), str(len(chosen.units)),
+             f"{chosen.first.steps:,}", parts.percent(found),
+             parts.format_estimate(parts.last_value(chosen, "goals_reached"), 0))
+        )  # fmt: skip
+    plot = None
+    panels: list[Panel] = [lambda ax, p=pixels: plots.draw_picture(ax, p) for pixels in pictures]  # type: ignore[misc]  # a default binds the picture of each turn
+    if any("coverage" in run.curves for experiment in shown for run in experiment.runs):
+        covered = [one for one in shown if any("coverage" in run.curves for run in one.runs)]
+        panels.append(lambda ax: _coverage_curves(ax, covered))
+    if panels:
+        height, width = pictures[0].shape[:2] if pictures else (3.4, 4.0)
+        panel_width = 3.6 if columns > 1 else 6.6
+        plot = Plot(
+            f"{number}_{algorithm}", f"{title}: visited states", tuple(panels),
+            min(columns, parts.columns_for(len(panels))),
+            panel_inches=(panel_width, panel_width * height / width),
+            has_legend=False, is_picture=True,
+        )  # fmt: skip
+    seeds = "" if all(len(one.units) == 1 for one in shown) else " Pictures show the first seed."
+    commands = [
+        (f"{title_of(algorithm)} on {task.name}",
+         parts.command_for(Stage.EXPLORE, [f"{task.dataset_stem}_{algorithm}"]))
+        for task in list(known_tasks().values())[:3]
+        if task.env_id not in environments
+    ]  # fmt: skip
+    headings = ("Environment", "Policy", "Seeds", "Steps", "Coverage", "Goals reached")
+    return Section(
+        number, title, plot, (says + seeds,) if plot else (), tuple(captions),
+        Table(headings, tuple(rows)) if rows else None, tuple(commands),
+    )  # fmt: skip
+
+
+def _coverage_curves(ax: Axes, experiments: Iterable[Experiment]) -> None:
+    for experiment, colour in zip(experiments, plots.COLOURS_OF_TASKS, strict=False):
+        plots.draw_curve(ax, experiment.curve("coverage"), parts.title_of_task(experiment), colour)
+    ax.set(title="Coverage", ylabel="Free cells visited", ylim=(0, 1.04), xlim=(0, None))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.legend(frameon=False, fontsize=plots.SMALL, loc="lower right")
+    plots.label_steps(ax, "Step of exploration")
