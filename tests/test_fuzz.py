@@ -1,8 +1,8 @@
-"""Whatever a file holds, its reader takes it or refuses it in one sentence.
+"""Whatever a file contains, its reader accepts it or refuses it in one sentence.
 
-No traceback, no hang, no memory, nothing left behind. `tools/fuzz.sh` searches ten times as long;
-`FUZZ_CASES` and `FUZZ_SEED` say how long and where. A reader of another kind of file needs an entry
-in `TARGETS`, no more.
+It raises no other error, does not hang, takes little memory and leaves nothing behind.
+`tools/fuzz.sh` tries ten times as many cases; `FUZZ_CASES` and `FUZZ_SEED` set their number and
+seed. To fuzz another reader, add an entry to `TARGETS`.
 """
 
 import contextlib
@@ -52,18 +52,18 @@ from cs285.training.trainer import Trainer
 CASES = int(os.environ.get("FUZZ_CASES", "2000"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 SECONDS = 2.0
-"""Of processor time, for one file."""
+"""Most processor time that a reader may take for one file."""
 MEMORY = 1 << 30
-"""Bytes beyond what the process has."""
+"""Most bytes that it may allocate."""
 
 
 class Hang(BaseException):
-    """Not an `Exception`: readers must not take it for a fault of their file."""
+    """Not an `Exception`: readers must not blame it on their file."""
 
 
 @contextlib.contextmanager
 def little_memory() -> Iterator[None]:
-    """Bounds the address space, where the system can."""
+    """Limits the address space, where the system can."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -94,24 +94,24 @@ class Target:
     """A kind of file.
 
     Attributes:
-        name: What the file is called; folders stand before it.
-        read: Reads a file; raises a `UserError` if it refuses it.
-        sound: Returns contents of files that are sound.
-        words: Bytes that mean something in such a file.
-        generated: Contents with a structure.
-        mutate: Changes contents behind checksums that would stop other changes early.
+        name: Path of the file.
+        read: Reads the file; raises a `UserError` if it refuses it.
+        valid: Returns contents of valid files.
+        words: Bytes with a meaning in such a file.
+        generated: Contents made of typical parts.
+        mutate: Changes contents and keeps their checksums correct, so that readers get past these.
     """
 
     name: str
     read: Callable[[Path], object]
-    sound: Callable[[], list[bytes]]
+    valid: Callable[[], list[bytes]]
     words: tuple[bytes, ...]
     generated: st.SearchStrategy[bytes]
     mutate: Callable[[np.random.Generator, bytes, list[bytes]], bytes] | None = None
 
 
 def check(target: Target, folder: Path, content: bytes) -> None:
-    """Lets a target's reader loose on contents."""
+    """Runs the reader of a target on some contents."""
     path = folder / target.name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -145,7 +145,7 @@ EXTREMES = [
 
 
 def mutate(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
-    """Changes contents in one to four places."""
+    """Changes one to four places of the contents."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         start, length = int(rng.integers(len(data) + 1)), int(2 ** rng.uniform(0, 8))
@@ -172,7 +172,7 @@ def mutate(rng: np.random.Generator, content: bytes, words: list[bytes]) -> byte
 
 
 def mutate_value(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
-    """Puts other values behind keys of YAML or JSON."""
+    """Replaces the values of some keys of YAML or JSON."""
     lines = content.split(b"\n")
     for _ in range(rng.integers(1, 3)):
         line = int(rng.integers(len(lines)))
@@ -195,7 +195,7 @@ def unpack(content: bytes) -> dict[str, bytes]:
 
 
 def mutate_member(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
-    """Changes, drops or renames a member of an archive whose checksums are right."""
+    """Changes, drops or renames a member of an archive, with correct checksums."""
     members = unpack(content)
     name = str(rng.choice(list(members)))
     match rng.integers(8):
@@ -205,7 +205,7 @@ def mutate_member(rng: np.random.Generator, content: bytes, words: list[bytes]) 
             members[str(rng.choice(["../", "x" * 300, "\0", ""])) + name] = members.pop(name)
         case 2:
             members[name] = members[str(rng.choice(list(members)))]
-        case 3:  # the header is most of what decides
+        case 3:  # the header decides most
             header = mutate(rng, members[name][:128], words)
             members[name] = header + members[name][128:]
         case _:
@@ -214,7 +214,7 @@ def mutate_member(rng: np.random.Generator, content: bytes, words: list[bytes]) 
 
 
 def checkpoint_of(header: dict[str, Any], data: bytes = b"") -> bytes:
-    """Puts a checkpoint together, with the checksum of its text and of its tensors in order."""
+    """Builds a checkpoint, with the checksum of its text and of its tensors in order."""
     metadata = header.get("__metadata__")
     if isinstance(metadata, dict) and "checksum" in metadata:
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
@@ -227,7 +227,7 @@ def checkpoint_of(header: dict[str, Any], data: bytes = b"") -> bytes:
 
 
 def mutate_checkpoint(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
-    """Changes the text, the claims about a tensor or the data, under a checksum that is right."""
+    """Changes the text, the data or what describes a tensor, with a correct checksum."""
     size = 8 + int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8:size]), content[size:]
     name = str(rng.choice(sorted(header.keys() - {"__metadata__"})))
@@ -251,19 +251,19 @@ def mutate_checkpoint(rng: np.random.Generator, content: bytes, words: list[byte
 
 
 def stateful(state: str) -> bytes:
-    """Makes a checkpoint of no tensors with this text."""
+    """Makes a checkpoint with this text and no tensors."""
     return checkpoint_of({"__metadata__": {"format": "2", "state": state, "checksum": ""}})
 
 
 def record(payload: bytes, claimed: int | None = None) -> bytes:
-    """Frames an event with checksums that are right."""
+    """Frames an event with correct checksums."""
     header = struct.pack("<Q", len(payload) if claimed is None else claimed)
     checksums = (struct.pack("<I", masked_crc32c(part)) for part in (header, payload))
     return header + next(checksums) + payload + next(checksums)
 
 
 def mutate_record(rng: np.random.Generator, content: bytes, words: list[bytes]) -> bytes:
-    """Changes events, or the lengths that they claim, under checksums that are right."""
+    """Changes events, or the lengths that they claim, with correct checksums."""
     payloads, rest = [], content
     while rest:
         (length,) = struct.unpack("<Q", rest[:8])
@@ -341,14 +341,14 @@ SUMMARY = (
 
 
 @cache
-def sound_dataset() -> list[bytes]:
+def valid_dataset() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sound.npz"
+        path = Path(folder) / "valid.npz"
         save_dataset(path, make_dataset(30))
         return [path.read_bytes()]
 
 
-def sound_pickles() -> list[bytes]:
+def valid_pickles() -> list[bytes]:
     return [dump(collect(20)[0], protocol) for protocol in (3, 4, 5)]
 
 
@@ -358,7 +358,7 @@ def scalar_event(step: int, tag: str, value: float) -> bytes:
     ).SerializeToString()
 
 
-def sound_events() -> list[bytes]:
+def valid_events() -> list[bytes]:
     image = {"encoded_image_string": b"\x89PNG\r\n\x1a\n" + bytes(50), "height": 1, "width": 1}
     picture = Event(step=40, summary={"value": [{"tag": PICTURE, "image": image}]})
     payloads = [scalar_event(step, TAGS[0], -step) for step in (10, 20, 30)]
@@ -366,7 +366,7 @@ def sound_events() -> list[bytes]:
 
 
 def read_conversion(path: Path) -> None:
-    """Converts a pickle; what is converted is a sound dataset."""
+    """Converts a pickle; the result must be a valid dataset."""
     new = path.with_suffix(".npz")
     convert(path, new, EASY)
     load_dataset(new, EASY)
@@ -380,9 +380,9 @@ def read_log(path: Path) -> None:
 
 @contextlib.contextmanager
 def rest_of_the_run(path: Path) -> Iterator[Path]:
-    """Lays the other files of a run beside one of them; yields the folder of all runs."""
+    """Writes the other files of a run next to this one; yields the folder of all runs."""
     others = {
-        path.with_name("events.out.tfevents.1.host"): sound_events()[0],
+        path.with_name("events.out.tfevents.1.host"): valid_events()[0],
         path.with_name("config.yaml"): SETTINGS,
         path.with_name("summary.json"): SUMMARY,
     }
@@ -420,7 +420,7 @@ def small_run(folder: Path) -> programs.Run:
 
 
 @cache
-def sound_checkpoint() -> bytes:
+def valid_checkpoint() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         run = replace(small_run(Path(folder)), dataset=make_dataset(30))
         trainer = Trainer(programs.Program([run], PHASES), OPTIONS)
@@ -430,10 +430,10 @@ def sound_checkpoint() -> bytes:
 
 
 @cache
-def sound_state() -> dict[str, Any]:
+def valid_state() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CHECKPOINT
-        path.write_bytes(sound_checkpoint())
+        path.write_bytes(valid_checkpoint())
         return load_checkpoint(path)
 
 
@@ -443,10 +443,10 @@ def restore(path: Path) -> None:
 
 
 def with_changes(changes: dict[tuple[str, ...], Any]) -> bytes:
-    """Puts other values into the state of a checkpoint."""
-    state = sound_state()
+    """Returns a checkpoint with some other values in its state."""
+    state = valid_state()
     state = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
-    for place in sorted(changes, key=len, reverse=True):  # what is inside goes first
+    for place in sorted(changes, key=len, reverse=True):  # inner values first
         (state[place[0]] if len(place) == 2 else state)[place[-1]] = changes[place]
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder) / CHECKPOINT, state)
@@ -454,8 +454,8 @@ def with_changes(changes: dict[tuple[str, ...], Any]) -> bytes:
 
 
 def places() -> list[tuple[str, ...]]:
-    """Names in the state, and of what they hold."""
-    state = sound_state()
+    """Returns the keys of the state, and those of the mappings in it."""
+    state = valid_state()
     return [(k,) for k in state] + [
         (k, name) for k, value in state.items() if isinstance(value, dict) for name in value
     ]
@@ -478,10 +478,10 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 PLAIN = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(SCALARS, SCALARS, max_size=1)
 
 
-def changed(sound: dict[str, Any], dump: Callable[[Any], str]) -> st.SearchStrategy[bytes]:
-    """Texts of a mapping in which some values are others."""
-    changes = st.dictionaries(st.sampled_from([*sound]) | st.text(max_size=8), PLAIN, max_size=4)
-    return changes.map(lambda values: dump(sound | values).encode("utf-8", "surrogatepass"))
+def changed(valid: dict[str, Any], dump: Callable[[Any], str]) -> st.SearchStrategy[bytes]:
+    """Returns texts of a mapping with some values replaced."""
+    changes = st.dictionaries(st.sampled_from([*valid]) | st.text(max_size=8), PLAIN, max_size=4)
+    return changes.map(lambda values: dump(valid | values).encode("utf-8", "surrogatepass"))
 
 
 def npy(descr: str, shape: tuple[int, ...], data: bytes, *, by_column: bool) -> bytes:
@@ -515,11 +515,11 @@ TARGETS = {
     "dataset": Target(
         "data.npz",
         partial(load_dataset, env_id=EASY),
-        sound_dataset,
+        valid_dataset,
         NUMPY_WORDS,
         st.dictionaries(st.sampled_from([*FIELDS, "manifest"]), ARRAYS, min_size=1).map(
             lambda arrays: archive(
-                unpack(sound_dataset()[0]) | {f"{k}.npy": v for k, v in arrays.items()}
+                unpack(valid_dataset()[0]) | {f"{k}.npy": v for k, v in arrays.items()}
             )
         ),
         mutate_member,
@@ -527,14 +527,14 @@ TARGETS = {
     "pickle": Target(
         "old.pkl",
         read_conversion,
-        sound_pickles,
+        valid_pickles,
         PICKLE_WORDS,
         st.lists(st.sampled_from(PICKLE_WORDS) | st.binary(max_size=4)).map(b"".join),
     ),
     "event file": Target(
         "events.out.tfevents.1.host",
         read_log,
-        sound_events,
+        valid_events,
         EVENT_WORDS,
         st.lists(EVENTS.map(record) | st.binary(max_size=20)).map(b"".join),
         mutate_record,
@@ -557,7 +557,7 @@ TARGETS = {
     "checkpoint": Target(
         f"{RUN_FOLDER}/{CHECKPOINT}",
         restore,
-        lambda: [sound_checkpoint()],
+        lambda: [valid_checkpoint()],
         CHECKPOINT_WORDS,
         st.deferred(
             lambda: st.dictionaries(st.sampled_from(places()), PLAIN, min_size=1, max_size=3)
@@ -578,7 +578,7 @@ SHARE = -(-CASES // (2 * len(TARGETS)))
 
 @pytest.fixture(scope="module", autouse=True)
 def _planned():
-    """The report shows the optimum, which takes its time once and is then read from the cache."""
+    """Computes the optimum for the report, which is slow once and then comes from the cache."""
     plan(EASY)
 
 
@@ -586,8 +586,8 @@ every_target = pytest.mark.parametrize("kind", TARGETS)
 
 
 @every_target
-def test_sound_files_are_read(kind, tmp_path):
-    for content in TARGETS[kind].sound():
+def test_valid_files_are_read(kind, tmp_path):
+    for content in TARGETS[kind].valid():
         path = tmp_path / TARGETS[kind].name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -621,7 +621,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("kind", "content"), FOUND)
-def test_what_was_found_stays_mended(kind, content, tmp_path):
+def test_bugs_that_were_found_stay_fixed(kind, content, tmp_path):
     with little_memory():
         check(TARGETS[kind], tmp_path, content)
 
@@ -669,7 +669,7 @@ def test_careless_readers_are_caught(monkeypatch, tmp_path, read):
 @every_target
 def test_changed_files_are_read_or_refused(kind, tmp_path):
     target = TARGETS[kind]
-    contents, words = target.sound(), [*target.words, *EXTREMES]
+    contents, words = target.valid(), [*target.words, *EXTREMES]
     with little_memory():
         for case in range(SHARE):
             rng = np.random.default_rng([SEED, case])

@@ -95,8 +95,9 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
 
 PUBLISHED = (
     ".gitignore", "LICENSE", "README.md", "cs285", "data/README.md", "datasets/README.md",
-    "docs/handin.md", "docs/images/mazes.png", "docs/logging.md", "docs/report.md", "experiments",
-    "pyproject.toml", "requirements.txt", "run_hw5.sh", "setup.py", "tools/setup_env.sh",
+    "docs/environments.md", "docs/handin.md", "docs/images/mazes.png", "docs/logging.md",
+    "docs/report.md", "experiments", "pyproject.toml", "requirements.txt", "run_hw5.sh", "setup.py",
+    "tools/setup_env.sh",
 )  # fmt: skip
 """The files of a starter. Nothing else is published: tests and benchmarks contain solutions, other
 pages and pictures contain results."""
