@@ -1,4 +1,4 @@
-"""What the whole suite shares: a cache folder of its own, one thread, small agents and batches."""
+"""Shared by the whole suite: a separate cache folder, one thread, small agents and batches."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ from cs285.learning.objective import Batch
 from cs285.training import runs
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    # Workers inherit the variable, so all of them share one cache, which ends with the session.
+    # Workers inherit the variable, so all of them share one cache, which is deleted at the end.
     _cache = tempfile.TemporaryDirectory(prefix="cs285-tests-")
     os.environ["XDG_CACHE_HOME"] = _cache.name
 

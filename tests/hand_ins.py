@@ -1,4 +1,4 @@
-"""Makes hand-ins whose logs look like those of real runs, for the tests of what grades them."""
+"""Makes hand-ins with logs like those of real runs, for the tests of grading."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ LOSSES = {
 
 
 class Simulated:
-    """A run that never was: its numbers agree with each other as those of a real one do."""
+    """A made-up run, whose numbers are consistent as those of a real one are."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Simulated:
             self.log(1, dataset_transitions=self.extra.get("size", 10_000))
         for step in range(interval, self.steps + 1, interval):
             self.log(step, **dict.fromkeys(LOSSES[self.algorithm], 1.5))
-            # Nothing succeeds at first.
+            # No episode succeeds at first.
             self.evaluate(step, self.success if step > interval else 0.0)
             if self.stage == "explore" and self.ours:
                 self.log(step, coverage=0.97, goals_reached=12)
@@ -222,7 +222,7 @@ def set_values(tag, number):
 
 
 def all_runs(*, ours=True):
-    """Return runs that answer every question, each begun at a time of its own."""
+    """Return runs that answer every question, each with a different start time."""
     asked = [
         *(("explore", "random", maze, 10_000, {}) for maze in ("easy", "medium", "hard")),
         *(("explore", "rnd", maze, 10_000, {}) for maze in ("easy", "medium", "hard")),

@@ -63,7 +63,7 @@ QUICK = ["-neval", "1", "-ei", "1000", "--log_interval", "2", "--workers", "1", 
 
 
 class Tree:
-    """A copy of what makes up the repository.
+    """A copy of the repository.
 
     Args:
         root: Where it goes.
@@ -105,7 +105,7 @@ def test_the_recipe_is_an_agent_a_config_and_an_experiment():
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A tree with the three files, in which all that the tests look at has been trained."""
+    """A tree with the three files, in which everything that the tests read has been trained."""
     tree = Tree(tmp_path_factory.mktemp("tree"), FILES)
     (tree.root / "datasets").mkdir()
     for seed in (1, 2):
@@ -274,7 +274,7 @@ def test_it_is_refused_where_it_cannot_run(tree):
     assert tree.files() == before
 
 
-def test_its_keys_are_its_own(tree):
+def test_other_algorithms_refuse_its_keys(tree):
     (tree.root / "slip.yaml").write_text(
         "base_config: bc\nenv_name: PointmassEasy-v0\nlearning_rat: 1\nexpectile: 0.9\n"
     )

@@ -1,4 +1,4 @@
-"""What the six agents promise to whoever drives them: acting, copying, bonuses, signatures."""
+"""What the six agents promise to their callers: acting, copying, bonuses, signatures."""
 
 import inspect
 
@@ -26,7 +26,7 @@ DRAWS = 4000
 
 
 def prefer(network, *values):
-    """Makes a network answer `values` whatever it sees."""
+    """Makes a network return `values` for any observation."""
     *_, last = (module for module in network.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():
         last.weight.zero_()
@@ -111,7 +111,7 @@ def test_random_is_uniform_whatever_epsilon(make_agent, epsilon):
 
 
 @pytest.mark.parametrize("algorithm", ["random", *LEARNERS])
-def test_agents_draw_from_a_generator_of_their_own(make_agent, algorithm):
+def test_every_agent_draws_from_its_own_generator(make_agent, algorithm):
     first, second = make_agent(algorithm, seed=3), make_agent(algorithm, seed=3)
     expected = [first.get_action(OBSERVATION, 0.9) for _ in range(40)]
     assert len(set(expected)) > 1
@@ -306,7 +306,7 @@ def test_the_exploration_critic_learns_from_reward_plus_weighted_bonus(make_agen
     bonus /= e.std()
     q = agent.critic(batch.observations).detach().double().numpy()
     taken = q[np.arange(50), batch.actions]
-    targets = batch.rewards.double().numpy() + 2.0 * bonus  # all there is at discount 0
+    targets = batch.rewards.double().numpy() + 2.0 * bonus  # the whole target at discount 0
     metrics = agent.update(*batch, 1)
     assert metrics["critic_loss"].item() == pytest.approx(((taken - targets) ** 2).mean(), rel=1e-4)
     assert metrics["rnd_loss"].item() == pytest.approx(e.mean(), rel=1e-4)
@@ -380,7 +380,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize(("owner", "name"), METHODS)
-def test_methods_take_what_the_assignment_says(owner, name):
+def test_methods_take_the_arguments_of_the_assignment(owner, name):
     parameters = list(inspect.signature(getattr(owner, name)).parameters)
     assert [p for p in parameters if p != "self"] == METHODS[owner, name]
 
@@ -470,7 +470,7 @@ def test_a_critic_loss_comes_with_its_metrics_and_values(make_agent, make_batch,
     }
 
 
-def test_a_policy_answers_with_a_categorical(make_agent, make_batch):
+def test_a_policy_returns_a_categorical_distribution(make_agent, make_batch):
     distribution = make_agent("awac").actor(make_batch(7).observations)
     assert isinstance(distribution, Categorical)
     assert distribution.probs.shape == (7, 5)

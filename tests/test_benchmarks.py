@@ -20,7 +20,7 @@ def _benchmarks_can_be_imported(monkeypatch):
 
 
 def config_of(algorithm, **values):
-    # Contenders see observations as they are.
+    # Contenders see observations unscaled.
     plain = {"base_config": algorithm, "env_name": "PointmassMedium-v0", "input_scale": None}
     values = {**plain, **values}
     if algorithm == "rnd":
@@ -85,7 +85,7 @@ NETWORKS = {
 
 @pytest.fixture(params=NETWORKS)
 def both(request):
-    """Our agent and the starter-style one with equal weights, targets unlike what they follow."""
+    """Our agent and the starter-style one with equal weights, and target networks that differ."""
     from contenders.starter import AGENTS
 
     config = config_of(request.param, target_update_period=2, discount=0.9)

@@ -1,4 +1,4 @@
-"""Caches have one folder, which one variable moves."""
+"""All caches are in one folder, which one variable changes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CartPole-v1 stands for every environment of Gymnasium that is not a maze of the homework."""
+"""CartPole-v1 represents every Gymnasium environment that is not a maze of the homework."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def dataset(lab, name, seed=1):
     return load_dataset(lab.root / "datasets" / f"{name}_seed{seed}.npz", CARTPOLE)
 
 
-# What a run leaves behind
+# What a run writes
 
 
 @pytest.mark.parametrize(

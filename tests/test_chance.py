@@ -1,4 +1,4 @@
-"""The checker's bounds on chance hold, and let little pass that is not chance."""
+"""The checker's bounds on chance hold, and are tight."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ def test_a_right_share_is_refused_more_rarely_than_promised(draws, probability):
 
 
 def test_a_share_beyond_chance_is_refused():
-    """The bound costs little: at most a factor of 1,000 beside the exact tail."""
+    """The bound is at most 1,000 times the exact tail."""
     counts = np.arange(361)
     refused = np.array([not is_chance_share(count / 360, 0.8, 360) for count in counts])
     tail = binom.pmf(counts, 360, 0.8)[refused].sum()
@@ -33,13 +33,13 @@ def draw(rng, policy, draws):
 
 @pytest.fixture
 def policies():
-    """Rows of probabilities of 400 made-up cases, `(400, 5, 5)`."""
+    """Rows of action probabilities in 400 made-up cases, `(400, 5, 5)`."""
     logits = np.random.default_rng(0).normal(0.0, 1.15, (400, 5, 5))
     return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
 
 
 def test_means_of_right_samples_are_refused_at_most_as_often_as_promised(monkeypatch, policies):
-    """At a rate that can be counted: one in five."""
+    """At a rate high enough to count: one in five."""
     monkeypatch.setattr(chance, "FALSE_ALARM", 0.2)
     rng = np.random.default_rng(1)
     refused = together = averages = 0
@@ -62,8 +62,8 @@ def test_samples_of_another_policy_are_refused(policies):
         assert not are_samples(rng.integers(0, 5, (5, 200)), policy)
 
 
-def test_rounding_is_no_deviation():
-    """A policy that is all but certain leaves no room for chance, but some for rounding."""
+def test_rounding_does_not_count_as_deviation():
+    """An almost deterministic policy leaves no room for chance, but some for rounding."""
     values, policy = np.array([[0.0, 3.0]]), np.array([[1.0 - 1e-12, 1e-12]])
     assert is_chance(np.array([0.005]), values, policy, 200, slack=0.01)
     assert not is_chance(np.array([0.05]), values, policy, 200, slack=0.01)

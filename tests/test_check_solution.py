@@ -1,4 +1,4 @@
-"""The solution checker finds and names mistakes, accuses nobody falsely, and survives attacks."""
+"""The solution checker finds and names mistakes, accuses no one falsely, and survives attacks."""
 
 import ast
 import importlib
@@ -29,7 +29,7 @@ from cs285.grading.solutions.verdicts import Verdict, most_serious
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import check_solution
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is no installed package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
 from tests.solutions import STYLES, Patched
 from tests.solutions.mutants import MUTANTS
 from tests.solutions.variants import VARIANTS
@@ -51,7 +51,7 @@ def check(sandbox):
     def check(agent, text, **others):
         files = {f"{name}_agent.py": other for name, other in others.items()}
         files[f"{agent}_agent.py"] = text
-        # One draw for all, so that a run of the tests can be repeated; graders draw afresh.
+        # One seed for all, so that the tests can be repeated; graders use a new one each time.
         return check_file(sandbox, agent, files, np.random.default_rng(1))
 
     return check
@@ -90,8 +90,8 @@ def test_a_right_solution_in_another_style_is_not_flagged(check, variant):
     assert any(variant.says in f.text for f in findings), said(findings)
 
 
-def test_what_an_optimiser_of_ones_own_does_is_no_mistake(check):
-    """Its steps cannot be read, so nothing is said about methods, nor about right acting."""
+def test_a_custom_optimiser_is_not_a_mistake(check):
+    """Its steps cannot be read, so neither methods nor right acting are judged."""
     own = student("awac").replace("make_actor_optimizer(self", "torch.optim.Adam(self")
     assert [f.verdict for f in check("awac", own)] == [Verdict.UNJUDGED]
 
@@ -116,8 +116,8 @@ def test_a_child_that_needs_its_own_parent_is_judged_on_what_it_adds(check):
     assert at_fault(check("cql", wrong, dqn=renamed.text)) == {"compute_critic_loss"}
 
 
-def test_the_message_of_an_exception_does_not_prevent_a_try_on_the_students_own_parent(check):
-    """Only the end of the process does, not words that also occur in messages about ends."""
+def test_the_message_of_an_exception_does_not_prevent_a_check_on_the_students_parent(check):
+    """Only the end of the process does, not words that also occur in messages about it."""
     needs_gamma = student("cql").replace(
         "        self.cql_temperature = cql_t",
         "        if not hasattr(self, 'gamma'):\n"
@@ -163,8 +163,8 @@ def test_the_gravest_verdict_of_its_methods_is_that_of_a_file():
 
 
 @pytest.mark.parametrize("end", End)
-def test_every_end_of_a_process_has_a_message(end):
-    """That names the number which belongs to it."""
+def test_every_kind_of_end_of_a_process_has_a_message(end):
+    """It names the limit or the signal."""
     text = Ending(end, 6).text
     assert "{" not in text
     if end is End.SIGNAL:
@@ -188,7 +188,7 @@ def test_every_agent_of_the_assignment_has_its_judge_parents_and_makers():
 # Files
 
 
-def test_six_files_and_their_absence(sandbox):
+def test_present_and_missing_files_get_verdicts(sandbox):
     reports = check_files(sandbox, {"random_agent.py": student("random")})
     verdicts = {report.file: report.verdict for report in reports}
     assert verdicts.pop("random_agent.py") == Verdict.CORRECT
@@ -209,13 +209,13 @@ def test_six_files_and_their_absence(sandbox):
         ("(" * 5000, Verdict.CRASHES, "not valid Python"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_said_to_be_so(check, text, verdict, says):
+def test_a_file_that_cannot_be_used_is_reported(check, text, verdict, says):
     findings = check("dqn", text)
     assert findings[0].verdict == verdict
     assert says in findings[0].text
 
 
-def test_helpers_beside_the_agents_may_be_imported(sandbox):
+def test_helpers_next_to_the_agents_may_be_imported(sandbox):
     text = (
         student("cql")
         .replace(
@@ -254,7 +254,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_an_attack_is_a_crash_and_the_next_check_goes_on(check, attack):
+def test_an_attack_counts_as_a_crash_and_the_next_check_works(check, attack):
     text = student("random").replace("import numpy", f"{HEADER}import numpy")
     text = text.replace(
         "        super().__init__()", f"        super().__init__()\n        {attack}"
@@ -282,7 +282,7 @@ def test_floods_and_tampering_change_nothing(check):
 
 
 def test_forged_answers_do_not_pass(check):
-    """Written to every open pipe: a line that says done, one that is no answer, and a flood."""
+    """Writes to every open pipe: a line that says done, an invalid answer, and a flood."""
     for forged in ('{"stage": "done"}', "[" * 100_000, '{"trial": 0, "stage": "call", "call": 0}'):
         text = student("random").replace(
             "        super().__init__()",
@@ -327,7 +327,7 @@ def test_links_and_devices_in_an_archive_are_refused(tmp_path, kind, says):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_that_comes_twice_is_refused(tmp_path):
+def test_a_name_that_appears_twice_is_refused(tmp_path):
     with pytest.raises(UnsafeHandInError, match="appears twice"):
         read_solution(archive(tmp_path / "a.zip", "dqn_agent.py", "dqn_agent.py"))
 
@@ -364,7 +364,7 @@ def test_a_table_of_contents_that_is_too_long_is_not_read(tmp_path, monkeypatch)
         read_solution(path)
 
 
-def test_agents_are_read_before_the_crowd_beside_them(tmp_path):
+def test_agents_are_read_before_other_files(tmp_path):
     crowd = [f"a{number}.py" for number in range(100)]
     solution = read_solution(archive(tmp_path / "a.zip", *crowd, "cql_agent.py", "dqn_agent.py"))
     assert {"cql_agent.py", "dqn_agent.py"} < set(solution.files)
@@ -373,14 +373,14 @@ def test_agents_are_read_before_the_crowd_beside_them(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [slice(None, 40), slice(10, None), slice(0, 0)])
-def test_a_broken_archive_is_said_to_be_broken(tmp_path, cut):
+def test_a_broken_archive_is_reported(tmp_path, cut):
     path = archive(tmp_path / "a.zip", "dqn_agent.py")
     path.write_bytes(path.read_bytes()[cut])
     with pytest.raises(UserError, match=r"not a readable zip|contains none"):
         read_solution(path)
 
 
-def test_a_member_whose_size_is_a_lie_is_refused(tmp_path):
+def test_a_member_with_a_false_size_is_refused(tmp_path):
     path = archive(tmp_path / "a.zip", "dqn_agent.py", text="x = 1\n" * 100)
     data = bytearray(path.read_bytes())
     struct.pack_into("<L", data, data.index(b"PK\1\2") + 24, 10)
@@ -444,7 +444,7 @@ def test_several_solutions_give_a_table_and_json(tmp_path, capsys):
     assert verdicts["iql_agent.py"] == Verdict.MISSING
 
 
-def test_the_script_explains_itself_and_refuses_what_is_not_there(tmp_path, capsys):
+def test_the_script_has_help_and_refuses_missing_paths(tmp_path, capsys):
     assert check_solution.main([str(tmp_path / "nothing")]) == 2
     assert "no such folder" in capsys.readouterr().err
     script = Path(check_solution.__file__)
@@ -454,7 +454,7 @@ def test_the_script_explains_itself_and_refuses_what_is_not_there(tmp_path, caps
     assert "--json" in shown.stdout
 
 
-def test_what_cannot_be_read_is_neither_accused_nor_praised(check, monkeypatch):
+def test_unreadable_numbers_are_called_neither_right_nor_wrong(check, monkeypatch):
     def unforeseen(*_):
         raise LookupError("unforeseen")
 
@@ -464,7 +464,7 @@ def test_what_cannot_be_read_is_neither_accused_nor_praised(check, monkeypatch):
     assert FileReport("dqn_agent.py", tuple(findings)).verdict == Verdict.UNJUDGED
 
 
-def test_an_actor_whose_actions_do_not_exist_is_wrong(check):
+def test_an_actor_with_actions_out_of_range_is_wrong(check):
     text = (
         student("awac")
         + "\n    def get_action(self, observation, epsilon=0.0):\n        return 7\n"
@@ -473,7 +473,7 @@ def test_an_actor_whose_actions_do_not_exist_is_wrong(check):
 
 
 def test_each_node_is_visited_once_in_search_of_placeholders(monkeypatch):
-    """Slices within slices: looking into each one from all that hold it takes their square."""
+    """In nested slices, visiting each one from every slice around it would take quadratic time."""
     nested = "x[" * 90 + "..." + "]" * 90
     text = f"class A:\n    def f(self) -> tuple[int, ...]:\n        return {nested}\n"
     visits = Counter()

@@ -1,4 +1,4 @@
-"""A checkpoint comes back as it was written, and nothing else is taken for one."""
+"""A checkpoint is read back exactly as it was written, and anything else is refused."""
 
 import json
 from contextlib import suppress
@@ -93,7 +93,7 @@ def test_what_no_checkpoint_can_hold_is_refused_when_it_is_written(tmp_path, val
 
 
 def forge(path, change):
-    """Rewrites the header of a checkpoint by `change(header)`, its tensors' bytes as they were."""
+    """Rewrites the header of a checkpoint by `change(header)`; the bytes of its tensors stay."""
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
@@ -147,7 +147,9 @@ def test_a_forged_header_is_refused(tmp_path, change):
     state = {"step": 5, "x": torch.zeros(64), "y": torch.ones(64)}
     save_checkpoint(path, state)
     forge(path, lambda header: None)
-    assert load_checkpoint(path)["step"] == 5  # what refuses it below is the change
+    assert (
+        load_checkpoint(path)["step"] == 5
+    )  # so only the change can be the reason for refusing it below
     forge(path, change)
     with pytest.raises(UserError, match="cannot be used"):
         load_checkpoint(path)
@@ -183,7 +185,7 @@ def test_a_loaded_tensor_can_be_changed_without_changing_the_file(tmp_path):
     assert load_checkpoint(path)["x"].tolist() == [0, 0, 0]
 
 
-def test_no_damaged_byte_ends_in_a_traceback(tmp_path):
+def test_a_damaged_byte_never_ends_in_a_traceback(tmp_path):
     path = tmp_path / "a.pt"
     save_checkpoint(path, {"x": torch.arange(5), "y": [1, "two"]})
     whole = path.read_bytes()
@@ -238,7 +240,7 @@ def test_arrays_with_nan_still_share_their_memory():
 
 
 class Loose:
-    """What a student may write: no module, attributes of any kind."""
+    """An agent that a student may write: not a module, attributes of any kind."""
 
     def __init__(self):
         self.net = torch.nn.Linear(2, 2)

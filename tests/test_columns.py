@@ -1,4 +1,4 @@
-"""Derived columns: what each is, how they follow the buffer, and an agent that learns from them."""
+"""Derived columns: their definitions, updates with the buffer, and an agent that uses them."""
 
 from dataclasses import replace
 
@@ -112,7 +112,7 @@ def test_a_column_is_what_its_definition_says(name, last_ends):
 
 @pytest.mark.parametrize("start", [0, 1, 17])
 def test_columns_follow_a_buffer_online_bit_for_bit(start):
-    """However often they are read: the same as for the whole dataset at once.
+    """However often they are read, they equal those of the whole dataset.
 
     After a dataset a new episode begins, as if a time limit had cut its last one.
     """
@@ -254,7 +254,7 @@ def test_learning_from_columns_is_the_same_alone_stacked_and_compiled(make_learn
 
 @pytest.fixture
 def columns_everywhere(monkeypatch):
-    """Lets `base_config: dqn` build agents that learn from columns."""
+    """Makes `base_config: dqn` build agents that learn from columns."""
     make_agent = DQNConfig.make_agent
 
     def make(self, *shapes):
@@ -267,7 +267,7 @@ def columns_everywhere(monkeypatch):
 
 @pytest.mark.parametrize("choice", ["on", "off"])
 @pytest.mark.parametrize("stage", ["offline", "finetune"])
-def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(
+def test_a_run_that_was_stopped_and_resumed_ends_as_the_uninterrupted_one(
     columns_everywhere, tmp_path, stage, choice
 ):
     labs = [Lab(tmp_path / "calm"), Interrupted(tmp_path / "stormy")]

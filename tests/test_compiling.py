@@ -1,4 +1,4 @@
-"""A compiled update does what the operations it was traced from do."""
+"""A compiled update does the same as the operations it was traced from."""
 
 import ctypes
 import os
@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
 
 
 def evaluate(function, *inputs):
-    """Runs `function` compiled and as it is, for two runs that hold different numbers."""
+    """Runs `function` compiled and uncompiled, for two runs with different numbers."""
     shapes = [result.shape for result in function(*inputs)]
 
     def one_run(*tensors):
@@ -93,7 +93,7 @@ def test_a_compiled_update_learns_what_the_traced_one_learns(
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_run_learns_exactly_the_same_alone_and_beside_others(make_agent, make_batch, algorithm):
+def test_a_run_learns_exactly_the_same_alone_and_with_others(make_agent, make_batch, algorithm):
     together = Ensemble([make_agent(algorithm, seed=s) for s in (1, 2, 3)], CompiledToCpp())
     alone = Ensemble([make_agent(algorithm, seed=2)], CompiledToCpp())
     for step in range(1, 6):
@@ -128,15 +128,15 @@ def test_many_updates_at_once_are_those_updates_one_by_one(
 
 
 def test_a_run_that_diverged_shows_it_and_leaves_the_others_alone(make_agent, make_batch):
-    sick, sound = (
+    diverged, healthy = (
         Ensemble([make_agent("iql", seed=s) for s in (1, 2)], CompiledToCpp()) for _ in range(2)
     )
-    for name in sick.state:
+    for name in diverged.state:
         if name.startswith("critic."):
-            sick.state[name][0] = torch.nan
+            diverged.state[name][0] = torch.nan
     for step in range(1, 4):
         batch = make_batch(2, 17, seed=step)
-        metrics, expected = sick.update(batch, step), sound.update(batch, step)
+        metrics, expected = diverged.update(batch, step), healthy.update(batch, step)
     for tag, value in metrics.items():
         assert torch.equal(value[1], expected[tag][1]), tag
     assert metrics["q_loss"].isnan().tolist() == [True, False]
@@ -206,7 +206,7 @@ def test_products_of_any_shape_and_layout(rows, inner, columns, layout):
         lambda x, y: [torch.zeros_like(x) + y, torch.ones(3) * x[0, 0], torch.maximum(x, y)],
     ],
 )
-def test_operations_are_pytorchs(function):
+def test_operations_equal_those_of_pytorch(function):
     assert_compiles_rightly(function, numbers(9, 6), numbers(9, 6, seed=1), tolerance=2e-6)
 
 
@@ -217,7 +217,7 @@ def test_exp_and_tanh_are_exact_to_rounding_everywhere():
     assert_compiles_rightly(lambda x: [(x / 10).exp()], wide, tolerance=5e-7)
 
 
-def test_infinities_and_not_a_number_stay_what_they_are():
+def test_infinities_and_nan_are_preserved():
     odd = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0])
 
     def function(x):
@@ -227,8 +227,8 @@ def test_infinities_and_not_a_number_stay_what_they_are():
     torch.testing.assert_close(found, expected, equal_nan=True)
 
 
-def test_what_is_replaced_was_read_before():
-    """Values move round a ring: whoever writes in place too early loses one."""
+def test_values_are_read_before_they_are_replaced():
+    """Values rotate through a ring: writing in place too early would lose one."""
 
     def rotate(a, b, c):
         return [b, c + a.sum(), a, a.sum() + c.sum()]
@@ -261,7 +261,7 @@ def test_tiles_are_wide_and_waste_little(vectors, width):
     assert tile_width(vectors, 5) == width
 
 
-# When it cannot be done
+# Failures
 
 
 def test_an_unknown_operation_is_named_and_updates_run_uncompiled(capsys):
@@ -294,7 +294,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, capsys, make_agent, make_b
     assert "--no-such-flag" in capsys.readouterr().out
 
 
-def test_a_cache_that_cannot_be_written_is_no_tragedy(
+def test_without_a_writable_cache_updates_still_work(
     monkeypatch, capsys, tmp_path, make_agent, make_batch
 ):
     (tmp_path / "file").write_text("in the way")
@@ -319,7 +319,7 @@ def test_the_second_program_finds_the_first_ones_library(
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
 @pytest.mark.parametrize("what", ["folder", "library"])
-def test_nothing_is_loaded_that_others_could_have_put_there(
+def test_a_library_that_others_could_have_written_is_not_loaded(
     monkeypatch, capsys, tmp_path, make_agent, make_batch, mode, what
 ):
     folder = tmp_path / "cache"
@@ -334,7 +334,7 @@ def test_nothing_is_loaded_that_others_could_have_put_there(
     assert "others can write to" in capsys.readouterr().out
 
 
-def test_nothing_is_loaded_from_the_folder_of_somebody_else(
+def test_a_library_in_the_folder_of_another_user_is_not_loaded(
     monkeypatch, capsys, tmp_path, make_agent, make_batch
 ):
     monkeypatch.setenv("CS285_CACHE_DIR", str(tmp_path))

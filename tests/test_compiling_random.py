@@ -49,7 +49,7 @@ PRODUCTS = [
     lambda x, y: torch.addmm(x[0, :1], x.t().contiguous(), y).tanh(),
     lambda x, y: torch.addmm(x[0] * 2, x[:, :1], y[:1]).tanh(),
 ]
-# Of an input, whose decisions rounding cannot change, of places along an axis, and of any number.
+# Functions of an input that rounding cannot tip, of positions along an axis, and of any number.
 DECISIONS = [
     lambda x, places, axis, z: x.tanh().gather(axis, places),
     lambda x, places, axis, z: torch.where(x > 0.2, z, x),

@@ -93,13 +93,13 @@ def test_names_that_resemble_numbers_stay_names(load, name):
 
 
 @pytest.mark.parametrize("stage", ["explore", "offline", "finetune"])
-def test_experiments_are_called_like_their_files(load, stage):
+def test_experiments_are_named_after_their_files(load, stage):
     config = load(text("rnd"), stage, "my_run.yaml")
     assert config.exp_name == "my_run"
     assert config.dataset_name == ("my_run" if stage == "explore" else "pointmass_easy_rnd")
 
 
-def test_the_seed_of_the_command_line_goes_over_that_of_the_file(tmp_path):
+def test_the_seed_of_the_command_line_overrides_that_of_the_file(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(text("dqn", "seed: 4"))
     assert load_config(path, "offline").seed == 4
@@ -314,7 +314,7 @@ def test_a_folder_is_not_a_config(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "# nothing", "- a\n- b", "just words", "3", "1: 2", "---"])
-def test_a_file_that_holds_no_keys_is_refused(complaint, content):
+def test_a_file_without_keys_is_refused(complaint, content):
     assert "must hold `key: value` lines" in complaint(content)
 
 
@@ -385,7 +385,7 @@ def test_deep_nesting_is_refused(complaint, content):
 
 
 def bomb(levels=12):
-    """Nine aliases a level: the text is short, what it stands for has 9^12 items."""
+    """Returns nine aliases per level: a short text that stands for 9^12 items."""
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
     for level in range(1, levels + 1):
         aliases = ", ".join([f"*l{level - 1}"] * 9)
@@ -412,7 +412,7 @@ def test_numbers_of_thousands_of_digits_are_refused(complaint):
         assert "digits" in complaint(text("dqn", f"seed: {number}"))
 
 
-# Anything at all
+# Any content
 
 SCALARS = st.one_of(
     st.none(),
@@ -466,7 +466,7 @@ FRAGMENTS = st.lists(st.sampled_from(SYMBOLS + WORDS), max_size=12).map("".join)
 )
 @example(content=f"{text()}\nseed: 1:{'1:' * 400}1.5".encode(), stage="offline")
 @example(content=f'{text()}\n"a\\nb": 1'.encode(), stage="offline")
-def test_whatever_a_file_holds_it_is_a_config_or_one_clear_line(tmp_path_factory, content, stage):
+def test_any_file_is_a_config_or_gets_one_clear_line(tmp_path_factory, content, stage):
     path = tmp_path_factory.getbasetemp() / "anything.yaml"
     path.write_bytes(content)
     try:

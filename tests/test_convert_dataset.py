@@ -29,7 +29,7 @@ MEDIUM = "PointmassMedium-v0"
 
 
 class OldBuffer:
-    """The buffer of public versions: arrays of its capacity, and a `size` that counts on for ever.
+    """The buffer of public versions: arrays of its capacity, and a `size` that never stops growing.
 
     It pickles under the name that it has there.
     """
@@ -52,14 +52,14 @@ OldBuffer.__name__ = OldBuffer.__qualname__ = "ReplayBuffer"
 
 
 def dump(value, protocol=4):
-    """Pickles a value in a world where the class of public versions has its name."""
+    """Pickles a value under the class name of public versions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay_buffer, "ReplayBuffer", OldBuffer)
         return pickle.dumps(value, protocol)
 
 
 def collect(steps, capacity=None, *, timeouts_are_done=True, dtype=np.float64, seed=0):
-    """Explores Easy; returns an old buffer and all that was seen, as `(steps, ...)` arrays.
+    """Explores Easy; returns an old buffer and all transitions, as `(steps, ...)` arrays.
 
     Half of the episodes reach the goal within the step limit of 20.
     """
@@ -117,7 +117,7 @@ def converted(place):
 
 @pytest.fixture
 def refusal(place, capsys):
-    """Runs the script on a pickle that it must refuse; returns the one sentence that it says."""
+    """Runs the script on a pickle that it must refuse; returns the one sentence of its error."""
 
     def refusal(old, *flags):
         if old is not None:
@@ -135,12 +135,12 @@ def refusal(place, capsys):
     return refusal
 
 
-# What is read
+# Valid buffers
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("timeouts_are_done", [True, False])
-def test_all_is_as_it_was_collected(converted, protocol, timeouts_are_done):
+def test_the_data_are_kept_as_they_were_collected(converted, protocol, timeouts_are_done):
     buffer, seen = collect(400, 1000, timeouts_are_done=timeouts_are_done)
     assert seen["terminated"].sum() > 3
     assert seen["truncated"].sum() > 3
@@ -242,7 +242,7 @@ def test_the_environment_is_recognised_by_the_data(place, capsys):
     assert load_dataset(place.new, EASY).manifest["env_id"] == EASY
 
 
-def test_data_that_fit_several_environments_want_a_name(refusal):
+def test_data_that_fit_several_environments_need_a_name(refusal):
     # The corner of the start is free in Easy and in Medium.
     buffer = crafted([(1, 1.2)], [-1], [False])
     assert "PointmassEasy-v0 and PointmassMedium-v0" in refusal(buffer)
@@ -393,7 +393,7 @@ def test_an_unknown_environment_is_refused(place, capsys):
 
 
 class Reduced:
-    """Pickles as a call of a function with arguments and, if given, a state."""
+    """Is pickled as a call of a function with arguments and, if given, a state."""
 
     def __init__(self, *parts):
         self.parts = parts
@@ -413,7 +413,7 @@ def hidden_in(attribute, value):
 
 
 def hostile(path):
-    """Pickles that make the folder `path` when they are loaded, by the way that they go."""
+    """Returns pickles that make the folder `path` when they are loaded, by their method."""
     mkdir = Reduced(os.mkdir, (path,))
     numbers = np.zeros(5)
     owner = b"ccs285.infrastructure.replay_buffer\nReplayBuffer\n"
@@ -558,7 +558,7 @@ def test_nothing_is_imported_by_a_name_in_a_pickle(refusal, place):
     assert "hostile_module" not in sys.modules
 
 
-def test_a_sound_pickle_is_read_as_pickle_would(place):
+def test_a_valid_pickle_is_read_as_pickle_would(place):
     """The reader here and the standard one agree on which pickles are valid."""
     buffer, _ = collect(30, 40)
     place.old.write_bytes(dump(buffer))

@@ -1,4 +1,4 @@
-"""Dataset files give back what was saved, and refuse everything else in one sentence."""
+"""Datasets are read back exactly as they were saved; any other file is refused in one sentence."""
 
 import io
 import json
@@ -156,7 +156,7 @@ def test_empty_dataset_is_refused(path):
         load_dataset(path, ENV_ID)
 
 
-def test_missing_file_and_folder_are_refused(tmp_path):
+def test_a_missing_file_or_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"gone\.npz: No such file"):
         load_dataset(tmp_path / "gone.npz", ENV_ID)
     with pytest.raises(UserError, match="directory"):
@@ -164,7 +164,7 @@ def test_missing_file_and_folder_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("contents", [b"", b"text", b"PK\x03\x04", b"\x80\x04]\x94."])
-def test_file_that_is_no_archive_is_refused(path, contents):
+def test_a_file_that_is_not_an_archive_is_refused(path, contents):
     path.write_bytes(contents)
     with pytest.raises(UserError, match="cannot be used"):
         load_dataset(path, ENV_ID)

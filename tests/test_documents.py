@@ -1,4 +1,4 @@
-"""What documents point to is there, in the repository and in the starter that is made of it."""
+"""Whatever documents point to exists, in the repository and in the starter."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ LINK = re.compile(
 FOREIGN = re.compile(r"[a-z]+:", re.IGNORECASE)
 MENTIONED = re.compile(r"\b(?:docs|cs285/scripts)/[\w/]+\.(?:md|png|py)\b")
 EXPERIMENTS = re.compile(r"\bexperiments/\w+/[\w.*]+\.yaml\b")
-CREATED = re.compile(r"^<!-- file: (\S+) -->$", re.MULTILINE)  # by who follows a recipe
+CREATED = re.compile(r"^<!-- file: (\S+) -->$", re.MULTILINE)  # by following a recipe
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -33,7 +33,7 @@ def tree(request, tmp_path_factory):
 
 
 def files(tree, pattern):
-    """Returns files without hidden ones and what runs or builds have written."""
+    """Returns files, except hidden ones and those that runs or builds write."""
     produced = ("data/hw5_", "build/", "dist/", "report/")
     found = [(path, path.relative_to(tree)) for path in sorted(tree.rglob(pattern))]
     return [
@@ -46,7 +46,7 @@ def files(tree, pattern):
 
 
 def targets(text):
-    """Returns what a page of Markdown points to; code points to nothing."""
+    """Returns the targets of all links of a Markdown page; code has none."""
     return ["".join(found) for found in LINK.findall(CODE.sub("", text))]
 
 
@@ -58,7 +58,7 @@ def anchors(text):
 
 
 def broken(tree, page):
-    """Returns the targets of a page that are not there."""
+    """Returns the targets of a page that do not exist."""
     problems = []
     for target in targets(page.read_text()):
         if FOREIGN.match(target):
@@ -71,14 +71,14 @@ def broken(tree, page):
     return problems
 
 
-def test_every_link_and_picture_of_every_page_is_there(tree):
+def test_every_link_and_picture_of_every_page_exists(tree):
     pages = files(tree, "*.md")
     assert tree / "README.md" in pages
     assert {str(page): broken(tree, page) for page in pages if broken(tree, page)} == {}
 
 
-def test_pages_and_scripts_that_any_file_names_are_there(tree):
-    """Help, docstrings and comments name them as readers do, from the root."""
+def test_pages_and_scripts_that_any_file_names_exist(tree):
+    """Help, docstrings and comments name them by their path from the root."""
     texts = [path for ending in ("*.md", "*.py", "*.sh", "*.yaml") for path in files(tree, ending)]
     made = set(CREATED.findall((ROOT / "CONTRIBUTING.md").read_text()))
     absent = {
@@ -91,14 +91,14 @@ def test_pages_and_scripts_that_any_file_names_are_there(tree):
     assert absent == set()
 
 
-def test_every_experiment_of_a_printed_command_is_there(tree):
+def test_every_experiment_of_a_printed_command_exists(tree):
     commands = "".join("".join(BLOCK.findall(page.read_text())) for page in files(tree, "*.md"))
     experiments = set(EXPERIMENTS.findall(commands))
     assert len(experiments) > 5
     assert [name for name in experiments if not list(tree.glob(name))] == []
 
 
-def test_what_is_broken_is_found(tmp_path):
+def test_broken_links_are_found(tmp_path):
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
     (tmp_path / "there.md").write_text("# A heading, `code` too\n")

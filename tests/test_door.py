@@ -346,7 +346,7 @@ def test_what_cannot_be_trained_is_one_sentence_and_nothing_is_written(
     assert sorted(room.root.rglob("*")) == before
 
 
-# Runs that others left
+# Existing runs
 
 
 def test_what_is_not_a_run_folder_is_refused(tmp_path):
@@ -426,7 +426,7 @@ def test_actors_that_explore_sample_their_distribution(trained, algorithm):
 
 
 def test_agents_of_version_1_load(trained):
-    """Its IQL saved a second target critic that it never read."""
+    """Its IQL also saved a target critic that it never read."""
     path = trained["iql"] / "agent.pt"
     before, expected = path.read_bytes(), load_policy(path)(OBSERVATIONS)
     state = torch.load(path, weights_only=True)

@@ -12,7 +12,7 @@ ALL = list(MAZES.values())
 
 
 def naive_move(walls, position, displacement):
-    """One point, one axis of one substep after the other, in plain Python."""
+    """Moves one point, axis by axis and substep by substep, in plain Python."""
     height, width = len(walls), len(walls[0])
     row, column = position
     for _ in range(10):

@@ -20,7 +20,7 @@ SETTINGS = {
     "iql": {"expectile": [0.6, 0.9, 0.95], "temperature": [0.1, 1.0, 3.0]},
     "rnd": {"rnd_weight": [0.5, 1.0, 10.0], "discount": [0.9, 0.95, 0.99]},
 }
-"""What differs between the three runs of an algorithm, beside their seeds."""
+"""What differs between the three runs of an algorithm, apart from their seeds."""
 
 UPDATES = 200
 SIZE = 32
@@ -80,7 +80,7 @@ def assert_same_state(agent, expected, tolerance=TOLERANCE):
 
 @pytest.mark.parametrize("algorithm", SETTINGS)
 @pytest.mark.parametrize("bound", [None, 0.05])
-def test_a_run_beside_others_learns_what_it_learns_alone(make_runs, make_batches, algorithm, bound):
+def test_a_run_with_others_learns_what_it_learns_alone(make_runs, make_batches, algorithm, bound):
     together, alone = (make_runs(algorithm, clip_grad_norm=bound) for _ in range(2))
     initial = [state_of(agent) for agent in alone]
     learner = make_learner(together)
@@ -200,7 +200,7 @@ def train_bowls(batch, steps=60, **arguments):
 
 
 def adam_by_hand(start, steps, rates, betas=(0.9, 0.999), eps=1e-8, bound=np.inf, decay=0.0):
-    """Follows Kingma and Ba 2015, algorithm 1, down the bowl; tells how often it clipped."""
+    """Minimises the bowl by Kingma and Ba 2015, algorithm 1; also counts clipped steps."""
     w, first, second, clipped = np.full(4, start), np.zeros(4), np.zeros(4), 0
     for step in range(1, steps + 1):
         gradient = CURVATURE * w
@@ -312,7 +312,7 @@ def test_an_optimiser_that_cannot_be_stacked_is_named(make_optimizer, said):
     assert "one by one, uncompiled" in stacking_obstacle(agent)
 
 
-def test_plain_adam_and_unknown_classes_cost_no_warning(make_agent):
+def test_plain_adam_and_unknown_classes_give_no_warning(make_agent):
     class Childs(Bowl):
         """A student's."""
 
@@ -343,7 +343,7 @@ def test_acting_follows_each_agents_own_distribution(make_agent, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", SETTINGS)
-def test_acting_without_epsilon_leaves_nothing_to_chance(make_runs, algorithm):
+def test_acting_without_epsilon_is_deterministic(make_runs, algorithm):
     agents = make_runs(algorithm)
     observations = np.random.default_rng(0).random((3, 4, 2), np.float32)
     learner = make_learner(agents)
@@ -385,7 +385,7 @@ def test_acting_uses_what_was_just_learned(make_agent):
 # Which learner
 
 
-def test_an_agents_file_that_says_nothing_of_stacking_is_not_stacked(make_agent):
+def test_an_agent_that_does_not_declare_stackable_is_not_stacked(make_agent):
     class Changed(CQLAgent):
         def update(self, *batch_and_step):
             return {"mine": torch.tensor(1.0)}
@@ -398,7 +398,7 @@ def test_an_agents_file_that_says_nothing_of_stacking_is_not_stacked(make_agent)
 
 
 class Recorder:
-    """An agent as the assignment draws it: two methods, no PyTorch module, floats as metrics."""
+    """An agent as in the assignment: two methods, not a PyTorch module, floats as metrics."""
 
     def __init__(self, name, report=None):
         self.name = name

@@ -1,4 +1,4 @@
-"""The experiment files: those that the assignment names, with contents that fit their names."""
+"""The experiment files that the assignment names exist, and contain what their names say."""
 
 import re
 from pathlib import Path

@@ -23,7 +23,7 @@ from cs285.training.trainer import Trainer
 
 @pytest.fixture
 def labs(tmp_path):
-    """Two equal laboratories: in the second one something goes wrong."""
+    """Two equal laboratories; something goes wrong in the second one."""
     return [make_lab(tmp_path / "calm"), make_lab(tmp_path / "stormy")]
 
 
@@ -108,14 +108,14 @@ def test_what_can_be_shown_is_shown_in_order(capfd):
 
 @pytest.fixture
 def shared_folder():
-    """A folder that another user can be let into; pytest's own are closed to all but one."""
+    """A folder that other users can enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 def without_privileges(folder):
-    """Gives up in this process what lets root write anywhere, and hands over a folder."""
+    """Drops root's right to write anywhere in this process, and hands over a folder."""
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             shutil.chown(path, 65534)

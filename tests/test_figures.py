@@ -1,4 +1,4 @@
-"""Pictures show a maze as its text map does: row 0 on top, columns to the right, cells square."""
+"""Pictures show a maze like its text map: row 0 on top, columns to the right, square cells."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.palette import WALL
 from cs285.results.figures import learning_curve_figure, save_png
 
-# Written out again, independently of the code: the scale factor and the map before scaling.
+# Written out here, independently of the code: the scale factor and the unscaled map.
 TEXT_MAPS = {
     "PointmassEasy-v0": (2, "..... ####. ####. ####. ####."),
     "PointmassMedium-v0": (1, "..#... #.#.#. ..#.## .##..# ..##.# #....#"),
@@ -88,7 +88,7 @@ def pixel(image, row, col):
 
 
 def is_hidden(maze, row, col):
-    """Tell whether start or goal cover the point."""
+    """Return whether the start or the goal covers the point."""
     return (
         np.hypot(row - maze.goal[0], col - maze.goal[1]) < maze.goal_radius + 0.2
         or np.hypot(row - maze.start[0], col - maze.start[1]) < maze.height / 12
@@ -100,7 +100,7 @@ def saturated(image):
 
 
 @pytest.mark.parametrize("env_id", MAZES)
-def test_wall_pixels_stand_where_the_text_map_has_walls(env_id):
+def test_wall_pixels_are_where_the_text_map_has_walls(env_id):
     maze, walls = get_maze(env_id), walls_of(env_id)
     figure = Figure(figsize=(5, 5))
     ax = figure.add_subplot()
@@ -148,7 +148,7 @@ def test_cells_are_square_in_an_oblong_maze(oblong):
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 1), (1, 0))
 
 
-def test_start_and_goal_stand_at_their_places(oblong):
+def test_start_and_goal_are_at_their_places(oblong):
     ax = Figure().add_subplot()
     draw_maze(ax, oblong)
     letters = {text.get_text(): text.get_position() for text in ax.texts}
@@ -179,7 +179,7 @@ def test_first_visit_of_a_place_stays_visible(oblong):
     assert steps.tolist() == [502, 1]
 
 
-def test_coverage_is_told_as_a_fraction_of_the_free_cells(oblong):
+def test_coverage_is_shown_as_a_fraction_of_the_free_cells(oblong):
     figure = coverage_figure(oblong, np.array([[0.1, 0.1], [0.9, 0.9]]), title="random")
     # Two of eleven free cells.
     assert figure.axes[0].get_title() == "random\n18% of free cells visited"

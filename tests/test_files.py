@@ -103,7 +103,7 @@ def test_plain_names_pass(name):
         "\udcff", "x" * 201, "ü" * 101,
     ],
 )  # fmt: skip
-def test_names_that_are_no_plain_names_are_refused(name):
+def test_names_that_are_not_plain_are_refused(name):
     with pytest.raises(UserError, match="dataset_name"):
         check_name(name, "dataset_name")
 
@@ -171,7 +171,7 @@ def test_prepare_folder_creates_parents_and_leaves_no_trace(tmp_path):
     assert not list(folder.iterdir())
 
 
-def test_prepare_folder_where_a_file_stands_is_refused(tmp_path):
+def test_prepare_folder_refuses_the_path_of_a_file(tmp_path):
     (tmp_path / "file").write_bytes(b"kept")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match="cannot write to the folder"):
@@ -180,7 +180,7 @@ def test_prepare_folder_where_a_file_stands_is_refused(tmp_path):
 
 
 def test_unwritable_data_dir_is_refused(tmp_path, monkeypatch):
-    # Permission bits don't stop a superuser, who may well be the one to run this.
+    # Permission bits do not stop root, who may be running this.
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 

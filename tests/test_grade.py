@@ -1,4 +1,4 @@
-"""Hand-ins get the points they deserve, whatever they are made of, and harm nobody."""
+"""Hand-ins get the points they deserve, whatever they contain, and do no harm."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import grade
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is no installed package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
 from tests.hand_ins import START, Simulated, all_runs, edit_log, set_values, write_hand_in
 
 RUBRIC = Path(grade.__file__).parents[1] / "grading" / "hand_ins" / "rubric.yaml"
@@ -46,13 +46,13 @@ def templates(tmp_path_factory):
 
 @pytest.fixture
 def ours(templates, tmp_path):
-    """A copy to spoil."""
+    """A copy of this project's hand-in, which tests may change."""
     return Path(shutil.copytree(templates[True], tmp_path / "submit"))
 
 
 @pytest.fixture
 def public(templates, tmp_path):
-    """A copy to spoil of logs without config.yaml and summary.json."""
+    """A copy of a public version's, without config.yaml and summary.json."""
     return Path(shutil.copytree(templates[False], tmp_path / "public"))
 
 
@@ -61,7 +61,7 @@ def graded(path, rubric=None):
 
 
 def lost(result):
-    """Return the items that did not get all their points, with what they say."""
+    """Return the items that lost points, with their messages."""
     return {item.name: item.message for item in result.items if item.score < item.maximum}
 
 
@@ -84,7 +84,7 @@ def run_folder(hand_in, part):
 
 
 def rubric_with(tmp_path, **changes):
-    """Write the rubric with one question of one experiment."""
+    """Write the rubric with a single experiment, changed as given."""
     experiment = {
         "stage": "offline",
         "algorithms": ["cql"],
@@ -112,7 +112,7 @@ def test_whole_hand_in_gets_full_marks(templates, ours):
     )
 
 
-def test_zip_and_folder_around_it_get_the_same(templates, tmp_path):
+def test_a_zip_and_an_outer_folder_change_nothing(templates, tmp_path):
     assert lost(graded(zipped(templates[True], tmp_path / "submit.zip"))) == {}
     shutil.copytree(templates[True], tmp_path / "outer" / "submit")
     assert lost(graded(zipped(tmp_path / "outer", tmp_path / "wrapped.zip"))) == {}
@@ -121,7 +121,7 @@ def test_zip_and_folder_around_it_get_the_same(templates, tmp_path):
 # Files
 
 
-def test_what_is_not_where_it_belongs_costs_points(ours):
+def test_misplaced_and_missing_files_cost_points(ours):
     (ours / "cs285" / "agents" / "iql_agent.py").unlink()
     (ours / "data" / ".DS_Store").write_text("", encoding="utf-8")
     (ours / "data").rename(ours / "runs")
@@ -132,7 +132,7 @@ def test_what_is_not_where_it_belongs_costs_points(ours):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_size_is_that_of_the_zip(tmp_path, packed):
+def test_the_size_is_measured_as_a_zip(tmp_path, packed):
     folder = tmp_path / "submit"
     Simulated("offline", "cql", "medium", steps=100_000).write(folder / "data")
     rubric = rubric_with(tmp_path)
@@ -140,7 +140,7 @@ def test_size_is_that_of_the_zip(tmp_path, packed):
         rubric.read_text(encoding="utf-8").replace("max_megabytes: 15", "max_megabytes: 1"),
         encoding="utf-8",
     )
-    # Two megabytes that pack to half of one: one of four letters holds two bits.
+    # Two megabytes that pack to half a megabyte: one of four letters is two bits.
     letters = np.random.default_rng(0).choice(list(b"acgt"), 2 << 20).astype(np.uint8)
     (folder / "notes.txt").write_bytes(letters.tobytes())
     path = zipped(folder, tmp_path / "a.zip") if packed else folder
@@ -150,7 +150,7 @@ def test_size_is_that_of_the_zip(tmp_path, packed):
     assert lost(graded(path, rubric))["Size"] == "2.2 MB packed, at most 1"
 
 
-def test_names_tell_the_question(ours):
+def test_prefixes_must_name_the_right_question(ours):
     folder = run_folder(ours, "medium_dqn")
     folder.rename(folder.with_name(folder.name.replace("q2_", "q3_")))
     folder = run_folder(ours, "hard_cql_finetune")
@@ -210,20 +210,20 @@ def test_a_tenth_of_the_steps_is_a_tenth_of_the_points(tmp_path):
     assert "ends at step 10,000 of 100,000" in item.message
 
 
-def test_missing_tags_cost_their_part(tmp_path):
+def test_missing_tags_cost_their_share_of_the_points(tmp_path):
     run = Simulated("offline", "cql", "medium", steps=100_000)
     folder = run.write(tmp_path / "submit" / "data")
 
     def drop(event):
         return not any(entry.tag == "q_values" for entry in event.summary.value)
 
-    edit_log(folder, drop)  # takes critic_loss along, which is in the same events
+    edit_log(folder, drop)  # also drops critic_loss, which is in the same events
     item = graded(tmp_path / "submit", rubric_with(tmp_path)).items[-1]
     assert item.score == 5
     assert "tags missing: critic_loss, q_values" in item.message
 
 
-def test_every_seed_that_is_asked_for_counts(tmp_path):
+def test_every_required_seed_counts(tmp_path):
     for seed in (1, 2):
         run = Simulated("offline", "cql", "medium", steps=100_000, seed=seed, start=START + seed)
         run.write(tmp_path / "submit" / "data")
@@ -245,7 +245,7 @@ def test_alphas_are_counted_with_dqn_as_zero(ours):
     assert message == "alphas: 0, 0.1, 1; 4 are required"
 
 
-def test_what_is_compared_is_of_one_environment(ours):
+def test_algorithms_are_compared_in_one_environment(ours):
     shutil.rmtree(run_folder(ours, "easy_awac"))
     Simulated("offline", "awac", "medium", steps=100_000, start=1_795_300_000).write(ours / "data")
     (name,) = lost(graded(ours))
@@ -253,8 +253,8 @@ def test_what_is_compared_is_of_one_environment(ours):
 
 
 @pytest.mark.parametrize("prefix", ["extra_", "q2_", ""])
-def test_runs_of_an_algorithm_that_the_rubric_does_not_ask_for_cost_nothing(ours, prefix):
-    """Whether their names and logs are in order or not; they earn nothing either."""
+def test_runs_of_algorithms_outside_the_rubric_cost_nothing(ours, prefix):
+    """Even if their names and logs are wrong; they earn nothing either."""
     run = Simulated("offline", "dqn", "medium", steps=50_000, start=1_795_300_000)
     folder = run.write(ours / "data", f"{prefix}{run.name.replace('_dqn', '_behaviour')}")
     notes = (
@@ -276,7 +276,11 @@ def test_runs_of_an_algorithm_that_the_rubric_does_not_ask_for_cost_nothing(ours
 
 
 def explored(folder, *, steps=400):
-    """Write an exploration run on Easy with a dataset of a random walk; return what it covers."""
+    """Write an exploration run on Easy with a random walk as its dataset.
+
+    Returns:
+        The run folder, the dataset, its coverage, and how often it reaches the goal.
+    """
     env = PointmassEnv("PointmassEasy-v0")
     rng = np.random.default_rng(0)
     rows, visited, goals = [], set(), 0
@@ -314,7 +318,7 @@ def exploration_rubric(tmp_path):
     )
 
 
-def test_coverage_is_that_of_the_dataset(tmp_path):
+def test_coverage_is_computed_from_the_dataset(tmp_path):
     folder, _, coverage, goals = explored(tmp_path / "submit")
     edit_log(folder, set_values("coverage", lambda _: coverage))
     edit_log(folder, set_values("goals_reached", lambda _: goals))
@@ -327,8 +331,8 @@ def test_coverage_is_that_of_the_dataset(tmp_path):
     assert f"coverage {coverage:.0%} (from the dataset), required 90%" in item.message
 
 
-def test_dataset_is_that_of_the_run_that_wrote_it(tmp_path):
-    """Not of one that stopped early, nor of a shorter one that ran later, elsewhere."""
+def test_a_dataset_is_matched_with_the_run_that_wrote_it(tmp_path):
+    """Not with one that stopped early, nor with a shorter one that ran later, elsewhere."""
     folder, _, coverage, goals = explored(tmp_path / "submit")
     edit_log(folder, set_values("coverage", lambda _: coverage))
     edit_log(folder, set_values("goals_reached", lambda _: goals))
@@ -345,8 +349,8 @@ def test_dataset_is_that_of_the_run_that_wrote_it(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["another", "zz/another"])
-def test_dataset_of_a_shorter_try_is_not_held_against_the_run(tmp_path, place):
-    """As if `datasets/` were handed in whole, with what was tried in a folder of its own."""
+def test_the_dataset_of_a_shorter_attempt_does_not_count_against_the_run(tmp_path, place):
+    """As if all of `datasets/` was handed in, with the attempts in a separate folder."""
     folder, path, coverage, goals = explored(tmp_path / "submit")
     edit_log(folder, set_values("coverage", lambda _: coverage))
     edit_log(folder, set_values("goals_reached", lambda _: goals))
@@ -359,7 +363,7 @@ def test_dataset_of_a_shorter_try_is_not_held_against_the_run(tmp_path, place):
     assert f"coverage {coverage:.0%} (from the dataset)" in result.items[-1].message
 
 
-def test_dataset_of_other_coverage_than_logged_does_not_fit(tmp_path):
+def test_a_dataset_with_another_coverage_than_the_log_is_inconsistent(tmp_path):
     _, _, coverage, _ = explored(tmp_path / "submit")
     item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))
     assert item.score == 0
@@ -388,7 +392,7 @@ class Harmful:
         return (setattr, (Harmful, "ran", True))
 
 
-# Logs that do not fit
+# Inconsistent logs
 
 
 @pytest.mark.parametrize(("made", "fits"), [("2026-01-31_12-00-00", False), (None, True)])
@@ -423,7 +427,7 @@ def test_logs_swapped_between_questions_lose_points(ours, one, other, says):
     swap_logs(ours, one, other)
     result = graded(ours)
     assert says in logs_item(result).message
-    assert len(lost(result)) >= 2, "the runs count no longer, either"
+    assert len(lost(result)) >= 2, "the runs no longer count for their questions, either"
     assert "18 of 20 runs are consistent" in logs_item(result).message
 
 
@@ -443,8 +447,8 @@ def test_logs_of_public_versions_swapped_lose_points(public, one, other):
     assert len(lost(result)) >= 2
 
 
-def test_copied_log_is_that_of_another_run(public):
-    """The folder and the file may be named after any time; the content tells."""
+def test_a_copied_log_counts_for_its_original_only(public):
+    """Folder and file may carry any time in their names; the contents decide."""
     original = run_folder(public, "Easy-v0_iql")
     copy = Simulated("offline", "iql", "medium", steps=100_000, ours=False)
     folder = copy.write(public / "data")
@@ -455,18 +459,18 @@ def test_copied_log_is_that_of_another_run(public):
     assert (
         f"{folder.name} is inconsistent: its log is the same as that of {original.name}" in message
     )
-    assert f"{original.name} is inconsistent" not in message, "that is where it belongs"
+    assert f"{original.name} is inconsistent" not in message, "the log belongs there"
     assert "20 of 21 runs are consistent" in message
 
 
-def test_run_handed_in_for_two_questions_fits(ours, public):
+def test_a_run_may_be_handed_in_for_two_questions(ours, public):
     for hand_in, part in ((ours, "medium_cql_alpha0.1"), (public, "Medium-v0_cql0.1_2")):
         folder = run_folder(hand_in, part)
         shutil.copytree(folder, folder.with_name(folder.name.replace("q2_", "q4_")))
         assert lost(graded(hand_in)) == {}
 
 
-def test_run_and_its_copy_are_of_one_seed(tmp_path):
+def test_a_run_and_its_copy_count_as_one_seed(tmp_path):
     run = Simulated("offline", "cql", "medium", steps=100_000, ours=False)
     for question in ("q2", "q4"):
         run.write(tmp_path / "submit" / "data", f"{question}_{run.name}")
@@ -476,7 +480,7 @@ def test_run_and_its_copy_are_of_one_seed(tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
-def test_log_cut_off_loses_points(public, part):
+def test_a_log_that_is_cut_off_loses_points(public, part):
     folder = run_folder(public, "finetune")
     (path,) = folder.glob("*tfevents*")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
@@ -486,7 +490,7 @@ def test_log_cut_off_loses_points(public, part):
 
 
 @pytest.mark.parametrize("name", ["ours", "public"])
-def test_log_that_ends_early_loses_points(request, name):
+def test_a_log_that_ends_early_loses_points(request, name):
     hand_in = request.getfixturevalue(name)
     edit_log(run_folder(hand_in, "finetune"), lambda event: event.step <= 60_000)
     result = graded(hand_in)
@@ -553,10 +557,10 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_edited_log_does_not_fit(public, edit):
+def test_an_edited_log_is_inconsistent(public, edit):
     change, says = EDITS[edit]
     if edit == "not a number":
-        # A tag whose values are gone is a tag that is missing.
+        # A tag without valid values counts as missing.
         says = "tags missing: eval_return"
     folder = run_folder(public, "Medium-v0_cql10_")
     edit_log(folder, change)
@@ -566,7 +570,7 @@ def test_edited_log_does_not_fit(public, edit):
 
 
 @pytest.mark.parametrize("name", ["ours", "public"])
-def test_a_clock_may_be_set_right_during_a_run(request, name):
+def test_a_clock_may_be_corrected_during_a_run(request, name):
     hand_in = request.getfixturevalue(name)
     edit_log(run_folder(hand_in, "finetune"), earlier)
     result = graded(hand_in)
@@ -604,7 +608,7 @@ def test_a_run_may_pause_for_a_night(request, name):
     assert lost(graded(hand_in)) == {}
 
 
-def test_data_of_another_size_than_the_name_tells_are_not_what_is_asked_for(ours):
+def test_data_of_another_size_than_the_name_says_do_not_count(ours):
     folder = run_folder(ours, "medium_cql_rnd20000")
     edit_log(folder, set_values("dataset_transitions", lambda _: 2_000))
     message = lost(graded(ours))
@@ -629,7 +633,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("note", NOTES)
-def test_notes_that_tell_of_another_run_do_not_fit(ours, note):
+def test_records_of_another_run_are_inconsistent(ours, note):
     name, key, value, says = NOTES[note]
     path = run_folder(ours, "alpha10_") / name
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -652,7 +656,7 @@ def test_notes_that_tell_of_another_run_do_not_fit(ours, note):
         (lambda event: "train" not in str(event) or crowd(event), "less far apart than they last"),
     ],
 )
-def test_what_only_this_project_logs_is_compared_too(ours, change, says):
+def test_tags_that_only_this_project_logs_are_checked_too(ours, change, says):
     edit_log(run_folder(ours, "finetune"), change)
     assert says in logs_item(graded(ours)).message
 
@@ -663,7 +667,7 @@ def crowd(event):
     return True
 
 
-def test_facts_are_told_without_accusing(public, ours):
+def test_messages_state_facts_and_accuse_no_one(public, ours):
     swap_logs(public, "Medium-v0_dqn", "Easy-v0_awac")
     edit_log(run_folder(ours, "alpha10_"), consistent(-12))
     for hand_in in (public, ours):
@@ -700,7 +704,7 @@ def test_misspelt_key_of_a_rubric_is_named(tmp_path):
         graded(tmp_path, path)
 
 
-# Archives that would do harm
+# Harmful archives
 
 
 def archive(path, *names, content=b"x"):
@@ -719,7 +723,7 @@ def with_kind(path, kind):
 
 
 def patched(path, *patches):
-    """Write an archive of one file and change bytes at offsets behind signatures."""
+    """Write an archive of one file, then change bytes at offsets from signatures."""
     data = bytearray(archive(path, "data/events.out.tfevents.1.host").read_bytes())
     for signature, offset, form, value in patches:
         struct.pack_into(form, data, data.index(signature) + offset, value)
@@ -791,7 +795,7 @@ def insert(path, record):
 
 @pytest.mark.parametrize("attack", ARCHIVES)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_harmful_archive_gets_a_verdict_and_nothing_leaves_it(tmp_path, attack):
+def test_a_harmful_archive_gets_a_verdict_and_writes_nothing_outside(tmp_path, attack):
     make, says = ARCHIVES[attack]
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -824,22 +828,22 @@ def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
     assert "more than 10 files" in item.message
 
 
-# Event files and notes that would do harm
+# Harmful event files and records
 
 
 def claiming(length):
-    """Return a record whose sound header claims a length."""
+    """Return a record with a valid header that claims this length."""
     header = struct.pack("<Q", length)
     return header + struct.pack("<I", masked_crc32c(header)) + b"short"
 
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1, 1 << 33, 15 << 20])
-def test_record_that_claims_gigabytes_is_damage(tmp_path, length):
+def test_a_record_that_claims_gigabytes_counts_as_damage(tmp_path, length):
     path = write(tmp_path / "events.out.tfevents.1.host", claiming(length))
     assert read_log([path]).damage == (f"cut off or altered after 0 of {17} bytes",)
 
 
-def test_event_file_of_gigabytes_is_not_read(ours):
+def test_an_event_file_of_gigabytes_is_not_read(ours):
     (path,) = run_folder(ours, "medium_dqn").glob("*tfevents*")
     sparse(path, 5 << 30)
     result = graded(ours)
@@ -847,7 +851,7 @@ def test_event_file_of_gigabytes_is_not_read(ours):
     assert "Size" in lost(result)
 
 
-def test_logs_that_are_large_together_are_read_in_part(ours, monkeypatch):
+def test_logs_that_are_too_large_in_total_are_read_in_part(ours, monkeypatch):
     monkeypatch.setattr(submitted_runs, "MAX_LOGS", 20_000)
     message = logs_item(graded(ours)).message
     assert "and the folders after it were not read" in message
@@ -875,7 +879,7 @@ def long_ago(event):
 
 @pytest.mark.parametrize("change", [far, beyond, before, timeless, long_ago])
 @pytest.mark.parametrize("version", ["ours", "public"])
-def test_steps_and_times_beyond_reason_end_in_a_verdict(request, version, change):
+def test_absurd_steps_and_times_get_a_verdict(request, version, change):
     hand_in = request.getfixturevalue(version)
     edit_log(run_folder(hand_in, "cql10_" if version == "public" else "alpha10_"), change)
     result = graded(hand_in)
@@ -899,7 +903,7 @@ def test_steps_and_times_beyond_reason_end_in_a_verdict(request, version, change
         ("summary.json", '{"seed": "\\ud800"}'),
     ],
 )  # fmt: skip
-def test_harmful_notes_are_not_used(ours, name, text):
+def test_harmful_records_are_not_used(ours, name, text):
     (run_folder(ours, "alpha10_") / name).write_text(text, encoding="utf-8")
     message = logs_item(graded(ours)).message
     assert f"{name} cannot be used" in message
@@ -910,7 +914,7 @@ def test_harmful_notes_are_not_used(ours, name, text):
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 255)), min_size=1, max_size=20))
-def test_any_bytes_of_a_log_end_in_a_grade(templates, tmp_path, changes):
+def test_a_log_with_any_bytes_gets_a_grade(templates, tmp_path, changes):
     source = run_folder(templates[True], "easy_iql")
     folder = tmp_path / "fuzzed" / "data" / source.name
     shutil.copytree(source, folder, dirs_exist_ok=True)
@@ -935,7 +939,7 @@ def test_names_are_shown_without_control_characters(ours):
 # Code
 
 
-def test_checking_code_comes_to_an_end(tmp_path):
+def test_checking_code_always_ends(tmp_path):
     agents = tmp_path / "cs285" / "agents"
     agents.mkdir(parents=True)
     (agents / "dqn_agent.py").write_text(
@@ -953,7 +957,7 @@ def test_checking_code_comes_to_an_end(tmp_path):
     [(1.0, 1.0, "SR", 1.0), (1.0, 0.1, "SR", 0.1), (1.0, 0.0, "SD", 0.0), (1.0, 0.1, "SS", 1.0)],
     ids=["alone", "on a busy machine", "on a slow disk", "asleep"],
 )
-def test_waiting_for_a_processor_costs_no_time(elapsed, processor_time, states, counts):
+def test_waiting_for_a_processor_does_not_count(elapsed, processor_time, states, counts):
     assert code_check.charged(elapsed, processor_time, states) == counts
 
 
@@ -967,7 +971,7 @@ time.sleep(60)
 """
 
 
-def test_time_of_a_process_is_that_of_its_children_too():
+def test_the_time_of_a_process_includes_its_children():
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY_TWINS], stdout=subprocess.PIPE, start_new_session=True
     )
@@ -987,16 +991,16 @@ def test_time_of_a_process_is_that_of_its_children_too():
     [
         ("correct, accepted variant, correct, correct", 1),
         ("correct, wrong, correct, correct", 3 / 4),
-        # A mistake costs once, whatever builds on it.
+        # A mistake costs points once, not again in the methods that depend on it.
         ("correct, wrong, not judged, correct", 2 / 3),
-        # A method left unwritten does not hide those that need it.
+        # An unwritten method does not hide the failure of those that need it.
         ("correct, unsolved, not judged, not judged", 1 / 4),
         ("correct, crashes, not judged, wrong", 1 / 4),
         ("missing, not judged", 0),
         ("not judged", 0),
     ],
 )
-def test_share_of_a_file_is_what_is_right_of_its_methods(verdicts, share):
+def test_the_share_of_a_file_is_the_fraction_of_its_methods_that_is_right(verdicts, share):
     findings = [
         Finding(f"method {number}", Verdict(verdict))
         for number, verdict in enumerate(verdicts.split(", "))
@@ -1008,7 +1012,7 @@ def test_share_of_a_file_is_what_is_right_of_its_methods(verdicts, share):
     assert code_check.share_right([unread]) == 0
 
 
-def test_hand_in_without_code_says_so(tmp_path):
+def test_a_hand_in_without_code_is_reported(tmp_path):
     (tmp_path / "empty").mkdir()
     verdicts = code_check.check_code(tmp_path / "empty")
     assert {verdict.share for verdict in verdicts} == {0.0}
@@ -1038,7 +1042,7 @@ def test_script_refuses_what_it_cannot_grade(tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_script_explains_itself(capsys):
+def test_help_shows_every_flag(capsys):
     with pytest.raises(SystemExit, match="0"):
         grade.main(["--help"])
     shown = capsys.readouterr().out

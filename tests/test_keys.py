@@ -32,7 +32,7 @@ OTHER_VALUES = {
 
 
 def cases():
-    """Each algorithm in the stage that reads most of its keys, with each of these keys."""
+    """Each key of each algorithm, in the stage that reads most of its keys."""
     for name, algorithm in algorithms().items():
         stage = Stage.FINETUNE if Stage.FINETUNE in algorithm.stages else Stage.EXPLORE
         steps = STAGES[stage].step_keys
@@ -50,7 +50,7 @@ def lab(tmp_path_factory):
 
 
 def outcome(lab, stage, algorithm, **values):
-    """What a short run learned and collected."""
+    """Returns what a short run learned and collected."""
     config = lab.config(stage, algorithm, **(FEW_STEPS[stage] | values))
     (folder,) = lab.run(stage, config, flags=QUICK)
     left = {}
@@ -93,7 +93,7 @@ def test_a_key_changes_what_a_run_learns_or_collects(lab, usual, stage, algorith
 
 @pytest.fixture
 def read(tmp_path, capsys):
-    """Reads a file of such lines; returns its configs and what was printed about it."""
+    """Reads a file of these lines; returns its configs and what was printed about it."""
 
     def read(algorithm, stage, name="run.yaml", **values):
         path = tmp_path / name
@@ -170,7 +170,7 @@ def test_total_steps_that_leave_nothing_to_do_online_are_refused(read, offline_s
         read("cql", "finetune", total_steps=100, offline_steps=offline_steps)
 
 
-# What version 1.0 wrote into the folder of a run, as far as it matters here.
+# The relevant part of a run folder of version 1.0.
 SAVED = {
     "random": {
         "dataset_seed": None, "seed": 4, "total_steps": 700, "batch_size": 128, "discount": 0.98,

@@ -1,4 +1,4 @@
-"""TensorBoard's own reader finds what a run logged, and figures do not pile up."""
+"""TensorBoard's reader finds what a run logged, and figures do not pile up."""
 
 import io
 import json

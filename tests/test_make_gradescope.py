@@ -1,4 +1,4 @@
-"""The autograder's zip holds all that it needs and leaves results that Gradescope can read."""
+"""The autograder's zip contains all it needs and writes results that Gradescope can read."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
 from cs285.scripts import make_gradescope
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is no installed package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
 from tests.hand_ins import write_hand_in
 
 Visibility = Literal["hidden", "after_due_date", "after_published", "visible"]
@@ -71,7 +71,7 @@ def unpack(archive: Path, autograder: Path) -> None:
 
 
 def start(program: Path, autograder: Path, python: str = sys.executable) -> None:
-    """Run a program of the autograder as in a container: hardly any environment, another folder."""
+    """Run a program as the container does: from another folder, with few variables set."""
     environment = {
         "PATH": os.defpath,
         "HOME": str(autograder / "home"),
@@ -83,7 +83,7 @@ def start(program: Path, autograder: Path, python: str = sys.executable) -> None
 
 @pytest.fixture
 def autograder(tmp_path: Path) -> Path:
-    """A folder that stands for /autograder, with a rubric of its own and no submission yet."""
+    """A stand-in for /autograder, with a changed rubric and without a submission."""
     rubric = Path(make_gradescope.DEFAULT).read_text(encoding="utf-8")
     changed = rubric.replace("3 Exploration", "3 Exploring this bundle")
     (tmp_path / "rubric.yaml").write_text(changed, encoding="utf-8")
@@ -95,8 +95,8 @@ def autograder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_bundle_is_set_up_and_grades_a_submission(autograder: Path) -> None:
-    # What other tests have planned saves time here; a maze that needs it least is planned anew.
+def test_the_bundle_installs_itself_and_grades_a_submission(autograder: Path) -> None:
+    # Plans of other tests save time here; only VeryHard is planned anew.
     plans = autograder / "cache" / "cs285"
     plans.mkdir(parents=True)
     for maze in ("easy", "medium", "hard"):
@@ -114,14 +114,14 @@ def test_bundle_is_set_up_and_grades_a_submission(autograder: Path) -> None:
     assert said == {}
     assert results.score == 100
     assert results.score == pytest.approx(sum(test.score for test in results.tests))
-    # The rubric is the bundle's own, so the code is, too, and not that of this repository.
+    # It used the rubric of the bundle, and so its code, not that of this repository.
     assert any("Exploring this bundle" in (test.name or "") for test in results.tests)
     assert {path.name for path in autograder.iterdir()} == {
         "source", "cache", "submission", "results", "run_autograder",
     }  # fmt: skip
 
 
-def test_submission_that_cannot_be_graded_gets_results_as_well(autograder: Path) -> None:
+def test_a_submission_that_cannot_be_graded_gets_results_too(autograder: Path) -> None:
     (autograder / "submission").mkdir()
     (autograder / "submission" / "report.pdf").write_bytes(b"%PDF")
     start(autograder / "run_autograder", autograder)
@@ -134,7 +134,7 @@ def test_submission_that_cannot_be_graded_gets_results_as_well(autograder: Path)
     assert "contact the staff" in (failed.output or "")
 
 
-def test_programs_stand_at_the_root_and_are_executable(tmp_path: Path) -> None:
+def test_programs_are_executable_and_at_the_root(tmp_path: Path) -> None:
     out = tmp_path / "a.zip"
     assert make_gradescope.main(["--out", str(out)]) == 0
     with zipfile.ZipFile(out) as bundle:
@@ -149,19 +149,19 @@ def test_programs_stand_at_the_root_and_are_executable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", make_gradescope.PROGRAMS)
-def test_programs_are_sound_shell(program: str) -> None:
+def test_programs_are_valid_bash(program: str) -> None:
     path = Path(make_gradescope.DEFAULT).parent / "gradescope" / program
     subprocess.run(["/bin/bash", "-n", path], check=True)
 
 
-def test_script_tells_what_it_wrote_and_refuses_bad_rubrics(
+def test_the_script_reports_its_output_and_refuses_bad_rubrics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.zip"
     assert make_gradescope.main(["--out", str(out), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["out"] == str(out)
-    assert told["bytes"] == out.stat().st_size
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["out"] == str(out)
+    assert printed["bytes"] == out.stat().st_size
     rubric = tmp_path / "rubric.yaml"
     rubric.write_text(yaml.safe_dump({"points": {}}), encoding="utf-8")
     assert make_gradescope.main(["--out", str(tmp_path / "b.zip"), "--rubric", str(rubric)]) == 2

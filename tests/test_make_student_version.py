@@ -1,4 +1,4 @@
-"""The starter lacks what students write, and nothing else."""
+"""The starter lacks what students write and has everything else."""
 
 import ast
 import json
@@ -41,7 +41,7 @@ REQUIRED = {
     if not isinstance(todo, OptionalTodo)
 }
 HELPERS = {"compute_errors"}
-"""Required, but not by the assignment's name, so that the checker does not look for it."""
+"""Required, but not under a name of the assignment, so the checker does not look for it."""
 GIVEN = {
     "RandomAgent": {"__init__", "action_probabilities"},
     "DQNAgent": {"__init__", "critic_objective", "target_rules", "update_target_critic"},
@@ -80,7 +80,7 @@ for script, *flags in json.loads(sys.argv[1]):
     ends.append((status, said.getvalue()))
 print(json.dumps(ends))
 """
-"""Runs scripts as `python` would, one after the other, and tells how each ended."""
+"""Runs scripts as `python` would, one after the other, and prints how each ended."""
 QUICK = ("--compile", "off", "-neval", "1", "-ngpu", "--steps_fraction", "0.02")
 
 
@@ -99,7 +99,7 @@ def sandbox():
 
 
 def run_scripts(folder, *commands):
-    """Runs scripts of a starter with a small dataset; returns their statuses and words."""
+    """Runs scripts of a starter with a small dataset; returns their statuses and outputs."""
     (folder / "datasets").mkdir(exist_ok=True)
     save_dataset(folder / "datasets" / "pointmass_easy_rnd_seed1.npz", random_walk(300, seed=0))
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
@@ -112,7 +112,7 @@ def run_scripts(folder, *commands):
 
 
 def functions(text):
-    """Returns functions and methods by name, as the assignment counts them."""
+    """Returns functions and methods by name, as the assignment names them."""
     found = {}
     for node in ast.parse(text).body:
         members = node.body if isinstance(node, ast.ClassDef) else [node]
@@ -122,7 +122,7 @@ def functions(text):
 
 
 def body_lines(node):
-    """Returns where the lines behind the docstring begin and end."""
+    """Returns where the lines after the docstring begin and end."""
     return slice(node.body[0].end_lineno, node.end_lineno)
 
 
@@ -138,7 +138,7 @@ def test_files_are_those_of_the_source_but_for_the_chosen_bodies(starter):
     assert changed == {*WRITTEN, "README.md"}
 
 
-def test_todos_stand_in_exactly_the_chosen_bodies(starter):
+def test_todos_are_in_exactly_the_chosen_bodies(starter):
     found = {
         (path.relative_to(starter).as_posix(), name)
         for path in starter.rglob("*.py")
@@ -178,7 +178,7 @@ def test_no_line_of_a_solution_is_published(starter):
 
 
 def test_every_method_is_either_given_or_written_by_students():
-    """A new method of an agent has to be put on one of the two sides."""
+    """A new method of an agent must be assigned to one of the two."""
     for file, bodies in WRITTEN.items():
         names = set(functions((ROOT / file).read_text()))
         for cls in GIVEN.keys() & {name.split(".")[0] for name in names}:
@@ -191,7 +191,7 @@ def test_every_method_is_either_given_or_written_by_students():
             assert not given & written
 
 
-def test_what_grades_or_solves_stays_at_home(starter):
+def test_graders_and_solutions_are_not_published(starter):
     names = {path.relative_to(starter).as_posix() for path in starter.rglob("*")}
     assert {"cs285/scripts/make_submission.py", "README.md", "run_hw5.sh"} <= names
     at_home = ("tests", "benchmarks", "cs285/grading", "docs/grading.md", ".git")
@@ -211,7 +211,7 @@ def test_caches_hidden_files_and_links_are_not_published(tmp_path):
     assert found == ["cs285/a.py", "data/README.md"]
 
 
-def test_published_names_are_there():
+def test_published_names_exist():
     assert all((ROOT / name).exists() for name in PUBLISHED)
 
 
@@ -299,7 +299,7 @@ def test_checker_reports_it_all_unsolved(starter, sandbox):
 
 
 def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, tmp_path):
-    """They replace the required ones, and no helper: the loop calls them, and they are right."""
+    """They replace the required methods only: the loop calls them, and they are right."""
     folder = tmp_path / "hw5"
     shutil.copytree(starter, folder)
     agents = folder / "cs285" / "agents"
@@ -337,7 +337,7 @@ def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, t
 
 
 def test_the_readme_lists_what_is_to_be_written_file_by_file(starter):
-    """Each list stands behind the first link to its file; the optional ones stand apart."""
+    """Each list follows the first link to its file; the optional ones are separate."""
     text = (starter / "README.md").read_text()
     asked, optional = text.split("### Optional\n")
     optional = optional.split("\n## ")[0]
@@ -353,7 +353,7 @@ def test_the_readme_lists_what_is_to_be_written_file_by_file(starter):
             assert set(listed[: len(required)]) == required
 
 
-def test_the_readme_speaks_of_nothing_that_stays_at_home(starter):
+def test_the_readme_mentions_nothing_unpublished(starter):
     text = (starter / "README.md").read_text()
     for name in ("check_solution", "grade.py", "make_gradescope", "run_tests", "<!--", "tests/"):
         assert name not in text
@@ -371,7 +371,7 @@ def test_the_readme_shares_sections_with_that_of_the_repository(starter):
 
 
 def test_the_readme_tries_a_method_as_it_says(starter):
-    """In the starter the method is missing; in the repository it is there."""
+    """The method is missing in the starter and exists in the repository."""
     (block,) = re.findall(
         r"^```python\n(from .*?)^```", (starter / "README.md").read_text(), re.MULTILINE | re.DOTALL
     )
@@ -496,7 +496,7 @@ def test_line_ends_and_a_missing_last_one_are_kept(end):
         ("class B:\n    def f(self)\n", "not valid Python (line 2)"),
     ],
 )
-def test_what_cannot_be_taken_out_is_an_error(source, says):
+def test_what_cannot_be_removed_is_an_error(source, says):
     with pytest.raises(UserError, match=r"b\.py") as caught:
         strip(source, "b.py", {"B.f": "write it"})
     assert says in str(caught.value)
@@ -505,7 +505,7 @@ def test_what_cannot_be_taken_out_is_an_error(source, says):
 # Markers
 
 
-def test_a_marked_part_is_taken_out():
+def test_a_marked_part_is_removed():
     source = '''def f(x):
     """Marks: # STUDENT: begin"""
     y = "# STUDENT: end"

@@ -1,4 +1,4 @@
-"""The hand-in holds the runs of every question, is small enough, and says what it left out."""
+"""The hand-in contains the runs of every question, is small enough, and lists what it left out."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def hand_in(root, tmp_path):
-    """Makes a hand-in of what is in `data`: `hand_in(allow_missing=False)`."""
+    """Makes a hand-in from the runs in `data`: `hand_in(allow_missing=False)`."""
 
     def make(*, allow_missing=True):
         return make_submission(
@@ -57,7 +57,7 @@ def hand_in(root, tmp_path):
 
 
 def draw(logger, step):
-    """Logs a picture of many colours, which does not get smaller by packing."""
+    """Logs a picture of many colours, which packing does not make smaller."""
     figure = Figure((1, 1))
     figure.figimage(np.random.default_rng(step).random((100, 100, 3)))
     logger.figure(figure, "trajectories_eval", step)
@@ -90,7 +90,7 @@ def pictures_of(path):
 
 
 def unpacked(made, folder):
-    """Unpacks a hand-in, and returns its logs by the names of their folders."""
+    """Unpacks a hand-in; returns its logs by the names of their folders."""
     with zipfile.ZipFile(made.out) as archive:
         assert archive.testzip() is None
         archive.extractall(folder)
@@ -201,7 +201,7 @@ def test_newest_of_several_runs_is_taken(hand_in, tmp_path):
 
 
 def test_longer_run_is_taken_before_a_newer_one(hand_in, tmp_path):
-    """A quick try after the real thing does not take its place."""
+    """A quick trial after the real run does not replace it."""
     real = write_run(tmp_path / "data", "offline", "pointmass_easy_cql", steps=4_000)
     write_run(tmp_path / "data", "offline", "pointmass_easy_cql", time="2026-02-01_12-00-00")
     (entry,) = hand_in().entries
@@ -297,7 +297,7 @@ def test_scalars_are_thinned_evenly_and_the_rest_is_kept(hand_in, tmp_path, monk
         kept = points_of(result, tag)
         assert list(kept) == list(range(2, 1_501, 2))
         assert kept.items() <= whole[tag].items()
-    # Its reader stops at the first record whose checksums are wrong.
+    # TensorBoard's reader stops at the first record with a wrong checksum.
     records = list(RawEventFileLoader(str(result)).Load())
     assert sum(len(record) + 16 for record in records) == result.stat().st_size
     assert result.with_name(small.name).read_bytes() == small.read_bytes()
@@ -328,7 +328,9 @@ def test_figures_lose_colours_before_any_is_dropped(hand_in, tmp_path, monkeypat
     assert [image.step for image in images] == [2, 5, 8]
 
 
-def test_what_never_fits_is_an_error_and_leaves_the_old_zip(hand_in, tmp_path, monkeypatch):
+def test_a_hand_in_that_cannot_fit_is_an_error_and_leaves_the_old_zip(
+    hand_in, tmp_path, monkeypatch
+):
     folder = write_run(tmp_path / "data", "offline", "pointmass_easy_cql")
     write_log(folder, points=50, pictures=2)
     (tmp_path / "submit.zip").write_text("the old one")
@@ -357,7 +359,7 @@ def test_thinning_ends_where_a_log_is_damaged(tmp_path):
 
 
 @given(st.integers(1, 400), st.integers(1, 50))
-def test_what_stays_is_even_and_ends_with_the_last(count, limit):
+def test_kept_points_are_evenly_spaced_and_include_the_last(count, limit):
     kept = [index for index in range(count) if keeps(index, count, limit)]
     assert kept[-1] == count - 1
     assert len(kept) <= limit
@@ -395,7 +397,7 @@ def test_unwritable_target_is_an_error(tmp_path, monkeypatch, capsys):
     assert f"cannot write {out}" in capsys.readouterr().err
 
 
-def test_choice_does_not_depend_on_the_folder_it_is_named_by(tmp_path, monkeypatch):
+def test_the_choice_does_not_depend_on_how_the_folder_is_written(tmp_path, monkeypatch):
     write_run(tmp_path / "data", "offline", "pointmass_easy_cql")
     monkeypatch.chdir(tmp_path / "data")
     (entry,) = choose(collect(Path()), Path())

@@ -1,4 +1,4 @@
-"""The maps, their coordinates and what is measured on them."""
+"""The maps, their coordinates and what is computed from them."""
 
 import numpy as np
 import pytest

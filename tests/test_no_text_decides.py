@@ -146,7 +146,7 @@ def test_a_decision_by_text_is_seen(text):
         "x = {'two words': 1}['two words']",
     ],
 )
-def test_what_decides_by_types_and_names_is_not_blamed(text):
+def test_decisions_by_types_and_names_are_accepted(text):
     assert not decisions_by_text(ast.parse(text))
 
 
@@ -163,7 +163,7 @@ TRANSLATED = {
     "scripts/training_flags.py": "argparse names the flag, which the message of `--log` does, too",
     "infrastructure/yaml_text.py": "PyYAML has no types for its problems: their texts are replaced",
 }
-"""Files that look at messages, and why nothing else will do."""
+"""Files that search messages, and why they must."""
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def prediction_errors(agent, batch, weights=None):
 
 
 def check(agent, loss_tag, batch, expected_loss):
-    """Compares the loss of one objective and its gradient, which no other network may feel."""
+    """Compares the loss of one objective and its gradient, which must not reach other networks."""
     (objective,) = (o for o in agent.objectives if o.loss_tag == loss_tag)
     agent.zero_grad(set_to_none=True)
     loss, metrics, *_ = objective.loss(*(getattr(batch, name) for name in objective.inputs))
@@ -457,7 +457,7 @@ def test_iql_refuses_a_value_network_of_columns(scrambled, batch):
 
 
 @pytest.mark.parametrize("path", ACTOR_FILES, ids=lambda path: path.stem)
-def test_the_temperatures_of_the_experiments_tell_good_actions_from_bad(path):
+def test_the_temperatures_of_the_experiments_separate_good_actions_from_bad(path):
     temperature = load_config(path, path.parent.name).temperature
     # Advantages are fractions of one step's reward: a tenth better must clearly count for more.
     assert math.exp(0.1 / temperature) > 2

@@ -35,7 +35,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 def needed(names: list[str]) -> set[str]:
-    """Everything that packages need, themselves included, as their metadata tells it."""
+    """Returns everything that packages need, themselves included, from their metadata."""
     found: set[str] = set()
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
@@ -43,7 +43,7 @@ def needed(names: list[str]) -> set[str]:
         if name not in found:
             found.add(name)
             for requirement in map(Requirement, metadata.requires(name) or []):
-                # A build of torch for GPUs brings its own libraries; the pins leave them to it.
+                # A GPU build of torch brings its own libraries, which are not pinned.
                 is_for_gpu = re.match("nvidia|cuda|triton", requirement.name)
                 marker = requirement.marker
                 if not is_for_gpu and (marker is None or marker.evaluate({"extra": ""})):
@@ -51,18 +51,18 @@ def needed(names: list[str]) -> set[str]:
     return found
 
 
-def test_pins_are_all_that_the_package_needs() -> None:
+def test_pins_cover_all_that_the_package_needs() -> None:
     direct = [Requirement(text).name for text in PROJECT["dependencies"]]
     assert set(pins("requirements.txt")) == needed(direct)
 
 
-def test_development_pins_are_all_that_the_checks_need() -> None:
+def test_development_pins_cover_all_that_the_checks_need() -> None:
     assert "-r requirements.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
     direct = PROJECT["optional-dependencies"]["dev"]
     assert set(pins("requirements-dev.txt")) == needed(direct) - set(pins("requirements.txt"))
 
 
-def test_pins_lie_in_the_ranges_of_the_project() -> None:
+def test_pins_are_within_the_ranges_of_the_project() -> None:
     pinned = pins("requirements.txt")
     for requirement in map(Requirement, PROJECT["dependencies"]):
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])

@@ -24,7 +24,7 @@ def _own_cache(tmp_path_factory):
 
 
 def rollouts(maze, choose, episodes, seed):
-    """Returns of episodes (episodes,) under ``choose(positions, step) -> actions``."""
+    """Returns the returns `(episodes,)` of `choose(positions, step) -> actions`."""
     rng = np.random.default_rng(seed)
     positions = np.tile(maze.start, (episodes, 1))
     returns = np.zeros(episodes)
@@ -59,7 +59,7 @@ def test_the_optimal_return_is_the_known_one_and_rollouts_earn_it(env_id, expect
     returns = rollouts(MAZES[env_id], best.actions, episodes=4000, seed=0)
     assert returns.mean() == pytest.approx(expected, abs=tolerance)
     standard_error = returns.std() / len(returns) ** 0.5
-    # 0.15 is for the finite grid, on which values and policy are known.
+    # 0.15 allows for the finite grid, on which values and policy are computed.
     assert returns.mean() == pytest.approx(best.optimal_return, abs=0.15 + 3 * standard_error)
 
 
@@ -76,7 +76,7 @@ def test_the_random_return_is_the_mean_of_random_rollouts(env_id):
 
 
 def chance_of_goal(maze, positions):
-    """Exact probability (N, 5) to enter the goal in one step where no wall is near.
+    """Return exact probabilities `(N, 5)` of entering the goal in one step, far from walls.
 
     The squared distance over the noise's variance has a noncentral chi-squared distribution.
     """
@@ -192,7 +192,7 @@ def test_a_plan_is_computed_once_and_read_back_whole(cache):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "other"])
-def test_a_damaged_cache_is_computed_again_and_mended(cache, damage):
+def test_a_damaged_cache_is_computed_and_written_again(cache, damage):
     folder, calls, _ = cache
     planner.plan(EASY)
     (path,) = folder.iterdir()

@@ -199,7 +199,7 @@ def test_autoreset_agrees_with_gymnasiums_own_vector_environment(mode):
 
 
 def assert_same(ours, theirs):
-    """Compares nested tuples, dicts and arrays, types of the arrays included."""
+    """Compares nested tuples, dicts and arrays, including the types of the arrays."""
     if isinstance(theirs, dict):
         assert ours.keys() == theirs.keys()
         for key in theirs:
@@ -287,7 +287,7 @@ def test_a_seed_of_none_leaves_the_noise_of_that_lane_alone():
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_a_restored_state_goes_on_exactly(mode):
+def test_a_restored_state_continues_exactly(mode):
     actions = np.random.default_rng(0).integers(5, size=(700, 2))
 
     def walk(env, start, stop):

@@ -1,4 +1,4 @@
-"""From runs to programs: what trains together, where, and what a failing run does to the others."""
+"""Programs: which runs train together, where, and how a failing run affects the others."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Every run has its own random numbers, whatever trains beside it."""
+"""Every run has its own random numbers, whatever trains with it."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def test_a_stream_is_numpys_own_whatever_the_block(block):
         assert np.array_equal(numbers[:, run], expected)
 
 
-def test_a_run_draws_the_same_numbers_alone_and_beside_others():
+def test_a_run_draws_the_same_numbers_alone_and_with_others():
     beside = draw(UniformStreams([1, 2, 3], width=2), 100)
     for run, seed in enumerate([1, 2, 3]):
         assert np.array_equal(beside[:, [run]], draw(UniformStreams([seed], width=2), 100))

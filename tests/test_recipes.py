@@ -71,7 +71,7 @@ def test_a_sink_logs_what_tensorboard_does(with_runs):
     assert any("critic_loss" in line for line in lines)
 
 
-def test_a_figure_stands_in_the_report(with_runs):
+def test_a_figure_is_in_the_report(with_runs):
     tree = with_runs("Add a figure to the report")
     ((status, said),) = tree.call(["make_report", "--data_dir", "data", "--out", "report"])
     assert status == 0, said
@@ -79,7 +79,7 @@ def test_a_figure_stands_in_the_report(with_runs):
     assert (tree.root / "report/figures/lengths.png").stat().st_size > 5_000
 
 
-def test_a_tool_for_graders_reads_runs_and_answers_mistakes_in_a_sentence(with_runs):
+def test_a_tool_for_graders_reads_runs_and_reports_mistakes_in_a_sentence(with_runs):
     tree = with_runs("Add a tool for graders")
     text, parsed, mistake = tree.call(
         ["list_steps", "--data_dir", "data"],

@@ -1,4 +1,4 @@
-"""Replay buffers keep what they are given, each run for itself."""
+"""Replay buffers keep what they are given, separately for each run."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cs285.learning.replay_buffer import ReplayBuffer, look_up
 
 
 def insert(buffer, *numbers, terminated=False, truncated=False):
-    """Inserts into ring k a transition whose every part tells `numbers[k]`."""
+    """Inserts into ring k a transition with `numbers[k]` encoded in every part."""
     values = np.array(numbers)
     observations = np.stack([values, values + 0.5], axis=-1)
     flags = np.ones(len(values), bool)
@@ -20,7 +20,7 @@ def insert(buffer, *numbers, terminated=False, truncated=False):
 
 
 def transitions(*numbers):
-    """Makes the five arrays that `fill` takes, in the same code as `insert`."""
+    """Makes the five arrays that `fill` takes, encoded as in `insert`."""
     values = np.array(numbers, dtype=np.float32)
     observations = np.stack([values, values + 0.5], axis=-1)
     dones = np.zeros(len(values), bool)
@@ -168,7 +168,7 @@ def test_a_ring_without_room_is_refused():
         ReplayBuffer(1, 0, (2,))
 
 
-def test_one_runs_ring_is_the_same_whatever_lies_beside_it():
+def test_the_ring_of_a_run_does_not_depend_on_the_other_rings():
     alone, beside = ReplayBuffer(1, 3, (2,)), ReplayBuffer(3, 3, (2,))
     for number in range(5):
         insert(alone, number)

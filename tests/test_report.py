@@ -1,4 +1,4 @@
-"""The report, from run folders as the scripts write them and as others leave them behind."""
+"""The report, from run folders of these scripts and of other versions."""
 
 import base64
 import html
@@ -123,7 +123,7 @@ def only(collection: Collection) -> Experiment:
     return experiment
 
 
-# Which runs there are
+# Which runs it includes
 
 
 def test_seeds_of_one_experiment_come_together(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_missing_data_folder_is_the_users_error(tmp_path: Path) -> None:
         collect(tmp_path / "nowhere")
 
 
-# What they answer
+# Questions
 
 
 def test_every_question_has_its_figure(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_finding_gives_the_distance_to_the_optimum(tmp_path: Path) -> None:
     assert "2.0 below the optimum." in finding
 
 
-def test_dataset_question_shows_coverage_beside_return(tmp_path: Path) -> None:
+def test_dataset_question_shows_coverage_next_to_return(tmp_path: Path) -> None:
     write_homework(tmp_path)
     section = answer(collect(tmp_path))[5]
     assert section.table is not None
@@ -356,7 +356,7 @@ def test_online_start_is_found_without_a_config(tmp_path: Path) -> None:
     assert only(collect(tmp_path)).first.online_start == 250
 
 
-def test_damaged_picture_is_no_picture() -> None:
+def test_a_damaged_picture_is_ignored() -> None:
     file = io.BytesIO()
     Figure((1, 1)).savefig(file, format="png")
     assert plots.decode(file.getvalue()) is not None
@@ -459,7 +459,7 @@ def test_page_works_in_a_browser(report: Path, tmp_path: Path) -> None:
 
 
 def measure(page: Path, tmp_path: Path, width: int, scheme: int) -> dict[str, str]:
-    """Loads a page in a frame of a width and reads off what came of it."""
+    """Loads a page in a frame of a given width and reads its layout."""
     frame = tmp_path / f"frame_{width}_{scheme}.html"
     frame.write_text(
         f"""<iframe src="{page.as_uri()}" style="border:0;width:{width}px"></iframe>

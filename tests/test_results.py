@@ -194,7 +194,7 @@ def test_script_says_how_many_folders_it_looked_at(tmp_path: Path) -> None:
         assert f"No finished runs among {count} run folders (hw5_*) in {folder}." in done.stdout
 
 
-def test_a_time_without_end_is_no_time(tmp_path: Path) -> None:
+def test_an_infinite_wall_time_is_invalid(tmp_path: Path) -> None:
     write_run(tmp_path, wall_time_s=float("inf"))
     summaries, (problem,) = read_summaries(tmp_path)
     assert not summaries

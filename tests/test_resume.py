@@ -1,4 +1,4 @@
-"""Whatever stops a run, it resumes there, and ends as if nothing had happened."""
+"""Whatever stops a run, it can be resumed, and ends as if it had never stopped."""
 
 import json
 import os
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Interrupted(Lab):
-    """A lab whose runs are stopped at some steps and resumed each time, until they end."""
+    """A lab that stops its runs at some steps and resumes them each time, until they end."""
 
     def run(self, stage, *configs, flags=(), stops=()):
         if not stops:
@@ -62,7 +62,7 @@ class Interrupted(Lab):
         return requested
 
     def resume(self, stage, folder=None):
-        """Resumes by the folder that the message named, or by another one."""
+        """Resumes runs by the first of their folders, or by another one."""
         self.trainers = []
 
         def make_trainer(*arguments):
@@ -84,7 +84,7 @@ class Interrupted(Lab):
 
 @pytest.fixture
 def labs(tmp_path):
-    """Two equal laboratories: in the second one runs are interrupted."""
+    """Two equal laboratories; the second one interrupts its runs."""
     both = [Lab(tmp_path / "calm"), Interrupted(tmp_path / "stormy")]
     for lab in both:
         lab.root.mkdir()
@@ -94,7 +94,7 @@ def labs(tmp_path):
 
 
 def outcome(lab):
-    """Everything that runs leave behind, but for times: by name of run or dataset."""
+    """Returns everything that runs leave behind except times, by name of run or dataset."""
     left = {}
     for folder in (lab.root / "data").iterdir():
         summary = json.loads((folder / "summary.json").read_text())
@@ -144,7 +144,7 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(labs, stage, algorithm
     assert not list((stormy.root / "data").rglob("checkpoint.safetensors"))
 
 
-def test_the_critic_that_acts_goes_on_acting(labs):
+def test_the_critic_that_acts_still_acts_after_resuming(labs):
     calm, stormy = labs
     config = calm.config("explore", "rnd", num_exploration_steps=40)
     calm.run("explore", config)
@@ -218,7 +218,7 @@ def test_neither_open_files_nor_threads_grow_with_steps(labs):
 
 
 def start(work):
-    """Starts some work in a forked process, which shares what is imported here."""
+    """Starts some work in a forked process, which need not import anything again."""
     pid = os.fork()
     if pid:
         return pid
@@ -240,7 +240,7 @@ def end_of(pid):
 
 
 def begun(lab):
-    """Tells whether the folders of a sweep are all made and written down."""
+    """Returns whether all folders of a sweep exist and are recorded."""
     folders = list((lab.root / "data").glob("hw5_*"))
     return folders and all((folder / "sweep.json").exists() for folder in folders)
 
@@ -255,7 +255,7 @@ def await_(condition, seconds=300):
 def start_or_resume(lab, stage, configs, flags):
     if begun(lab):
         return start(lambda: lab.resume(stage))
-    for folder in (lab.root / "data").glob("hw5_*"):  # killed before anything was written down
+    for folder in (lab.root / "data").glob("hw5_*"):  # killed before anything was recorded
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -277,7 +277,7 @@ LONGER = {
     "finetune": {"offline_steps": 40, "online_steps": 80},
 }
 KILLS = int(os.environ.get("KILLS", "3"))
-"""`tools/kill_test.sh` asks for more."""
+"""`tools/kill_test.sh` sets a larger number."""
 SEED = int(os.environ.get("KILL_SEED", "1"))
 
 
@@ -321,7 +321,7 @@ def make_lab(root):
 
 @pytest.mark.parametrize("stage", ["explore", "finetune"])
 def test_kills_within_any_write_change_nothing(labs, stage):
-    """Every attempt gets one flush to disk or rename further before it kills itself."""
+    """Every attempt gets one flush to disk or one rename further, then kills itself."""
     calm, stormy = labs
     config = calm.config(stage, {"explore": "random", "finetune": "dqn"}[stage])
     calm.run(stage, config)
@@ -392,7 +392,7 @@ def stopped(tmp_path):
     return lab, folder
 
 
-def test_the_data_may_be_gone_once_there_is_a_checkpoint(stopped):
+def test_the_dataset_may_be_deleted_once_a_checkpoint_exists(stopped):
     lab, folder = stopped
     for path in (lab.root / "datasets").iterdir():
         path.unlink()
@@ -400,7 +400,7 @@ def test_the_data_may_be_gone_once_there_is_a_checkpoint(stopped):
     assert (folder / "summary.json").exists()
 
 
-def test_what_is_finished_is_left_alone(stopped, capsys):
+def test_finished_runs_are_left_alone(stopped, capsys):
     lab, folder = stopped
     lab.resume("offline")
     assert "already ended" not in capsys.readouterr().out
@@ -509,7 +509,7 @@ def test_agents_without_objectives_resume_too(labs):
 
     def loose(config):
         agent = make_agent(config)
-        agent.__class__ = type("Loose", (type(agent),), {})  # says nothing of being stackable
+        agent.__class__ = type("Loose", (type(agent),), {})  # not declared stackable
         agent.counts = {"seen": 0}
         agent.update = counting(agent)
         return agent

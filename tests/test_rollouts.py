@@ -23,7 +23,7 @@ def stay_left(observation):
 
 
 class Walkers:
-    """A learner whose runs act by given functions of an observation, and that notes the rest."""
+    """A learner whose runs act by given functions of an observation, and that records its calls."""
 
     def __init__(self, *policies):
         self.policies = policies
@@ -118,7 +118,7 @@ def test_agents_are_asked_to_act_greedily():
     assert walkers.epsilons == [[0.0, 0.0]] * 50
 
 
-def test_episodes_steps_and_seeds_each_have_noise_of_their_own():
+def test_episodes_steps_and_seeds_each_have_separate_noise():
     paths = [
         path.tobytes()
         for step in (1, 2)
@@ -128,14 +128,14 @@ def test_episodes_steps_and_seeds_each_have_noise_of_their_own():
     assert len(set(paths)) == len(paths) == 20
 
 
-def test_the_same_evaluation_is_the_same_again():
+def test_a_repeated_evaluation_is_equal():
     first, second = (evaluate(Walkers(solve_easy), [EASY], [5], 4, 7)[0] for _ in range(2))
     assert first.returns.tolist() == second.returns.tolist()
     assert all(map(np.array_equal, first.paths, second.paths))
 
 
 @pytest.mark.parametrize("algorithm", ["random", "awac"])
-def test_a_run_is_evaluated_beside_others_as_it_is_alone(make_agent, algorithm):
+def test_a_run_is_evaluated_with_others_as_alone(make_agent, algorithm):
     def agents():
         return [make_agent(algorithm, seed=seed) for seed in SEEDS]
 

@@ -1,4 +1,4 @@
-"""A run folder knows its files, what they say, and what to delete before a run starts over."""
+"""A run folder knows its files, their contents, and what to delete before a run starts over."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def files_with(pattern: str) -> set[str]:
-    """The files of the package in which a pattern occurs."""
+    """Returns the files of the package in which a pattern occurs."""
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "cs285").rglob("*.py")

@@ -38,7 +38,7 @@ SETTINGS = {
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A working folder with a config `run.yaml` for every stage, below `explore/` and so on."""
+    """A working folder with a config for every stage: `explore/run.yaml` and so on."""
     monkeypatch.chdir(tmp_path)
     for stage, steps in SETTINGS.items():
         write_config(Path(stage, "run.yaml"), steps, "dqn" if stage != "explore" else "random")
@@ -53,7 +53,7 @@ def write_config(path, lines="", algorithm="dqn"):
 
 @pytest.fixture
 def call(desk, monkeypatch, capsys):
-    """Calls a script in this process; returns its exit status and what it said on stderr."""
+    """Calls a script in this process; returns its exit status and what it wrote to stderr."""
 
     def call(stage, *flags):
         command = [f"run_hw5_{stage}.py", *map(str, flags)]
@@ -67,7 +67,7 @@ def call(desk, monkeypatch, capsys):
 
 @pytest.fixture
 def complaint(call, desk):
-    """Calls a script that must refuse its input; returns the one sentence that it says."""
+    """Calls a script that must refuse its input; returns the one sentence of its error."""
 
     def complaint(stage, *flags):
         before = sorted(desk.rglob("*"))
@@ -81,7 +81,7 @@ def complaint(call, desk):
 
 
 def save_data(name="pointmass_easy_rnd", size=5):
-    """Writes a dataset that the configs of the other two stages read."""
+    """Writes the dataset that the configs of the two learning stages read."""
     Path("datasets").mkdir(exist_ok=True)
     path = Path("datasets", f"{name}_seed1.npz")
     save_dataset(path, random_walk(size, seed=1))
@@ -180,7 +180,7 @@ def test_metrics_are_logged_every_1000_steps_by_default():
 
 @pytest.mark.parametrize("stage", ["offline", "finetune"])
 @pytest.mark.parametrize("algorithm", ["random", "rnd"])
-def test_explorers_are_refused_where_there_is_nothing_to_explore(complaint, stage, algorithm):
+def test_explorers_are_refused_in_the_other_stages(complaint, stage, algorithm):
     config = write_config(Path("other.yaml"), algorithm=algorithm)
     assert "run it with run_hw5_explore.py" in complaint(stage, "-cfg", config)
 
@@ -240,7 +240,7 @@ def test_a_config_of_another_stage_is_refused(complaint):
     assert "is for run_hw5_offline.py" in complaint("explore", "-cfg", "offline/run.yaml")
 
 
-# Runs that are asked for twice
+# Duplicate runs
 
 
 @every_stage
@@ -285,7 +285,7 @@ def test_a_missing_folder_of_datasets_is_reported_as_missing(complaint, stage):
 
 
 @reading_stage
-def test_a_file_is_no_folder_of_datasets(complaint, stage):
+def test_a_file_is_not_a_folder_of_datasets(complaint, stage):
     error = complaint(stage, "-cfg", f"{stage}/run.yaml", "--dataset_dir", save_data())
     assert "is a file; give the folder that contains it" in error
 
@@ -361,7 +361,7 @@ def test_a_process_ends_with_status_2_and_a_sentence(desk):
 
 
 def test_the_command_that_an_error_names_makes_the_missing_dataset(call, desk):
-    """In a folder that looks like the repository, but with an exploration of few steps."""
+    """In a folder like the repository, but with an exploration of few steps."""
     (desk / "cs285").symlink_to(ROOT / "cs285")
     explored = desk / "experiments" / "exploration" / "pointmass_easy_rnd.yaml"
     explored.parent.mkdir(parents=True)
@@ -386,7 +386,7 @@ every_script = pytest.mark.parametrize("script", [*Stage, *TOOLS], ids=lambda it
 
 @pytest.fixture
 def start(call, capsys):
-    """Calls any script with flags that argparse answers; returns the status and what it said."""
+    """Calls any script with flags that argparse handles; returns the status and stderr."""
 
     def start(script, *flags):
         if script in list(Stage):
@@ -399,7 +399,7 @@ def start(call, capsys):
 
 
 @every_script
-def test_help_explains_every_flag_and_what_it_defaults_to(start, monkeypatch, script):
+def test_help_explains_every_flag_and_shows_its_default(start, monkeypatch, script):
     parsers = []
 
     def keep(parser):

@@ -48,7 +48,7 @@ UNSAFE = {
 UNPACKING = {"extract", "extractall"}
 """Methods of archives that write where a member's name leads; tests unpack what they packed."""
 SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader", "_Loader"}
-"""`_Loader` is a subclass of SafeLoader, which `test_yaml_loaders_are_safe` sees to."""
+"""`_Loader` is a subclass of SafeLoader; `test_yaml_loaders_are_safe` checks that."""
 NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "xmlrpc", "aiohttp"}
 
 ALLOWED = {
@@ -71,7 +71,7 @@ ALLOWED = {
     ("cs285/results/sinks/__init__.py", "importlib.import_module"): "the modules of this folder",
     ("cs285/results/sinks/wandb.py", "importlib.import_module"): "an extra that may be missing",
     ("benchmarks/worker.py", "importlib.import_module"): "times modules that its caller names",
-    ("tests/test_convert_dataset.py", "pickle.load"): "compares with a pickle of its own",
+    ("tests/test_convert_dataset.py", "pickle.load"): "compares with a pickle that the test made",
     ("tests/test_convert_dataset.py", "pickle.loads"): "shows that hostile pickles are hostile",
     ("tests/test_convert_dataset.py", "eval"): "is named in a hostile pickle",
     ("tests/test_pointmass.py", "pickle.loads"): "reads a state that it has just pickled",
@@ -96,7 +96,7 @@ def imports(tree: ast.Module) -> dict[str, str]:
 
 
 def unsafe_uses(tree: ast.Module) -> set[str]:
-    """Names what a program uses that could run, or unpack anywhere, what it is given."""
+    """Returns uses in a program that could run their input or unpack it anywhere."""
     imported = imports(tree)
 
     def full_name(node: ast.AST) -> str:
@@ -125,7 +125,7 @@ def unsafe_uses(tree: ast.Module) -> set[str]:
 
 
 def unsafe_options(function: str, given: set[str], options: dict[str | None, str]) -> set[str]:
-    """Names what makes a call unsafe that could be safe."""
+    """Returns what makes a call unsafe."""
     loads_pickles = function.endswith(("load", "read_array"))
     unsafe = {
         "torch.load": function == "torch.load" and options.get("weights_only") != "True",
@@ -178,7 +178,7 @@ def test_unsafe_uses_are_seen(text, found):
         "import numpy as np; np.save(f, x, allow_pickle=True)",
     ],
 )
-def test_safe_uses_are_not_blamed(text):
+def test_safe_uses_are_accepted(text):
     assert unsafe_uses(ast.parse(text)) == set()
 
 
@@ -194,7 +194,7 @@ def test_the_tree_has_no_unsafe_uses_but_those_with_a_reason():
 
 
 def test_yaml_loaders_are_safe():
-    """Whatever is called a loader inherits from SafeLoader."""
+    """Everything named a loader inherits from SafeLoader."""
     bases = {
         (node.name, *map(ast.unparse, node.bases))
         for path in SOURCES
@@ -308,7 +308,7 @@ def test_names_that_mean_something_to_a_shell_are_names(tmp_path, monkeypatch, n
 
 
 def test_a_temporary_file_follows_no_link(tmp_path, monkeypatch):
-    """Not even where somebody has guessed its name."""
+    """Not even if somebody has guessed its name."""
     victim, target = tmp_path / "victim", tmp_path / "file"
     victim.write_bytes(b"precious")
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: "guessed")
@@ -329,6 +329,6 @@ def test_names_of_temporary_files_cannot_be_guessed(tmp_path):
     assert all(len(name) == 16 for name in seen)
 
 
-def test_the_folder_of_student_code_is_open_to_nobody_else():
+def test_only_the_owner_can_open_the_folder_of_student_code():
     with Sandbox() as sandbox:
         assert stat.S_IMODE(sandbox._folder.stat().st_mode) == stat.S_IRWXU

@@ -34,7 +34,7 @@ def lab(tmp_path):
 
 
 def slowly(seconds=0.05):
-    """Makes every step last."""
+    """Slows every step down."""
     advance = Trainer.advance
 
     def slow(trainer, phase, most):
@@ -77,7 +77,7 @@ def test_a_second_ctrl_c_stops_at_once(lab):
     assert not list((lab.root / "data").glob("*/checkpoint.safetensors"))
 
 
-def test_the_first_ctrl_c_is_polite_whatever_came_before_it(lab):
+def test_the_first_ctrl_c_leaves_a_checkpoint_whatever_came_before_it(lab):
     with slowly(2):
         pid = start(lambda: lab.run("offline", lab.config("offline", "dqn")))
         await_(lambda: is_training(lab))
@@ -88,7 +88,7 @@ def test_the_first_ctrl_c_is_polite_whatever_came_before_it(lab):
     assert list((lab.root / "data").glob("*/checkpoint.safetensors"))
 
 
-def test_ctrl_c_that_arrives_twice_was_pressed_once(monkeypatch):
+def test_a_ctrl_c_that_arrives_twice_counts_once(monkeypatch):
     now, ended = [0.0], []
     monkeypatch.setattr(interruption._Request, "second_press_exits", True)
     monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
@@ -103,7 +103,7 @@ def test_ctrl_c_that_arrives_twice_was_pressed_once(monkeypatch):
         assert ended == [130]
 
 
-def test_a_signal_between_programs_begins_none(lab):
+def test_a_signal_between_programs_starts_no_other(lab):
     configs = [lab.config("offline", name) for name in ("dqn", "cql")]
 
     def requested():
@@ -144,7 +144,7 @@ def is_alive(pid):
 
 
 def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
-    """Two workers: SIGTERM to the parent, then -9 to it, then left in peace until the end."""
+    """With two workers: SIGTERM to the parent, then -9, then no signal until the end."""
     config = lab.config("offline", "cql", training_steps=20_000)
     flags = ["--seeds", "1", "2", "--workers", "2", "--log_interval", 5_000, "-ei", 10_000]
     pid = start(lambda: lab.run("offline", config, flags=flags))
@@ -166,7 +166,7 @@ def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
 
 
 def test_ctrl_c_while_workers_start_is_one_sentence(lab, tmp_path):
-    """A terminal sends it to all processes, also to those that are not set up yet."""
+    """A terminal sends it to all processes, even to those that are not set up yet."""
     said = tmp_path / "said"
 
     def work():

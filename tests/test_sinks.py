@@ -91,7 +91,7 @@ def test_rewinding_drops_what_came_after_the_flush(folder, name):
 
 @pytest.mark.parametrize("name", ["csv", "tensorboard"])
 def test_a_closed_log_keeps_its_position(folder, name):
-    """As that of a run that has diverged, while others of its program train on."""
+    """Like that of a run that has diverged while others of its program continue."""
     logger = Logger(folder, [name])
     logger.scalars({"x": 1.0}, 1)
     logger.close()

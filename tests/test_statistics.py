@@ -49,7 +49,7 @@ def test_interval_of_equal_values_is_a_point() -> None:
     assert (found.low, found.iqm, found.high) == (-30.0, -30.0, -30.0)
 
 
-def test_strata_are_resampled_each_for_itself() -> None:
+def test_strata_are_resampled_separately() -> None:
     # Without strata a resample can hold anything from eight zeros to eight ones.
     stratified = estimate([0.0] * 4, [1.0] * 4)
     pooled = estimate([0.0] * 4 + [1.0] * 4)

@@ -1,4 +1,4 @@
-"""Agent files written against the assignment's interface drop in beside the package's own.
+"""Agent files written against the assignment's interface work next to the package's own.
 
 The files in `student_files/` know the two methods that the assignment asks for, its constructor
 signatures and its helpers, and nothing of objectives, ensembles or streams.
@@ -81,7 +81,7 @@ def train(tmp_path, stage, name, **values):
 
 
 @pytest.mark.parametrize("mix", MIXES, ids="+".join)
-def test_every_agent_learns_beside_the_students_files(drop_in, make_batch, mix):
+def test_every_agent_learns_next_to_the_students_files(drop_in, make_batch, mix):
     drop_in(*mix)
     for name in ALGORITHMS:
         agents = [build(name, seed) for seed in (1, 2)]

@@ -1,4 +1,4 @@
-"""Tasks: what an environment is to the rest of the package, and which environments can be one."""
+"""Tasks: what the rest of the package knows of an environment, and which ones are accepted."""
 
 import math
 import re
@@ -317,7 +317,7 @@ def test_lanes_are_single_environments_that_restart():
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7, 60])
-def test_a_restored_environment_goes_on_bit_for_bit(register, steps):
+def test_a_restored_environment_continues_bit_for_bit(register, steps):
     for env_id in (CARTPOLE, register(Toy)):
         task = get_task(env_id)
         rng = np.random.default_rng(steps)
@@ -334,7 +334,7 @@ def test_a_restored_environment_goes_on_bit_for_bit(register, steps):
                 np.testing.assert_array_equal(one, two)
 
 
-def test_an_environment_with_chance_of_its_own_cannot_be_restored(register):
+def test_an_environment_with_its_own_randomness_cannot_be_restored(register):
     task = get_task(register(Unseeded))
     original, other = task.make_vector_env(1), task.make_vector_env(1)
     original.reset(seed=[1])
@@ -356,7 +356,7 @@ def test_a_state_of_other_actions_is_noticed(register):
 
 
 @pytest.mark.parametrize(("env", "reason"), [(Wild, "outside its own"), (Broken, "a reward")])
-def test_an_environment_that_breaks_its_word_is_named(register, env, reason):
+def test_an_environment_that_violates_its_spaces_is_named(register, env, reason):
     env_id = register(env)
     envs = get_task(env_id).make_vector_env(2)
     envs.reset(seed=[1, 2])
@@ -421,8 +421,8 @@ KNOWS_MAZES = re.compile(
     r"NUM_ACTIONS|OBSERVATION_SHAPE|get_maze|MAZES\b|envs\.(mazes|planner|dynamics|pointmass)|\(2,\)"
 )
 ABOUT_MAZES = {
-    # Public versions of the homework know no other environments, and the checker has a world of its
-    # own in which it tries solutions.
+    # Public versions of the homework know no other environments, and the checker tries solutions
+    # in its own.
     "datasets/pickled_buffers.py",
     "scripts/convert_dataset.py",
     "grading/sandbox/probe.py",

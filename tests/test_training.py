@@ -1,4 +1,4 @@
-"""The training loop as the three scripts drive it: what a run leaves behind, alone or not.
+"""The training loop, run by the three scripts: what a run writes, alone or with others.
 
 Runs are short and their networks small: what they learn does not matter here.
 """
@@ -49,7 +49,7 @@ NETWORKS = {
 
 
 class Lab:
-    """Runs the scripts in this process, in a folder of its own.
+    """Runs the scripts in this process, in a separate folder.
 
     Args:
         root: The folder; data, datasets and pictures go below it.
@@ -60,7 +60,7 @@ class Lab:
         self.root = root
         self.draws = draws
         self.trainers = []
-        """Those of the last call of `run`."""
+        """The trainers of the last call of `run`."""
 
     def config(self, stage, algorithm, name=None, **values):
         """Writes a YAML file for few steps on Easy with small networks."""
@@ -179,7 +179,7 @@ def finished(tmp_path_factory):
 
 each_run = pytest.mark.parametrize(("stage", "algorithm"), RUNS)
 
-# What a run leaves behind
+# What a run writes
 
 EVALUATION_TAGS = {"eval_return", "eval_ep_len"} | {
     f"eval/{name}_{what}" for name in ("return", "ep_len") for what in ("std", "max", "min")
@@ -313,7 +313,7 @@ def test_coverage_is_that_of_the_transitions_so_far(finished):
 
 
 @pytest.mark.parametrize("stage", ["offline", "finetune"])
-def test_the_log_tells_how_many_transitions_learning_starts_from(finished, stage):
+def test_the_log_shows_how_many_transitions_learning_starts_from(finished, stage):
     folder, _ = finished(stage, "iql")
     assert read_scalars(folder)["dataset_transitions"] == [(1, 80)]
 
@@ -330,7 +330,7 @@ def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):
 
 
 @each_run
-def test_a_run_ends_with_a_line_that_says_what_it_came_to(lab, capsys, stage, algorithm):
+def test_a_run_ends_with_a_line_on_its_result(lab, capsys, stage, algorithm):
     if stage != "explore":
         lab.save_data()
     (folder,) = lab.run(stage, lab.config(stage, algorithm))
@@ -386,7 +386,7 @@ def test_pictures_mark_the_switch_to_online(finished):
     assert starts == [None, None, 6]
 
 
-# The same again, and beside others
+# Repeated, and with others
 
 
 @pytest.mark.parametrize(("stage", "algorithm"), [("explore", "rnd"), ("finetune", "iql")])
@@ -496,7 +496,7 @@ def test_initial_weights_depend_on_the_seed_of_the_run_alone(tmp_path):
 
 
 def drawing(make_agent, seen):
-    """Makes agents that draw from everything there is for each action, and note what they drew."""
+    """Makes agents that draw from every generator for each action, and record the draws."""
 
     def get_action(agent, observation, epsilon=0.0):
         del observation
@@ -517,7 +517,7 @@ def drawing(make_agent, seen):
     return make
 
 
-def test_watching_an_agent_changes_nothing_in_what_it_does(lab, monkeypatch):
+def test_evaluating_an_agent_does_not_change_what_it_does(lab, monkeypatch):
     seen, data = [], []
     monkeypatch.setattr(trainer, "make_agent", drawing(trainer.make_agent, seen))
     config = lab.config("explore", "rnd", epsilon=0.5)
@@ -528,7 +528,7 @@ def test_watching_an_agent_changes_nothing_in_what_it_does(lab, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["explore", "offline"])
-def test_each_evaluation_draws_numbers_of_its_own(lab, monkeypatch, stage):
+def test_each_evaluation_draws_separate_numbers(lab, monkeypatch, stage):
     lab.save_data()
     seen = []
     monkeypatch.setattr(trainer, "make_agent", drawing(trainer.make_agent, seen))

@@ -141,7 +141,7 @@ def test_exploitation_begins_when_the_config_says(tmp_path, exploring, expected)
     assert found == expected
 
 
-def test_without_chance_nobody_could_tell_who_acts(make_two):
+def test_epsilon_0_is_refused_because_it_would_hide_which_critic_acts(make_two):
     with pytest.raises(UserError, match="needs an `epsilon` above 0"):
         make_two(epsilon=0.0)
 

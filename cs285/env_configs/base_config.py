@@ -135,8 +135,9 @@ class CriticConfig(LearnerConfig):
     """Number of the critic's hidden layers."""
     input_scale: Positive | None = 3.0
     """Critics and actors see observations rescaled from the bounds of their space to
-    [-scale, scale]; null, and coordinates without bounds, leave them unscaled. Centred and
-    stretched, a network learns to tell the two sides of a wall apart several times sooner."""
+    [-scale, scale]; null leaves all coordinates unscaled, and those without bounds always are.
+    With centred and stretched inputs, a network distinguishes the two sides of a wall several
+    times sooner."""
     learning_rate: LearningRate = 1e-3
     """Adam's step size for critics."""
     target_update_period: Steps = 300

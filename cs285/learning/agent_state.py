@@ -158,9 +158,9 @@ def _is_trained(value: Any) -> bool:
 def _export(value: Any, what: str) -> Any:
     if isinstance(value, np.random.RandomState):
         return pack_legacy(value.get_state())
-    for kind, tell, _ in KEEPERS:
+    for kind, getter, _ in KEEPERS:
         if isinstance(value, kind):
-            return getattr(value, tell)()
+            return getattr(value, getter)()
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
     if not (isinstance(value, nn.Parameter) or _is_plain(value)):

@@ -84,7 +84,7 @@ def choose_backend(choice: str = "off", updates: int = 0) -> Backend:
 
 
 def pays(choice: str, updates: int) -> bool:
-    """Return whether to compile a program of so many updates; see `choose_backend`."""
+    """Return whether to compile a program with this many updates; see `choose_backend`."""
     return choice == "on" or (choice == "auto" and updates >= PAYS_FROM_UPDATES)
 
 

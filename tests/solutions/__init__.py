@@ -1,4 +1,4 @@
-"""Solutions to check the checker with: small patches of a right one, wrong and right."""
+"""Solutions that test the checker: small patches of a right one, some right, some wrong."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Patched:
-    """One agent file with replacements, and what must be said about one method of it."""
+    """One agent file with replacements, and the expected verdict on one of its methods."""
 
     name: str
     agent: str

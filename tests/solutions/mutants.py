@@ -786,7 +786,7 @@ MUTANTS = [
         "",
     ),
     _mutant(
-        "iql: no advantage of its own",
+        "iql: inherits compute_advantage",
         "iql",
         "compute_advantage",
         "AWAC's expectation",

@@ -1,4 +1,7 @@
-"""Right solutions in other styles: none may be called wrong. `says` names an accepted variant."""
+"""Right solutions in other styles, none of which may be called wrong.
+
+`says` names an accepted variant.
+"""
 
 from tests.solutions import Patched
 
@@ -243,7 +246,7 @@ VARIANTS = [
         "self.target_critic(next_observations).gather(1, distribution.sample((10,)).T).mean(1)",
     ),
     _variant(
-        "awac: sampled next, and draws of its own in an update",
+        "awac: sampled next, and separate draws in an update",
         "awac",
         "sampled from the actor",
         AWAC_NEXT,
