@@ -12,7 +12,7 @@ from cs285.learning.objective import Batch, HardCopy, TargetRule, TrainingStep
 
 
 class AnyParent(Agent):
-    """Base class behind a parent, whose own objectives and rules come first if it states any."""
+    """Base class of agents whose parent may be a student's; what the parent states comes first."""
 
     stackable = True
 

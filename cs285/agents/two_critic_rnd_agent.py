@@ -49,7 +49,7 @@ class TwoCriticRNDAgent(RNDAgent):
     stackable = True
 
     further_columns = TASK
-    """What `update` reads even where the objectives do not name it; see there."""
+    """Columns that `update` reads even if the objectives do not name them."""
     exploits: torch.Tensor
     """0 while the exploration critic collects data, then 1."""
 

@@ -50,7 +50,7 @@ def generate(program: Program, num_state: int, changed: Sequence[int], target: T
         target: The processor to write for.
 
     Raises:
-        UnsupportedOperationError: If an output has not the shape of the input that it replaces, or
+        UnsupportedOperationError: If an output differs in shape from the input that it replaces, or
             a metric is not a scalar.
     """
     return _Writer(program, num_state, changed, target).write()
@@ -63,7 +63,7 @@ class _Arena:
         self.places: dict[Buffer, int] = {}
         self.size = 0
         self._holes: list[tuple[int, int]] = []
-        """Place and length of what is free."""
+        """Place and length of each hole."""
 
     def place(self, buffer: Buffer) -> None:
         """Give a buffer the smallest hole that it fits into, or make room at the end."""
@@ -81,7 +81,7 @@ class _Arena:
         self.places[buffer] = start
 
     def free(self, buffer: Buffer) -> None:
-        """Let others have a buffer's place."""
+        """Free the place of a buffer."""
         self._holes.append((self.places[buffer], _bytes(buffer)))
 
 
@@ -109,7 +109,7 @@ class _Writer:
     # Memory
 
     def _outputs_in_place(self) -> dict[Buffer, Buffer]:
-        """Find results that can be computed where the old value lies.
+        """Find results that can be computed in place of the old value.
 
         That is where nothing reads the old value later, and what reads it in the same loop reads
         only the element that it replaces.

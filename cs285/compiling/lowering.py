@@ -223,7 +223,7 @@ _EXACT: dict[torch.dtype, set[Any]] = {
         aten.logical_not.default,
     },
 }
-"""Elementwise operations whose rules also hold for results that are no floats."""
+"""Elementwise operations whose rules also hold for results that are not floats."""
 _CONSTANTS = (aten.full.default, aten.full_like.default, aten.scalar_tensor.default)
 _RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)  # noqa: SLF001
 _VIEWS = {

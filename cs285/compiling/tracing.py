@@ -61,7 +61,7 @@ def _log_softmax(values: torch.Tensor, axis: int, half_to_float: bool) -> torch.
 
 def _logsumexp(values: torch.Tensor, axes: list[int], keepdim: bool = False) -> torch.Tensor:  # noqa: FBT001, FBT002 - PyTorch's signature
     largest = values.amax(axes, keepdim=True)
-    largest = torch.where(largest.abs() == math.inf, 0.0, largest)  # inf - inf would be no number
+    largest = torch.where(largest.abs() == math.inf, 0.0, largest)  # inf - inf would be NaN
     total = (values - largest).exp().sum(axes, keepdim=True).log() + largest
     return total if keepdim else total.squeeze(axes)
 

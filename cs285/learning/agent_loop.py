@@ -68,7 +68,7 @@ class AgentLoop:
     def begin_phase(self, name: str) -> None:
         """See `Learner.begin_phase`."""
         for agent in self.agents:
-            begin = getattr(agent, "begin_phase", None)  # a student's may have none
+            begin = getattr(agent, "begin_phase", None)  # a student's agent may lack this method
             if callable(begin):
                 begin(name)
 

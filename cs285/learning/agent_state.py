@@ -80,7 +80,7 @@ def set_state(agent: object, state: dict[str, dict[str, Any]]) -> None:
     """Restore what `get_state` of such an agent returned.
 
     Raises:
-        ValueError, KeyError, TypeError: If it is of another agent.
+        ValueError, KeyError, TypeError: If the state belongs to another agent.
     """
     owners = dict(_owners(agent))
     for path, owner in owners.items():
@@ -206,7 +206,7 @@ def _fits(current: Any, value: Any) -> bool:
 
 
 def _like(current: Any, value: Any) -> Any:
-    """Return a value of a checkpoint as what it is to replace would hold it."""
+    """Return a value of a checkpoint in the form of the value that it will replace."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""What runs came to, read from their folders."""
+"""Results of runs, read from their folders."""
 
 from __future__ import annotations
 
