@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     for name in arguments.only or []:
         if not any(section.startswith(name) for section in SECTIONS):
-            parser.error(f"no section begins with {name!r}; there are {', '.join(SECTIONS)}")
+            parser.error(f"no section begins with {name!r}; the sections are {', '.join(SECTIONS)}")
     if arguments.repeats is not None and arguments.repeats < 1:
         parser.error("--repeats must be at least 1")
     arguments.repeats = arguments.repeats or (2 if arguments.quick else 5)

@@ -23,9 +23,9 @@ def test_a_stream_is_numpys_own_whatever_the_block(block):
 
 
 def test_a_run_draws_the_same_numbers_alone_and_with_others():
-    beside = draw(UniformStreams([1, 2, 3], width=2), 100)
+    together = draw(UniformStreams([1, 2, 3], width=2), 100)
     for run, seed in enumerate([1, 2, 3]):
-        assert np.array_equal(beside[:, [run]], draw(UniformStreams([seed], width=2), 100))
+        assert np.array_equal(together[:, [run]], draw(UniformStreams([seed], width=2), 100))
 
 
 def test_numbers_fill_the_unit_interval_evenly():

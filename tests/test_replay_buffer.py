@@ -169,14 +169,14 @@ def test_a_ring_without_room_is_refused():
 
 
 def test_the_ring_of_a_run_does_not_depend_on_the_other_rings():
-    alone, beside = ReplayBuffer(1, 3, (2,)), ReplayBuffer(3, 3, (2,))
+    alone, among = ReplayBuffer(1, 3, (2,)), ReplayBuffer(3, 3, (2,))
     for number in range(5):
         insert(alone, number)
-        insert(beside, 50 + number, number, 90 + number)
+        insert(among, 50 + number, number, 90 + number)
     uniforms = np.random.default_rng(0).random((1, 20))
     others = np.random.default_rng(1).random((2, 20))
     expected = sample(alone, uniforms)
-    batch = sample(beside, np.stack([others[0], uniforms[0], others[1]]))
+    batch = sample(among, np.stack([others[0], uniforms[0], others[1]]))
     for ours, theirs in zip(batch, expected, strict=True):
         assert torch.equal(ours[1], theirs[0])
 

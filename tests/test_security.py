@@ -1,6 +1,6 @@
 """Nothing in the tree can be made to run what it reads, and no name leaves its folder.
 
-What this defends against, and what not, stands in SECURITY.md.
+SECURITY.md lists what is defended and what is not.
 """
 
 import ast

@@ -422,12 +422,12 @@ def test_seeds_in_one_program_explore_what_they_explore_alone(lab):
 
 def test_seeds_in_one_program_learn_what_they_learn_alone_up_to_rounding(finished, lab):
     config = lab.config("explore", "rnd")
-    _, beside_others, _ = lab.run("explore", config, flags=["--seeds", 2, 1, 3])
+    _, with_others, _ = lab.run("explore", config, flags=["--seeds", 2, 1, 3])
     alone, _ = finished("explore", "rnd")
     assert_same_arrays(
         lab.explored("explore_rnd"), finished.lab.explored("explore_rnd"), tolerance=1e-6
     )
-    assert_similar_scalars(beside_others, alone)
+    assert_similar_scalars(with_others, alone)
 
 
 def test_runs_of_one_program_may_have_data_of_different_lengths(lab):

@@ -72,7 +72,7 @@ def test_trap_1_evaluation_leaves_the_running_episode_alone(lab, algorithm, step
 
 
 class GlobalDrawer:
-    """An agent that draws from every global generator there is, as a student's may."""
+    """An agent that draws from every global generator, as a student's may."""
 
     def get_action(self, observation, epsilon=0.0):
         drawn = np.random.randint(5), random.randrange(5), torch.randint(5, ()).item()  # noqa: NPY002 - as students draw

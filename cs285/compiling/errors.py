@@ -10,4 +10,4 @@ class UnsupportedOperationError(CompilationError):
 
 
 class CompilerError(CompilationError):
-    """The C++ compiler failed, or there is none; the text is its first complaint."""
+    """The C++ compiler failed, or there is none; the message is its first complaint."""

@@ -183,7 +183,7 @@ def columns_of(agent: Any) -> tuple[Column, ...]:
         if name not in known and name not in Batch._fields:
             raise ValueError(
                 f"{type(agent).__name__}: an objective names the column {name!r}; "
-                f"there are {', '.join([*Batch._fields, *known])}"
+                f"the known columns are {', '.join([*Batch._fields, *known])}"
             )
         asked += [name] if name in known else []
     return tuple(known[name] for name in dict.fromkeys(asked))

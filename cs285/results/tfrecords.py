@@ -1,4 +1,4 @@
-"""TFRecords, of which event files consist: length, its checksum, data, their checksum.
+"""The records of event files: a length, its checksum, data, their checksum.
 
 TensorBoard's own reader allocates as much memory as a record claims to need, and stops silently at
 a damaged record.

@@ -2,7 +2,7 @@
 
 The file is in the safetensors format. It holds tensors, named by number, and a text: JSON that says
 how plain values and the tensors make up the state. Nothing in such a file is code, and its reader
-checks that the tensors are exactly the bytes that exist.
+checks that the tensors are exactly the bytes in the file.
 """
 
 from __future__ import annotations
