@@ -509,7 +509,7 @@ def nested(levels):
 BOMBS = {
     "shape of terabytes": hidden_in("actions", claiming((10**12,))),
     "shape that overflows": hidden_in("actions", claiming((2**40, 2**40))),
-    "shape that overflows to what is there": hidden_in("actions", claiming((2**63, 2**63))),
+    "shape that overflows to the true size": hidden_in("actions", claiming((2**63, 2**63))),
     "negative shape": hidden_in("actions", claiming((-1,))),
     "shape of truths": hidden_in("actions", claiming((True,))),
     "wide elements": hidden_in("actions", claiming((1,), "V999999999")),
@@ -518,9 +518,9 @@ BOMBS = {
         "actions", Reduced(_frombuffer, (bytearray(8), np.dtype("i8"), (10**12,), "C"))
     ),
     "many transitions": hidden_in("max_size", 10**15),
-    "bytes that are not there": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
+    "missing bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
     "bytes beyond all memory": b"\x80\x05\x96" + struct.pack("<Q", 2**64 - 1) + b"x.",
-    "text that is not there": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x.",
+    "missing text": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x.",
     "memo": b"\x80\x04Nr\xff\xff\xff\xff.",
     "memo by a number in letters": b"Np999999999999\n.",
     "digits": b"I" + b"9" * 100_000 + b"\n.",

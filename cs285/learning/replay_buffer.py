@@ -187,7 +187,7 @@ class ReplayBuffer:
         self._keep()
 
     def _keep(self) -> None:
-        """Bring NumPy's side up to date where it is no view."""
+        """Bring NumPy's copies up to date; on the CPU they are views."""
         if self._columns and ptu.device.type != "cpu":
             self._kept = [field.cpu().numpy() for field in self.storage]
 
