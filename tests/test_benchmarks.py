@@ -55,7 +55,7 @@ DOUBLE_DQN = 3 * CRITIC + CRITIC_GRADIENTS
         ("rnd", DOUBLE_DQN + 2 * RND + RND_GRADIENTS, 172.3),
     ],
 )
-def test_operations_of_an_update_are_those_counted_by_hand(algorithm, by_hand, millions):
+def test_operations_of_an_update_equal_the_count_by_hand(algorithm, by_hand, millions):
     from flops import update_flops
 
     counted = update_flops(config_of(algorithm).model_dump())
@@ -147,7 +147,7 @@ def test_contenders_take_turns_and_one_that_fails_leaves_a_reason():
     assert timings["a"].median == 4
 
 
-def test_missing_library_is_named_with_what_installs_it(tmp_path):
+def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path):
     from measure import ContenderError, Worker, end_group
 
     (tmp_path / "d3rlpy.py").write_text("raise ModuleNotFoundError(name='d3rlpy')")

@@ -152,7 +152,7 @@ def test_a_process_that_had_to_be_ended_is_not_tried_again(sandbox):
 # Verdicts
 
 
-def test_the_gravest_verdict_of_its_methods_is_that_of_a_file():
+def test_a_file_has_the_gravest_verdict_of_its_methods():
     order = ["crashes", "wrong", "unsolved", "missing", "accepted variant", "correct", "not judged"]
     assert [str(verdict) for verdict in Verdict] == order
     assert most_serious([Verdict.UNJUDGED, Verdict.CORRECT, Verdict.WRONG]) is Verdict.WRONG

@@ -25,7 +25,7 @@ ODD_ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ODD_ARRAYS)
-def test_arrays_of_any_layout_come_back(tmp_path, name):
+def test_arrays_of_any_layout_are_restored(tmp_path, name):
     array = ODD_ARRAYS[name]
     save_checkpoint(tmp_path / "a.pt", {"x": array})
     found = load_checkpoint(tmp_path / "a.pt")["x"]
@@ -65,7 +65,7 @@ def test_a_tensor_stands_for_one_list_only(tmp_path):
     assert load_checkpoint(tmp_path / "a.pt") == {"x": [1.0] * 20}
 
 
-def test_a_state_comes_back_as_it_was(tmp_path):
+def test_a_state_is_restored_exactly(tmp_path):
     state = {
         "whole": 2**200,
         "parts": (1.5, None, True, float("inf"), "text"),
@@ -274,7 +274,7 @@ class Loose:
             del self.first
 
 
-def test_attributes_may_change_their_shape_and_kind_and_come_and_go(tmp_path):
+def test_attributes_may_change_shape_and_kind_appear_and_disappear(tmp_path):
     torch.manual_seed(0)
     calm, other = Loose(), Loose()
     born = agent_state.outline(calm)

@@ -155,7 +155,7 @@ def test_runs_side_by_side_have_their_own_columns():
             assert torch.equal(held, values), name
 
 
-def test_what_stands_in_for_a_field_changes_neither_the_data_nor_other_runs():
+def test_a_column_in_place_of_a_field_changes_neither_the_data_nor_other_runs():
     transitions = draw(30)
     buffer = ReplayBuffer(2, 30, (2,), [hidden_task(), ()])
     *fields, truncated = vars(transitions).values()

@@ -106,7 +106,7 @@ def test_a_run_learns_exactly_the_same_alone_and_with_others(make_agent, make_ba
 
 @pytest.mark.parametrize("make_backend", [Traced, CompiledToCpp])
 @pytest.mark.parametrize("algorithm", ["cql", "rnd"])
-def test_many_updates_at_once_are_those_updates_one_by_one(
+def test_many_updates_at_once_equal_the_same_updates_one_by_one(
     make_agent, make_batch, algorithm, make_backend
 ):
     once, each = (

@@ -79,7 +79,7 @@ def test_every_command_of_the_assignment_has_its_files() -> None:
     assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
-def test_files_are_those_of_the_plan() -> None:
+def test_the_files_are_exactly_the_planned_ones() -> None:
     found = {
         folder: {
             file.stem.removeprefix("pointmass_") for file in FILES if file.parent.name == folder
@@ -90,7 +90,7 @@ def test_files_are_those_of_the_plan() -> None:
 
 
 @each_file
-def test_environment_and_algorithm_are_those_of_the_name(file: Path) -> None:
+def test_names_of_files_match_environment_and_algorithm(file: Path) -> None:
     config = load(file)
     _, maze, algorithm, *_ = file.stem.split("_")
     assert config.exp_name == file.stem
@@ -99,7 +99,7 @@ def test_environment_and_algorithm_are_those_of_the_name(file: Path) -> None:
 
 
 @each_file
-def test_dataset_and_varied_value_are_those_of_the_name(file: Path) -> None:
+def test_names_of_files_match_dataset_and_varied_value(file: Path) -> None:
     config = load(file)
     *start, variation = file.stem.split("_")
     explored = f"pointmass_{start[1]}_rnd"

@@ -85,7 +85,7 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
     assert all((found[name] == expected[name]).all() for name in expected)
 
 
-def test_a_disk_that_is_too_full_for_the_log_ends_no_run():
+def test_a_disk_too_full_for_the_log_does_not_end_a_run():
     code = "from cs285.infrastructure import console; console.forgive()\n"
     with Path("/dev/full").open("wb") as full:
         for forgives in (False, True):

@@ -56,7 +56,7 @@ def test_a_name_that_is_taken_is_refused():
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_tags_are_those_of_the_losses_that_the_agent_minimises(make_agent, name):
+def test_tags_match_the_losses_that_the_agent_minimises(make_agent, name):
     losses = {objective.loss_tag for objective in make_agent(name).objectives}
     # CQL also logs one term of its loss.
     assert set(algorithms()[name].tags) - {"cql_term"} == losses

@@ -128,7 +128,7 @@ def test_summary_is_strict_json_with_null_for_numbers_that_are_not_finite(tmp_pa
     assert "Infinity" not in text
 
 
-def test_versions_are_those_of_the_imported_packages():
+def test_versions_match_the_imported_packages():
     found = versions()
     assert set(found) == {"python", "torch", "numpy", "gymnasium", "cs285"}
     assert found["python"] == sys.version.split()[0]

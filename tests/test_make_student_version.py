@@ -129,7 +129,7 @@ def body_lines(node):
 # What is published
 
 
-def test_files_are_those_of_the_source_but_for_the_chosen_bodies(starter):
+def test_files_equal_the_source_except_for_the_chosen_bodies(starter):
     changed = set()
     for path in filter(Path.is_file, starter.rglob("*")):
         relative = path.relative_to(starter).as_posix()
@@ -370,7 +370,7 @@ def test_the_readme_shares_sections_with_that_of_the_repository(starter):
         assert f"\n## {heading}\n\n{section}\n" in text
 
 
-def test_the_readme_tries_a_method_as_it_says(starter):
+def test_the_readmes_example_of_trying_a_method_works(starter):
     """The method is missing in the starter and exists in the repository."""
     (block,) = re.findall(
         r"^```python\n(from .*?)^```", (starter / "README.md").read_text(), re.MULTILINE | re.DOTALL
@@ -580,7 +580,7 @@ def test_a_folder_in_the_repository_or_around_it_is_refused(where, capsys):
     assert set(ROOT.iterdir()) == before
 
 
-def test_a_folder_in_use_is_refused_and_left_as_it_is(tmp_path, capsys):
+def test_a_folder_in_use_is_refused_and_unchanged(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert script.main(["--out", str(tmp_path)]) == 2
     assert script.main(["--out", str(tmp_path / "mine.txt")]) == 2

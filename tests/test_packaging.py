@@ -186,7 +186,7 @@ while :; do sleep 0.05; done
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_names_those_that_resume(
+def test_a_stopped_command_prints_the_commands_that_resume(
     checkout: Path, signum: signal.Signals, status: int
 ) -> None:
     (checkout / ".venv/bin/python").write_text(STOPPABLE)

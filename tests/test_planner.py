@@ -53,7 +53,7 @@ def open_box(goal=(6.0, 3.0), goal_radius=2.0, max_episode_steps=1, start=(3.0, 
         ("PointmassVeryHard-v0", -68.8, 0.5),
     ],
 )
-def test_the_optimal_return_is_the_known_one_and_rollouts_earn_it(env_id, expected, tolerance):
+def test_the_optimal_return_is_the_known_one_and_rollouts_reach_it(env_id, expected, tolerance):
     best = planner.plan(env_id)
     assert best.optimal_return == pytest.approx(expected, abs=tolerance)
     returns = rollouts(MAZES[env_id], best.actions, episodes=4000, seed=0)
@@ -86,7 +86,7 @@ def chance_of_goal(maze, positions):
 
 
 @pytest.mark.parametrize("start", [(3.0, 3.0), (4.3, 4.1), (5.0, 1.0)])
-def test_one_step_from_the_goal_the_return_is_the_chance_to_miss_it(start):
+def test_one_step_from_the_goal_the_return_follows_from_the_chance_of_missing_it(start):
     maze = open_box(start=start)
     chances = chance_of_goal(maze, np.array([start]))[0]
     solved = planner.solve(maze)

@@ -36,7 +36,7 @@ def held(buffer, run):
     return (-buffer.contents(run).rewards).tolist()
 
 
-def test_every_part_of_a_transition_comes_back_as_it_went_in():
+def test_every_part_of_a_transition_is_stored_exactly():
     buffer = ReplayBuffer(2, 4, (2,))
     insert(buffer, 3, 7, terminated=True)
     batch = sample(buffer, np.array([[0.0, 0.9], [0.3, 0.6]]))
@@ -181,7 +181,7 @@ def test_the_ring_of_a_run_does_not_depend_on_the_other_rings():
         assert torch.equal(ours[1], theirs[0])
 
 
-def test_a_run_may_learn_nothing_of_the_task_while_its_ring_keeps_it():
+def test_the_task_can_be_hidden_from_a_run_while_its_ring_keeps_it():
     buffer = ReplayBuffer(2, 3, (2,), [hidden_task(), ()])
     insert(buffer, 5, 5)
     insert(buffer, 7, 7, terminated=True)

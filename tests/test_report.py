@@ -126,7 +126,7 @@ def only(collection: Collection) -> Experiment:
 # Which runs it includes
 
 
-def test_seeds_of_one_experiment_come_together(tmp_path: Path) -> None:
+def test_seeds_of_one_experiment_are_grouped(tmp_path: Path) -> None:
     for seed, last in ((1, -40.0), (2, -30.0)):
         write_run(tmp_path, "offline", "pointmass_hard_cql", seed=seed, returns=(last,) * 3)
     experiment = only(collect(tmp_path))
@@ -499,7 +499,7 @@ def test_names_of_runs_are_text_in_the_page(
     assert not [tag for tag, _ in reader.tags if tag == "script"]
 
 
-def test_the_template_goes_wherever_the_code_goes() -> None:
+def test_the_template_is_packaged_with_the_code() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packaged = settings["tool"]["setuptools"]["package-data"]["cs285.report"]
     data = [path for path in (ROOT / "cs285/report").iterdir() if path.suffix not in {"", ".py"}]

@@ -18,7 +18,7 @@ STARTS = (0.5, -1.0)
 
 
 class Pair(Agent):
-    """Two networks that regress on rewards and on each other's target; targets of both kinds."""
+    """Two networks that regress on rewards and on each other's targets, which are of both kinds."""
 
     stackable = True
     num_actions = 3
@@ -128,7 +128,7 @@ def vector(agent):
 @pytest.mark.parametrize("backend", ["alone", "traced", "compiled", "many at once"])
 @pytest.mark.parametrize("periods", [(1, 1), (1, 2), (3, 2)])
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
-def test_rules_and_periods_are_those_of_a_plain_loop(make_batch, rules, periods, backend):
+def test_rules_and_periods_equal_a_plain_loop(make_batch, rules, periods, backend):
     batches = [make_batch(2, 5, seed=step) for step in range(25)]
     agents = [Pair(start, rules, periods) for start in STARTS]
     own = [[Batch(*(field[run] for field in batch)) for batch in batches] for run in range(2)]

@@ -288,7 +288,7 @@ def test_exploration_saves_every_transition_in_order(finished):
     assert (data["observations"][1:][~goes_on] == start).all()
 
 
-def test_train_returns_are_those_of_the_episodes_in_the_dataset(lab):
+def test_train_returns_match_the_episodes_in_the_dataset(lab):
     (folder,) = lab.run("explore", lab.config("explore", "random", total_steps=130))
     data, scalars = lab.explored("explore_random"), read_scalars(folder)
     ends = np.flatnonzero(data["terminated"] | data["truncated"])

@@ -1,4 +1,4 @@
-"""Known traps in public versions of this homework, one test each; every test fails in the trap.
+"""Known traps in public versions of this homework; each has a test that code in the trap fails.
 
 Two of them have their tests among the formulas, in `test_objectives.py`: the sixth, `(B, 1)`
 against `(B,)`, and the thirteenth, an inverse temperature in the files of AWAC and IQL.
@@ -134,7 +134,7 @@ def test_trap_4_fine_tuning_keeps_its_offline_data_and_their_file(lab):
 
 
 def prefer_down_at_the_right(network, *, solves):
-    """Makes a network with one hidden layer prefer what solves Easy, or always to go left."""
+    """Makes a network with one hidden layer prefer the way to the goal of Easy, or always left."""
     first, last = (module for module in network.modules() if isinstance(module, torch.nn.Linear))
     with torch.no_grad():
         for parameter in (first.weight, first.bias, last.weight, last.bias):
@@ -174,7 +174,7 @@ def test_trap_5_the_actor_is_evaluated_and_not_the_critic(
         assert (value > -50) == actor_solves
 
 
-def test_trap_7_a_run_has_streams_of_its_own(lab, monkeypatch):
+def test_trap_7_a_run_has_its_own_streams(lab, monkeypatch):
     config = lab.config("explore", "rnd")
     lab.run("explore", config)
     expected = lab.explored("explore_rnd")
@@ -199,7 +199,7 @@ def test_trap_8_output_folders_are_made(tmp_path):
     assert written[1:] == [["explore_random_seed1.npz"], ["explore_random_seed1.png"]]
 
 
-def test_trap_9_every_run_of_a_sweep_has_a_folder_that_tells_it_apart(lab, monkeypatch):
+def test_trap_9_every_run_of_a_sweep_has_a_folder_that_identifies_it(lab, monkeypatch):
     monkeypatch.setattr(files.time, "strftime", lambda _form: "2026-01-31_09-00-00")
     for seed in (1, 2):
         lab.save_data(seed=seed)

@@ -42,7 +42,7 @@ def weights(network):
     return torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 
-def test_without_a_second_critic_there_is_none(make_agent, make_two):
+def test_by_default_there_is_no_second_critic(make_agent, make_two):
     assert not isinstance(make_agent("rnd"), TwoCriticRNDAgent)
     assert isinstance(make_two(), TwoCriticRNDAgent)
 
