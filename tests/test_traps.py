@@ -22,7 +22,6 @@ from test_training import EASY, Lab, assert_same_arrays, random_walk, read_event
 
 from cs285.datasets.dataset_files import DATASET_FIELDS
 from cs285.env_configs import load_config
-from cs285.infrastructure import files
 from cs285.infrastructure.errors import UserError
 from cs285.learning.objective import Batch
 from cs285.learning.random_streams import derive_seed
@@ -200,7 +199,7 @@ def test_trap_8_output_folders_are_made(tmp_path):
 
 
 def test_trap_9_every_run_of_a_sweep_has_a_folder_that_identifies_it(lab, monkeypatch):
-    monkeypatch.setattr(files.time, "strftime", lambda _form: "2026-01-31_09-00-00")
+    monkeypatch.setattr("time.strftime", lambda _form: "2026-01-31_09-00-00")
     for seed in (1, 2):
         lab.save_data(seed=seed)
     alphas = {"sweep_alpha0": 0.0, "sweep_alpha10": 10.0}
