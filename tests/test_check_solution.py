@@ -73,6 +73,44 @@ def patched(name):
     return next(one for one in (*MUTANTS, *VARIANTS) if one.name == name)
 
 
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+sys.path.insert(0, sys.argv[1])
+import cs285
+for module in pkgutil.walk_packages(cs285.__path__, "cs285."):
+    if not module.name.startswith("cs285.grading."):
+        assert importlib.import_module(module.name).__file__.startswith(sys.argv[1]), module
+        print(module.name)
+"""
+
+
+def test_every_module_in_the_sandbox_can_be_imported(sandbox):
+    """Without the repository, as in the child: whatever a student's file imports works there."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", IMPORT_EVERYTHING, str(sandbox._folder)],
+        cwd=sandbox._folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.split())
+    assert {"cs285.homework", "cs285.env_configs.loading", "cs285.networks.mlp"} <= modules
+    # Files that give solutions away stay out.
+    assert not {name for name in modules if name.endswith("_agent")}
+
+
+def test_a_file_may_import_what_it_can_import_in_training(check):
+    imports = (
+        "import cs285.env_configs.loading\n"
+        "import cs285.infrastructure.replay_buffer\n"
+        "import cs285.infrastructure.statistics\n"
+        "import cs285.learning.learner\n"
+    )
+    findings = check(
+        "dqn", imports + student("dqn").replace("from __future__ import annotations\n", "")
+    )
+    assert {finding.verdict for finding in findings} == {Verdict.CORRECT}, said(findings)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_is_found_and_named(check, mutant):
     findings = check(mutant.agent, mutant.text)

@@ -24,7 +24,18 @@ JOB_SECONDS = 120.0
 START_SECONDS = 300.0
 """Wall time for importing PyTorch on a busy machine."""
 MAX_LINE = 40_000_000
-_STAGED = ("agents", "env_configs", "envs", "infrastructure", "learning", "networks")
+_STAGED = (
+    "agents",
+    "compiling",
+    "datasets",
+    "env_configs",
+    "envs",
+    "infrastructure",
+    "learning",
+    "networks",
+    "results",
+)
+_STAGED_FILES = ("__init__.py", "homework.py")
 _CHILD_FILES = ("__init__.py", "confinement.py", "ends.py", "probe.py", "supervisor.py")
 # An editable install would resolve imports to this repository and its reference agents.
 _START = """
@@ -71,7 +82,8 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         ignored = shutil.ignore_patterns("*_agent.py", "__pycache__")
         for name in _STAGED:
             shutil.copytree(PACKAGE / name, staged / name, ignore=ignored)
-        shutil.copy(PACKAGE / "__init__.py", staged)
+        for name in _STAGED_FILES:
+            shutil.copy(PACKAGE / name, staged)
         (staged / "grading" / "sandbox").mkdir(parents=True)
         shutil.copy(PACKAGE / "grading" / "__init__.py", staged / "grading")
         for name in _CHILD_FILES:
