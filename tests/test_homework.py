@@ -1,5 +1,6 @@
 """The records of stages and algorithms, and what is derived from them."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -30,6 +31,20 @@ LEARNERS = ["rnd", "dqn", "cql", "awac", "iql"]
 def test_algorithms_of_each_stage():
     assert algorithms_of(Stage.EXPLORE) == ["random", "rnd", "dqn"]
     assert algorithms_of(Stage.OFFLINE) == algorithms_of(Stage.FINETUNE) == LEARNERS[1:]
+
+
+def test_code_compares_stages_with_their_record():
+    """A word in quotes would stay behind if a stage got another name."""
+    words = set(Stage)
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "cs285").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in words
+    ]
+    assert found == []
 
 
 def test_every_algorithm_here_belongs_to_a_question_of_the_handout():

@@ -252,9 +252,9 @@ def _config_class(name: object, path: Path) -> type[BaseConfig]:
     return algorithms()[name].config
 
 
-def _default_names(values: Mapping[str, Any], path: Path, stage: str) -> dict[str, str]:
+def _default_names(values: Mapping[str, Any], path: Path, stage: Stage) -> dict[str, str]:
     explored = values.get("exp_name", path.stem)
-    if stage != "explore" and isinstance(environment := values.get("env_name"), str):
+    if stage is not Stage.EXPLORE and isinstance(environment := values.get("env_name"), str):
         explored = f"{describe_task(environment).dataset_stem}_rnd"
     return {"exp_name": path.stem, "dataset_name": explored}
 

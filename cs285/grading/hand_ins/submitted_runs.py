@@ -133,7 +133,7 @@ class Run:
     @cached_property
     def dataset_steps(self) -> int:
         """Exploration steps in the dataset that the run makes or learns from."""
-        if self.stage == "explore":
+        if self.stage is Stage.EXPLORE:
             # Without a config, take the last entry, which is at most an episode before the end.
             return self.planned_steps or round(self.log.last_step, -3)
         if (logged := self.log.series.get("dataset_transitions")) is not None:
@@ -144,7 +144,7 @@ class Run:
     @property
     def dataset_name(self) -> str:
         """The dataset file that an exploration run writes; empty if unknown."""
-        if self.stage != "explore" or self.config is None or not self.env_id:
+        if self.stage is not Stage.EXPLORE or self.config is None or not self.env_id:
             return ""
         return f"{self.config.dataset_name or self.config.exp_name}_seed{self.config.seed}.npz"
 
