@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,8 +18,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cs285 import homework
 from cs285.envs.mazes import MAZES
 from cs285.envs.planner import plan
+from cs285.homework import Algorithm, Question, Stage, algorithms
 from cs285.infrastructure.errors import UserError
 from cs285.report import page, plots
 from cs285.report.build import build
@@ -30,6 +33,7 @@ from cs285.report.collection import (
     collect,
 )
 from cs285.report.sections import answer
+from cs285.report.sections.exploration import exploration
 from cs285.report.words import front_matter
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import Logger
@@ -226,6 +230,59 @@ def test_missing_data_folder_is_the_users_error(tmp_path: Path) -> None:
 
 
 # Questions
+
+
+def test_exploration_by_dqn_has_a_section(tmp_path: Path) -> None:
+    """The handout asks for DQN offline, but it can explore, too."""
+    write_run(tmp_path, "explore", "pointmass_easy_dqn")
+    (section,) = (one for one in answer(collect(tmp_path)) if one.table is not None)
+    assert (section.number, section.title) == ("A.1", "DQN: exploration")
+    assert section.table is not None
+    assert [row[:2] for row in section.table.rows] == [("Easy", "DQN")]
+    assert not section.missing
+
+
+@pytest.fixture
+def algorithms_change() -> Iterator[None]:
+    """Let a test register further algorithms, and forget them afterwards."""
+    yield
+    algorithms.cache_clear()
+
+
+@pytest.mark.usefixtures("algorithms_change")
+@pytest.mark.parametrize("question", [*Question, None])
+@pytest.mark.parametrize("stage", Stage)
+def test_a_run_of_a_new_algorithm_is_in_one_section(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: Stage,
+    question: Question | None,
+) -> None:
+    new = Algorithm(
+        "new", "Novelty", "#225588", frozenset(Stage), (), question, 50, algorithms()["dqn"].config
+    )
+    monkeypatch.setitem(homework._registered, "new", new)
+    algorithms.cache_clear()
+    write_run(tmp_path, stage, "pointmass_easy_new")
+    (section,) = (one for one in answer(collect(tmp_path)) if one.table is not None)
+    assert section.plot is not None
+    assert section.table is not None
+    (row,) = section.table.rows
+    assert ("Novelty" if stage is Stage.EXPLORE else "pointmass_easy_new") in row
+
+
+def test_every_environment_has_its_curve_of_coverage(tmp_path: Path) -> None:
+    """There is one more than there are colours, as when a maze is added."""
+    names = [f"Other{number}-v0" for number in range(len(plots.COLOURS_OF_TASKS) + 1)]
+    for name in names:
+        folder = write_run(tmp_path, "explore", "pointmass_easy_rnd", time=name)
+        RunFolder(folder).write_config(
+            {"base_config": "rnd", "env_name": name, "exp_name": name, "seed": 1}
+        )
+    section = exploration(collect(tmp_path), "rnd", "3.2", "RND", "States", columns=1)
+    assert section.plot is not None
+    (axes,) = section.plot.figure().axes
+    assert [line.get_label() for line in axes.get_lines()] == names
 
 
 def test_every_question_has_its_figure(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def awac_against_iql(collection: Collection) -> Section:
 @register(order=70)
 def fine_tuning(collection: Collection) -> Section:
     """Compare all algorithms of the handout before and after they go online."""
-    names = [name for name in algorithms_of(Stage.FINETUNE) if algorithms()[name].question]
+    names = shown(Stage.FINETUNE)
     experiments = collection.select(Stage.FINETUNE, *names)
     # The handout lets students choose the algorithm.
     wanted = () if experiments else ("cql", "iql", "awac")
@@ -47,6 +47,17 @@ def fine_tuning(collection: Collection) -> Section:
         "return of the best policy.",
         environments=("hard",), stage=Stage.FINETUNE,
     )  # fmt: skip
+
+
+def shown(stage: Stage) -> list[str]:
+    """Return the algorithms whose runs of a stage the sections of this module show."""
+    match stage:
+        case Stage.OFFLINE:
+            return [*algorithms_for(Question.CQL), *algorithms_for(Question.ACTORS)]
+        case Stage.FINETUNE:
+            return [name for name in algorithms_of(stage) if algorithms()[name].question]
+        case Stage.EXPLORE:
+            return []
 
 
 def comparison(

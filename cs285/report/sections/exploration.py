@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ from cs285.report.sections import Section, Table, register
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+SHOWN = frozenset({"random", "rnd"})
+"""Algorithms whose exploration the sections of this module show."""
 
 
 @register(order=10)
@@ -91,7 +96,8 @@ def exploration(
 
 
 def _coverage_curves(ax: Axes, experiments: Iterable[Experiment]) -> None:
-    for experiment, colour in zip(experiments, plots.COLOURS_OF_TASKS, strict=False):
+    colours = itertools.cycle(plots.COLOURS_OF_TASKS)
+    for experiment, colour in zip(experiments, colours, strict=False):
         plots.draw_curve(ax, experiment.curve("coverage"), parts.title_of_task(experiment), colour)
     ax.set(title="Coverage", ylabel="Free cells visited", ylim=(0, 1.04), xlim=(0, None))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

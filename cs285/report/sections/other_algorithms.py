@@ -1,39 +1,37 @@
-"""Algorithms that the handout does not ask for."""
+"""Runs that the sections on the handout's questions do not show."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import replace
 
-from cs285.homework import STAGES, Stage, algorithms_for, title_of
+from cs285.homework import STAGES, Stage, algorithms, title_of
 from cs285.report import parts
 from cs285.report.collection import Collection
-from cs285.report.sections import Section, register
-from cs285.report.sections.comparisons import comparison
-from cs285.report.sections.exploration import exploration
+from cs285.report.sections import Section, comparisons, exploration, register
 
 BASELINE = "dqn"
-"""Algorithm that those outside the handout are compared with."""
+"""Algorithm that these are compared with."""
 
 
 @register(order=80)
 def other_algorithms(collection: Collection) -> list[Section]:
-    """Return sections on the runs of algorithms that the handout does not ask for."""
-    names = algorithms_for(None)
+    """Return sections on the algorithms that no other section shows, stage by stage."""
     numbers = (f"A.{index}" for index in itertools.count(1))
     sections = [
         replace(
-            exploration(
+            exploration.exploration(
                 collection, name, next(numbers), f"{title_of(name)}: exploration",
                 f"States that {title_of(name)} visits, coloured by the step of the visit.",
                 columns=1,
             ),
             missing=(),
         )
-        for name in names
-        if collection.select(Stage.EXPLORE, name)
+        for name in algorithms()
+        if name not in exploration.SHOWN and collection.select(Stage.EXPLORE, name)
     ]  # fmt: skip
     for stage in (Stage.OFFLINE, Stage.FINETUNE):
+        names = [name for name in algorithms() if name not in comparisons.shown(stage)]
         found = collection.select(stage, *names)
         if found:
             places = {one.first.env_id for one in found}
@@ -42,7 +40,7 @@ def other_algorithms(collection: Collection) -> list[Section]:
             present = [name for name in names if any(one.first.algorithm == name for one in found)]
             titles = parts.listed([title_of(name) for name in present])
             sections.append(
-                comparison(
+                comparisons.comparison(
                     compared, present, next(numbers), f"{titles}: {STAGES[stage].title.lower()}",
                     f"Evaluation return of {titles}, next to {title_of(BASELINE)} where it has "
                     "runs in the same environment.",
