@@ -52,7 +52,7 @@ def oblong():
     """A maze of 2 rows and 6 columns, in which a swap of rows and columns cannot hide."""
     walls = np.zeros((2, 6), bool)
     walls[0, 4] = True
-    return Maze("Oblong-v0", "oblong", walls, (0.5, 0.5), (1.5, 5.5), 0.4, 10)
+    return Maze("Oblong-v0", "oblong", "Oblong", walls, (0.5, 0.5), (1.5, 5.5), 0.4, 10)
 
 
 class Plotter:

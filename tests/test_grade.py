@@ -26,6 +26,7 @@ from cs285.envs.pointmass import PointmassEnv
 from cs285.grading.hand_ins import plausibility, submitted_runs, unpacking
 from cs285.grading.hand_ins.hand_in import grade_path
 from cs285.grading.hand_ins.logs import read_log
+from cs285.grading.hand_ins.rubric import ENVIRONMENTS, load_rubric
 from cs285.grading.solutions import code_check
 from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.infrastructure.errors import UserError
@@ -677,6 +678,12 @@ def test_messages_state_facts_and_accuse_no_one(public, ours):
 
 
 # Rubrics
+
+
+def test_rubric_names_environments_that_exist(tmp_path):
+    assert load_rubric(rubric_with(tmp_path, environments=list(ENVIRONMENTS)))
+    with pytest.raises(UserError, match=r"the environments are easy, medium, hard, veryhard$"):
+        load_rubric(rubric_with(tmp_path, environments=["esay"]))
 
 
 @pytest.mark.parametrize(

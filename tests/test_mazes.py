@@ -1,5 +1,8 @@
 """The maps, their coordinates and what is computed from them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.ndimage import label
@@ -80,3 +83,34 @@ def test_observations_are_positions_divided_by_height_and_width():
     assert observations.dtype == np.float32
     assert observations.tolist() == [[0.0, 1.0], [0.25, 0.5]]
     np.testing.assert_array_equal(positions_of(maze, observations), positions)
+
+
+ADD_A_MAZE = """
+from dataclasses import replace
+
+from cs285.envs.mazes import MAZES
+
+MAZES["PointmassTwoRooms-v0"] = replace(
+    MAZES["PointmassHard-v0"], env_id="PointmassTwoRooms-v0", name="two_rooms", title="Two Rooms"
+)
+
+from cs285.envs.tasks import known_tasks, task_named_in
+from cs285.grading.hand_ins.rubric import Experiment
+
+task = known_tasks()["PointmassTwoRooms-v0"]
+assert (task.title, task.dataset_stem, task.rank) == ("Two Rooms", "pointmass_two_rooms", 4)
+assert task_named_in("pointmass_two_rooms_cql") is task
+asked = Experiment(
+    stage="offline", algorithms=["cql"], environments=["easy", "two_rooms"], steps=1, points=1
+)
+assert asked.env_ids == ("PointmassEasy-v0", "PointmassTwoRooms-v0")
+assert asked.name == "CQL on Easy or Two Rooms"
+"""
+
+
+def test_a_new_maze_is_one_entry():
+    """Its name in print, its tables and the grader's rubric all follow from the entry."""
+    done = subprocess.run(
+        [sys.executable, "-c", ADD_A_MAZE], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

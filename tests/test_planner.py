@@ -41,7 +41,7 @@ def rollouts(maze, choose, episodes, seed):
 def open_box(goal=(6.0, 3.0), goal_radius=2.0, max_episode_steps=1, start=(3.0, 3.0)):
     """A box without walls, large enough for its edges not to matter within two steps."""
     walls = np.zeros((9, 6), dtype=bool)
-    return Maze("Open-v0", "open", walls, start, goal, goal_radius, max_episode_steps)
+    return Maze("Open-v0", "open", "Open", walls, start, goal, goal_radius, max_episode_steps)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_two_steps_from_the_goal_the_return_agrees_with_direct_integration():
 def test_a_goal_behind_a_wall_costs_every_step(monkeypatch):
     monkeypatch.setattr(planner, "MOVE_BUDGET", 1000)  # two cells need no fine grid
     walls = np.array([[False, True, False]])
-    maze = Maze("Walled-v0", "walled", walls, (0.5, 0.5), (0.5, 2.5), 0.5, 7)
+    maze = Maze("Walled-v0", "walled", "Walled", walls, (0.5, 0.5), (0.5, 2.5), 0.5, 7)
     solved = planner.solve(maze)
     assert solved.optimal_return == pytest.approx(-7, abs=1e-5)
     assert solved.random_return == pytest.approx(-7, abs=1e-5)

@@ -77,6 +77,7 @@ class Maze:
     Attributes:
         env_id: The environment's id in Gymnasium.
         name: The short name used in file names and tables.
+        title: The name in print.
         walls: Boolean array `(H, W)`, true where there is a wall.
         start: Position (row, column) at which every episode begins.
         goal: Centre (row, column) of the goal disc.
@@ -86,6 +87,7 @@ class Maze:
 
     env_id: str
     name: str
+    title: str
     walls: npt.NDArray[np.bool_]
     start: tuple[float, float]
     goal: tuple[float, float]
@@ -118,20 +120,24 @@ class Maze:
 MAZES: dict[str, Maze] = {
     maze.env_id: maze
     for maze in (
-        Maze("PointmassEasy-v0", "easy", _walls(_CORNER, 2), (1.0, 1.0), (9.0, 9.0), 2.0, 50),
-        Maze("PointmassMedium-v0", "medium", _walls(_MAZE, 1), (0.5, 0.5), (1.5, 5.5), 1.0, 150),
-        Maze("PointmassHard-v0", "hard", _walls(_FOURROOMS, 2), (2.0, 2.0), (20.0, 20.0), 2.0, 100),
         Maze(
-            "PointmassVeryHard-v0",
-            "veryhard",
-            _walls(_LABYRINTH, 1),
-            (0.5, 0.5),
-            (0.5, 10.5),
-            1.0,
-            200,
+            "PointmassEasy-v0", "easy", "Easy",
+            _walls(_CORNER, 2), (1.0, 1.0), (9.0, 9.0), 2.0, 50,
+        ),
+        Maze(
+            "PointmassMedium-v0", "medium", "Medium",
+            _walls(_MAZE, 1), (0.5, 0.5), (1.5, 5.5), 1.0, 150,
+        ),
+        Maze(
+            "PointmassHard-v0", "hard", "Hard",
+            _walls(_FOURROOMS, 2), (2.0, 2.0), (20.0, 20.0), 2.0, 100,
+        ),
+        Maze(
+            "PointmassVeryHard-v0", "veryhard", "VeryHard",
+            _walls(_LABYRINTH, 1), (0.5, 0.5), (0.5, 10.5), 1.0, 200,
         ),
     )
-}
+}  # fmt: skip
 
 
 def get_maze(env_id: str) -> Maze:

@@ -401,7 +401,7 @@ def known_tasks() -> Mapping[str, MazeTask]:
         MazeTask(
             env_id=env_id,
             name=maze.name,
-            title={"veryhard": "VeryHard"}.get(maze.name, maze.name.capitalize()),
+            title=maze.title,
             dataset_stem=f"pointmass_{maze.name}",
             rank=rank,
             maze=maze,
@@ -413,12 +413,11 @@ def known_tasks() -> Mapping[str, MazeTask]:
 
 def task_named_in(text: str) -> Task | None:
     """Return the known task whose name comes first in a text such as `pointmass_medium_cql`."""
-    by_name = {task.name: task for task in known_tasks().values()}
     # `veryhard` before `hard`, and public versions write `very_hard`.
-    names = sorted(by_name, key=len, reverse=True)
-    pattern = "|".join(name.replace("very", "very_?") for name in names)
+    tasks = sorted(known_tasks().values(), key=lambda task: len(task.name), reverse=True)
+    pattern = "|".join(f"({task.name.replace('very', 'very_?')})" for task in tasks)
     found = re.search(pattern, text, re.IGNORECASE)
-    return by_name[found[0].lower().replace("_", "")] if found else None
+    return tasks[found.lastindex - 1] if found and found.lastindex else None
 
 
 def is_env_id(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,7 +26,14 @@ def _registered(name: str) -> str:
     return name
 
 
+def _known(name: str) -> str:
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"the environments are {', '.join(ENVIRONMENTS)}")
+    return name
+
+
 Algorithm = Annotated[str, AfterValidator(_registered)]
+Environment = Annotated[str, AfterValidator(_known)]
 
 
 class _Strict(BaseModel):
@@ -38,9 +45,7 @@ class Experiment(_Strict):
 
     stage: Stage
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
-    environments: Annotated[
-        tuple[Literal["easy", "medium", "hard", "veryhard"], ...], Field(min_length=1)
-    ]
+    environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
     steps: Count
     points: Points
     seeds: Count = 1
@@ -64,7 +69,7 @@ class Experiment(_Strict):
     def name(self) -> str:
         """What is asked for, in words."""
         algorithms = " or ".join(title_of(name) for name in self.algorithms)
-        places = " or ".join(name.capitalize() for name in self.environments)
+        places = " or ".join(known_tasks()[env_id].title for env_id in self.env_ids)
         what = "fine-tuning: " if self.stage is Stage.FINETUNE else ""
         size = f", {self.dataset_steps:,} steps of data" if self.dataset_steps else ""
         alphas = f", {self.alphas} alphas" if self.alphas else ""
