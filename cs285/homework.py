@@ -160,7 +160,7 @@ _registered: dict[str, Algorithm] = {}
 
 
 class RegistrationError(UserError):
-    """A config class cannot be registered under this name: it is taken, or is not a plain word."""
+    """A class cannot be registered under this name: it is taken, or is not a plain word."""
 
 
 def register(

@@ -119,6 +119,18 @@ def test_a_sweep_returns_the_results_of_all_runs_in_order(room):
     assert [run.seed for run in results[1:]] == [1]
 
 
+def test_a_run_that_logs_to_csv_alone_has_the_same_curves(room):
+    values = settings("cql", training_steps=10)
+    (usual,) = train(values | {"exp_name": "usual"}, **QUICK)
+    (table,) = train(values | {"exp_name": "table"}, log="csv", **QUICK)
+    assert not list(table.folder.glob("*tfevents*"))
+    assert table.curves.keys() == usual.curves.keys() >= {"eval_return", "critic_loss"}
+    for tag, curve in usual.curves.items():
+        assert table.curves[tag].steps.tolist() == curve.steps.tolist()
+        # TensorBoard stores single precision.
+        assert table.curves[tag].values.astype(np.float32).tolist() == curve.values.tolist()
+
+
 def test_exploration_names_its_dataset(room):
     (run,) = train(settings("random", total_steps=30, dataset_name="mine"), **QUICK)
     assert run.dataset == room.root / "datasets" / "mine_seed1.npz"
@@ -368,6 +380,27 @@ def test_a_run_folder_can_be_copied_alone(room, tmp_path):
     (moved / "summary.json").write_text("[")
     with pytest.raises(UserError, match=r"summary\.json cannot be read"):
         load_run(moved)
+
+
+@pytest.mark.parametrize(
+    ("stage", "algorithm"),
+    [("explore", "rnd"), ("explore", "dqn"), ("offline", "dqn"), ("finetune", "dqn")],
+)
+def test_an_agent_needs_only_its_config(room, tmp_path, stage, algorithm):
+    (folder,) = room.run(stage, room.config(stage, algorithm))
+    (tmp_path / "alone").mkdir()
+    for name in ("config.yaml", "agent.pt"):
+        (tmp_path / "alone" / name).write_bytes((folder / name).read_bytes())
+    assert load_run(tmp_path / "alone").stage == stage
+    expected = load_policy(folder)(OBSERVATIONS)
+    for path in (tmp_path / "alone", tmp_path / "alone" / "agent.pt"):
+        np.testing.assert_array_equal(load_policy(path)(OBSERVATIONS), expected)
+
+
+def test_a_config_of_no_stage_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("exp_name: a\nseed: 1\n")
+    with pytest.raises(UserError, match=r"neither its name nor its summary\.json or config\.yaml"):
+        load_run(tmp_path)
 
 
 # Policies

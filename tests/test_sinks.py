@@ -17,10 +17,13 @@ import pytest
 from test_resume import Interrupted, make_lab, outcome
 from test_training import read_events, read_scalars
 
+from cs285.homework import RegistrationError
 from cs285.infrastructure.errors import UserError
 from cs285.results import sinks
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import Logger, appended_file, check_names
+from cs285.results.sinks import wandb as wandb_sink
+from cs285.results.sinks.csv import CsvSink, read_curves
 from cs285.scripts import training_flags
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +66,34 @@ def test_csv_keeps_all_digits(folder):
         for step, value in enumerate(values):
             logger.scalars({"x": value}, step)
     assert [value for _, value in read_csv(folder)["x"]] == values.tolist()
+
+
+def test_curves_are_read_from_csv_with_all_digits(folder):
+    with Logger(folder, ["csv"]) as logger:
+        for step, value in ((10, 1 / 3), (20, math.nan), (30, 1e-300)):
+            logger.scalars({"x": value, 'odd "tag", quoted': step}, step)
+    with folder.scalars.open("a") as file:
+        file.write("40,x,1.2")  # a kill cut the line off
+    curves = read_curves(folder.scalars)
+    assert curves.keys() == {"x", 'odd "tag", quoted'}
+    assert curves["x"].steps.tolist() == [10, 30]
+    assert curves["x"].values.tolist() == [1 / 3, 1e-300]
+    assert curves['odd "tag", quoted'].values.tolist() == [10.0, 20.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a,b\n1,2\n", "step,tag,value\n1,x\n", "step,tag,value\n1,x,high\n", 'step,tag,value\n"1\n'],
+)
+def test_another_table_is_no_csv_of_scalars(folder, text):
+    folder.scalars.write_text(text)
+    with pytest.raises(UserError, match=r"scalars\.csv is not a table of scalars: "):
+        read_curves(folder.scalars)
+
+
+def test_a_csv_that_cannot_be_opened_is_a_user_error(folder):
+    with pytest.raises(UserError, match=r"cannot read .*scalars\.csv: no such file"):
+        read_curves(folder.scalars)
 
 
 def test_a_run_that_starts_over_replaces_the_csv(folder):
@@ -237,6 +268,22 @@ def test_an_unknown_sink_is_refused(capsys, given, answer):
     said = capsys.readouterr().err
     assert answer in said
     assert said.count("\n") == 1
+
+
+def test_a_name_belongs_to_one_sink(monkeypatch):
+    sinks.sinks()
+    monkeypatch.setattr(sinks, "_registered", dict(sinks._registered))
+
+    class Rival:
+        pass
+
+    with pytest.raises(
+        RegistrationError,
+        match=r"the sink `csv` is registered twice, by cs285\.results\.sinks\.csv and by test_sink",
+    ):
+        sinks.register("csv")(Rival)
+    assert sinks._registered["csv"].make is CsvSink
+    assert sinks.register("csv")(CsvSink) is CsvSink  # as when a notebook reloads the module
 
 
 def test_a_missing_package_is_one_sentence_with_the_command_that_installs_it(tmp_path):
@@ -442,6 +489,35 @@ def test_a_failing_wandb_ends_no_run_and_is_reported_once(folder, monkeypatch, c
         logger.scalars({"x": 3.0}, 3)
     assert fake.logged == [(3, {"x": 3.0})]
     assert read_scalars(folder.path)["x"] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_an_unreachable_wandb_is_waited_for_once(folder, monkeypatch, capsys):
+    """Of runs that start one after the other only the first waits; later ones try again."""
+    now, tried = [1000.0], []
+
+    class Unreachable(FakeWandb):
+        def init(self, **arguments):
+            tried.append(now[0])
+            now[0] += 30.0
+            raise TimeoutError("no answer")
+
+    monkeypatch.setattr(wandb_sink, "_paused_until", -math.inf)
+    monkeypatch.setattr(wandb_sink, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setitem(sys.modules, "wandb", Unreachable())
+    for _ in range(35):
+        with Logger(folder, ["wandb"]) as logger:
+            logger.scalars({"x": 1.0}, 1)
+    assert tried == [1000.0]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{folder.name} is no longer logged to wandb: no answer"] + 34 * [
+        f"{folder.name} is no longer logged to wandb: W&B could not be reached for an earlier run"
+    ]
+    now[0] = 1630.0  # 20 times 30 seconds after the failure
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    with Logger(folder, ["wandb"]) as logger:
+        logger.scalars({"x": 2.0}, 1)
+    assert fake.logged == [(1, {"x": 2.0})]
 
 
 def test_the_lab_of_these_tests_can_resume(tmp_path):

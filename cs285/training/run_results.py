@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, overload
 
 from cs285.datasets.dataset_files import dataset_path
-from cs285.homework import Stage
+from cs285.homework import STAGES, Stage
 from cs285.infrastructure.errors import UserError
 from cs285.results.event_files import Curve
 from cs285.results.run_folders import RunFolder
 from cs285.results.run_summary import RunStatus
+from cs285.results.sinks.csv import read_curves
 from cs285.training import sweep_records
 
 UNFINISHED = "unfinished"
@@ -73,10 +74,16 @@ class RunResult:
     def curves(self) -> dict[str, Curve]:
         """All logged scalars, as arrays `steps` and `values` (N,) by TensorBoard tag.
 
-        They are read from the event files at the first use, without values that are not finite.
-        Of a tag with more than 5,000 values some are left out.
+        They are read at the first use from the event files, or from `scalars.csv` if there are
+        none, without values that are not finite. Of a tag with more than 5,000 values in event
+        files some are left out. A run that logs only elsewhere, such as to W&B, has no curves here.
         """
-        return dict(sorted(RunFolder(self.folder).read_log(_EveryTag()).curves.items()))
+        run = RunFolder(self.folder)
+        if not run.event_files() and run.scalars.is_file():
+            curves = read_curves(run.scalars)
+        else:
+            curves = run.read_log(_EveryTag()).curves
+        return dict(sorted(curves.items()))
 
     def __repr__(self) -> str:
         found = f"{self.name}, seed {self.seed}, {self.stage}: {self.status}"
@@ -139,7 +146,7 @@ def load_run(folder: str | PathLike[str]) -> RunResult:
         sweep = sweep_records.read(run.path)
     except UserError:
         sweep = None  # copied without the rest of its command, or from before there were records
-    stage = _stage_of(run, summary) if sweep is None else sweep.stage
+    stage = _stage_of(run, config, summary) if sweep is None else sweep.stage
     dataset = None
     if stage == Stage.EXPLORE and sweep is not None:
         name = str(config.get("dataset_name"))
@@ -161,8 +168,13 @@ def _read_summary(run: RunFolder) -> dict[str, Any]:
     return summary
 
 
-def _stage_of(run: RunFolder, summary: dict[str, Any]) -> Stage:
+def _stage_of(run: RunFolder, config: dict[str, Any], summary: dict[str, Any]) -> Stage:
     for stage in Stage:
         if summary.get("script") == stage or run.path.resolve().name.startswith(f"hw5_{stage}_"):
             return stage
-    raise UserError(f"{run}: neither its name nor its {run.summary.name} says its stage")
+    for stage, record in STAGES.items():
+        if record.own_keys & config.keys():
+            return stage
+    raise UserError(
+        f"{run}: neither its name nor its {run.summary.name} or {run.config.name} says its stage"
+    )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from tqdm import tqdm
 
+from cs285.homework import RegistrationError
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.results.run_folders import RunFolder
 
@@ -75,18 +76,36 @@ _registered: dict[str, SinkRecord] = {}
 def register(
     name: str, *, package: str | None = None, may_fail: bool = False
 ) -> Callable[[Made], Made]:
-    """Register a class as a sink; arguments as in `SinkRecord`."""
+    """Register a class as a sink; arguments as in `SinkRecord`.
+
+    Raises:
+        RegistrationError: If another class has registered this name.
+    """
 
     def decorate(make: Made) -> Made:
+        known = _registered.get(name)
+        if known is not None and _place(known.make) != _place(make):
+            raise RegistrationError(
+                f"the sink `{name}` is registered twice, by {known.make.__module__} and by "
+                f"{make.__module__}; give one of them another name"
+            )
         _registered[name] = SinkRecord(name, make, package, may_fail)
         return make
 
     return decorate
 
 
+def _place(make: Callable[..., object]) -> tuple[str, str]:
+    return make.__module__, make.__qualname__
+
+
 @functools.cache
 def sinks() -> Mapping[str, SinkRecord]:
-    """Return all sinks by name: every module of this folder is imported once."""
+    """Return all sinks by name: every module of this folder is imported once.
+
+    Raises:
+        RegistrationError: If two sinks have the same name.
+    """
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         importlib.import_module(module.name)
     return MappingProxyType(dict(sorted(_registered.items())))

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import reason_of
+from cs285.results.event_files import Curve
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import register
 from cs285.results.sinks.appended_file import AppendedFile
@@ -61,3 +68,32 @@ class CsvSink:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Return the finite values of a file that `CsvSink` wrote, by tag.
+
+    A last line without its end, as in the file of a run that is training, is left out.
+
+    Raises:
+        UserError: If the file cannot be read, or is not one of `CsvSink`.
+    """
+    found: dict[str, dict[int, float]] = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]), strict=True)
+        header = next(rows, None)
+        if header is not None and tuple(header) != HEADER:
+            expected = ",".join(HEADER)
+            raise UserError(f"{path} is not a table of scalars: its first line is not {expected}")
+        for step, tag, value in rows:
+            if math.isfinite(number := float(value)):
+                found.setdefault(tag, {})[int(step)] = number
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason_of(error)}") from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of scalars: {error}") from error
+    return {
+        tag: Curve(np.array(list(points), dtype=np.int64), np.array(list(points.values())))
+        for tag, points in found.items()
+    }

@@ -7,8 +7,10 @@ Offline, they stay in the folder `wandb` of the run's folder until `wandb sync` 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,13 @@ PROJECT = "cs285"
 """Project of W&B, unless `WANDB_PROJECT` names another one."""
 INIT_SECONDS = 30.0
 """Time to wait for an answer from W&B before training continues without it."""
+PAUSE_PER_WAIT = 20
+"""After W&B has failed to start a run, no other run tries for this many times as long as that
+took. Runs that start one after the other would otherwise wait `INIT_SECONDS` each."""
+
+
+_paused_until = -math.inf
+"""The time, by `time.monotonic`, before which no run of this process tries to reach W&B."""
 
 
 @register("wandb", package="wandb", may_fail=True)
@@ -68,18 +77,31 @@ class WandbSink:
             self._run.log(values, step=step)
 
     def _start(self) -> Any:
-        """Create the W&B run, or continue it."""
+        """Create the W&B run, or continue it.
+
+        Raises:
+            ConnectionError: If W&B has just failed to start another run.
+        """
+        global _paused_until  # noqa: PLW0603 - all runs of a process share the connection
+        began = time.monotonic()
+        if began < _paused_until:
+            raise ConnectionError("W&B could not be reached for an earlier run")
         wandb = _wandb()
-        run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            id=self._id,
-            name=self._folder.name,
-            dir=str(self._folder),
-            config=self._folder.read_config() if self._folder.config.exists() else None,
-            resume="allow",
-            reinit="create_new",  # the runs of a program are open at the same time
-            settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS),
-        )
+        try:
+            run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                id=self._id,
+                name=self._folder.name,
+                dir=str(self._folder),
+                config=self._folder.read_config() if self._folder.config.exists() else None,
+                resume="allow",
+                reinit="create_new",  # the runs of a program are open at the same time
+                settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS),
+            )
+        except Exception:
+            ended = time.monotonic()
+            _paused_until = ended + PAUSE_PER_WAIT * (ended - began)
+            raise
         if not run.offline:
             tqdm.write(f"{self._folder.name} is logged to {run.url}")
         return run
