@@ -1,11 +1,13 @@
 """The package from Python: `train`, `resume`, `load_run` and `load_policy`."""
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -20,11 +22,12 @@ from cs285.datasets.dataset_files import load_dataset
 from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
-from cs285.training import interruption, trainer
+from cs285.training import door, interruption, trainer
 from cs285.training.interruption import StoppedError
 from cs285.training.preparation import read_configs
 from cs285.training.runs import make_agent
 
+ROOT = Path(__file__).parents[1]
 SMALL = {"hidden_size": 8}
 ALGORITHMS = {
     "random": {},
@@ -187,6 +190,44 @@ def test_several_workers_train_without_a_main_guard(room):
         assert lines[-1] == "['finished', 'finished']", done.stderr
 
 
+def test_workers_need_an_environment_that_they_can_import(room):
+    """Here the program registers `My-v0`, directly or by importing the module `my_module`."""
+    registration = """
+        import gymnasium
+        from gymnasium.envs.classic_control import CartPoleEnv
+        gymnasium.register("My-v0", entry_point=CartPoleEnv, max_episode_steps=9)
+    """
+    values = settings("random", total_steps=20)
+    training = f"""
+        import sys
+        from cs285 import train
+        results = train({values!r} | {{"env_name": sys.argv[1]}}, seeds=[1, 2], eval_interval=20,
+                        workers=int(sys.argv[2]), num_eval_trajectories=1)
+        print([run.status for run in results])
+    """
+    program = room.root / "program.py"
+    (room.root / "my_module.py").write_text(textwrap.dedent(registration))
+    program.write_text(textwrap.dedent(registration) + textwrap.dedent(training))
+    before = sorted(room.root.rglob("*"))
+    assert program in before
+
+    def run(*arguments):
+        command = [sys.executable, "-B", program, *arguments]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", str(ROOT)])}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    refused = run("My-v0", "2")
+    assert refused.stderr.splitlines()[-1] == (
+        "cs285.infrastructure.errors.UserError: My-v0 is known to this process alone, so others "
+        "cannot train in it; use one worker (`workers=1`), or name it `module:My-v0` with an "
+        "importable module that registers it"
+    )
+    assert sorted(room.root.rglob("*")) == before
+    for arguments in (("My-v0", "1"), ("my_module:My-v0", "2")):
+        done = run(*arguments)
+        assert done.stdout.splitlines()[-1:] == ["['finished', 'finished']"], done.stderr
+
+
 def test_it_works_in_a_thread_and_calls_take_turns(room):
     results = {}
 
@@ -285,21 +326,48 @@ def test_a_second_ctrl_c_in_a_notebook_interrupts_but_does_not_end_it(room, monk
 
 
 def stage_of(*configs, stage=None):
-    from cs285.training import door
-
     return door._choose_stage(door._sources(list(configs)), stage)
 
 
 def test_the_folder_of_a_file_says_which_stage_it_belongs_to():
-    from pathlib import Path
-
-    root = Path(__file__).parents[1] / "experiments"
+    root = ROOT / "experiments"
     for folder, stage in (
         ("exploration", "explore"),
         ("offline", "offline"),
         ("finetune", "finetune"),
     ):
         assert {stage_of(path) for path in (root / folder).glob("*.yaml")} == {stage}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        (3, [3]),
+        (np.int64(3), [3]),
+        (np.array(3), [3]),
+        (np.arange(1, 3), [1, 2]),
+        ((np.uint8(4), 5), [4, 5]),
+        (range(2), [0, 1]),
+        (None, None),
+    ],
+)
+def test_seeds_are_integers_of_any_type(seeds, expected):
+    found = door._as_list(seeds)
+    assert found == expected
+    assert {type(seed) for seed in found or ()} <= {int}
+
+
+@pytest.mark.parametrize(
+    "seeds", [3.0, np.array([1.0]), "1", [[1, 2]], np.ones((2, 2), int), True, [True]]
+)
+def test_seeds_of_other_types_are_refused(seeds):
+    with pytest.raises(UserError, match="`seeds` must be an integer or a list of integers, not"):
+        door._as_list(seeds)
+
+
+def test_numpy_seeds_train_like_others(room):
+    results = train(settings("random", total_steps=20), seeds=np.arange(1, 3), **QUICK)
+    assert [run.seed for run in results] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,15 @@ class Unseeded(Toy):
 
 
 class Wild(Toy):
-    """Leaves its observation space after some steps."""
+    """Leaves its observation space after some steps, for the value `beyond`."""
+
+    def __init__(self, beyond):
+        super().__init__()
+        self.beyond = beyond
 
     def step(self, action):
         self.value += 3
-        observation = self.observe() if self.value < 9 else np.full(1, 99.0, np.float32)
+        observation = self.observe() if self.value < 9 else np.full(1, self.beyond, np.float32)
         return observation, -1.0, False, False, {}
 
 
@@ -355,9 +359,16 @@ def test_a_state_of_other_actions_is_noticed(register):
         task.make_vector_env(2).set_state(state)
 
 
-@pytest.mark.parametrize(("env", "reason"), [(Wild, "outside its own"), (Broken, "a reward")])
-def test_an_environment_that_violates_its_spaces_is_named(register, env, reason):
-    env_id = register(env)
+@pytest.mark.parametrize(
+    ("env", "options", "reason"),
+    [
+        (Wild, {"beyond": math.nan}, r"the observation \[nan\], which is not finite"),
+        (Wild, {"beyond": -math.inf}, r"the observation \[-inf\], which is not finite"),
+        (Broken, {}, "a reward"),
+    ],
+)
+def test_an_environment_whose_numbers_are_not_finite_is_named(register, env, options, reason):
+    env_id = register(env, **options)
     envs = get_task(env_id).make_vector_env(2)
     envs.reset(seed=[1, 2])
     envs.step(np.zeros(2, np.int64))
@@ -368,6 +379,20 @@ def test_an_environment_that_violates_its_spaces_is_named(register, env, reason)
 
     with pytest.raises(UserError, match=f"{env_id} returned .*{reason}"):
         step_on()
+
+
+def test_leaving_the_observation_space_is_reported_once(register, capsys):
+    env_id = register(Wild, beyond=20.5)
+    for _ in range(2):  # as for training and evaluation
+        envs = get_task(env_id).make_vector_env(2)
+        envs.reset(seed=[1, 2])
+        for _ in range(4):
+            observations, *_ = envs.step(np.zeros(2, np.int64))
+        assert observations.tolist() == [[20.5], [20.5]]
+    assert capsys.readouterr().out == (
+        f"{env_id} returned the observation [20.5], which is outside its own observation space; "
+        "training continues\n"
+    )
 
 
 def test_no_environment_steps_before_it_begins():

@@ -16,11 +16,15 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from tqdm import tqdm
 
 from cs285.envs.pointmass import lane_seeds
 from cs285.infrastructure.errors import UserError
 
 Observations = npt.NDArray[np.float32]
+
+_reported: set[str] = set()
+"""Environments of which this process has reported an observation outside their space."""
 
 
 class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -89,8 +93,7 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
 
         Raises:
             ResetNeeded: Before the first reset.
-            UserError: If an environment returns numbers that are not finite, or observations
-                outside its own observation space.
+            UserError: If an environment returns numbers that are not finite.
         """
         if not self._begun:
             raise ResetNeeded("no episode has begun: call reset() before step()")
@@ -155,14 +158,25 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
             lane.env.close()
 
     def _check(self, observations: Observations) -> None:
-        box = self._box
-        # Written so that NaN, which compares false, fails as well.
-        inside = (observations >= box.low) & (observations <= box.high) & np.isfinite(observations)
-        if not inside.all():
-            row = observations[~inside.all(axis=1)][0]
+        """Refuse numbers that are not finite; report the first observation outside the space.
+
+        Declared spaces are often slightly too small, and agents can do without them: they only
+        rescale their inputs by the bounds.
+        """
+        finite = np.isfinite(observations).all(axis=1)
+        if not finite.all():
+            row = observations[~finite][0]
             raise UserError(
+                f"{self.env_id} returned the observation {row.tolist()}, which is not finite"
+            )
+        box = self._box
+        inside = ((observations >= box.low) & (observations <= box.high)).all(axis=1)
+        if not inside.all() and self.env_id not in _reported:
+            _reported.add(self.env_id)
+            row = observations[~inside][0]
+            tqdm.write(
                 f"{self.env_id} returned the observation {row.tolist()}, which is outside its own "
-                "observation space"
+                "observation space; training continues"
             )
 
 

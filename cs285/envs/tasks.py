@@ -12,7 +12,7 @@ import functools
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -173,6 +173,16 @@ class Task(ABC):
         return InputBounds(np.where(usable, low, -np.inf), np.where(usable, high, np.inf))
 
     @property
+    def keeps_bounds(self) -> bool:
+        """Whether no observation can be outside `observation_space`."""
+        return False
+
+    @property
+    def comes_with_gymnasium(self) -> bool:
+        """Whether every process knows the environment, because no other package registers it."""
+        return False
+
+    @property
     def drawing(self) -> Drawing | None:
         """Pictures of this task, if it has any; only tasks in the unit square may have them."""
         return None
@@ -238,6 +248,16 @@ class MazeTask(Task):
     def max_episode_steps(self) -> int:
         """The maze's step limit."""
         return self.maze.max_episode_steps
+
+    @property
+    def keeps_bounds(self) -> bool:
+        """The maze's walls keep the point inside."""
+        return True
+
+    @property
+    def comes_with_gymnasium(self) -> bool:
+        """Mazes are made without Gymnasium's registry."""
+        return True
 
     @property
     def drawing(self) -> Drawing:
@@ -333,6 +353,12 @@ class GymnasiumTask(Task):
     def max_episode_steps(self) -> int:
         """The limit that the environment is registered with, else `DEFAULT_STEP_LIMIT`."""
         return self._limits[2]
+
+    @property
+    def comes_with_gymnasium(self) -> bool:
+        """Whether Gymnasium itself registers the environment."""
+        spec = gym.registry.get(self.env_id)
+        return spec is not None and str(spec.entry_point).startswith("gymnasium.envs.")
 
     def make_env(self) -> gym.Env[Any, Any]:
         """Make one environment with its step limit."""
@@ -439,6 +465,17 @@ def describe_task(env_id: str) -> Task:
     return GymnasiumTask(
         env_id=env_id, name=name, title=env_id, dataset_stem=name, rank=len(known_tasks())
     )
+
+
+def unavailable(env_ids: Iterable[str]) -> list[str]:
+    """Return the ids that `get_task` refuses in this process."""
+    refused = []
+    for env_id in env_ids:
+        try:
+            get_task(env_id)
+        except ValueError:
+            refused.append(env_id)
+    return refused
 
 
 @functools.cache

@@ -9,13 +9,14 @@ probabilities = load_policy(results[0].folder)(observations)
 
 from __future__ import annotations
 
+import operator
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -39,7 +40,7 @@ from cs285.training.preparation import (
     prepare_folders,
     read_configs,
 )
-from cs285.training.programs import begin, choose_workers, train_parts
+from cs285.training.programs import begin, check_environments, choose_workers, train_parts
 from cs285.training.run_results import Results, RunResult, load_run
 from cs285.training.runs import Options, Program
 from cs285.training.stages import phases_of
@@ -57,7 +58,7 @@ def train(
     config: AnyPath | Mapping[str, Any] | Sequence[AnyPath | Mapping[str, Any]],
     *,
     stage: str | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: SupportsIndex | Iterable[SupportsIndex] | None = None,
     steps_fraction: float = 1.0,
     use_reward: bool = False,
     dataset_dir: AnyPath = Options.dataset_dir,
@@ -85,7 +86,8 @@ def train(
         config: A YAML file, a dict of the settings of one, or a list of these.
         stage: `explore`, `offline` or `finetune`. By default the folder of a file decides
             (`exploration`, `offline` or `finetune`), else its keys and its algorithm.
-        seeds: Train every config with each of these seeds; default: the config's, else 1.
+        seeds: Train every config with each of these seeds, integers of any type; default: the
+            config's, else 1.
         steps_fraction: Take only this fraction of all steps.
         use_reward: Let RND add the environment's reward to its bonus.
         dataset_dir: Where exploration writes datasets, and the other stages read them.
@@ -140,11 +142,12 @@ def train(
             steps_fraction=steps_fraction,
         )
         programs = make_programs(chosen, configs, options.dataset_dir)
+        count = choose_workers(workers, programs)
+        check_environments(programs, count)
         folders = [options.data_dir]
         if chosen == Stage.EXPLORE:
             folders += [options.dataset_dir, options.picture_dir]
         prepare_folders(folders)
-        count = choose_workers(workers, programs)
         parts = begin(programs, options, count)
         train_parts(parts, options, count)
     located = {
@@ -310,13 +313,32 @@ def _check_run_arguments(steps_fraction: object, workers: object) -> None:
         raise UserError(f"`workers` must be auto or a number above 0, not {shorten(workers)}")
 
 
-def _as_list(seeds: int | Sequence[int] | None) -> list[int] | None:
+def _as_list(seeds: Any) -> list[int] | None:
+    """Return seeds as plain integers: a config holds no others, such as NumPy's."""
     if seeds is None:
         return None
-    found = [seeds] if isinstance(seeds, int) else list(seeds)
+    try:
+        found = _integers(seeds)
+    except TypeError:
+        raise UserError(
+            f"`seeds` must be an integer or a list of integers, not {shorten(seeds)}"
+        ) from None
     if not found:
         raise UserError("`seeds` is empty; give at least one")
     return found
+
+
+def _integers(seeds: Any) -> list[int]:
+    try:
+        return [_integer(seeds)]
+    except TypeError:
+        return [_integer(seed) for seed in seeds]
+
+
+def _integer(seed: Any) -> int:
+    if isinstance(seed, bool):
+        raise TypeError
+    return operator.index(seed)
 
 
 def _choose_device(*, no_gpu: bool, which_gpu: int) -> None:

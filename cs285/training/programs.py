@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 import torch
 from tqdm import tqdm
 
+from cs285.envs.tasks import get_task, unavailable
 from cs285.infrastructure import console
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
@@ -123,6 +124,31 @@ def begin(programs: Sequence[Program], options: Options, workers: int) -> list[P
         options.data_dir,
     )
     return located
+
+
+def check_environments(programs: Sequence[Program], workers: int) -> None:
+    """Check that workers, which do not run the caller's script, can make all environments.
+
+    Raises:
+        UserError: If they cannot make one of them.
+    """
+    if workers == 1:
+        return
+    env_ids = {env_id for program in programs for env_id in program.env_ids}
+    others = sorted(env_id for env_id in env_ids if not get_task(env_id).comes_with_gymnasium)
+    if not others:
+        return
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with interruption.held_signals(), _main_hidden():
+            job = pool.submit(unavailable, others)
+        refused = job.result()
+    if refused:
+        bare = refused[0].rpartition(":")[2]
+        raise UserError(
+            f"{refused[0]} is known to this process alone, so others cannot train in it; use one "
+            f"worker (`workers=1`), or name it `module:{bare}` with an importable module that "
+            "registers it"
+        )
 
 
 def train_parts(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
