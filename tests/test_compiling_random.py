@@ -6,6 +6,7 @@ import torch
 
 from cs285.compiling import target, trace
 from cs285.compiling.compiled_update import CompiledUpdate
+from cs285.infrastructure.caches import cache_folder
 
 RUNS, BATCH, TRANSITIONS = 2, 5, 30
 STATE = [(6, 6), (6, 6), (6, 6), (5, 17), (17, 5), (4,), (4,), (1, 4), (), ()]
@@ -123,5 +124,7 @@ def test_a_random_program_does_the_same_compiled(seed):
     state, transitions, rows = draw(seed)
     examples = [x[0] for x in state] + [x[rows[0, 0]] for x in transitions]
     graph = trace(function, examples, decomposes=True)
-    update = CompiledUpdate(graph, len(state), range(len(state)), target.find_target())
+    update = CompiledUpdate(
+        graph, len(state), range(len(state)), target.find_target(), cache_folder()
+    )
     compare(function, update, seed)

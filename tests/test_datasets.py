@@ -360,3 +360,13 @@ def test_a_dataset_of_another_config_is_kept_under_another_name(tmp_path):
     second = set_aside(path, {"total_steps": 20})
     assert second.read_bytes() == b"not a dataset"
     assert second != aside
+
+
+def test_keys_without_effect_do_not_make_a_dataset_another(tmp_path):
+    """Version 1 saved them with the datasets of random exploration."""
+    config = {"base_config": "random", "total_steps": 10}
+    saved = config | {"batch_size": 128, "epsilon": 0.3}
+    path = tmp_path / "maze_random_seed1.npz"
+    save_dataset(path, make_dataset(manifest=make_dataset().manifest | {"config": saved}))
+    assert set_aside(path, config) is None
+    assert set_aside(path, config | {"total_steps": 11}) is not None

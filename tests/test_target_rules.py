@@ -198,3 +198,32 @@ def test_methods_that_are_named_take_the_step(make_batch):
     assert child.calls == ["first", "first", "copy"]
     assert [m["first_loss"] for m in metrics] == [0.5, 0.5]
     assert torch.equal(nn.utils.parameters_to_vector(child.first.parameters()), before)
+
+
+def test_objectives_with_one_loss_tag_are_refused_as_they_would_share_a_memory():
+    class Twins(Pair):
+        stackable = True
+
+        @property
+        def objectives(self):
+            return tuple(replace(one, loss_tag="loss") for one in super().objectives)
+
+    with pytest.raises(ValueError, match="different loss tags, not loss, loss"):
+        Ensemble([Twins(0.5, ())])
+
+
+def test_buffers_of_a_target_do_not_average():
+    def make():
+        agent = Pair(0.5, (PolyakAverage("second", "slow", RATE),))
+        for network, value in ((agent.second, 1.0), (agent.slow, 5.0)):
+            network.register_buffer("offset", torch.tensor(value))
+        return agent
+
+    alone, stacked = make(), make()
+    batch = Batch(torch.rand(4, 2), *[torch.zeros(4)] * 2, torch.rand(4, 2), torch.zeros(4) > 1)
+    alone.update(*batch, 1)
+    learner = Ensemble([stacked])
+    learner.update(Batch(*(field[None] for field in batch)), 1)
+    learner.sync_agents()
+    assert stacked.slow.offset == alone.slow.offset == 5.0
+    torch.testing.assert_close(stacked.slow.weight, alone.slow.weight)

@@ -6,6 +6,7 @@ Runs are short and their networks small: what they learn does not matter here.
 import json
 import random
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -14,12 +15,14 @@ import pytest
 import torch
 import yaml
 
+from cs285.agents.iql_agent import IQLAgent
 from cs285.datasets.dataset_files import FIELDS, Dataset, load_dataset, make_manifest, save_dataset
 from cs285.env_configs import load_config
 from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
 from cs285.homework import Stage
+from cs285.results.run_folders import RunFolder
 from cs285.results.run_summary import RunStatus
 from cs285.scripts import training_flags
 from cs285.training import programs, trainer
@@ -537,3 +540,28 @@ def test_each_evaluation_draws_separate_numbers(lab, monkeypatch, stage):
     assert {epsilon for epsilon, _ in seen} == ({0.0, 0.5} if stage == "explore" else {0.0})
     for numbers in zip(*(drawn for _, drawn in seen), strict=True):
         assert len(set(numbers)) > 0.99 * len(numbers)  # PyTorch's have 24 bits
+
+
+def test_an_objective_with_a_period_is_logged_at_every_step(lab, monkeypatch):
+    """Online, every call takes one update, which most of the time does not include it."""
+
+    class Patient(IQLAgent):
+        stackable = True
+
+        @property
+        def value_objective(self):
+            return replace(super().value_objective, period=5)
+
+    def make_patient(config):
+        agent = make_agent(config)
+        agent.__class__ = Patient
+        return agent
+
+    monkeypatch.setattr(trainer, "make_agent", make_patient)
+    lab.save_data()
+    config = lab.config("finetune", "iql", offline_steps=6, online_steps=6)
+    (folder,) = lab.run("finetune", config, flags=["--log_interval", 1])
+    curves = RunFolder(folder).read_log({"v_loss", "q_loss"}).curves
+    assert curves["q_loss"].steps.tolist() == list(range(1, 13))
+    # Logged from the first update of its own on; after that as often as the others.
+    assert curves["v_loss"].steps.tolist()[-7:] == list(range(6, 13))

@@ -54,7 +54,7 @@ def test_the_exploitation_critic_learns_what_dqn_learns(make_agent, make_two, ma
     for step in range(1, 8):
         batch = make_batch(9, seed=step)
         shown, task = seen(batch)
-        ours, theirs = agent.update(*shown, step, **task), dqn.update(*batch, step)
+        ours, theirs = agent.learn_from(shown._asdict() | task, step), dqn.update(*batch, step)
         torch.testing.assert_close(ours["exploitation_critic_loss"], theirs["critic_loss"])
         torch.testing.assert_close(ours["exploitation_q_values"], theirs["q_values"])
     torch.testing.assert_close(weights(agent.exploiter.critic), weights(dqn.critic))
@@ -101,7 +101,8 @@ def test_runs_side_by_side_learn_what_each_learns_alone(make_two, make_batch, co
         learner.update(shown._asdict() | task, step)
         for run, agent in enumerate(alone):
             own = Batch(*(field[run] for field in shown))
-            agent.update(*own, step, **{name: values[run] for name, values in task.items()})
+            further = {name: values[run] for name, values in task.items()}
+            agent.learn_from(own._asdict() | further, step)
     learner.sync_agents()
     for ours, expected in zip(together, alone, strict=True):
         for name in ("critic", "rnd_net"):
@@ -115,7 +116,7 @@ def test_both_targets_are_copied_when_due(make_two, make_batch):
     agent = make_two(target_update_period=2)
     for step, same in ((1, False), (2, True), (3, False)):
         shown, task = seen(make_batch(9, seed=step))
-        agent.update(*shown, step, **task)
+        agent.learn_from(shown._asdict() | task, step)
         for owner in (agent, agent.exploiter):
             assert torch.equal(weights(owner.critic), weights(owner.target_critic)) is same
 

@@ -12,6 +12,7 @@ not an absorbing state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from cs285.agents.rnd_agent import RNDAgent
 from cs285.learning.agent import Agent
 from cs285.learning.columns import Column
 from cs285.learning.objective import (
+    Batch,
     HardCopy,
     Metrics,
     TargetRule,
@@ -148,23 +150,16 @@ class TwoCriticRNDAgent(RNDAgent):
         """Copy the exploitation critic to its target."""
         self.exploiter.update_target_critic()
 
-    def update(
-        self,
-        observations: torch.Tensor,
-        actions: torch.Tensor,
-        rewards: torch.Tensor,
-        next_observations: torch.Tensor,
-        dones: torch.Tensor,
-        step: int,
-        **derived: torch.Tensor,
-    ) -> dict[str, Any]:
+    def learn_from(self, batch: Mapping[str, torch.Tensor], step: int) -> dict[str, Any]:
         """Take one step on a batch: exploration critic, predictor, exploitation critic."""
-        seen = (observations, actions, rewards, next_observations, dones)
         if RNDAgent.update is Agent.update:
-            return super().update(*seen, step, **derived)
+            return super().learn_from(batch, step)
         # A student's `RNDAgent` has its own `update`, which trains what explores.
-        metrics = super().update(*seen, step)
-        task = (derived["task_rewards"], next_observations, derived["task_dones"])
+        observations, actions, rewards, next_observations, dones = (
+            batch[name] for name in Batch._fields
+        )
+        metrics = super().update(observations, actions, rewards, next_observations, dones, step)
+        task = (batch["task_rewards"], next_observations, batch["task_dones"])
         return metrics | _prefixed(self.exploiter.update(observations, actions, *task, step))
 
 

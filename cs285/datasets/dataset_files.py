@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cs285.envs.tasks import Task, get_task
+from cs285.homework import algorithms, keys_without_effect
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
 from cs285.infrastructure.versions import versions
@@ -191,9 +192,10 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
         return None
     try:
         with zipfile.ZipFile(path) as archive:
-            if json.loads(str(_read_array(archive, "manifest")))["config"] == dict(config):
-                return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, UserError):
+            saved = json.loads(str(_read_array(archive, "manifest")))["config"]
+        if _effective(saved) == _effective(config):
+            return None
+    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, UserError):
         pass  # unreadable, so not what the new run would make
     aside = next(
         candidate
@@ -205,6 +207,13 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
     except OSError as error:
         raise UserError(f"cannot keep {path} as {aside.name}: {error.strerror}") from error
     return aside
+
+
+def _effective(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without keys that have no effect, which version 1 saved as well."""
+    algorithm = str(config.get("base_config"))
+    useless = keys_without_effect(algorithm, config) if algorithm in algorithms() else []
+    return {key: value for key, value in config.items() if key not in useless}
 
 
 def save_dataset(path: Path, dataset: Dataset) -> None:

@@ -7,6 +7,7 @@ also states what it trains, as below, can be stacked: many runs then train as on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -90,7 +91,6 @@ class Agent(nn.Module):
         next_observations: torch.Tensor,
         dones: torch.Tensor,
         step: int,
-        **derived: torch.Tensor,
     ) -> dict[str, Any]:
         """Take one step on a batch and return what to log.
 
@@ -104,10 +104,20 @@ class Agent(nn.Module):
             next_observations: See above.
             dones: See above.
             step: Number of this update, from 1 on.
-            **derived: Further columns that the objectives name; see `columns`.
         """
         fields = Batch(observations, actions, rewards, next_observations, dones)
-        batch = fields._asdict() | derived
+        return self._take_steps(fields._asdict(), step)
+
+    def learn_from(self, batch: Mapping[str, torch.Tensor], step: int) -> dict[str, Any]:
+        """Do what `update` does, on a batch with derived columns as well.
+
+        Args:
+            batch: The columns that the objectives name; see `columns`.
+            step: Number of this update, from 1 on.
+        """
+        return self._take_steps(batch, step)
+
+    def _take_steps(self, batch: Mapping[str, torch.Tensor], step: int) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
         for objective in self.objectives:
             if objective.is_due(step):

@@ -13,7 +13,7 @@ import torch
 
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning import agent_state
-from cs285.learning.columns import columns_of
+from cs285.learning.agent import Agent
 from cs285.learning.objective import Batch, Tensors
 from cs285.learning.replay_buffer import look_up
 
@@ -24,10 +24,6 @@ class AgentLoop:
     def __init__(self, agents: Sequence[Any]) -> None:
         self.agents = list(agents)
         self._born = list(map(agent_state.outline, self.agents))
-        self._derived = [
-            [column.name for column in columns_of(agent) if column.name not in Batch._fields]
-            for agent in self.agents
-        ]
 
     def act(
         self, observations: np.ndarray, epsilon: np.ndarray, uniforms: np.ndarray
@@ -52,12 +48,7 @@ class AgentLoop:
         """Take one update on a batch with columns `(S, batch, ...)`."""
         columns = batch._asdict() if isinstance(batch, Batch) else batch
         results = [
-            agent.update(
-                *(columns[name][run] for name in Batch._fields),
-                step,
-                **{name: columns[name][run] for name in self._derived[run]},
-            )
-            or {}
+            _update(agent, {name: column[run] for name, column in columns.items()}, step)
             for run, agent in enumerate(self.agents)
         ]
         return {tag: torch.stack([_scalar(own[tag]) for own in results]) for tag in results[0]}
@@ -84,6 +75,16 @@ class AgentLoop:
     def state_of(self, run: int) -> dict[str, Any]:
         """See `Learner.state_of`."""
         return agent_state.get_state(self.agents[run])
+
+
+def _update(agent: Any, batch: Mapping[str, torch.Tensor], step: int) -> Mapping[str, Any]:
+    """Let an agent learn from a batch: from all columns, if it knows of them."""
+    methods = type(agent)
+    has_own = getattr(methods, "learn_from", Agent.learn_from) is not Agent.learn_from
+    if has_own or getattr(methods, "update", None) is Agent.update:
+        learned: Mapping[str, Any] = agent.learn_from(batch, step)
+        return learned
+    return agent.update(*(batch[name] for name in Batch._fields), step) or {}
 
 
 def _scalar(value: Any) -> torch.Tensor:

@@ -45,9 +45,13 @@ class Ensemble:
         parameters, buffers = stack_module_state(cast("list[nn.Module]", self.agents))
         held = {name: tensor.detach() for name, tensor in (parameters | buffers).items()}
         self._held = list(held)
+        self._parameters = list(parameters)
         self.state: Tensors = held
         """Everything that training changes or reads, each tensor with the leading axis of runs."""
         objectives: Sequence[Objective] = template.objectives
+        tags = [objective.loss_tag for objective in objectives]
+        if len(set(tags)) < len(tags):
+            raise ValueError(f"objectives need different loss tags, not {', '.join(tags)}")
         self._steps = [ObjectiveStep(template, objective) for objective in objectives]
         for k, step in enumerate(self._steps):
             optimizers = [agent.objectives[k].optimizer for agent in self.agents]
@@ -118,7 +122,7 @@ class Ensemble:
         """Return the update that takes the steps of these objectives."""
         if due not in self._updates:
             steps = [self._steps[k] for k in due]
-            self._updates[due] = PureUpdate(steps, self._averages, self._held)
+            self._updates[due] = PureUpdate(steps, self._averages, self._held, self._parameters)
         return self._updates[due]
 
     def _find_cuts(self) -> Iterator[tuple[int, int]]:

@@ -41,7 +41,7 @@ class TrainingStep:
     method: str = ""
     """Name of the agent's method that takes the step and returns a loss or metrics."""
     loss_tag: str
-    """The loss is logged under this name."""
+    """The loss is logged under this name, which no other objective of the agent has."""
     inputs: tuple[str, ...]
     """Columns of the batch that the method takes, in order: fields of `Batch`, or others."""
     period: int = 1

@@ -124,6 +124,7 @@ class PureUpdate:
         steps: The objectives that are minimised, in order, each on what those before have changed.
         averages: The target networks that then follow a little.
         held: Names in the state that belong to the agent.
+        parameters: Those of its parameters; buffers do not average.
     """
 
     def __init__(
@@ -131,13 +132,14 @@ class PureUpdate:
         steps: Sequence[ObjectiveStep],
         averages: Sequence[PolyakAverage],
         held: Sequence[str],
+        parameters: Sequence[str],
     ) -> None:
         self.steps = steps
         self.held = held
         self.averages = [
             (average, pair)
             for average in averages
-            for pair in pair_names(average.source, average.target, held)
+            for pair in pair_names(average.source, average.target, parameters)
         ]
         self.columns = list(dict.fromkeys(name for x in steps for name in x.objective.inputs))
         """Columns of the batch that it reads."""

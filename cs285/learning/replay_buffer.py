@@ -258,5 +258,5 @@ def look_up(columns: Mapping[str, torch.Tensor], rows: np.ndarray) -> Tensors:
             name: torch.from_numpy(column.numpy().take(rows, axis=0))
             for name, column in columns.items()
         }
-    index = torch.from_numpy(rows)
-    return {name: column[index.to(column.device)] for name, column in columns.items()}
+    index = torch.from_numpy(rows).to(ptu.device)
+    return {name: column[index] for name, column in columns.items()}

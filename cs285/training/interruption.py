@@ -73,7 +73,10 @@ def deferred_signals() -> Iterator[None]:
     """
     _Request.shared = multiprocessing.get_context("spawn").RawValue(ctypes.c_int, 0)
     if threading.current_thread() is not threading.main_thread():
-        yield
+        try:
+            yield
+        finally:
+            _Request.shared = ctypes.c_int(0)
         return
 
     pressed: list[float] = []

@@ -246,14 +246,14 @@ def _train(program: Program, options: Options) -> list[str]:
             folder.delete_unfinished()
         if folders[0].has_checkpoint:
             trainer = _resume(program, options, folders[0].checkpoint)
+        elif all(folder.has_ended for folder in folders):
+            tqdm.write(f"{program.runs[0].info.name}: has already ended")
+            return [run.info.name for run in program.runs if _folder(run).has_diverged]
         elif folders[0].former_checkpoint.exists():
             raise UserError(
                 f"{folders[0].former_checkpoint} is a checkpoint of version 1, which this "
                 "version cannot read; delete it, and --resume starts its runs over"
             )
-        elif all(folder.has_ended for folder in folders):
-            tqdm.write(f"{program.runs[0].info.name}: has already ended")
-            return [run.info.name for run in program.runs if _folder(run).has_diverged]
         else:
             for folder in folders:
                 folder.delete_results()

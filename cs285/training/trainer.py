@@ -125,7 +125,7 @@ class Trainer:
             else f"{len(self.program.runs)} runs"
         )
         bar = tqdm(total=self.program.total_steps, initial=self.step, desc=title, mininterval=1.0)
-        with closing(self.recorder), bar:
+        with closing(self.recorder), closing(self.envs), bar:
             if self.step == 0:
                 self.recorder.log_dataset_sizes()
             end = 0
@@ -204,7 +204,10 @@ class Trainer:
     def _learn(self, most: int) -> int:
         """Take at most `most` updates, at least one; return how many."""
         rows = self.buffer.rows(self.batches.take(most))
-        self.metrics = self.learner.learn(self.buffer.columns, rows, self.updates + 1)
+        # Merged, as an objective with a period is not part of every update.
+        self.metrics = self.metrics | self.learner.learn(
+            self.buffer.columns, rows, self.updates + 1
+        )
         self.updates += len(rows)
         return len(rows)
 

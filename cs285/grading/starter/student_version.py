@@ -88,7 +88,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "TwoCriticRNDAgent.action_probabilities": _SECOND_CRITIC,
         "TwoCriticRNDAgent.compute_exploitation_loss": _SECOND_CRITIC,
         "TwoCriticRNDAgent.objectives": _OBJECTIVES,
-        "TwoCriticRNDAgent.update": _SECOND_CRITIC,
+        "TwoCriticRNDAgent.learn_from": _SECOND_CRITIC,
     },
 }
 """The functions that students write, by file, and the text of the TODO that replaces each."""
