@@ -79,9 +79,9 @@ class AgentLoop:
 
 def _update(agent: Any, batch: Mapping[str, torch.Tensor], step: int) -> Mapping[str, Any]:
     """Let an agent learn from a batch: from all columns, if it knows of them."""
-    methods = type(agent)
-    has_own = getattr(methods, "learn_from", Agent.learn_from) is not Agent.learn_from
-    if has_own or getattr(methods, "update", None) is Agent.update:
+    learn_from = getattr(type(agent), "learn_from", Agent.learn_from)
+    knows_columns = getattr(agent.update, "__func__", None) is Agent.update
+    if knows_columns or learn_from is not Agent.learn_from:
         learned: Mapping[str, Any] = agent.learn_from(batch, step)
         return learned
     return agent.update(*(batch[name] for name in Batch._fields), step) or {}
