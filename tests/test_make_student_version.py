@@ -1,12 +1,14 @@
 """The starter lacks what students write and has everything else."""
 
 import ast
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import FunctionType
 
@@ -19,6 +21,7 @@ from cs285.grading.solutions.checking import check_files
 from cs285.grading.solutions.sources import read_solution
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.starter.student_version import (
+    INHERITED,
     PUBLISHED,
     WRITTEN,
     Gap,
@@ -30,6 +33,7 @@ from cs285.grading.starter.student_version import (
     strip,
 )
 from cs285.infrastructure.errors import UserError, is_unwritten
+from cs285.learning.agent import Agent
 from cs285.scripts import make_student_version as script
 
 ROOT = Path(__file__).parents[1]
@@ -614,3 +618,10 @@ def test_the_script_says_what_is_to_be_written(tmp_path, capsys):
     written = {(gap["file"], gap["name"]) for gap in said["to_write"]}
     assert written == {(file, name) for file, bodies in WRITTEN.items() for name in bodies}
     assert os.access(tmp_path / "run_hw5.sh", os.X_OK)
+
+
+def test_the_method_that_students_write_takes_what_the_reference_inherits():
+    (function,) = ast.parse(f"{textwrap.dedent(INHERITED['update'])}    ...").body
+    assert [argument.arg for argument in function.args.args] == list(
+        inspect.signature(Agent.update).parameters
+    )

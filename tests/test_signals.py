@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -232,3 +233,17 @@ def test_the_script_says_how_to_resume_and_that_works(lab):
     )
     assert refused.returncode == 2
     assert "give it alone" in refused.stderr
+
+
+def test_a_request_in_another_thread_is_forgotten_at_its_end():
+    def train():
+        with deferred_signals():
+            interruption.stop_workers()
+            asked.append(interruption.requested())
+
+    asked = []
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert asked == [signal.SIGTERM]
+    assert interruption.requested() == 0
