@@ -408,6 +408,10 @@ def test_finished_runs_are_left_alone(stopped, capsys):
     lab.resume("offline")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert capsys.readouterr().out == "offline_cql_sd1: has already ended\n"
+    # Version 1, killed between the last two things it did, left this.
+    (folder / "checkpoint.pt").touch()
+    lab.resume("offline")
+    assert capsys.readouterr().out == "offline_cql_sd1: has already ended\n"
 
 
 @pytest.mark.parametrize(

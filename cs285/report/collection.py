@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from cs285.results.statistics import (
     estimate_curve,
     estimate_scores,
 )
+from cs285.results.summaries import natural_key
 
 Setting = str | int | float | bool | None
 
@@ -336,16 +336,13 @@ def _group(runs: Iterable[Run]) -> list[Experiment]:
 
 
 def _rank(run: Run) -> tuple[Any, ...]:
-    """Order by stage, difficulty, algorithm and name; numbers in names sort by value."""
+    """Order by stage, difficulty, algorithm and name."""
     return (
         list(STAGES).index(run.stage),
         describe_task(run.env_id).rank,
         run.env_id,
         order_of(run.algorithm),
-        [
-            float(part) if index % 2 else part
-            for index, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", run.experiment))
-        ],
+        natural_key(run.experiment),
         run.name,
     )
 

@@ -97,18 +97,21 @@ def _format_table(lines: list[list[RunSummary]]) -> str:
 
 
 def _rank(runs: list[RunSummary]) -> tuple[object, ...]:
-    """Order by difficulty, algorithm and name; numbers sort by value: alpha2 before alpha10."""
+    """Order by difficulty, algorithm and name."""
     run = runs[0]
     return (
         describe_task(run.env_name).rank,
         run.env_name,
         order_of(run.algorithm),
-        [
-            float(part) if index % 2 else part
-            for index, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", run.exp_name))
-        ],
+        natural_key(run.exp_name),
         run.total_steps,
     )
+
+
+def natural_key(name: str) -> list[str | float]:
+    """Return a key that sorts the numbers in names by value: alpha2 before alpha10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [float(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
 def _average(values: Sequence[float | None], digits: int) -> str:
