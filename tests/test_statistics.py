@@ -6,11 +6,15 @@ from scipy.stats import trim_mean
 
 from cs285.envs.planner import plan
 from cs285.results.statistics import (
+    differs,
+    end_of,
     estimate,
     estimate_curve,
     estimate_scores,
+    final_error,
     final_return,
     interquartile_mean,
+    with_error,
 )
 
 
@@ -103,6 +107,42 @@ def test_final_return_is_the_mean_of_the_last_hundred_episodes() -> None:
 def test_final_return_is_the_mean_of_the_last_three_evaluations_of_unknown_episodes() -> None:
     assert final_return([-100, -40, -38, -36]) == pytest.approx(-38)
     assert final_return([-40, -30]) == pytest.approx(-35)
+
+
+def test_final_error_is_that_of_the_mean_over_all_episodes_that_count() -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.normal(-30, 5, count) for count in (20, 50, 100)]
+    # The mean of 100 episodes of one policy has the textbook's standard error.
+    spreads, counts = [part.std() for part in parts], [len(part) for part in parts]
+    assert final_error(spreads, counts) == pytest.approx(parts[2].std(ddof=1) / 10)
+    # 20 and 50 episodes: the mean weighs them by 2/7 and 5/7.
+    expected = np.hypot(
+        2 / 7 * parts[0].std(ddof=1) / 20**0.5, 5 / 7 * parts[1].std(ddof=1) / 50**0.5
+    )
+    assert final_error(spreads[:2], counts[:2]) == pytest.approx(expected)
+
+
+def test_final_error_of_unknown_episodes_takes_the_public_versions_ten() -> None:
+    # Three means of ten episodes: sqrt(3 * 6^2 / 9) / 3.
+    assert final_error([100.0, 6.0, 6.0, 6.0]) == pytest.approx(12**0.5 / 3)
+    assert final_error([6.0], episodes=[1]) is None
+
+
+def test_a_mean_is_written_with_its_error() -> None:
+    assert with_error(-20.32, 0.351) == "-20.3 ± 0.35"
+    assert with_error(0.9831, 0.0124, 2) == "0.98 ± 0.012"
+    assert with_error(-0.01, None) == "0.0"
+
+
+def test_numbers_differ_if_it_takes_more_than_two_standard_errors() -> None:
+    assert differs(-20.0, -21.1, 0.3, 0.4)  # their difference has the error 0.5
+    assert not differs(-20.0, -20.9, 0.3, 0.4)
+    assert not differs(-20.0, -90.0, 0.3, None)
+
+
+def test_the_end_of_a_curve_is_its_last_tenth() -> None:
+    assert end_of([0, 50, 90, 91, 100], [7.0, 7.0, 7.0, -1.0, -3.0]) == (-2.0, 1.0)
+    assert end_of([0], [4.0]) == (4.0, 0.0)
 
 
 def test_an_evaluation_without_episodes_has_no_mean() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cs285.results.statistics import final_return
+from cs285.results.statistics import final_error, final_return
 from cs285.results.tfrecords import RECORD_OVERHEAD, DamagedRecordError, Record, read_records
 
 MAX_POINTS = 5_000
@@ -82,16 +82,30 @@ class Curve:
 
 def final_return_of(curves: Mapping[str, Curve]) -> float | None:
     """Return the final return of the run with these curves; None if it was never evaluated."""
-    returns, episodes = curves.get("eval_return"), curves.get("eval/episodes")
+    returns = curves.get("eval_return")
     if returns is None:
         return None
+    return final_return(returns.values, _episodes_of(curves))
+
+
+def final_error_of(curves: Mapping[str, Curve]) -> float | None:
+    """Return the standard error of `final_return_of`; None if the curves do not show it."""
+    returns, spreads = curves.get("eval_return"), curves.get("eval/return_std")
+    if returns is None or spreads is None or not np.array_equal(spreads.steps, returns.steps):
+        return None
+    return final_error(spreads.values, _episodes_of(curves))
+
+
+def _episodes_of(curves: Mapping[str, Curve]) -> npt.NDArray[np.float64] | None:
+    """Return the number of episodes of every evaluation, if it was logged."""
+    returns, episodes = curves["eval_return"], curves.get("eval/episodes")
     if (
         episodes is None  # public versions of the homework do not log it
         or not np.array_equal(episodes.steps, returns.steps)
         or episodes.values.min() < 1
     ):
-        return final_return(returns.values)
-    return final_return(returns.values, episodes.values)
+        return None
+    return episodes.values
 
 
 @dataclass(frozen=True)

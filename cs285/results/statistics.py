@@ -27,6 +27,8 @@ FINAL_EPISODES = 100
 """The final return is the mean over this many last episodes of evaluation, if there are enough."""
 FINAL_EVALUATIONS = 3
 """If their episodes are not known, it is the mean of this many evaluations; one alone is noisy."""
+PUBLIC_EPISODES = 10
+"""Episodes of an evaluation in public versions of the homework, which do not log it."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,85 @@ def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) 
     if episodes is None:
         return float(values[-FINAL_EVALUATIONS:].mean())
     counts = _checked(episodes)
-    if counts.min() <= 0:
-        raise ValueError("an evaluation has no episodes")
-    later = counts[::-1].cumsum()[::-1] - counts
-    counted = later < FINAL_EPISODES
+    counted = _counted(counts)
     return float(np.average(values[counted], weights=counts[counted]))
+
+
+def _counted(episodes: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which evaluations `(N,)` count: the fewest last ones with `FINAL_EPISODES`."""
+    if episodes.min() <= 0:
+        raise ValueError("an evaluation has no episodes")
+    later = episodes[::-1].cumsum()[::-1] - episodes
+    counted: npt.NDArray[np.bool_] = later < FINAL_EPISODES
+    return counted
+
+
+def final_error(deviations: npt.ArrayLike, episodes: npt.ArrayLike | None = None) -> float | None:
+    """Return the standard error of `final_return`, over episodes of the policies it averages.
+
+    Each evaluation's mean has the variance `deviation^2 / (episodes - 1)`, since the logged
+    deviation divides by the number of episodes; means are weighted as in `final_return`.
+
+    Args:
+        deviations: Standard deviations `(N,)` of the returns within each evaluation.
+        episodes: Number of episodes of each evaluation `(N,)`. Without it, evaluations are assumed
+            to have `PUBLIC_EPISODES`, and the last `FINAL_EVALUATIONS` count.
+
+    Returns:
+        None if an evaluation that counts has only one episode.
+
+    Raises:
+        ValueError: There are no evaluations, or one has no episodes.
+    """
+    spreads = _checked(deviations)
+    if episodes is None:
+        spreads = spreads[-FINAL_EVALUATIONS:]
+        counts = np.full(len(spreads), float(PUBLIC_EPISODES))
+    else:
+        counts = _checked(episodes)
+        counted = _counted(counts)
+        spreads, counts = spreads[counted], counts[counted]
+    if counts.min() <= 1:
+        return None
+    weights = counts / counts.sum()
+    return float(np.sqrt((weights**2 * spreads**2 / (counts - 1)).sum()))
+
+
+def with_error(mean: float, error: float | None, digits: int = 1) -> str:
+    """Format a mean with its standard error, which gets one more digit: `-20.3 ± 0.35`.
+
+    Args:
+        mean: The mean.
+        error: Its standard error; None if it is not known, which leaves the mean alone.
+        digits: Digits of the mean after the point.
+    """
+    text = f"{mean:z.{digits}f}"
+    return text if error is None else f"{text} ± {error:.{digits + 1}f}"
+
+
+def differs(one: float, other: float, *errors: float | None) -> bool:
+    """Return whether two numbers differ by more than noise: by two standard errors or more.
+
+    Args:
+        one: A number.
+        other: Another number.
+        errors: Their standard errors, of which independent ones add up in squares. If one is not
+            known, nothing can be said, so the answer is no.
+    """
+    known = [error for error in errors if error is not None]
+    return len(known) == len(errors) and abs(one - other) > 2 * math.hypot(*known)
+
+
+def end_of(steps: npt.ArrayLike, values: npt.ArrayLike) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a curve over its last tenth.
+
+    Args:
+        steps: Steps `(N,)`, which increase.
+        values: Values `(N,)`; those after nine tenths of the last step count.
+    """
+    at, numbers = np.asarray(steps, dtype=np.float64), _checked(values)
+    last = numbers[(at > 0.9 * at[-1]) | (at == at[-1])]
+    return float(last.mean()), float(last.std())
 
 
 def interquartile_mean(values: npt.ArrayLike) -> float:
