@@ -133,7 +133,10 @@ def test_run_folders_are_found_at_any_depth(tmp_path: Path) -> None:
         ),
         (
             "hw5_explore_PointmassVeryHard-v0_rnd1.0_31-01-2026_12-00-00",
-            ("PointmassVeryHard-v0_rnd1.0", "explore", "PointmassVeryHard-v0", "rnd", None, {}),
+            (
+                "PointmassVeryHard-v0_rnd1.0", "explore", "PointmassVeryHard-v0", "rnd", None,
+                {"rnd_weight": 1.0},
+            ),
         ),
         (
             "hw5_finetune_pointmass_hard_iql_offline_sd1_2026-01-31_12-00-00",

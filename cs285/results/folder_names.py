@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cs285.envs.tasks import task_named_in
-from cs285.homework import Stage, algorithms
+from cs285.homework import Question, Stage, algorithms
 
-NAMED_SETTINGS = ("cql_alpha", "temperature")
-"""Settings that public versions put into names, after the name of the algorithm."""
+_WORDS = {
+    "cql_alpha": "(?:cql_?)?alpha|a",
+    "temperature": "temperature|temp|lambda|lam",
+    "cql_temperature": "temperature|temp",
+    "expectile": "expectile|tau|exp",
+    "rnd_weight": "(?:rnd_?)?weight",
+    "actor_learning_rate": "actor_?(?:learning_?rate|lr)",
+    "learning_rate": "(?<!actor_)(?:learning_?rate|lr)",
+    "discount": "discount|gamma",
+}
+"""Words for settings in names, as regular expressions; a number follows them."""
+_BARE = {"cql": "cql_alpha", "awac": "temperature", "rnd": "rnd_weight"}
+"""Settings whose number public versions write right after the name of the algorithm. IQL has two,
+told apart by their size."""
+_NUMBER = r"0_\d{1,2}(?!\d)|\d{1,9}(?:[.p]\d{1,9})?(?:e-?\d{1,2})?"
+"""A number: 10, 0.5, 3e-4; also 0_5 and 0p5, for people who avoid points in names."""
+_END = r"(?=$|[^a-z0-9.])"
+_TIME = re.compile(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(-\d+)?$")
+_STAGES = {
+    Stage.EXPLORE: "explor",
+    Stage.OFFLINE: "offline",
+    Stage.FINETUNE: "fine[_-]?tun",
+}
+_STAGES_OF_QUESTIONS = {
+    Question.EXPLORATION: Stage.EXPLORE,
+    Question.CQL: Stage.OFFLINE,
+    Question.ACTORS: Stage.OFFLINE,
+    Question.FINETUNING: Stage.FINETUNE,
+}
+"""The other question, on the size of the dataset, explores and learns offline."""
 
 
 @dataclass(frozen=True)
@@ -17,52 +46,70 @@ class FolderName:
     """What the name of a run folder says; None for what it does not."""
 
     experiment: str
-    """The name without the prefix, the seed and the time."""
+    """The name without the prefixes, the seed and the time."""
     homework: int | None
     stage: Stage | None
     env_id: str | None
     algorithm: str | None
     seed: int | None
     settings: dict[str, float]
-    """Those of `NAMED_SETTINGS`."""
+    """Settings of the algorithm by their keys in `config.yaml`."""
+
+    @property
+    def says(self) -> int:
+        """How much of what identifies a run the name says."""
+        return sum(value is not None for value in (self.stage, self.env_id, self.algorithm))
 
 
 def parse_folder_name(name: str) -> FolderName:
     """Parse the name of a run folder, as this project or the public versions write it.
 
     `hw5_offline_pointmass_medium_cql_rnd5000_sd2_2026-01-31_12-00-00` and
-    `hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` say much the same.
+    `q2_hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` say much the same.
     """
-    homework = re.match(r"hw(\d+)", name)
+    question = re.match(r"(q\d)(?![a-z\d])", name.lower())
+    experiment = re.sub(r"^(?:q[\d.]+[a-z]?[_-])+", "", _TIME.sub("", name))
+    homework = re.match(r"hw(\d+)", experiment)
     # The prefix comes first in the name, so it decides.
-    stage = re.search("|".join(Stage), name.lower())
-    experiment = re.sub(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(-\d+)?$", "", name)
+    found = re.search("|".join(f"({word})" for word in _STAGES.values()), experiment.lower())
+    stage = list(_STAGES)[found.lastindex - 1] if found and found.lastindex else None
+    if stage is None and question and question[1] in list(Question):
+        stage = _STAGES_OF_QUESTIONS.get(Question(question[1]))
     experiment = re.sub(rf"^hw\d+_(?:(?:{'|'.join(Stage)})_)?", "", experiment)
-    seed = re.search(r"_(?:sd|seed)_?(\d{1,10})(?=_|$)", experiment)
+    seed = re.search(r"(?:^|[_,-])(?:sd|seed)[_=-]?(\d{1,10})(?=[_,-]|$)", experiment)
     if seed:
         experiment = experiment[: seed.start()] + experiment[seed.end() :]
     task = task_named_in(experiment)
     algorithm = _find_algorithm(experiment)
-    kind = algorithm[1].lower() if algorithm else None
-    settings: dict[str, float] = {}
-    fields = algorithms()[kind].config.model_fields if kind else {}
-    key = next((key for key in NAMED_SETTINGS if key in fields), None)
-    value = re.search(r"(?i)(?:alpha|temperature)_?(\d+(?:\.\d+)?)", experiment)
-    if key and (number := value[1] if value else algorithm and algorithm[2]):
-        settings[key] = float(number)
     return FolderName(
         experiment=experiment,
         homework=int(homework[1]) if homework else None,
-        stage=Stage(stage[0]) if stage else None,
+        stage=stage,
         env_id=task.env_id if task else None,
-        algorithm=kind,
+        algorithm=algorithm[0].lower() if algorithm else None,
         seed=int(seed[1]) if seed else None,
-        settings=settings,
+        settings=_settings(experiment, algorithm) if algorithm else {},
     )
 
 
+def parse_folder_path(parts: Sequence[str]) -> FolderName:
+    """Parse the names of a run's folder and of those around it, outermost first.
+
+    The innermost name counts, such as that of `hw5_offline_..._cql0.1_.../`. What it does not say
+    comes from the names around it: `q2/PointmassMedium-v0/cql0.1/seed3`.
+    """
+    parsed = parse_folder_name(parts[-1])
+    text = parts[-1]
+    for around in reversed(parts[:-1]):
+        text = f"{_TIME.sub('', around)}_{text}"
+        joined = parse_folder_name(text)
+        if joined.says > parsed.says:
+            parsed = joined
+    return parsed
+
+
 def _find_algorithm(experiment: str) -> re.Match[str] | None:
-    """Find an algorithm in a name, with a number that may follow it."""
+    """Find an algorithm in a name."""
     # Learners come first: their names also say which explorer collected the data.
     explorers = {name for name, one in algorithms().items() if one.stages == {Stage.EXPLORE}}
     for names in (algorithms().keys() - explorers, explorers):
@@ -73,12 +120,52 @@ def _find_algorithm(experiment: str) -> re.Match[str] | None:
             for name in longest_first
         ]
         either = "|".join(map("{}{}".format, map(re.escape, longest_first), ends))
-        if found := re.search(rf"(?i)(?<![a-z])({either})(\d+(?:\.\d+)?)?", experiment):
+        if found := re.search(rf"(?i)(?<![a-z])(?:{either})", experiment):
             return found
     return None
 
 
+def _settings(experiment: str, algorithm: re.Match[str]) -> dict[str, float]:
+    """Return the settings in a name, given the name of the algorithm in it."""
+    name = algorithm[0].lower()
+    fields = algorithms()[name].config.model_fields
+    after = experiment[algorithm.end() :].lower()
+    # Without the algorithm, `iqltau0.9` is `tau0.9`.
+    rest = f"{experiment[: algorithm.start()]}_{after}".lower()
+    settings = {}
+    for key, words in _WORDS.items():
+        pattern = rf"(?<![a-z])(?:{words})[_=:\s-]?({_NUMBER}){_END}"
+        if key in fields and (found := re.search(pattern, rest)):
+            settings[key] = _number(found[1])
+    keys: tuple[str, ...] = (_BARE[name],) if name in _BARE else ()
+    numbers = _bare_numbers(after)
+    if name == "iql":
+        numbers = sorted(numbers, key=lambda number: not 0 < number < 1)
+        keys = ("expectile", "temperature") if numbers and numbers[0] < 1 else ("temperature",)
+    size = size_in_name(experiment)
+    for key, number in zip(keys, numbers, strict=False):
+        if number != size:
+            settings.setdefault(key, number)
+    return settings
+
+
+def _bare_numbers(after: str) -> list[float]:
+    """Return up to two numbers that follow the name of an algorithm without a word.
+
+    After an underscore, a whole number below ten may count anything, such as attempts.
+    """
+    found = re.match(rf"({_NUMBER}|[_,-]\d+\.\d+){_END}(?:[_,-](\d\d+|\d+\.\d+){_END})?", after)
+    return [_number(text.lstrip("_,-")) for text in found.groups() if text] if found else []
+
+
+def _number(text: str) -> float:
+    return float(re.sub("[_p]", ".", text))
+
+
 def size_in_name(name: str) -> int | None:
     """Return the steps of RND's dataset, if the name of a dataset or a run has them."""
-    found = re.search(r"(?i)rnd_?(\d{3,7})(?!\d)", name)
-    return int(found[1]) if found else None
+    found = re.search(
+        r"(?:rnd(?:\d+\.\d+_)?|data|dataset|size)_?(\d{3,7}(?![\d.])|\d{1,3}k(?![a-z0-9]))",
+        name.lower(),
+    )
+    return int(found[1].replace("k", "000")) if found else None
