@@ -40,7 +40,7 @@ class IQLAgent(AWACAgent, AnyParent):
     Args:
         observation_shape: Shape of one observation.
         num_actions: Number of actions.
-        make_value_critic: `(observation_shape) -> V`, called twice; V returns `(batch,)`.
+        make_value_critic: `(observation_shape) -> V`, called twice; V returns `(batch, 1)`.
         make_value_critic_optimizer: Parameters to optimiser.
         expectile: Tau above, in (0, 1).
         **kwargs: Those of `AWACAgent`.
@@ -72,6 +72,16 @@ class IQLAgent(AWACAgent, AnyParent):
 
     # Losses
 
+    @staticmethod
+    def state_values(value_critic: nn.Module, observations: torch.Tensor) -> torch.Tensor:
+        """Return V(s) `(batch,)` of a network that returns `(batch, 1)`.
+
+        The axis goes here and nowhere else: `(batch, 1)` against `(batch,)` would broadcast to
+        `(batch, batch)` in a loss, and PyTorch would raise no error.
+        """
+        values: torch.Tensor = value_critic(observations)
+        return values.squeeze(-1)
+
     def compute_critic_loss(
         self,
         obs: torch.Tensor,
@@ -82,7 +92,8 @@ class IQLAgent(AWACAgent, AnyParent):
     ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
         """Return the regression of Q on the target value of the next state; see `DQNAgent`."""
         with torch.no_grad():
-            target_values = reward + self.discount * (~done) * self.target_value_critic(next_obs)
+            next_values = self.state_values(self.target_value_critic, next_obs)
+            target_values = reward + self.discount * (~done) * next_values
 
         qa_values = self.critic(obs)
         q_values = qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
@@ -108,7 +119,7 @@ class IQLAgent(AWACAgent, AnyParent):
         """Return the expectile regression of V on Q(s, a) and what to log."""
         with torch.no_grad():
             q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        vs = self.value_critic(observations)
+        vs = self.state_values(self.value_critic, observations)
         assert vs.shape == q_values.shape == actions.shape
         loss = self.iql_expectile_loss(self.expectile, vs, q_values)
         return loss, {"vs": vs.mean(), "vs_adv": (vs - q_values).mean()}
@@ -123,7 +134,7 @@ class IQLAgent(AWACAgent, AnyParent):
         """Return A(s, a) = Q(s, a) - V(s) `(batch,)`; the actor plays no part in it."""
         del action_dist
         q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        values = self.value_critic(observations)
+        values = self.state_values(self.value_critic, observations)
         advantages: torch.Tensor = q_values - values
         assert advantages.shape == q_values.shape == values.shape == actions.shape
         return advantages

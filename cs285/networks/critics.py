@@ -32,11 +32,7 @@ class StateActionCritic(nn.Module):
 
 
 class ValueCritic(nn.Module):
-    """V(s): observations `(batch, *observation_shape)` to values `(batch,)`.
-
-    The trailing axis is dropped here, at the source: `(batch, 1)` against `(batch,)` would
-    broadcast to `(batch, batch)` in a loss, and nothing would complain.
-    """
+    """V(s): observations `(batch, *observation_shape)` to values `(batch, 1)`."""
 
     def __init__(
         self,
@@ -54,4 +50,4 @@ class ValueCritic(nn.Module):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the value of every state."""
         values: torch.Tensor = self.net(observations)
-        return values.squeeze(-1)
+        return values

@@ -439,9 +439,7 @@ VARIANTS = [
         "return q_values - self.value_critic(observations)",
         "return q_values - self.target_value_critic(observations)",
     ),
-    _variant(
-        "iql: squeezes the starter's column", "iql", "(batch, 1)", ".squeeze(-1)", ".squeeze(1)"
-    ),
+    _variant("iql: squeezes the starter's column", "iql", "", ".squeeze(-1)", ".squeeze(1)"),
     _variant(
         "iql: V first",
         "iql",

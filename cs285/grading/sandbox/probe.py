@@ -37,19 +37,15 @@ class FeatureNetwork(nn.Module):
     Args:
         kind: What the agent uses it as, such as `critic`.
         features: `frequencies (2, features)` and `phases (features,)`.
-        outputs: Number of outputs.
-        drop_last: Drop the output axis, as a state-value network of size 1 does.
+        outputs: Number of outputs; V has one, and returns `(batch, 1)`.
     """
 
     frequencies: torch.Tensor
     phases: torch.Tensor
 
-    def __init__(
-        self, kind: str, features: dict[str, torch.Tensor], outputs: int, *, drop_last: bool = False
-    ) -> None:
+    def __init__(self, kind: str, features: dict[str, torch.Tensor], outputs: int) -> None:
         super().__init__()
         self.kind = kind
-        self.drop_last = drop_last
         self.register_buffer("frequencies", features["frequencies"].clone())
         self.register_buffer("phases", features["phases"].clone())
         self.linear = nn.Linear(features["phases"].shape[0], outputs)
@@ -60,15 +56,14 @@ class FeatureNetwork(nn.Module):
         outputs = self.linear(features)
         if self.kind == "actor":
             return Categorical(logits=outputs, validate_args=False)
-        return outputs.squeeze(-1) if self.drop_last else outputs
+        return outputs
 
 
 class Networks:
     """The networks that an agent has made, and which of them it optimises."""
 
-    def __init__(self, features: dict[str, torch.Tensor], *, column_values: bool) -> None:
+    def __init__(self, features: dict[str, torch.Tensor]) -> None:
         self.features = features
-        self.column_values = column_values
         self.made: list[FeatureNetwork] = []
         self.optimised: set[int] = set()
         self.optimisers: set[str] = set()
@@ -77,8 +72,7 @@ class Networks:
         """Return a maker of networks of one kind."""
 
         def make_network(*_shape: Any, **_named_shape: Any) -> FeatureNetwork:
-            drops = kind == "value" and not self.column_values
-            network = FeatureNetwork(kind, self.features, outputs, drop_last=drops)
+            network = FeatureNetwork(kind, self.features, outputs)
             self.made.append(network)
             return network
 
@@ -165,7 +159,7 @@ def _run_trial(
     send: Callable[[dict[str, Any]], None],
 ) -> None:
     features = {name: _decode(value) for name, value in job["features"].items()}
-    networks = Networks(features, column_values=job["column_values"])
+    networks = Networks(features)
     makers = {
         "make_critic": networks.make("critic", NUM_ACTIONS),
         "make_optimizer": networks.optimise("critic"),

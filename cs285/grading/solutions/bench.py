@@ -108,7 +108,6 @@ class Bench:
         inputs: Source of features and weights.
         files: Text by path under `cs285/agents/`: the student's file and those it builds on.
         agent: The file to check.
-        column_values: Let V return `(batch, 1)`, as the public starter's networks do.
     """
 
     def __init__(
@@ -117,14 +116,11 @@ class Bench:
         inputs: Inputs,
         files: Mapping[str, str],
         agent: AgentFile,
-        *,
-        column_values: bool = False,
     ) -> None:
         self.sandbox = sandbox
         self.inputs = inputs
         self.files = files
         self.agent = agent
-        self.column_values = column_values
         self.weights = inputs.draw_weights()
         self.trials: list[tuple[dict[str, Any], int, list[Call]]] = []
         self.seen: dict[tuple[int, int], Seen] = {}
@@ -198,7 +194,6 @@ class Bench:
             "files": {f"cs285/agents/{name}": text for name, text in self.files.items()},
             "module": f"cs285.agents.{self.agent.module}",
             "class": self.agent.class_name,
-            "column_values": self.column_values,
             "seconds": JOB_SECONDS,
             "features": {
                 "frequencies": encode(self.inputs.frequencies),

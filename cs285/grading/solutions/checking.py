@@ -57,12 +57,12 @@ def check_file(
     if unusable := _unusable(source):
         return [unusable]
 
-    def judge(*, own_parent: bool, column_values: bool = False) -> list[Finding]:
+    def judge(*, own_parent: bool) -> list[Finding]:
         inputs = Inputs(rng)
         needed = _with_parents(agent, files, own_parent=own_parent)
 
         def make_bench() -> Bench:
-            return Bench(sandbox, inputs, needed, agent, column_values=column_values)
+            return Bench(sandbox, inputs, needed, agent)
 
         judge = judge_class(source, make_bench, rng, own_parent=own_parent)
         try:
@@ -84,13 +84,9 @@ def check_file(
         return _once(judge.findings) if judge.bench.import_failure else judge.findings
 
     findings = judge(own_parent=False)
-    for own_parent, column_values in _other_tries(agent, files):
-        if _seriousness(findings) == (False, 0) or _is_final(findings):
-            break
-        other = judge(own_parent=own_parent, column_values=column_values)
-        if _seriousness(other) < _seriousness(findings):
-            note = Finding("", Verdict.VARIANT, "V returns (batch, 1), as in the public starter")
-            findings = [*other, note] if column_values else other
+    has_own_parent = {AGENTS[parent].file for parent in agent.parents} & set(files)
+    if has_own_parent and _seriousness(findings) != (False, 0) and not _is_final(findings):
+        findings = min(findings, judge(own_parent=True), key=_seriousness)
     return findings
 
 
@@ -99,14 +95,6 @@ def _judge_class(agent: AgentFile) -> type[Judge]:
     judges = importlib.import_module(f"cs285.grading.solutions.judges.{module}")
     judge_class: type[Judge] = getattr(judges, name)
     return judge_class
-
-
-def _other_tries(agent: AgentFile, files: Mapping[str, str]) -> list[tuple[bool, bool]]:
-    """Return `(own_parent, column_values)` for every other setting in which a file may be right."""
-    parents = {AGENTS[parent].file for parent in agent.parents}
-    own = [(True, False)] if parents & set(files) else []
-    columns = [(False, True)] if "make_value_critic" in agent.makers else []
-    return own + columns + ([(True, True)] if own and columns else [])
 
 
 def _unusable(source: AgentSource) -> Finding | None:

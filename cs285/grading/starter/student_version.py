@@ -64,6 +64,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "AWACAgent.update": "update critic and actor, and at multiples of the period the target",
     },
     "cs285/agents/iql_agent.py": {
+        "IQLAgent.state_values": _HELPER,
         "IQLAgent.compute_critic_loss": _HELPER,
         "IQLAgent.iql_expectile_loss": "return the mean expectile loss",
         "IQLAgent.compute_value_loss": _HELPER,
