@@ -6,65 +6,46 @@ Valid records are kept; the rest is reported. A reader of logs must never fail b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from cs285.results.event_blocks import DamagedFileError, EventBlock, read_event_blocks
 from cs285.results.statistics import final_error, final_return
-from cs285.results.tfrecords import RECORD_OVERHEAD, DamagedRecordError, Record, read_records
 
 MAX_POINTS = 5_000
-"""Points kept of one tag: beyond that, every second one is dropped. No evaluation curve has that
-many."""
+"""Points kept of one tag, spread evenly over all of them. No evaluation curve has that many."""
 MAX_FILE_BYTES = 500_000_000
 """A larger file is not a log of this homework."""
 MAX_PICTURE_BYTES = 5_000_000
 
-
-class DamagedFileError(Exception):
-    """An event file that cannot be read to its end; the message says up to where."""
-
-
-class StoredEvent(NamedTuple):
-    """One event of a file."""
-
-    record: Record
-    """Its bytes."""
-    event: Any
-    """The `Event` message of TensorBoard."""
-    begin: int
-    """Bytes of the file before it."""
+GIT_LFS_POINTER = "is a Git LFS pointer, not the log: `git lfs pull` fetches the log"
+NO_EVENTS = "contains no events: the run was stopped before its first log"
+EMPTY = "is empty"
+_POINTER_BEGINS = (
+    b"version https://git-lfs.github.com/spec/",
+    b"version https://hawser.github.com/spec/",
+)
+_MAX_POINTER_BYTES = 1_024
 
 
-def decode_events(path: Path, *, verify: bool = True) -> Iterator[StoredEvent]:
-    """Yield the events of a file, in bounded memory.
-
-    Args:
-        path: The event file.
-        verify: Compare the checksums of the data. This takes time; without it, a caller can check
-            the records that matter to it by `Record.is_valid`.
+def why_not_a_log(path: Path) -> str | None:
+    """Return why a file cannot hold events: it is empty, or a pointer of Git LFS; else None.
 
     Raises:
-        DamagedFileError: Where the file is cut off or altered.
         OSError: If the file cannot be read.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # likewise
-
-    consumed = 0
     size = path.stat().st_size
-    try:
-        for record in read_records(path):
-            if verify and not record.is_valid:
-                raise DamagedRecordError  # noqa: TRY301 - handled like damage that the reader finds
-            yield StoredEvent(record, Event.FromString(record.data), consumed)
-            consumed += len(record.data) + RECORD_OVERHEAD
-    except (DamagedRecordError, DecodeError, MemoryError, OverflowError) as error:
-        raise DamagedFileError(f"after {consumed:,} of {size:,} bytes") from error
+    if size == 0:
+        return EMPTY
+    if size <= _MAX_POINTER_BYTES:
+        with path.open("rb") as file:
+            if file.read(_MAX_POINTER_BYTES).startswith(_POINTER_BEGINS):
+                return GIT_LFS_POINTER
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +98,14 @@ class EventLog:
     """The last picture of each tag, encoded."""
     problems: list[str] = field(default_factory=list)
     """A phrase for everything that was left out."""
+    last_step: int = 0
+    """The last step of any scalar or picture, wanted or not."""
+    begins: float | None = None
+    """Time of the first event, in seconds since 1970; None without events."""
+    ends: float | None = None
+    """Time of the last event."""
+    picture_steps: dict[str, int] = field(default_factory=dict)
+    """The step of the last picture of each tag."""
 
 
 def read_events(
@@ -126,54 +115,110 @@ def read_events(
 
     Where two values have the same tag and step, as after a restart, the later one counts.
     """
-    values: dict[str, dict[int, float]] = {}
-    not_finite: Counter[str] = Counter()
-    log = EventLog()
+    reader = _Reader(scalar_tags, picture_tags)
     if not files:
-        log.problems.append("it has no event file")
+        reader.problems.append("it has no event file")
     for path in files:
-        for step, entry in _entries(path, log.problems):
-            kind = entry.WhichOneof("value")
-            if kind == "simple_value" and entry.tag in scalar_tags:
-                if np.isfinite(entry.simple_value):
-                    _insert(values.setdefault(entry.tag, {}), step, entry.simple_value)
-                else:
-                    not_finite[entry.tag] += 1
-            elif kind == "image" and entry.tag in picture_tags:
-                picture = entry.image.encoded_image_string
-                if len(picture) <= MAX_PICTURE_BYTES:
-                    log.pictures[entry.tag] = picture
-    for tag, points in values.items():
-        steps, numbers = zip(*sorted(points.items()), strict=True)
-        log.curves[tag] = Curve(np.array(steps, dtype=np.int64), np.array(numbers))
-    log.problems.extend(
-        f"{count:,} value{'s' * (count > 1)} of {tag} not finite"
-        for tag, count in sorted(not_finite.items())
-    )
-    return log
+        reader.read(path)
+    return reader.log()
 
 
-def _entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
-    """Yield the step and the summary value of everything that can be read from a file."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            problems.append(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes")
-            return
-        if size == 0:
-            problems.append(f"{path.name} is empty")
-        for _, event, _ in decode_events(path):
-            for entry in event.summary.value:
-                yield event.step, entry
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read: {error.strerror or type(error).__name__}")
-    except DamagedFileError as error:
-        problems.append(f"{path.name} is cut off or damaged {error}")
+class _Reader:
+    def __init__(self, scalar_tags: Collection[str], picture_tags: Collection[str]) -> None:
+        self.scalar_tags, self.picture_tags = scalar_tags, picture_tags
+        self.curves: dict[str, _GrowingCurve] = {}
+        self.not_finite: Counter[str] = Counter()
+        self.pictures: dict[str, bytes] = {}
+        self.picture_steps: dict[str, int] = {}
+        self.problems: list[str] = []
+        self.last_step = 0
+        self.times: list[float] = []
+
+    def read(self, path: Path) -> None:
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                self.problems.append(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes")
+                return
+            reason = why_not_a_log(path)
+            if reason is None:
+                has_summaries = False
+                for block in read_event_blocks(path):
+                    self._take(block)
+                    has_summaries |= block.has_summaries
+                reason = None if has_summaries else NO_EVENTS
+            if reason:
+                self.problems.append(f"{path.name} {reason}")
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self.problems.append(f"{path.name} cannot be read: {reason}")
+        except DamagedFileError as error:
+            self.problems.append(f"{path.name} is cut off or damaged {error}")
+
+    def _take(self, block: EventBlock) -> None:
+        times = block.wall_times[np.isfinite(block.wall_times)]
+        if len(times):
+            self.times += [float(times[0]), float(times.max())]
+        for tag, points in block.scalars.items():
+            steps = block.steps[points.events]
+            self.last_step = max(self.last_step, int(steps.max()))
+            if tag not in self.scalar_tags:
+                continue
+            finite = np.isfinite(points.values)
+            if not finite.all():
+                self.not_finite[tag] += int((~finite).sum())
+            if finite.any():
+                curve = self.curves.setdefault(tag, _GrowingCurve())
+                curve.append(steps[finite], points.values[finite])
+        for picture in block.pictures:
+            step = int(block.steps[picture.event])
+            self.last_step = max(self.last_step, step)
+            if picture.tag in self.picture_tags and len(picture.encoded) <= MAX_PICTURE_BYTES:
+                self.pictures[picture.tag] = picture.encoded
+                self.picture_steps[picture.tag] = step
+
+    def log(self) -> EventLog:
+        problems = [
+            f"{count:,} value{'s' * (count > 1)} of {tag} not finite"
+            for tag, count in sorted(self.not_finite.items())
+        ]
+        return EventLog(
+            {tag: curve.thinned() for tag, curve in self.curves.items()},
+            self.pictures,
+            self.problems + problems,
+            self.last_step,
+            self.times[0] if self.times else None,
+            max(self.times, default=None),
+            self.picture_steps,
+        )
 
 
-def _insert(points: dict[int, float], step: int, value: float) -> None:
-    points[step] = value
-    if len(points) > MAX_POINTS:
-        kept = dict(sorted(points.items())[::-2])
-        points.clear()
-        points.update(kept)
+class _GrowingCurve:
+    """Collects points, in bounded memory."""
+
+    _LIMIT = 200
+    """It may hold this many times the points that are kept in the end."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
+        self.count = 0
+
+    def append(self, steps: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+        self.parts.append((steps, values))
+        self.count += len(steps)
+        if self.count > self._LIMIT * MAX_POINTS:
+            curve = self._joined()
+            self.parts = [(curve.steps[::-2][::-1], curve.values[::-2][::-1])]
+            self.count = len(self.parts[0][0])
+
+    def _joined(self) -> Curve:
+        steps = np.concatenate([steps for steps, _ in self.parts])
+        values = np.concatenate([values for _, values in self.parts])
+        # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
+        distinct, chosen = np.unique(steps[::-1], return_index=True)
+        return Curve(distinct, values[::-1][chosen])
+
+    def thinned(self) -> Curve:
+        """Return at most `MAX_POINTS` points, the last one among them."""
+        curve = self._joined()
+        stride = -(-len(curve.steps) // MAX_POINTS)
+        return Curve(curve.steps[::-stride][::-1], curve.values[::-stride][::-1])

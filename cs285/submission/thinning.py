@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cs285.results.event_files import DamagedFileError, StoredEvent, decode_events
+from cs285.results.event_blocks import DamagedFileError, StoredEvent, decode_events
 from cs285.results.tfrecords import pack_record
 
 
@@ -89,7 +89,7 @@ def _stride(count: int, limit: int | None) -> int:
 def take_inventory(path: Path) -> Inventory:
     """Count what an event file holds, up to where it is damaged."""
     inventory = Inventory()
-    for _, event, _ in _undamaged(path):
+    for _, event in _undamaged(path):
         for value in event.summary.value:
             inventory.sizes[value.tag] += value.ByteSize()
             counts = _counts(inventory, value)
@@ -102,7 +102,7 @@ def thin(path: Path, inventory: Inventory, limits: Limits) -> bytes:
     """Return an event file within the limits, up to where it is damaged."""
     output = bytearray()
     seen = Inventory()
-    for record, event, _ in _undamaged(path):
+    for record, event in _undamaged(path):
         values = list(event.summary.value)
         remaining = [one for one in values if _stays(one, seen, inventory, limits)]
         if values and not remaining:
@@ -165,4 +165,4 @@ def _counts(inventory: Inventory, value: Any) -> Counter[str] | None:
 def _undamaged(path: Path) -> Iterator[StoredEvent]:
     """Yield the events of a file up to where it is damaged."""
     with suppress(DamagedFileError):
-        yield from decode_events(path, verify=False)
+        yield from decode_events(path)

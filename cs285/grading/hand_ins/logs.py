@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from cs285.results.event_files import Curve, DamagedFileError, decode_events
+from cs285.results.event_blocks import DamagedFileError, EventBlock, read_event_blocks
+from cs285.results.event_files import NO_EVENTS, Curve, why_not_a_log
 from cs285.results.run_folders import EVENT_FILE_TIME
 
 MAX_TAGS = 200
@@ -35,8 +34,8 @@ class RunLog:
     """What the event files of one run hold."""
 
     series: Mapping[str, Curve] = field(default_factory=dict)
-    pictures: frozenset[str] = frozenset()
-    """Tags of pictures."""
+    pictures: Mapping[str, int] = field(default_factory=dict)
+    """The last step of the pictures of each tag."""
     begins: float = 0.0
     """Time of the first event, in seconds since 1970."""
     ends: float = 0.0
@@ -53,12 +52,13 @@ class RunLog:
     @property
     def tags(self) -> frozenset[str]:
         """All tags that hold anything."""
-        return frozenset(self.series) | self.pictures
+        return frozenset(self.series) | frozenset(self.pictures)
 
     @property
     def last_step(self) -> int:
         """The last step of any tag; 0 without tags."""
-        return max((int(series.steps[-1]) for series in self.series.values()), default=0)
+        steps = [int(series.steps[-1]) for series in self.series.values()]
+        return max((*steps, *self.pictures.values()), default=0)
 
 
 def read_log(files: Sequence[Path]) -> RunLog:
@@ -71,9 +71,9 @@ def read_log(files: Sequence[Path]) -> RunLog:
 
 class _Reader:
     def __init__(self) -> None:
-        self.steps: dict[str, array[int]] = {}
-        self.values: dict[str, array[float]] = {}
-        self.pictures: set[str] = set()
+        self.steps: dict[str, list[npt.NDArray[np.int64]]] = {}
+        self.values: dict[str, list[npt.NDArray[np.float64]]] = {}
+        self.pictures: dict[str, int] = {}
         self.begins, self.ends = math.inf, -math.inf
         self.setbacks: list[float] = []
         self.named_times: list[tuple[int, float]] = []
@@ -82,54 +82,73 @@ class _Reader:
         self.damage: list[str] = []
 
     def read(self, path: Path) -> None:
-        latest = previous = -math.inf
         try:
-            size = path.stat().st_size
-            for _, event, begin in decode_events(path):
-                named = EVENT_FILE_TIME.search(path.name)
-                if begin == 0 and named and len(named[1]) == _TIME_DIGITS:
-                    self.named_times.append((int(named[1]), event.wall_time))
-                if not (math.isfinite(event.wall_time) and 0 <= event.step <= MAX_STEP):
-                    # No writer writes such a record.
-                    raise DamagedFileError(f"after {begin:,} of {size:,} bytes")  # noqa: TRY301 - handled like other damage
-                if previous - event.wall_time > SETBACK and len(self.setbacks) < MAX_SETBACKS:
-                    self.setbacks.append(previous - event.wall_time)
-                previous = event.wall_time
-                latest = max(latest, event.wall_time)
-                if not math.isfinite(self.begins):
-                    self.begins = event.wall_time
-                self._take(event)
-            if not size:
-                self.damage.append("an event file is empty")
+            reason = why_not_a_log(path)
+            if reason is None:
+                has_summaries = self._read_blocks(path)
+                reason = None if has_summaries else NO_EVENTS
+            if reason:
+                self.damage.append(f"an event file {reason}")
         except OSError as error:
             self.damage.append(f"an event file cannot be read: {error.strerror or error}")
         except DamagedFileError as error:
             self.damage.append(f"cut off or altered {error}")
-        self.ends = max(self.ends, latest)
 
-    def _take(self, event: Any) -> None:
-        if self.hashed < _FINGERPRINTED:
-            self.hashed += 1
-            self.hash.update(struct.pack("<dq", event.wall_time, event.step))
-        for entry in event.summary.value:
-            kind = entry.WhichOneof("value")
-            if len(self.values) + len(self.pictures) >= MAX_TAGS and entry.tag not in self.values:
-                continue
-            if kind == "simple_value" and math.isfinite(entry.simple_value):
-                self.steps.setdefault(entry.tag, array("q")).append(event.step)
-                self.values.setdefault(entry.tag, array("d")).append(entry.simple_value)
-            elif kind == "image":
-                self.pictures.add(entry.tag)
+    def _read_blocks(self, path: Path) -> bool:
+        """Read a file; return whether it holds anything."""
+        has_summaries = False
+        previous = -math.inf
+        named = EVENT_FILE_TIME.search(path.name)
+        for block in read_event_blocks(path):
+            # No writer writes such times and steps.
+            absurd = ~np.isfinite(block.wall_times) | (block.steps < 0) | (block.steps > MAX_STEP)
+            count = int(absurd.argmax()) if absurd.any() else len(block)
+            if count:
+                if block.begins[0] == 0 and named and len(named[1]) == _TIME_DIGITS:
+                    self.named_times.append((int(named[1]), float(block.wall_times[0])))
+                previous = self._follow_clock(block.wall_times[:count], previous)
+                self._take(block, count)
+                has_summaries |= block.has_summaries
+            if count < len(block):
+                size = path.stat().st_size
+                raise DamagedFileError(f"after {block.begins[count]:,} of {size:,} bytes")
+        return has_summaries
+
+    def _follow_clock(self, times: npt.NDArray[np.float64], previous: float) -> float:
+        if not math.isfinite(self.begins):
+            self.begins = float(times[0])
+        self.ends = max(self.ends, float(times.max()))
+        back = np.concatenate([[previous], times[:-1]]) - times
+        self.setbacks += back[back > SETBACK].tolist()
+        del self.setbacks[MAX_SETBACKS:]
+        return float(times[-1])
+
+    def _take(self, block: EventBlock, count: int) -> None:
+        new = min(count, _FINGERPRINTED - self.hashed)
+        self.hashed += new
+        self.hash.update(block.wall_times[:new].astype("<f8").tobytes())
+        self.hash.update(block.steps[:new].astype("<i8").tobytes())
+        for tag, points in block.scalars.items():
+            is_full = len(self.values) + len(self.pictures) >= MAX_TAGS
+            kept = np.isfinite(points.values) & (points.events < count)
+            if kept.any() and (tag in self.values or not is_full):
+                self.steps.setdefault(tag, []).append(block.steps[points.events[kept]])
+                self.values.setdefault(tag, []).append(points.values[kept])
+        for picture in block.pictures:
+            is_full = len(self.values) + len(self.pictures) >= MAX_TAGS
+            if picture.event < count and (picture.tag in self.pictures or not is_full):
+                step = int(block.steps[picture.event])
+                self.pictures[picture.tag] = max(step, self.pictures.get(picture.tag, 0))
 
     def log(self) -> RunLog:
         series = {}
-        for tag, values in self.values.items():
+        for tag, parts in self.values.items():
             # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
-            steps, chosen = np.unique(np.array(self.steps[tag])[::-1], return_index=True)
-            series[tag] = Curve(steps, np.array(values)[::-1][chosen])
+            steps, chosen = np.unique(np.concatenate(self.steps[tag])[::-1], return_index=True)
+            series[tag] = Curve(steps, np.concatenate(parts)[::-1][chosen])
         return RunLog(
             series,
-            frozenset(self.pictures),
+            self.pictures,
             float(self.begins),
             float(self.ends),
             tuple(self.setbacks),
