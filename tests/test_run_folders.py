@@ -155,4 +155,4 @@ def test_only_one_module_reads_yaml() -> None:
 
 
 def test_only_one_module_decodes_events() -> None:
-    assert files_with(r"Event\.FromString|EventAccumulator") == {"cs285/results/event_files.py"}
+    assert files_with(r"\.FromString\(|EventAccumulator") == {"cs285/results/event_blocks.py"}
