@@ -11,6 +11,9 @@ from torch import nn
 device = torch.device("cpu")
 """Where agents and batches live; `init_gpu` sets it once, before anything is built."""
 
+Activation = str | nn.Module
+"""The name of an activation, one of the keys below, or a module."""
+
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "relu": nn.ReLU,
@@ -27,8 +30,8 @@ def build_mlp(
     output_size: int,
     n_layers: int,
     size: int,
-    activation: str | nn.Module = "tanh",
-    output_activation: str | nn.Module = "identity",
+    activation: Activation = "tanh",
+    output_activation: Activation = "identity",
 ) -> nn.Sequential:
     """Build a multi-layer perceptron `(..., input_size) -> (..., output_size)`.
 
@@ -49,8 +52,14 @@ def build_mlp(
     return nn.Sequential(*layers).to(device)
 
 
-def _activation(activation: str | nn.Module) -> nn.Module:
-    return _ACTIVATIONS[activation]() if isinstance(activation, str) else activation
+def _activation(activation: Activation) -> nn.Module:
+    if not isinstance(activation, str):
+        return activation
+    if activation not in _ACTIVATIONS:
+        raise ValueError(
+            f"unknown activation {activation!r}; the names are {', '.join(_ACTIVATIONS)}"
+        )
+    return _ACTIVATIONS[activation]()
 
 
 def init_gpu(use_gpu: bool = True, gpu_id: int = 0) -> None:  # noqa: FBT001, FBT002 - the homework's signature
@@ -58,6 +67,12 @@ def init_gpu(use_gpu: bool = True, gpu_id: int = 0) -> None:  # noqa: FBT001, FB
     global device  # noqa: PLW0603 - the homework's files read `ptu.device`
     available = use_gpu and torch.cuda.is_available()
     device = torch.device(f"cuda:{gpu_id}" if available else "cpu")
+
+
+def set_device(gpu_id: int) -> None:
+    """Make a GPU the one that PyTorch uses by default; without GPUs there is nothing to set."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu_id)
 
 
 @overload
