@@ -89,7 +89,7 @@ def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
         solution = read_solution(path)
     except UserError as error:
         return SolutionReport(str(path), error=str(error))
-    files = check_files(sandbox, solution.files)
+    files = check_files(sandbox, solution.files, modules=solution.modules)
     return SolutionReport(str(path), tuple(files), solution.problems)
 
 

@@ -919,10 +919,10 @@ MUTANTS = [
         "iql: todo",
         "iql",
         "update_v",
-        "TODO",
+        "NameError",
         "        vs = self.value_critic(observations).squeeze(-1)\n",
         "        # TODO(student): compute V\n",
-        verdict="unsolved",
+        verdict="crashes",
     ),
     _mutant(
         "dqn: wrong name",

@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import random
+import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,12 +24,14 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
+from cs285.grading.sandbox.own_modules import make_importable
+
 LEARNING_RATE = 0.5
 """Learning rate of the agents' optimisers: plain gradient descent, so a step gives the gradient."""
 NUM_ACTIONS = 5
 RND_SIZE = 4
 MAX_ELEMENTS = 100_000
-_PACKAGES = ("agents", "infrastructure", "networks")
+_PATH_IN_MESSAGE = re.compile(r" ?\((?:/|[A-Z]:\\)[^)]*\)")
 
 
 class FeatureNetwork(nn.Module):
@@ -126,6 +129,55 @@ def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
             yield from _networks_in(part, depth + 1)
 
 
+class Scene:
+    """Tells what was raised, and where in the hand-in's files.
+
+    Args:
+        folder: Where a job's files lie.
+        own: The paths of those from the hand-in.
+    """
+
+    def __init__(self, folder: Path, own: frozenset[str]) -> None:
+        self.folder = folder
+        self.own = own
+
+    def describe(self, error: BaseException) -> dict[str, Any]:
+        """Return the error as plain data; places are given only in the hand-in's own files."""
+        try:
+            message = str(error)[:500]
+        except BaseException:  # noqa: BLE001
+            message = "(an error that cannot be printed)"
+        message = _PATH_IN_MESSAGE.sub("", message).replace(f"{self.folder}/", "")
+        description: dict[str, Any] = {"type": type(error).__name__[:80], "message": message}
+        if isinstance(error, _MissingMethodError):
+            return description | {"type": "AttributeError", "missing": error.method}
+        if isinstance(error, ImportError):
+            description["name"] = str(error.name or "")[:80]
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            path = self._path(frame.f_code.co_filename)
+            if path in self.own:
+                description |= {"file": path, "line": line, "function": frame.f_code.co_name}
+                description.pop("inherited", None)
+            elif path:
+                description["inherited"] = {
+                    "function": frame.f_code.co_name,
+                    "shapes": {
+                        name: list(value.shape)
+                        for name, value in frame.f_locals.items()
+                        if isinstance(value, torch.Tensor)
+                    },
+                }
+        if isinstance(error, SyntaxError) and self._path(error.filename or "") in self.own:
+            path = self._path(error.filename or "")
+            description |= {"message": error.msg, "file": path, "line": error.lineno}
+        return description
+
+    def _path(self, filename: str) -> str:
+        """Return the path of a file below the folder; empty if it is not there."""
+        inside = filename.startswith(f"{self.folder}/")
+        return filename.removeprefix(f"{self.folder}/") if inside else ""
+
+
 def run(job: dict[str, Any], folder: Path, writer: int) -> None:
     """Run every trial of a job and write one line of JSON per result."""
 
@@ -134,19 +186,15 @@ def run(job: dict[str, Any], folder: Path, writer: int) -> None:
         while data:
             data = data[os.write(writer, data) :]
 
-    for package in _PACKAGES:
-        # Only the job's own agents can be imported; in other packages its files come last.
-        module = importlib.import_module(f"cs285.{package}")
-        own = str(folder / "cs285" / package)
-        module.__path__ = [own] if package == "agents" else [*module.__path__, own]
-    agents = str(folder / "cs285" / "agents")
+    scene = Scene(folder, frozenset(job["own"]))
     try:
+        make_importable(folder, job["files"])
         cls = getattr(importlib.import_module(job["module"]), job["class"])
     except BaseException as error:  # noqa: BLE001 - a student may raise anything
-        send({"stage": "import", "error": _describe(error, agents)})
+        send({"stage": "import", "error": scene.describe(error)})
         return
     for index, trial in enumerate(job["trials"]):
-        _run_trial(index, trial, job, cls, agents, send)
+        _run_trial(index, trial, job, cls, scene, send)
     send({"stage": "done"})
 
 
@@ -155,7 +203,7 @@ def _run_trial(
     trial: dict[str, Any],
     job: dict[str, Any],
     cls: Any,
-    agents: str,
+    scene: Scene,
     send: Callable[[dict[str, Any]], None],
 ) -> None:
     features = {name: _decode(value) for name, value in job["features"].items()}
@@ -177,7 +225,7 @@ def _run_trial(
         chosen = {name: makers[name] for name in trial["makers"]}
         agent = cls((2,), NUM_ACTIONS, **chosen, **trial["arguments"])
     except BaseException as error:  # noqa: BLE001
-        send({"trial": index, "stage": "construct", "error": _describe(error, agents)})
+        send({"trial": index, "stage": "construct", "error": scene.describe(error)})
         return
     roles = networks.by_role(agent)
     send(
@@ -200,9 +248,13 @@ def _run_trial(
             record |= _call(agent, call, networks.by_role(agent))
             record["weights"] = _weights(networks.by_role(agent))
         except BaseException as error:  # noqa: BLE001
-            send(record | {"error": _describe(error, agents)})
+            send(record | {"error": scene.describe(error)})
             return
         send(record)
+
+
+class _NotAnActionError(ValueError):
+    """What `get_action` returned is not one action."""
 
 
 class _MissingMethodError(AttributeError):
@@ -223,8 +275,10 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
         raise _MissingMethodError(call["method"], str(error)) from None
     if call["kind"] == "actions":
         observations = values[0].numpy()
+        # A class that leaves epsilon out is judged by what it does, not by its signature.
+        epsilon = (call["epsilon"],) if _takes(method, 2) else ()
         actions = [
-            [int(method(row.copy(), call["epsilon"])) for _ in range(call["repeats"])]
+            [_action(method(row.copy(), *epsilon)) for _ in range(call["repeats"])]
             for row in observations
         ]
         return {"result": _encode(np.array(actions, dtype=np.int64))}
@@ -249,6 +303,21 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
             for role, members in roles.items()
         }
     return record
+
+
+def _action(returned: Any) -> int:
+    """Return the action that `get_action` gave: a number, or an array or tensor of one.
+
+    Raises:
+        _NotAnActionError: If it is not one whole number.
+    """
+    value = returned.detach().cpu().numpy() if isinstance(returned, torch.Tensor) else returned
+    array = np.asarray(value)
+    if array.dtype.kind not in "iufb" or array.size != 1 or array.item() != int(array.item()):
+        what = type(returned).__name__ if array.dtype.kind not in "iufb" else "array"
+        shown = f"of shape {array.shape}" if array.size != 1 else f": {str(value)[:40]}"
+        raise _NotAnActionError(f"get_action returns {what} {shown}, not one action")
+    return int(array.item())
 
 
 def _takes(method: Callable[..., Any], count: int) -> bool:
@@ -300,24 +369,3 @@ def _encode(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple) and depth < 3:  # noqa: PLR2004
         return {"kind": "list", "items": [_encode(item, depth + 1) for item in value]}
     return {"kind": "other", "of": type(value).__name__[:80]}
-
-
-def _describe(error: BaseException, agents: str) -> dict[str, Any]:
-    """Describe what was raised, and where in the student's files."""
-    try:
-        message = str(error)[:500]
-    except BaseException:  # noqa: BLE001
-        message = "(an error that cannot be printed)"
-    description: dict[str, Any] = {"type": type(error).__name__[:80], "message": message}
-    if isinstance(error, SyntaxError):
-        return description | {"line": error.lineno}
-    if isinstance(error, _MissingMethodError):
-        return description | {"type": "AttributeError", "missing": error.method}
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith(agents):
-            description |= {
-                "file": Path(frame.filename).name,
-                "line": frame.lineno,
-                "function": frame.name,
-            }
-    return description

@@ -36,7 +36,14 @@ _STAGED = (
     "results",
 )
 _STAGED_FILES = ("__init__.py", "homework.py")
-_CHILD_FILES = ("__init__.py", "confinement.py", "ends.py", "probe.py", "supervisor.py")
+_CHILD_FILES = (
+    "__init__.py",
+    "confinement.py",
+    "ends.py",
+    "own_modules.py",
+    "probe.py",
+    "supervisor.py",
+)
 # An editable install would resolve imports to this repository and its reference agents.
 _START = """
 import sys

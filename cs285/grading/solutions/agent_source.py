@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+
+_TODO = re.compile(r"^(\s*)#.*\bTODO\b")
+_RETURNS_NAMES = re.compile(r"^\s*return\s+[\w, ]+$")
+
+
+def with_line_feeds(text: str) -> str:
+    """Return text with the line ends of this system, whichever it was written with."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -23,13 +32,17 @@ class AgentSource:
         Raises:
             SyntaxError: If the file is not valid Python.
         """
-        for node in ast.walk(ast.parse(self.text)):
+        for node in ast.walk(ast.parse(with_line_feeds(self.text))):
             if isinstance(node, ast.ClassDef) and node.name == self.class_name:
                 return {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
         return {}
 
     def placeholder(self, method: str) -> str:
-        """Return the placeholder left in a method: `...`, `NotImplementedError` or nothing."""
+        """Return what stands in a method in place of code, with its line; empty if nothing does.
+
+        That is `...`, `NotImplementedError`, a body of `pass` alone, or a TODO comment below which
+        there is no code.
+        """
         node = self.methods.get(method)
         if node is None:
             return ""
@@ -37,19 +50,64 @@ class AgentSource:
         while waiting:
             part, indexes = waiting.popleft()
             if isinstance(part, ast.Constant) and part.value is Ellipsis and not indexes:
-                return "..."
+                return f"`...` (line {part.lineno})"
             if isinstance(part, ast.Raise) and _raises_not_implemented(part):
-                return "NotImplementedError"
+                return f"`NotImplementedError` (line {part.lineno})"
             waiting.extend(_children(part, indexes=indexes))
+        body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+        if all(isinstance(statement, ast.Pass) for statement in body):
+            return f"no code (line {node.lineno})"
+        return self._gap(node)
+
+    def _gap(self, node: ast.FunctionDef) -> str:
+        """Return the first TODO comment of a method with no code below it."""
+        lines = with_line_feeds(self.text).split("\n")[: node.end_lineno]
+        # Comments at the end of a body are not part of its node.
+        for line in with_line_feeds(self.text).split("\n")[len(lines) :]:
+            if line.strip() and (not line.lstrip().startswith("#") or _indent(line) == 0):
+                break
+            lines.append(line)
+        for number, line in enumerate(lines[node.lineno :], node.lineno + 1):
+            found = _TODO.match(line)
+            if found is None:
+                continue
+            below = (text for text in lines[number:] if text.strip())
+            code = next((text for text in below if not text.lstrip().startswith("#")), None)
+            if code is None or _indent(code) < len(found[1]) or _RETURNS_NAMES.match(code):
+                return f"a TODO without code (line {number})"
         return ""
 
-    def todo(self, method: str) -> bool:
-        """Return whether a method still contains a TODO."""
-        node = self.methods.get(method)
-        if node is None:
-            return False
-        lines = self.text.splitlines()[node.lineno - 1 : node.end_lineno]
-        return any("TODO" in line for line in lines)
+    def reached(self, method: str) -> set[str]:
+        """Return the methods that a method calls on `self` or `super()`, directly or not."""
+        found: set[str] = set()
+        waiting = [method]
+        while waiting:
+            node = self.methods.get(waiting.pop())
+            if node is not None:
+                fresh = _called(node, self.methods) - found
+                found |= fresh
+                waiting += fresh
+        return found - {method}
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _called(node: ast.FunctionDef, known: Collection[str]) -> set[str]:
+    return {
+        part.attr
+        for part in ast.walk(node)
+        if isinstance(part, ast.Attribute)
+        and (isinstance(part.value, ast.Name) or _is_super(part.value))
+        and part.attr in known
+    }
+
+
+def _is_super(part: ast.AST) -> bool:
+    return (
+        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "super"
+    )
 
 
 def _children(part: ast.AST, *, indexes: bool) -> Iterator[tuple[ast.AST, bool]]:

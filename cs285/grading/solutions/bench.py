@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +40,18 @@ class Failure:
     """Name of the exception's class; empty if the process ended."""
     message: str = ""
     function: str = ""
-    """The student's innermost function in the traceback."""
+    """The innermost function of the hand-in in the traceback."""
+    file: str = ""
+    """The file of the hand-in that holds it, such as `cs285/agents/dqn_agent.py`."""
     line: str = ""
     missing: str = ""
     """The method that was to be called, if the class does not have it."""
+    name: str = ""
+    """The module that an import did not find, or in which it did not find a name."""
+    inherited: str = ""
+    """The method of a parent, not of the hand-in, in which the error came up."""
+    shapes: Mapping[str, str] = field(default_factory=dict)
+    """Shapes of the tensors in that method, by name."""
     ending: Ending = _DONE
 
     @classmethod
@@ -53,15 +61,36 @@ class Failure:
         def read(name: str) -> str:
             return str(error.get(name) or "")
 
-        return cls(read("type"), read("message"), read("function"), read("line"), read("missing"))
+        above = dict(error.get("inherited") or {})
+        shapes = {
+            str(name): str(tuple(int(size) for size in shape))
+            for name, shape in dict(above.get("shapes") or {}).items()
+        }
+        return cls(
+            read("type"),
+            read("message"),
+            read("function"),
+            read("file"),
+            read("line"),
+            read("missing"),
+            read("name"),
+            str(above.get("function") or ""),
+            shapes,
+        )
 
-    @property
-    def text(self) -> str:
-        """The failure as a message for the student."""
+    def text_for(self, file: str) -> str:
+        """Return the failure as a message for the author of an agent file."""
         if not self.type:
             return self.ending.text
-        line = f" (line {self.line})" if self.line else ""
-        return f"{self.type}: {self.message}{line}"
+        text = f"{self.type}: {self.message}" if self.message else self.type
+        if self.line:
+            name = self.file.removeprefix("cs285/agents/")
+            text += f" (line {self.line}{'' if name == file else f' of {name}'})"
+        if self.inherited:
+            text += f", in the inherited `{self.inherited}`"
+            meet = [f"{name} {shape}" for name, shape in self.shapes.items()]
+            text += f" on {', '.join(meet)}" if meet else ""
+        return text
 
 
 @dataclass(frozen=True)
@@ -106,7 +135,9 @@ class Bench:
     Args:
         sandbox: Where they run.
         inputs: Source of features and weights.
-        files: Text by path under `cs285/agents/`: the student's file and those it builds on.
+        files: Text by path below the folder of the package: the student's files, and those that
+            they build on.
+        own: The paths of those that are the student's.
         agent: The file to check.
     """
 
@@ -115,11 +146,13 @@ class Bench:
         sandbox: Sandbox,
         inputs: Inputs,
         files: Mapping[str, str],
+        own: Collection[str],
         agent: AgentFile,
     ) -> None:
         self.sandbox = sandbox
         self.inputs = inputs
         self.files = files
+        self.own = own
         self.agent = agent
         self.weights = inputs.draw_weights()
         self.trials: list[tuple[dict[str, Any], int, list[Call]]] = []
@@ -128,6 +161,7 @@ class Bench:
         self.optimisers: set[str] = set()
         """Kinds of networks for which an optimiser was made, whatever its parameters."""
         self.import_failure: Failure | None = None
+        self.construct_failure: Failure | None = None
 
     def add(self, arguments: Mapping[str, Any], *calls: Call, seed: int = 1) -> int:
         """Add a trial, an agent with these scalars and calls on it; return its number."""
@@ -163,6 +197,8 @@ class Bench:
                 finished = True
             elif "error" in record:
                 failures[trial] = Failure.from_json(record["error"])
+                if stage == "construct" and self.construct_failure is None:
+                    self.construct_failure = failures[trial]
             elif stage == "construct":
                 initial = decode_weights(record["weights"])
                 self.initial.append(initial)
@@ -191,7 +227,8 @@ class Bench:
 
     def _job(self) -> dict[str, Any]:
         return {
-            "files": {f"cs285/agents/{name}": text for name, text in self.files.items()},
+            "files": dict(self.files),
+            "own": sorted(self.own),
             "module": f"cs285.agents.{self.agent.module}",
             "class": self.agent.class_name,
             "seconds": JOB_SECONDS,
@@ -214,12 +251,22 @@ class Bench:
             ],
         }
 
+    def is_not_handed_in(self, failure: Failure) -> bool:
+        """Return whether an import failed because a module, or a name in it, was not handed in."""
+        if failure.type == "ModuleNotFoundError":
+            return True
+        own = f"{failure.name.replace('.', '/')}.py"
+        return failure.type == "ImportError" and bool(failure.name) and own not in self.own
+
     # Reading the results
 
     def world(self, trial: int, call: int, batch: Transitions, index: int = 0) -> World:
         """Return the networks' values on a batch as they were before a call."""
         arguments = self.trials[trial][0]
         before = self.seen[trial, call].before
+        if "value/online" in before and "value/target" not in before:
+            # IQL may do without a target V; V itself is then what formulas call by that name.
+            before = {**before, "value/target": before["value/online"]}
         return make_world(self.inputs, before, batch, arguments, index)
 
     def step(self, trial: int, call: int, role: str, index: int = 0) -> tuple[Array, Array]:

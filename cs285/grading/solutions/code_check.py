@@ -170,16 +170,14 @@ def main() -> None:
     import torch
 
     from cs285.grading.sandbox.sandbox import Sandbox
-    from cs285.grading.solutions.checking import check_file
-    from cs285.grading.solutions.reports import FileReport
+    from cs285.grading.solutions.checking import SolutionChecker
 
     torch.set_num_threads(1)
     rng = np.random.default_rng()
     with Sandbox() as sandbox:
-        for name, agent in AGENTS.items():
-            findings = check_file(sandbox, name, solution.files, rng)
-            report = FileReport(agent.file, tuple(findings))
-            print(json.dumps(report.as_json()), flush=True)
+        checker = SolutionChecker(sandbox, solution.files, solution.modules, rng)
+        for name in AGENTS:
+            print(json.dumps(checker.report(name).as_json()), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,24 @@ OPTIMISERS = {
 """The kinds of network, and the argument that makes each one's optimiser."""
 
 
+def left_text(left: str) -> str:
+    """Return the reason of `unsolved` for what `AgentSource.placeholder` found."""
+    return f"it still contains {left}"
+
+
+def import_text(failure: Failure, text: str) -> str:
+    """Say that a file imports what was not handed in; `text` describes the failure."""
+    return (
+        f"it imports `{failure.name}`, which is not in the hand-in ({text}). Files may import "
+        "PyTorch, NumPy, Gymnasium, what the starter's `cs285` holds, and modules that are handed "
+        "in with them"
+    )
+
+
+_INHERITED = {"compute_critic_loss", "update_critic", "update_target_critic", "update_actor"}
+"""The parents' methods that may fail on what a child gives them."""
+
+
 class Judge:
     """Judges one class on top of one set of parent files.
 
@@ -32,8 +51,6 @@ class Judge:
         source: The class to judge.
         make_bench: Makes an empty bench for it.
         rng: Source of batches and scalars.
-        own_parent: Whether it builds on the student's own parent class, which may be wrong and is
-            judged separately.
     """
 
     def __init__(
@@ -41,13 +58,10 @@ class Judge:
         source: AgentSource,
         make_bench: Callable[[], Bench],
         rng: np.random.Generator,
-        *,
-        own_parent: bool = False,
     ) -> None:
         self.source = source
         self.make_bench = make_bench
         self.rng = rng
-        self.own_parent = own_parent
         self.bench = make_bench()
         self.inputs = self.bench.inputs
         self.findings: list[Finding] = []
@@ -105,42 +119,74 @@ class Judge:
         failure = next((seen.failure for seen in calls if seen.failure), None)
         if failure is None:
             return False
-        where = failure.function
-        if where != method and where in self.source.methods and where != "__init__":
+        if self.is_here(failure) and not failure.inherited:
+            where = failure.function if failure.function in self.source.methods else ""
+        else:
+            where = next(
+                (one for one in (failure.inherited, failure.function) if one in _INHERITED), ""
+            )
+        if where not in {"", method, "__init__"}:
             self.say(method, Verdict.UNJUDGED, f"{where} fails first")
             self._report(where, failure)
         else:
             self._report(method, failure)
         return True
 
+    def is_here(self, failure: Failure) -> bool:
+        """Return whether an error came up in the file that is judged."""
+        return failure.file == f"cs285/agents/{self.bench.agent.file}"
+
     def _report(self, method: str, failure: Failure) -> None:
         if self.is_bad(method):
             return
-        blamed = failure.function or method
+        blamed = failure.function if self.is_here(failure) and failure.function else method
+        # No placeholder ends a process.
+        left = self.source.placeholder(blamed) if failure.type else ""
         if failure.missing == method:
             self.say(method, Verdict.MISSING, "the class has no such method")
-        elif failure.type == "NotImplementedError" or self.source.placeholder(blamed):
-            left = self.source.placeholder(blamed) or "NotImplementedError"
-            self.say(method, Verdict.UNSOLVED, f"it still contains `{left}`")
-        elif self.source.todo(blamed) and blamed == method:
-            text = f"it still contains a TODO, and fails: {failure.text}"
-            self.say(method, Verdict.UNSOLVED, text, end=failure.ending.end)
-        else:
-            self.say(method, Verdict.CRASHES, failure.text, end=failure.ending.end)
+        elif failure.type == "NotImplementedError" or left:
+            self.say(method, Verdict.UNSOLVED, left_text(left or "`NotImplementedError`"))
+        elif not failure.type or not self.rests_on_unsolved(method):
+            text = failure.text_for(self.bench.agent.file)
+            verdict = Verdict.CRASHES
+            if self.bench.is_not_handed_in(failure):
+                verdict, text = Verdict.UNJUDGED, import_text(failure, text)
+            self.say(method, verdict, text, end=failure.ending.end)
+
+    def rests_on_unsolved(self, method: str) -> bool:
+        """Report a method whose failure follows from an unsolved one that it calls, if so."""
+        methods = self.source.methods
+        # A method of a parent may call any of them.
+        reached = self.source.reached(method) if method in methods else set(methods)
+        unsolved = {one: left for one in sorted(reached) if (left := self.source.placeholder(one))}
+        if not unsolved:
+            return False
+        for one, left in unsolved.items():
+            if not self.is_bad(one):
+                self.say(one, Verdict.UNSOLVED, left_text(left))
+        names = ", ".join(f"`{one}`" for one in unsolved)
+        verb = "is" if len(unsolved) == 1 else "are"
+        self.say(method, Verdict.UNJUDGED, f"{names}, which it calls, {verb} unsolved")
+        return True
 
     def is_bad(self, method: str) -> bool:
         """Return whether a finding against a method has been made already."""
         return any(f.method == method and f.verdict.is_bad for f in self.findings)
 
     def conclude(self, method: str, found: Fit | None, *, ignored: set[str] | None = None) -> None:
-        """Turn a fit into a finding; without a fit the caller has reported why."""
+        """Turn a fit into a finding; without a fit the caller has reported why.
+
+        Choices that are `ignored` may be those of a parent.
+        """
         if found is None:
             return
-        mistakes = found.mistakes
-        if self.own_parent and ignored and set(found.choices) <= ignored:
-            mistakes = []
-        if mistakes:
-            self.wrong(method, "; ".join(mistakes))
+        if found.mistakes:
+            self.wrong(method, "; ".join(found.mistakes))
+            self.findings[-1] = replace(
+                self.findings[-1],
+                of_parent=bool(ignored) and set(found.choices) <= (ignored or set()),
+                readings=frozenset({Reading.PAIRS} if found.choices.get("shape") else ()),
+            )
         elif found.variants:
             self.say(method, Verdict.VARIANT, "; ".join(found.variants))
         else:
@@ -149,9 +195,9 @@ class Judge:
     def wrong(self, method: str, text: str) -> None:
         """Report wrong numbers; a placeholder left in the method explains them."""
         if left := self.source.placeholder(method):
-            self.say(method, Verdict.UNSOLVED, f"it still contains `{left}`")
-        elif self.source.todo(method):
-            self.say(method, Verdict.WRONG, f"{text} (the method still contains a TODO)")
+            self.say(method, Verdict.UNSOLVED, left_text(left))
+        elif self.rests_on_unsolved(method):
+            pass
         else:
             self.say(method, Verdict.WRONG, text)
 

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cs285.grading.archives import printable
 from cs285.grading.solutions.assignment import AGENTS
 from cs285.grading.solutions.verdicts import Finding, Verdict, most_serious
+
+LONGEST = 600
+"""Characters of one message: it may quote what a student's code raised."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def format_solution(report: SolutionReport) -> str:
         for finding in file.findings:
             if finding.verdict is not Verdict.CORRECT and (finding.method or finding.text):
                 place = f"{finding.method}: " if finding.method else ""
-                text = f": {finding.text}" if finding.text else ""
+                text = f": {printable(finding.text, LONGEST)}" if finding.text else ""
                 lines.append(f"      {place}{finding.verdict}{text}")
     lines += [f"  note: {problem}" for problem in report.problems]
     return "\n".join(lines)

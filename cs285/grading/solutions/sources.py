@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import stat
+import tokenize
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip
-from cs285.grading.solutions.assignment import AGENT_FILES
+from cs285.grading.solutions.agent_source import AgentSource, with_line_feeds
+from cs285.grading.solutions.assignment import AGENT_FILES, AGENTS
+from cs285.grading.solutions.editions import homework_of_file, homework_of_tree
 from cs285.infrastructure.errors import UserError
 
 MAX_SOURCE = 256_000
@@ -21,6 +26,11 @@ MAX_SOURCE = 256_000
 MAX_SOURCES = 64
 """Maximum number of Python files that are read from one solution."""
 _IGNORED = {"__MACOSX", "__pycache__", ".git", ".venv", "venv", "node_modules"}
+PACKAGE_NAME = "cs285"
+_FOLDERS = {"infrastructure", "networks", "envs", "scripts", "env_configs"}
+"""Folders of the package: a hand-in may hold them beside its agent files."""
+_IMPORT = re.compile(r"^[ \t]*((?:from|import)\b(?:[^\n(\\]|\\\n|\([^)]*\))*)", re.MULTILINE)
+_WORD = re.compile(r"\w+")
 _Readers = dict[PurePosixPath, Callable[[], str]]
 """A function that reads each Python file, by its path."""
 
@@ -32,6 +42,9 @@ class Solution:
     name: str
     files: Mapping[str, str]
     """Text by file name: the agents, and other modules in the same folder."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Text by path of the modules in other folders that the agents may import, such as
+    `cs285/infrastructure/helper.py`, or `helper.py` for one beside the package."""
     problems: tuple[str, ...] = ()
     """Files that were not read, and why."""
 
@@ -41,7 +54,7 @@ def read_solution(path: Path) -> Solution:
 
     Raises:
         UnsafeHandInError: If an archive is broken or not safe to unpack.
-        UserError: If the path does not exist, or has no agent file in it.
+        UserError: If the path does not exist, has no agent file in it, or is another homework.
         The messages do not repeat the path: they are shown next to it.
     """
     with _open(path) as (readers, problems):
@@ -53,7 +66,12 @@ def _read(path: Path, readers: _Readers, problems: list[str]) -> Solution:
     if agents is None:
         if problems:
             raise UnsafeHandInError(problems[0])
-        raise UserError(f"contains none of {', '.join(AGENT_FILES)}")
+        raise UserError(
+            homework_of_tree(readers.keys()) or f"contains none of {', '.join(AGENT_FILES)}"
+        )
+    root = _root(agents)
+    if other := homework_of_tree([name for name in readers if name.is_relative_to(root)]):
+        raise UserError(other)
     # Agents first: they are read even if there are too many other modules.
     names = sorted(
         (name for name in readers if name.parent == agents),
@@ -67,7 +85,80 @@ def _read(path: Path, readers: _Readers, problems: list[str]) -> Solution:
             files[name.name] = readers[name]()
         except UnsafeHandInError as error:
             problems.append(f"{name}: {error}")
-    return Solution(path.name, files, tuple(problems))
+    _refuse_other_editions(files)
+    modules = _modules(readers, agents, files, problems)
+    return Solution(path.name, files, modules, tuple(problems))
+
+
+def _refuse_other_editions(files: Mapping[str, str]) -> None:
+    """Raise a `UserError` if all agent files belong to another edition of the homework."""
+    others = []
+    for agent in AGENTS.values():
+        if agent.file in files and agent.makers:
+            try:
+                source = AgentSource(files[agent.file], agent.class_name)
+                others.append(homework_of_file(source, agent))
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                return
+    if others and all(others):
+        raise UserError(others[0])
+
+
+def _root(agents: PurePosixPath) -> PurePosixPath:
+    """Return the folder that holds the package of an agents folder, or that folder itself."""
+    if agents.name != "agents":
+        return agents
+    return agents.parent.parent if agents.parent.name == PACKAGE_NAME else agents.parent
+
+
+def _modules(
+    readers: _Readers, agents: PurePosixPath, files: Mapping[str, str], problems: list[str]
+) -> dict[str, str]:
+    """Read the modules outside the agents folder that the files may import, by their place."""
+    root = _root(agents)
+    waiting = {
+        name: _place(name, agents)
+        for name in readers
+        if name.is_relative_to(root) and name.parent != agents
+    }
+    found: dict[str, str] = {}
+    imported = _imported_names(files.values())
+    while fresh := [name for name, place in waiting.items() if _stem(place) in imported]:
+        for name in fresh:
+            place = waiting.pop(name)
+            if len(found) + len(files) >= MAX_SOURCES:
+                problems.append(f"{name}: not read: more than {MAX_SOURCES} Python files")
+                return found
+            try:
+                found[str(place)] = readers[name]()
+            except UnsafeHandInError as error:
+                problems.append(f"{name}: {error}")
+        imported |= _imported_names(found.values())
+    return found
+
+
+def _place(name: PurePosixPath, agents: PurePosixPath) -> PurePosixPath:
+    """Return the path of a module as the agents import it: below the folder of the package."""
+    place = name.relative_to(_root(agents))
+    if agents.name == "agents" and agents.parent.name == PACKAGE_NAME:
+        return place
+    if agents.name == "agents" or place.parts[0] in _FOLDERS:
+        return PACKAGE_NAME / place
+    return place
+
+
+def _stem(place: PurePosixPath) -> str:
+    return place.parent.name if place.name == "__init__.py" else place.stem
+
+
+def _imported_names(texts: Iterable[str]) -> set[str]:
+    """Return every word in the import statements of files: the names of modules are among them."""
+    return {
+        word
+        for text in texts
+        for statement in _IMPORT.findall(text)
+        for word in _WORD.findall(statement)
+    }
 
 
 def _agents_folder(names: Mapping[PurePosixPath, object]) -> PurePosixPath | None:
@@ -134,6 +225,7 @@ def _read_text(open_file: Callable[[], IO[bytes]]) -> str:
     if len(data) > MAX_SOURCE:
         raise UnsafeHandInError(f"longer than {MAX_SOURCE // 1_000} kB")
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return with_line_feeds(data.decode(encoding))
+    except (UnicodeDecodeError, SyntaxError, LookupError):
         raise UnsafeHandInError("not text in UTF-8") from None

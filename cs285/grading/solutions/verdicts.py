@@ -47,11 +47,13 @@ def most_serious(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 class Reading(StrEnum):
-    """How the numbers of an advantage differ from the exact one; the value is the message."""
+    """How numbers, most often those of an advantage, differ; the value is the message."""
 
     SAMPLED = "is sampled from the actor, not summed exactly"
     AVERAGED = "is an average of samples from the actor, not summed exactly"
     DIVIDED = "it returns A / temperature"
+    COLUMN = "shape (batch, 1)"
+    PAIRS = "(batch, 1) against (batch,)"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Finding:
     """How the student's process ended, if that is the reason."""
     readings: frozenset[Reading] = frozenset()
     """How its numbers are to be read when other methods use them."""
+    of_parent: bool = False
+    """Whether a wrong parent alone may explain it."""
 
     def as_json(self) -> dict[str, str]:
         """Return plain data."""

@@ -201,11 +201,12 @@ class AWACJudge(Judge):
         if found.size != size:
             self.wrong(method, f"expected shape ({size},), got {found.shape}")
             return
+        is_column = found.shape == (size, 1)
         note = "" if found.shape == (size,) else f"shape {found.shape}"
         world = self.bench.world(self.advantage_trial, 0, batch)
         verdict, text = self.read_advantage(world, found.ravel(), note)
         if verdict is not Verdict.WRONG:
-            self.say(method, verdict, text)
+            self.say(method, verdict, text, readings=[Reading.COLUMN] if is_column else ())
         elif self.has_expectation and judge_sampled_advantage(self, batch, scalars):
             self.samples = True
         else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -98,12 +97,6 @@ class IQLJudge(AWACJudge):
             # No loss reads a lagging Q, so it does not matter whether it is copied.
             {"value/target": "value/online"},
         )
-
-    def judge_actor(self, batches: Sequence[Transitions], scalars: Mapping[str, Any]) -> None:
-        """Judge `compute_advantage`, and the actor's step if the class defines one."""
-        super().judge_actor(batches, scalars)
-        if not self.defines("update_actor"):
-            self.findings = [f for f in self.findings if f.method != "update_actor"]
 
     def judge_regression(
         self,

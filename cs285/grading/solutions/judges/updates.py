@@ -61,6 +61,8 @@ def judge_update(
         if judge.is_bad(f"update_target_{'value_' if 'value' in target else ''}critic"):
             continue
         problem, note = judge_copying(judge, updates, target, online)
+        if (problem or note) and not _is_read(judge, updates, target):
+            continue
         problems += [problem] if problem else []
         notes += [note] if note else []
     if problems:
@@ -117,6 +119,25 @@ def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> t
     return f"the {name} is never copied: its parameters do not change", ""
 
 
+def _is_read(judge: Judge, updates: Updates, target: str) -> bool:
+    """Return whether an update depends on a target network: if not, its copying changes nothing."""
+    arguments, seed, calls = judge.bench.trials[updates.between]
+    bench = judge.make_bench()
+    bench.weights = {**judge.bench.weights, target: judge.inputs.draw_weights()[target]}
+    trial = bench.add(arguments, *calls, seed=seed)
+    bench.run()
+    seen, other = judge.bench.seen[updates.between, 0], bench.seen[trial, 0]
+    if other.failure is not None:
+        return True
+    return any(
+        not close(a, b, 1e-4)
+        for role in seen.after
+        if role.endswith("online")
+        for one, two in zip(seen.after[role], other.after.get(role, []), strict=False)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
 def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
     """Return whether successive updates copy once a period: the class may count steps itself."""
     arguments, seed, _ = judge.bench.trials[updates.at_period]
@@ -152,7 +173,9 @@ def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) 
     seen = judge.bench.seen[trial, 0]
     if judge.failed(method, seen):
         return
-    if target not in seen.after or online not in seen.after:
+    if target.startswith("value") and target not in seen.after and online in seen.after:
+        judge.say(method, Verdict.VARIANT, "there is no target V to copy to")
+    elif target not in seen.after or online not in seen.after:
         judge.say(method, Verdict.UNJUDGED, "found no target network")
     elif judge.bench.moved(trial, 0, online):
         judge.wrong(method, "it changes the online network: the copy goes in the wrong direction")
