@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from cs285.env_configs.loading import make_config
 from cs285.homework import Stage, algorithms
+from cs285.learning import backends
 from cs285.learning.objective import Batch
 from cs285.training import runs
 
@@ -28,6 +30,13 @@ SMALL_NETWORKS = {
     "rnd": {"hidden_size": 8, "input_scale": None, "rnd_hidden_size": 8},
     "random": {},
 }
+
+
+@pytest.fixture(scope="module")
+def untraced():
+    """Lets runs call an agent's functions as they are: tracing takes most of a short run."""
+    with mock.patch.object(backends, "trace", lambda function, inputs: function):
+        yield
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def cases():
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, untraced):
     lab = Lab(tmp_path_factory.mktemp("lab"))
     lab.save_data()
     return lab
