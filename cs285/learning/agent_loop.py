@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.learning import agent_state
+from cs285.learning import agent_state, student_code
 from cs285.learning.agent import Agent
 from cs285.learning.objective import Batch, Tensors
 from cs285.learning.replay_buffer import look_up
@@ -32,7 +32,7 @@ class AgentLoop:
         del uniforms
         return np.array(
             [
-                [int(agent.get_action(observation, float(e))) for observation in row]
+                [student_code.get_action(agent, observation, float(e)) for observation in row]
                 for agent, row, e in zip(self.agents, observations, epsilon, strict=True)
             ]
         )
@@ -51,7 +51,15 @@ class AgentLoop:
             _update(agent, {name: column[run] for name, column in columns.items()}, step)
             for run, agent in enumerate(self.agents)
         ]
-        return {tag: torch.stack([_scalar(own[tag]) for own in results]) for tag in results[0]}
+        return {
+            tag: torch.stack(
+                [
+                    student_code.scalar(agent, tag, own[tag], ptu.device)
+                    for agent, own in zip(self.agents, results, strict=True)
+                ]
+            )
+            for tag in results[0]
+        }
 
     def sync_agents(self) -> None:
         """Nothing to write back: the agents hold their own state."""
@@ -80,13 +88,8 @@ class AgentLoop:
 def _update(agent: Any, batch: Mapping[str, torch.Tensor], step: int) -> Mapping[str, Any]:
     """Let an agent learn from a batch: from all columns, if it knows of them."""
     learn_from = getattr(type(agent), "learn_from", Agent.learn_from)
-    knows_columns = getattr(agent.update, "__func__", None) is Agent.update
+    knows_columns = getattr(getattr(agent, "update", None), "__func__", None) is Agent.update
     if knows_columns or learn_from is not Agent.learn_from:
         learned: Mapping[str, Any] = agent.learn_from(batch, step)
         return learned
-    return agent.update(*(batch[name] for name in Batch._fields), step) or {}
-
-
-def _scalar(value: Any) -> torch.Tensor:
-    """Return a metric, which a student's file may give as a tensor or as a number."""
-    return torch.as_tensor(value, device=ptu.device).detach().float().mean()
+    return student_code.update(agent, (*(batch[name] for name in Batch._fields), step))

@@ -28,6 +28,7 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
 from cs285.learning.random_streams import get_global_generators, set_global_generators
+from cs285.learning.student_code import reported
 from cs285.results import sinks
 from cs285.results.run_folders import RunFolder
 from cs285.training import sweep_records
@@ -226,7 +227,8 @@ def _turn() -> Iterator[None]:
     with _turns:
         device, threads, generators = ptu.device, torch.get_num_threads(), get_global_generators()
         try:
-            yield
+            with reported():
+                yield
         finally:
             ptu.device = device
             torch.set_num_threads(threads)

@@ -24,6 +24,7 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked
 from cs285.learning.learner import is_stackable, stacking_obstacle
+from cs285.learning.student_code import reported
 from cs285.results.run_folders import RunFolder
 from cs285.training import interruption, sweep_records
 from cs285.training.checkpoints import load_checkpoint
@@ -241,7 +242,7 @@ def _train(program: Program, options: Options) -> list[str]:
     if signum := interruption.requested():
         raise StoppedError(signum)
     folders = [_folder(run) for run in program.runs]
-    with locked(folders[0].path):
+    with locked(folders[0].path), reported():
         for folder in folders:
             folder.delete_unfinished()
         if folders[0].has_checkpoint:

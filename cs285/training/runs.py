@@ -15,6 +15,7 @@ from cs285.envs.tasks import get_task
 from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.random_streams import derive_seed
+from cs285.learning.student_code import reported
 from cs285.results import sinks
 from cs285.results.run_folders import RunFolder, make_run_folder
 
@@ -180,9 +181,13 @@ class Program:
 
 
 def make_agent(config: Settings) -> Any:
-    """Build the agent of a run; its initial weights depend on the run's seed alone."""
+    """Build the agent of a run; its initial weights depend on the run's seed alone.
+
+    Raises:
+        UserError: If its file cannot be imported, or its constructor fails.
+    """
     task = get_task(config.env_name)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), reported():
         torch.manual_seed(derive_seed(config.seed, "weights"))
         agent = config.make_agent(task.observation_shape, task.num_actions)
     return agent.to(ptu.device) if isinstance(agent, torch.nn.Module) else agent
