@@ -78,10 +78,17 @@ class StageRecord:
     visualize_interval: int
     """Default number of steps between figures: four figures per run. Each takes about 100 kB of
     the 15 MB that a hand-in may have."""
+    other_folders: tuple[str, ...] = ()
+    """Further names of that folder, as in the public starter."""
     other_keys: tuple[str, ...] = ()
     """Further config keys that no other stage reads."""
     ignored_keys: tuple[str, ...] = ()
     """Config keys that the other stages read and this one does not."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All names of the folder of its YAML files."""
+        return (self.experiments, *self.other_folders)
 
     @property
     def own_keys(self) -> frozenset[str]:
@@ -117,6 +124,7 @@ STAGES: Mapping[Stage, StageRecord] = MappingProxyType(
             name="Fine-tuned",
             verb="be fine-tuned",
             experiments="finetune",
+            other_folders=("finetuning",),
             step_keys=("offline_steps", "online_steps"),
             question=Question.FINETUNING,
             visualize_interval=25_000,

@@ -27,7 +27,8 @@ OTHER_VALUES = {
     "use_double_q": False, "rnd_weight": 3.0, "rnd_dim": 5, "rnd_hidden_size": 7,
     "rnd_num_layers": 1, "rnd_input_scale": 1.0, "rnd_learning_rate": 0.01, "use_reward": True,
     "cql_alpha": 2.0, "cql_temperature": 0.3, "temperature": 0.5, "actor_hidden_size": 7,
-    "actor_num_layers": 1, "actor_learning_rate": 0.01, "expectile": 0.6,
+    "actor_num_layers": 1, "actor_learning_rate": 0.01, "expectile": 0.6, "value_hidden_size": 7,
+    "value_num_layers": 1, "value_learning_rate": 0.01,
 }  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def read(tmp_path, capsys):
     return read
 
 
-@pytest.mark.parametrize("key", ["batch_size", "discount", "epsilon", "updates_per_step"])
+@pytest.mark.parametrize("key", ["epsilon", "updates_per_step"])
 def test_random_refuses_the_keys_of_agents_that_learn(read, key):
     with pytest.raises(UserError, match=f"unknown key `{key}`, which is for rnd, dqn, cql, awac"):
         read("random", "explore", **{key: 1})
@@ -156,6 +157,81 @@ def test_a_key_that_the_stage_does_not_read_is_named(read, stage, key, value):
 
 
 # Files of the public starter, and of version 1.0
+
+
+STARTER_FILES = {
+    "random": ("explore", {"total_steps": 30, "batch_size": 128, "discount": 0.95}),
+    "rnd": (
+        "explore",
+        {"total_steps": 30, "rnd_weight": 50.0, "rnd_dim": 5, "rnd_network_size": 400},
+    ),
+    "dqn": ("offline", {"training_steps": 30, "total_steps": 30, "learning_starts": 5}),
+    "cql": ("finetune", {"total_steps": 30, "offline_steps": 10, "training_steps": 20}),
+    "awac": ("offline", {"training_steps": 30, "temperature": 10.0, "actor_hidden_size": 128}),
+    "iql": (
+        "offline",
+        {"training_steps": 30, "expectile": 0.99, "temperature": 10.0, "value_hidden_size": 32},
+    ),
+}
+LEARNED = {
+    "hidden_size": 64, "num_layers": 2, "learning_rate": 1e-3, "batch_size": 128,
+    "discount": 0.95, "target_update_period": 300, "use_double_q": True, "clip_grad_norm": None,
+}  # fmt: skip
+ADDED = {"cql": {"cql_alpha": 1.0, "cql_temperature": 1.0}, "rnd": {"learning_starts": 20}}
+NOTES = {
+    "random": ["`batch_size`, `clip_grad_norm`, `discount`, `hidden_size`, `learning_rate`, "],
+    "rnd": ["`rnd_network_size` is called `rnd_hidden_size` here"],
+    "dqn": ["`learning_starts` and `total_steps` have no effect in run_hw5_offline.py; ignored"],
+    "cql": [
+        "`total_steps` counts offline and online steps together here: `online_steps` is 20 (30 ",
+        "`training_steps` has no effect in run_hw5_finetune.py; ignored",
+    ],
+    "awac": ["`use_double_q` has no effect for `awac`; ignored", "`temperature: 10` divides"],
+    "iql": ["`use_double_q` has no effect for `iql`; ignored", "`temperature: 10` divides"],
+}
+
+
+@pytest.mark.parametrize("algorithm", STARTER_FILES)
+def test_the_keys_of_the_starters_files_are_read_and_what_differs_is_said(read, algorithm):
+    stage, values = STARTER_FILES[algorithm]
+    values = values | LEARNED | ADDED.get(algorithm, {})
+    (config,), said = read(algorithm, stage, dataset_name="pointmass_easy_rnd", **values)
+    lines = said.splitlines()
+    assert len(lines) == len(NOTES[algorithm])
+    for line, start in zip(lines, NOTES[algorithm], strict=True):
+        assert line.startswith(start)
+    kept = config.model_dump()
+    assert kept.get("rnd_hidden_size", 400) == 400
+    of_a_stage = {"total_steps", "training_steps", "learning_starts"}
+    for key in values.keys() & kept.keys() - of_a_stage:
+        assert kept[key] == values[key]
+
+
+def test_a_key_under_both_of_its_names_is_refused(read):
+    with pytest.raises(UserError, match="`rnd_network_size` is the same as `rnd_hidden_size`"):
+        read("rnd", "explore", rnd_network_size=3, rnd_hidden_size=3)
+
+
+def test_a_sweep_knows_the_names_of_the_starter_and_its_total_steps(read):
+    configs, said = read("rnd", "explore", sweep={"rnd_network_size": [4, 5]})
+    assert [config.rnd_hidden_size for config in configs] == [4, 5]
+    assert said == "`rnd_network_size` is called `rnd_hidden_size` here\n"
+    configs, _ = read("cql", "finetune", total_steps=50, sweep={"offline_steps": [10, 20]})
+    assert [(one.offline_steps, one.online_steps) for one in configs] == [(10, 40), (20, 30)]
+    configs, _ = read("cql", "finetune", offline_steps=10, sweep={"total_steps": [30, 40]})
+    assert [(one.offline_steps, one.online_steps) for one in configs] == [(10, 20), (10, 30)]
+    with pytest.raises(UserError, match=r"`training_steps` is for run_hw5_offline\.py"):
+        read("cql", "finetune", offline_steps=10, sweep={"training_steps": [30, 40]})
+    with pytest.raises(UserError, match=r"`total_steps` is for run_hw5_explore\.py"):
+        read("cql", "finetune", online_steps=10, sweep={"total_steps": [30, 40]})
+
+
+def test_a_temperature_that_fits_the_formula_needs_no_words(read):
+    for values in ({"temperature": 1.0}, {}, {"sweep": {"temperature": [0.1, 10.0]}}):
+        assert not read("awac", "offline", **values)[1]
+    (config,), said = read("awac", "offline", temperature=10)
+    assert config.temperature == 10
+    assert said.endswith("for the IQL paper's inverse temperature 10, write `temperature: 0.1`\n")
 
 
 def test_total_steps_of_a_starter_file_for_fine_tuning_counts_both_phases(read):

@@ -26,6 +26,7 @@ from cs285.scripts import (
     training_flags,
 )
 from cs285.scripts.arguments import ArgumentParser
+from cs285.training import door, preparation
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["-neval", "1", "--compile", "off", "-ngpu"]
@@ -197,10 +198,57 @@ def test_algorithms_that_learn_from_data_alone_do_not_explore(complaint, algorit
     ("stage", "algorithm"),
     [("explore", "random"), ("explore", "dqn"), ("offline", "dqn"), ("finetune", "dqn")],
 )
-def test_use_reward_is_refused_where_it_would_do_nothing(complaint, stage, algorithm):
-    config = write_config(Path("other.yaml"), algorithm=algorithm)
-    error = complaint(stage, "-cfg", config, "--use_reward")
-    assert "--use_reward is for `base_config: rnd`" in error
+def test_use_reward_says_where_it_has_no_effect(call, stage, algorithm):
+    """A flag of the public starter's scripts; it stops nothing."""
+    config = write_config(Path("other.yaml"), "temprature: 1", algorithm=algorithm)
+    status, said = call(stage, "-cfg", config, "--use_reward")
+    assert (status, "unknown key `temprature`" in said) == (2, True)
+    configs = preparation.read_configs(
+        Stage(stage), [write_config(Path("other.yaml"), algorithm=algorithm)], use_reward=True
+    )
+    assert [one.base_config for one in configs] == [algorithm]
+
+
+def test_flags_of_the_starter_without_effect_say_so(call):
+    save_data()
+    flags = ["-nvid", 3, "--use_reward", "-gpu_id", 1, "--dataset_dir", "datasets", *QUICK]
+    status, said = call("offline", "-cfg", "offline/run.yaml", *flags)
+    assert status == 0
+    lines = [line for line in said.splitlines() if " has no effect" in line]
+    for line, start in zip(
+        lines, ("num_render_trajectories", "which_gpu", "use_reward"), strict=True
+    ):
+        assert line.startswith(f"--{start} has no effect")
+
+
+@every_stage
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--eval_interval", 3, "--num_eval_trajectories", 1, "--num_render_trajectories", 0],
+        ["-ei", 3, "-neval", 1, "-nvid", 2, "--seed", 4, "-ngpu", "-gpu_id", 0],
+        ["--no_gpu", "--which_gpu", 0, "--log_interval", 1, "--visualize_interval", 5],
+        ["-vi", 5, "--use_reward", "--dataset_dir", "d"],
+    ],
+    ids=lambda flags: str(flags[0]),
+)
+def test_every_script_takes_all_flags_of_the_starter(stage, flags):
+    parser = training_flags.make_parser(stage, "")
+    assert parser.parse_args(["-cfg", "a.yaml", *map(str, flags)])
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"), [("finetuning", "finetune"), ("finetune", "finetuning")]
+)
+def test_both_names_of_the_folder_for_fine_tuning_are_known(call, asked, there):
+    save_data()
+    write_config(Path(there, "a.yaml"), "total_steps: 4\noffline_steps: 2")
+    status, said = call("finetune", "-cfg", f"{asked}/a.yaml", *QUICK)
+    assert status == 0
+    assert f"{asked}/a.yaml does not exist; {there}/a.yaml is read\n" in said
+    assert door._stage_of(Path(there, "a.yaml")) is Stage.FINETUNE
+    assert "no such config file" in call("finetune", "-cfg", f"{asked}/b.yaml")[1]
+    assert "no such config file" in call("offline", "-cfg", "offline/b.yaml")[1]
 
 
 # Configs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,13 @@ from pydantic_core import ErrorDetails
 
 from cs285.env_configs.base_config import BaseConfig
 from cs285.envs.tasks import describe_task
-from cs285.homework import STAGES, Stage, algorithms, keys_without_effect
+from cs285.homework import (
+    STAGES,
+    Stage,
+    algorithms,
+    keys_of_other_stages,
+    keys_without_effect,
+)
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
 
@@ -24,8 +30,25 @@ MAX_PROBLEMS = 5
 MAX_RUNS = 1_000
 """Largest number of runs in a sweep: more is a slip, not a plan."""
 
-STARTER_KEYS = frozenset({"use_double_q"})
+STARTER_KEYS = frozenset(
+    {
+        *("batch_size", "discount", "learning_rate", "hidden_size", "num_layers"),
+        *("target_update_period", "clip_grad_norm", "use_double_q"),
+    }
+)
 """Keys that the public starter's files set for any algorithm; ignored where they have no effect."""
+
+STARTER_NAMES = {
+    "rnd_network_size": "rnd_hidden_size",
+    "rnd_network_layers": "rnd_num_layers",
+    "value_critic_hidden_size": "value_hidden_size",
+    "value_critic_num_layers": "value_num_layers",
+    "value_critic_learning_rate": "value_learning_rate",
+}
+"""Keys that are called otherwise in the public starter's files."""
+
+INVERSE_TEMPERATURE = 3.0
+"""A `temperature` of at least this may be meant as the inverse one: IQL's authors use 3 and 10."""
 
 SAVED_CONFIG = "config"
 """Stem of the resolved config in a run folder. Those of version 1.0 hold keys without effect."""
@@ -74,6 +97,23 @@ def load_sweep(
     return make_sweep(read_yaml(path), path, stage, overrides, notes)
 
 
+def find_config(path: Path) -> Path:
+    """Return a config file, or the one of its name in a folder that is called otherwise.
+
+    The public starter has its files for fine-tuning in `experiments/finetuning`.
+    """
+    folder = path.parent if path.parent.name else path.absolute().parent
+    for record in STAGES.values():
+        if folder.name not in record.folders or path.exists():
+            continue
+        for name in record.folders:
+            twin = folder.with_name(name) / path.name
+            if twin.is_file():
+                print_notes([f"{path} does not exist; {twin} is read"])
+                return twin
+    return path
+
+
 def make_sweep(
     values: Mapping[str, Any],
     path: Path,
@@ -93,8 +133,14 @@ def make_sweep(
     Raises:
         UserError: If the values or the sweep are not valid.
     """
-    values, overrides = dict(values), dict(overrides or {})
-    sweep = _read_sweep(values.pop("sweep", {}), values, path)
+    found: list[str] = []
+    values, overrides = _rename_keys(values, path, found), dict(overrides or {})
+    sweep = values.pop("sweep", {})
+    if isinstance(sweep, dict):
+        sweep = _rename_keys(sweep, path, found)
+    sweep = _read_sweep(sweep, values, path)
+    config_class = _config_class(values.get("base_config"), path)
+    _refuse_keys_of_other_stages(_swept(sweep, values, stage), path, Stage(stage), config_class)
     axes = [[(key, value) for value in sweep[key]] for key in sweep if key not in overrides]
     if (count := math.prod(map(len, axes))) > MAX_RUNS:
         raise UserError(
@@ -102,11 +148,11 @@ def make_sweep(
         )
     name = values.get("exp_name", path.stem)
     configs = []
-    found: list[str] = []
     for point in itertools.product(*axes):
         suffix = "".join(f"_{key}{value}" for key, value in point if key not in _NAMED_ANYWAY)
         named = {"exp_name": f"{name}{suffix}"} if suffix and isinstance(name, str) else {}
         configs.append(make_config(values | dict(point) | named | overrides, path, stage, found))
+    found += _inverse_temperature(values, configs[0], path)
     if notes is None:
         print_notes(found)
     else:
@@ -160,7 +206,8 @@ def make_config(
     stage = Stage(stage)
     config_class = _config_class(values.get("base_config"), path)
     found: list[str] = []
-    kept = _drop_ignored_keys(_split_total_steps(values, path, stage, found), path, stage, found)
+    named = _rename_keys(values, path, found)
+    kept = _drop_ignored_keys(_split_total_steps(named, path, stage, found), path, stage, found)
     _refuse_keys_of_other_stages(kept, path, stage, config_class)
     try:
         config = config_class(**(_default_names(kept, path, stage) | kept))
@@ -200,6 +247,33 @@ def _split_total_steps(
     return rest | {"online_steps": online}
 
 
+def _rename_keys(values: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """Give keys of the public starter's files the names that they have here."""
+    renamed = {}
+    for key, value in values.items():
+        name = STARTER_NAMES.get(key, key)
+        if name != key:
+            if name in values:
+                raise UserError(f"{path}: `{key}` is the same as `{name}`; give one of them")
+            notes.append(f"`{key}` is called `{name}` here")
+        renamed[name] = value
+    return renamed
+
+
+def _inverse_temperature(values: Mapping[str, Any], config: BaseConfig, path: Path) -> list[str]:
+    """Say what a large `temperature` does, unless a sweep compares several."""
+    known = getattr(config, "temperature", 0.0) if "temperature" in values else 0.0
+    if known < INVERSE_TEMPERATURE or path.stem == SAVED_CONFIG:
+        return []
+    note = (
+        f"`temperature: {known:g}` divides the advantage, as in the handout and the public "
+        "starter: the weights exp(A / temperature) are then nearly equal, so the actor clones the "
+        f"data; for the IQL paper's inverse temperature {known:g}, write "
+        f"`temperature: {1 / known:.2g}`"
+    )
+    return [note]
+
+
 def _as_steps(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -219,6 +293,12 @@ def _drop_ignored_keys(
         ignored = STAGES[stage].ignored_keys
         if unread := [key for key in values if key in ignored and key not in useless]:
             notes.append(f"{_without_effect(unread)} in {stage.script}; ignored")
+        if STAGES[stage].own_keys & values.keys():
+            # The file is for this stage all the same.
+            others = [key for key in values if key in keys_of_other_stages(stage)]
+            if others := [key for key in others if key not in dropped]:
+                notes.append(f"{_without_effect(others)} in {stage.script}; ignored")
+                dropped += others
     return {key: value for key, value in values.items() if key not in dropped}
 
 
@@ -227,13 +307,19 @@ def _without_effect(keys: Sequence[str]) -> str:
     return f"{_listed([f'`{key}`' for key in keys])} {verb} no effect"
 
 
+def _swept(sweep: Mapping[str, Any], values: Mapping[str, Any], stage: str) -> list[str]:
+    """Return the keys of a sweep, without the `total_steps` of a starter's fine-tuning."""
+    splits = stage == Stage.FINETUNE and "online_steps" not in {*values, *sweep}
+    return [key for key in sweep if not (splits and key == "total_steps")]
+
+
 def _refuse_keys_of_other_stages(
-    values: Mapping[str, Any], path: Path, stage: Stage, config_class: type[BaseConfig]
+    values: Iterable[str], path: Path, stage: Stage, config_class: type[BaseConfig]
 ) -> None:
     own = STAGES[stage].own_keys
     read = sorted(own & config_class.model_fields.keys())
     for other, record in STAGES.items():
-        for key in sorted(record.own_keys & values.keys() - own):
+        for key in sorted(record.own_keys & {*values} - own):
             raise UserError(
                 f"{path}: `{key}` is for {other.script}; {stage.script} reads "
                 + _listed([f"`{name}`" for name in read])

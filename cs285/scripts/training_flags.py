@@ -69,6 +69,12 @@ def run(stage: Stage, arguments: argparse.Namespace) -> None:
     """
     interruption.exit_on_second_press()
     flags = vars(arguments).copy()
+    if flags.pop("num_render_trajectories") is not None:
+        print(
+            "--num_render_trajectories has no effect: pictures show the paths of episodes, "
+            "and there are no videos",
+            file=sys.stderr,
+        )
     folder, configs, seed = (flags.pop(name) for name in ("resume", "config_file", "seed"))
     if folder is not None:
         results = door.resume(folder, stage=stage)
@@ -150,6 +156,13 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         type=positive,
         default=Options.num_eval_trajectories,
         help="episodes of an evaluation; in learning, the last one takes five times as many",
+    )
+    add(
+        "--num_render_trajectories",
+        "-nvid",
+        type=at_least(0),
+        metavar="N",
+        help="has no effect, there are no videos; for commands of the public starter",
     )
     add(
         "--log_interval",

@@ -22,7 +22,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cs285.env_configs import BaseConfig, load_config
-from cs285.env_configs.loading import print_notes
+from cs285.env_configs.loading import find_config, print_notes
 from cs285.homework import STAGES, Stage, algorithms
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError, suggestion
@@ -247,7 +247,7 @@ def _known(folder: RunFolder | None) -> RunFolder:
 def _sources(config: object) -> list[Source]:
     """Turn what a caller may give as configs into a list of paths and dicts."""
     if isinstance(config, str | PathLike):
-        return [Path(config)]
+        return [find_config(Path(config))]
     if isinstance(config, Mapping):
         return [config]
     if isinstance(config, Sequence) and config:
@@ -277,7 +277,7 @@ def _stage_of(source: Source) -> Stage:
     """Find the stage of a source by its folder, else by its keys, else by its algorithm."""
     if isinstance(source, Path):
         for stage, record in STAGES.items():
-            if source.absolute().parent.name == record.experiments:
+            if source.absolute().parent.name in record.folders:
                 return stage
     name = source if isinstance(source, Path) else SETTINGS
     values = read_yaml(source) if isinstance(source, Path) else source
@@ -345,6 +345,8 @@ def _integer(seed: Any) -> int:
 
 def _choose_device(*, no_gpu: bool, which_gpu: int) -> None:
     found = 0 if no_gpu else torch.cuda.device_count()
+    if which_gpu and not found:
+        print_notes(["--which_gpu has no effect: training stays on the CPU"])
     if 0 < found <= which_gpu:
         raise UserError(f"--which_gpu {which_gpu}: there are {found} GPUs, numbered from 0")
     ptu.init_gpu(use_gpu=not no_gpu, gpu_id=which_gpu)

@@ -51,7 +51,7 @@ def read_configs(
     for source in sources:
         for overrides in [{"seed": seed} for seed in seeds] if seeds is not None else [{}]:
             for config in _read(source, stage, overrides, notes):
-                chosen = _with_reward(config, _name(source)) if use_reward else config
+                chosen = _with_reward(config, notes) if use_reward else config
                 configs.append(_shorten(chosen, stage, steps_fraction))
     # Explored datasets are separate files, next to the run folders.
     for key in ("exp_name", "dataset_name") if stage == Stage.EXPLORE else ("exp_name",):
@@ -97,17 +97,19 @@ def _default_name(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"exp_name": f"{stem}_{values.get('base_config')}"}
 
 
-def _with_reward(config: BaseConfig, path: Path) -> BaseConfig:
-    if "use_reward" not in type(config).model_fields:
-        owners = [
-            f"`base_config: {name}`"
-            for name, algorithm in algorithms().items()
-            if "use_reward" in algorithm.config.model_fields
-        ]
-        raise UserError(
-            f"--use_reward is for {' and '.join(owners)}, but {path} says `{config.base_config}`"
-        )
-    return config.model_copy(update={"use_reward": True})
+def _with_reward(config: BaseConfig, notes: list[str]) -> BaseConfig:
+    if "use_reward" in type(config).model_fields:
+        return config.model_copy(update={"use_reward": True})
+    owners = [
+        f"`{name}`"
+        for name, algorithm in algorithms().items()
+        if "use_reward" in algorithm.config.model_fields
+    ]
+    notes.append(
+        f"--use_reward has no effect for `{config.base_config}`: "
+        f"only {' and '.join(owners)} can do without the environment's reward"
+    )
+    return config
 
 
 def _shorten(config: BaseConfig, stage: Stage, fraction: float) -> BaseConfig:
