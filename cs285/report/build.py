@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cs285.infrastructure.files import prepare_folder, write_atomically
@@ -13,15 +14,20 @@ from cs285.report.words import front_matter
 PLOT_FORMATS = ("png", "pdf")
 
 
-def build(data_dir: Path, out: Path) -> tuple[Collection, list[Section]]:
+def build(data_dirs: Path | Sequence[Path], out: Path) -> tuple[Collection, list[Section]]:
     """Write `index.html`, `report.pdf` and `figures/`; return the runs and the sections.
 
+    Args:
+        data_dirs: The folders with the runs, or one.
+        out: The folder to write to.
+
     Raises:
-        UserError: If the data folder does not exist, or the report cannot be written.
+        UserError: If a data folder does not exist, or the report cannot be written.
     """
-    collection = collect(data_dir, tags_read())
+    data_dirs = [data_dirs] if isinstance(data_dirs, Path) else list(data_dirs)
+    collection = collect(data_dirs, tags_read())
     sections = answer(collection)
-    front = front_matter(collection, sections, data_dir)
+    front = front_matter(collection, sections, data_dirs)
     prepare_folder(out)
     folder = prepare_folder(out / "figures")
     with plots.style():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
-
-import numpy as np
+from typing import Any, TypeGuard
 
 from cs285.envs.tasks import describe_task, is_env_id
 from cs285.homework import (
@@ -21,23 +20,39 @@ from cs285.homework import (
     usual_stage,
 )
 from cs285.infrastructure.errors import UserError
-from cs285.results.event_files import Curve, final_return_of
-from cs285.results.folder_names import FolderName, parse_folder_name, size_in_name
-from cs285.results.run_folders import RunFolder, find_runs
-from cs285.results.run_summary import RunStatus
-from cs285.results.statistics import (
-    CurveEstimate,
-    Estimate,
-    estimate,
-    estimate_curve,
-    estimate_scores,
+from cs285.report.experiments import (
+    Experiment,
+    LeftOut,
+    Run,
+    Setting,
+    by_environment,
+    largest_sweep,
+    plain,
+    settings_key,
 )
+from cs285.results.event_files import EventLog
+from cs285.results.folder_names import FolderName, parse_folder_path
+from cs285.results.run_folders import RunFolder, find_runs
+from cs285.results.run_lengths import Progress, progress_of, shared_length, usual_lengths
+from cs285.results.run_summary import RunStatus
 from cs285.results.summaries import natural_key
 
-Setting = str | int | float | bool | None
+__all__ = [
+    "EXPLORATION_PICTURE",
+    "Collection",
+    "Experiment",
+    "LeftOut",
+    "Run",
+    "Setting",
+    "by_environment",
+    "collect",
+    "largest_sweep",
+    "plain",
+]
 
 SCALARS = (
     "eval_return",
+    "eval/return_std",
     "eval/episodes",
     "q_values",
     "coverage",
@@ -49,139 +64,15 @@ SCALARS = (
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 IDENTITY = ("base_config", "env_name", "exp_name", "seed")
 """Keys of `config.yaml` that identify a run; the others say how it learns."""
+OUR_TAGS = ("eval/episodes", "dataset_transitions", "coverage")
+"""Tags that only this project logs."""
+OTHER_YEARS = ("Eval_AverageReturn", "Train_AverageReturn", "Train_EnvstepsSoFar")
+"""Tags that only the homework of other years logs."""
+REWRITTEN_STEPS, REWRITTEN_S = 5_000, 1.0
+"""If so many steps of learning are logged within so many seconds, the log was written again."""
 
-
-class LeftOut(NamedTuple):
-    """A run that is not in the report, and the reason."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One run that the report shows."""
-
-    name: str
-    """Path of its folder within the data folder, which no other run has."""
-    stage: Stage
-    experiment: str
-    algorithm: str
-    env_id: str
-    seed: int | None
-    settings: dict[str, Setting]
-    """Those in `config.yaml`, or else in the folder's name; without keys that have no effect."""
-    curves: dict[str, Curve]
-    picture: bytes | None
-    """The last picture of the visited states, encoded; exploration only."""
-    notes: tuple[str, ...]
-    """What is wrong with it and was left out."""
-    started: str = ""
-    wall_time_s: float | None = None
-
-    @property
-    def unit(self) -> Setting:
-        """The unit of statistics: the seed, or the run itself if its seed is unknown."""
-        return self.name if self.seed is None else self.seed
-
-    @property
-    def steps(self) -> int:
-        """The last step of any curve; 0 without curves."""
-        return max((int(curve.steps[-1]) for curve in self.curves.values()), default=0)
-
-    @property
-    def online_start(self) -> int | None:
-        """The step at which fine-tuning goes online, as exactly as the logs show it."""
-        if self.stage is not Stage.FINETUNE:
-            return None
-        if isinstance(steps := self.settings.get("offline_steps"), int):
-            return steps
-        phase, episodes = self.curves.get("phase"), self.curves.get("train_return")
-        if phase is not None and (phase.values > 0).any():
-            return int(phase.steps[phase.values > 0][0])
-        return None if episodes is None else int(episodes.steps[0])
-
-    @property
-    def named_size(self) -> int | None:
-        """The dataset size in the dataset's name, as in the runs for 4.3; None without one."""
-        name = str(self.settings.get("dataset_name") or self.experiment)
-        return size_in_name(name)
-
-
-@dataclass(frozen=True, eq=False)
-class Experiment:
-    """Runs that differ only in their seeds."""
-
-    name: str
-    runs: tuple[Run, ...]
-
-    @property
-    def first(self) -> Run:
-        """A run that represents all of them, except for its numbers."""
-        return self.runs[0]
-
-    @property
-    def units(self) -> list[list[Run]]:
-        """The runs of each seed; several runs of one seed count as one, by their mean."""
-        by_unit: defaultdict[Setting, list[Run]] = defaultdict(list)
-        for run in self.runs:
-            by_unit[run.unit].append(run)
-        return list(by_unit.values())
-
-    @cached_property
-    def returns(self) -> list[float]:
-        """The final return of every seed; empty if nothing was evaluated."""
-        return self._per_seed(lambda run: final_return_of(run.curves))
-
-    @cached_property
-    def final(self) -> Estimate | None:
-        """The final return over seeds."""
-        return estimate(self.returns) if self.returns else None
-
-    @cached_property
-    def score(self) -> Estimate | None:
-        """The normalised score over seeds."""
-        return estimate_scores({self.first.env_id: self.returns}) if self.returns else None
-
-    def last_of(self, tag: str) -> list[float]:
-        """Return the last value of one curve for every seed whose runs have that curve."""
-        return self._per_seed(lambda run: run.curves[tag].last if tag in run.curves else None)
-
-    def _per_seed(self, number: Callable[[Run], float | None]) -> list[float]:
-        found = []
-        for runs in self.units:
-            numbers = [value for value in map(number, runs) if value is not None]
-            if numbers:
-                found.append(float(np.mean(numbers)))
-        return found
-
-    def curve(self, tag: str) -> CurveEstimate | None:
-        """Return the estimate of a curve over seeds, at the steps that all of them have."""
-        units = [[run.curves[tag] for run in runs if tag in run.curves] for runs in self.units]
-        curves = [curve for unit in units for curve in unit]
-        if not curves:
-            return None
-        steps = reduce(np.intersect1d, (curve.steps for curve in curves))
-        if not len(steps):
-            return None
-        rows = [
-            np.mean([curve.values[np.isin(curve.steps, steps)] for curve in unit], axis=0)
-            for unit in units
-            if unit
-        ]
-        return estimate_curve(steps, rows)
-
-    @property
-    def alpha(self) -> float | None:
-        """CQL's alpha."""
-        value = self.first.settings.get("cql_alpha")
-        return float(value) if isinstance(value, int | float) else None
-
-    @property
-    def dataset_steps(self) -> float | None:
-        """Steps in the dataset, from the log or else from a name; None if neither has them."""
-        logged = self.first.curves.get("dataset_transitions")
-        return self.first.named_size if logged is None else logged.last
+LONGEST_S = 1e8
+"""No run takes three years; the clock was wrong."""
 
 
 @dataclass(frozen=True)
@@ -205,38 +96,71 @@ class Collection:
         ]
 
 
-def collect(data_dir: Path, tags: Iterable[str] = ()) -> Collection:
-    """Read every run below a folder.
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A run that can be shown if it is no copy and was not stopped."""
+
+    run: Run
+    folder: RunFolder
+    digests: frozenset[str]
+    """Of its event files."""
+    progress: Progress | None
+    """How far it came; None if its config says how far it should."""
+
+
+def collect(data_dirs: Path | Sequence[Path], tags: Iterable[str] = ()) -> Collection:
+    """Read every run below some folders.
 
     Args:
-        data_dir: The folder.
+        data_dirs: The folders, or one.
         tags: Scalars to read besides `SCALARS`.
 
     Raises:
-        UserError: If the folder does not exist.
+        UserError: If a folder does not exist.
     """
-    if not data_dir.is_dir():
-        raise UserError(
-            f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
-        )
-    folders, problems = find_runs(data_dir, nested=True)
+    data_dirs = [data_dirs] if isinstance(data_dirs, Path) else data_dirs
+    wanted = {*SCALARS, *tags}
+    found: list[_Found] = []
+    left_out: list[LeftOut] = []
+    seen: set[Path] = set()
+    for data_dir in data_dirs:
+        if not data_dir.is_dir():
+            raise UserError(
+                f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
+            )
+        folders, problems = find_runs(data_dir, nested=True)
+        left_out += [LeftOut(*problem.split(": ", 1)) for problem in problems]
+        around = {parent for folder in folders for parent in folder.path.parents}
+        for folder in folders:
+            if folder.path.resolve() in seen:
+                continue  # one of the folders lies in another
+            if folder.path in around and not _has_events(folder):
+                continue  # its logs are in folders below it
+            seen.add(folder.path.resolve())
+            parts = folder.path.relative_to(data_dir).parts
+            # Several folders may have runs of the same name.
+            name = str(folder.path if len(data_dirs) > 1 else Path(*parts))
+            try:
+                one = _read_run(folder, name, parts or (folder.path.resolve().name,), wanted)
+            except OSError as error:
+                one = LeftOut(name, f"cannot be read: {error.strerror}")
+            if isinstance(one, _Found):
+                found.append(one)
+            else:
+                left_out.append(one)
     runs: list[Run] = []
-    left_out = [LeftOut(*problem.split(": ", 1)) for problem in problems]
-    for folder in folders:
-        name = str(folder.path.relative_to(data_dir))
-        try:
-            run = _read_run(folder, name, {*SCALARS, *tags})
-        except OSError as error:
-            run = LeftOut(name, f"cannot be read: {error.strerror}")
-        if isinstance(run, Run):
-            runs.append(run)
+    for judged in _unless_stopped(_copies(found)):
+        if isinstance(judged, Run):
+            runs.append(judged)
         else:
-            left_out.append(run)
+            left_out.append(judged)
     return Collection(tuple(_group(runs)), tuple(left_out))
 
 
-def _read_run(folder: RunFolder, name: str, tags: set[str]) -> Run | LeftOut:
-    named = parse_folder_name(folder.name)
+def _read_run(
+    folder: RunFolder, name: str, parts: Sequence[str], tags: set[str]
+) -> _Found | LeftOut:
+    named = parse_folder_path(parts)
     if named.homework not in {None, 5}:
         return LeftOut(name, f"belongs to homework {named.homework}")
     settings, notes = _read_settings(folder)
@@ -257,23 +181,131 @@ def _read_run(folder: RunFolder, name: str, tags: set[str]) -> Run | LeftOut:
         curves=log.curves,
         picture=log.pictures.get(EXPLORATION_PICTURE),
         notes=tuple(notes),
+        is_ours=bool(settings) or any(tag in log.extents for tag in OUR_TAGS),
+        picture_step=log.picture_steps.get(EXPLORATION_PICTURE),
     )
-    if reason := _reason_to_leave_out(run, named):
-        reasons = [reason, *notes]
-        if folder.can_resume:
-            reasons.append(f"resume it with {run.stage.script} --resume {folder}")
-        return LeftOut(name, "; ".join(reasons))
+    if reason := _reason_to_leave_out(run, named, log):
+        return _left_out(run, folder, [reason, *(note for note in notes if note not in reason)])
+    run, has_ended = _with_summary(run, folder)
+    progress = None
+    if not settings and not has_ended:
+        lengths = usual_lengths(run.stage, run.algorithm, run.env_id, run.named_size)
+        progress = progress_of(log.extents, log.last_step, run.stage, run.env_id, lengths)
+        run = _with_times_of_the_log(run, log)
+    return _Found(run, folder, _digests(folder), progress)
+
+
+def _has_events(folder: RunFolder) -> bool:
+    try:
+        return bool(folder.event_files())
+    except OSError:
+        return True  # reading it will say what is wrong
+
+
+def _left_out(run: Run, folder: RunFolder, reasons: Sequence[str]) -> LeftOut:
+    if folder.can_resume:
+        reasons = [*reasons, f"resume it with {run.stage.script} --resume {folder}"]
+    return LeftOut(run.name, "; ".join(reasons))
+
+
+def _with_times_of_the_log(run: Run, log: EventLog) -> Run:
+    """Add when a run without a summary started and how long it took, as its log has it."""
+    if log.begins is None or log.ends is None:
+        return run
+    duration = log.ends - log.begins
+    if log.last_step >= REWRITTEN_STEPS and duration < REWRITTEN_S and run.algorithm != "random":
+        note = "its times are gone: the log was written again, as to make it smaller"
+        return replace(run, notes=(*run.notes, note))
+    try:
+        started = f"{datetime.fromtimestamp(log.begins):%Y-%m-%d %H:%M}"  # noqa: DTZ006 - for readers here
+    except (OverflowError, OSError, ValueError):
+        return run
+    return replace(
+        run, started=started, wall_time_s=duration if 0 <= duration < LONGEST_S else None
+    )
+
+
+def _with_summary(run: Run, folder: RunFolder) -> tuple[Run, bool]:
+    """Add what `summary.json` says; return the run, and whether there is a valid one."""
     try:
         summary = folder.read_summary()
     except (OSError, ValueError):
-        return run  # the report does not need it
+        return run, False  # the report does not need it
     if summary.status is RunStatus.DIVERGED:
         run = replace(run, notes=(*run.notes, "diverged: its losses are not finite"))
-    return replace(
-        run,
-        started=f"{summary.started:%Y-%m-%d %H:%M}",
-        wall_time_s=summary.wall_time_s,
-    )
+    started = f"{summary.started:%Y-%m-%d %H:%M}"
+    return replace(run, started=started, wall_time_s=summary.wall_time_s), True
+
+
+def _digests(folder: RunFolder) -> frozenset[str]:
+    """Return the digests of the event files that have content."""
+    digests = set()
+    for path in folder.event_files():
+        if path.stat().st_size:
+            with path.open("rb") as file:
+                digests.add(hashlib.file_digest(file, "sha256").hexdigest())
+    return frozenset(digests)
+
+
+def _copies(found: Iterable[_Found]) -> Iterator[_Found | LeftOut]:
+    """Leave out logs that another run of this report has as well; a folder with a config stays."""
+    kept: list[_Found] = []
+    by_digest: dict[str, _Found] = {}
+    for one in sorted(
+        found, key=lambda one: (-len(one.digests), not one.run.is_ours, one.run.name)
+    ):
+        originals = {by_digest[digest].run.name for digest in one.digests if digest in by_digest}
+        if one.digests and all(digest in by_digest for digest in one.digests):
+            yield LeftOut(one.run.name, f"the same log as {min(originals)}, which counts once")
+        else:
+            kept.append(one)
+            by_digest |= dict.fromkeys(one.digests, one)
+    yield from sorted(kept, key=lambda one: one.run.name)
+
+
+def _unless_stopped(found: Iterable[_Found | LeftOut]) -> Iterator[Run | LeftOut]:
+    """Leave out runs without a config that were stopped, as their logs and the others' tell."""
+    members = list(found)
+    lasts: defaultdict[Stage, list[int]] = defaultdict(list)
+    lengths: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for one in members:
+        if isinstance(one, _Found) and one.progress:
+            lasts[one.run.stage].append(one.progress.last)
+            if one.progress.length is not None:
+                lengths[settings_key(one.run)].append(one.progress.length)
+    for one in members:
+        if isinstance(one, LeftOut):
+            yield one
+        elif one.progress is None:
+            yield one.run
+        else:
+            yield _judged(one, one.progress, lasts[one.run.stage], lengths[settings_key(one.run)])
+
+
+def _judged(
+    one: _Found, progress: Progress, lasts: list[int], siblings: list[int]
+) -> Run | LeftOut:
+    """Return a run without a config, or why it is left out.
+
+    Args:
+        one: The run.
+        progress: How far it came.
+        lasts: The last steps of all such runs of its stage.
+        siblings: The lengths of the complete runs of its experiment.
+    """
+    run, length = one.run, progress.length
+    usual = usual_lengths(run.stage, run.algorithm, run.env_id, run.named_size)
+    if length is None and progress.last == shared_length(lasts, usual[0] // 2):
+        length = progress.last  # its owner chose this length for all of them
+    elif length is not None and not progress.is_usual and length < max(siblings):
+        length = None
+    if length is not None:
+        return replace(run, length=length)
+    planned = max(siblings, default=0)
+    if planned <= progress.last:
+        planned = usual[-1]
+    reason = f"stopped at step {progress.last:,} of {planned:,}"
+    return _left_out(run, one.folder, [reason, *run.notes])
 
 
 def _read_settings(folder: RunFolder) -> tuple[dict[str, Setting], list[str]]:
@@ -292,9 +324,15 @@ def _is_setting(value: object) -> TypeGuard[Setting]:
     return isinstance(value, Setting) and not (isinstance(value, int) and abs(value) >= 1 << 64)
 
 
-def _reason_to_leave_out(run: Run, named: FolderName) -> str | None:
+def _planned(run: Run) -> int:
+    """Return the steps that the config says; 0 if it does not."""
     keys = STAGES[run.stage].step_keys
-    planned = sum(value for key in keys if isinstance(value := run.settings.get(key), int))
+    return sum(value for key in keys if isinstance(value := run.settings.get(key), int))
+
+
+def _reason_to_leave_out(run: Run, named: FolderName, log: EventLog) -> str | None:
+    planned = _planned(run)
+    other_year = next((tag for tag in OTHER_YEARS if tag in log.extents), None)
     reason = None
     if not run.env_id:
         reason = "neither config.yaml nor the folder's name says which environment it used"
@@ -306,8 +344,12 @@ def _reason_to_leave_out(run: Run, named: FolderName) -> str | None:
             if run.algorithm
             else f"neither config.yaml nor {named.experiment!r} says which algorithm it used"
         )
+    elif other_year and not run.curves:
+        reason = f"a log of another year's homework, which has the tag {other_year}"
     elif not run.curves and run.picture is None:
-        reason = "its logs have none of the tags of this homework"
+        # What is wrong with the files explains what is missing.
+        unread = "; ".join(log.problems) if not log.extents else None
+        reason = unread or "its logs have none of the tags of this homework"
     elif run.stage is not Stage.EXPLORE and "eval_return" not in run.curves:
         reason = "the tag eval_return is missing"
     elif run.curves and run.steps < planned:
@@ -319,9 +361,7 @@ def _group(runs: Iterable[Run]) -> list[Experiment]:
     """Group runs into experiments, and number experiments that have the same name."""
     groups: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        settings = {key: value for key, value in run.settings.items() if key != "dataset_seed"}
-        key = (run.stage, run.env_id, run.algorithm, run.experiment, repr(sorted(settings.items())))
-        groups[key].append(run)
+        groups[settings_key(run)].append(run)
     groups_in_order = sorted(groups.values(), key=lambda group: _rank(group[0]))
     names = Counter((group[0].stage, group[0].experiment) for group in groups_in_order)
     taken: Counter[tuple[str, str]] = Counter()
@@ -345,59 +385,3 @@ def _rank(run: Run) -> tuple[Any, ...]:
         natural_key(run.experiment),
         run.name,
     )
-
-
-def by_environment(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
-    """Group experiments by environment, easiest first."""
-    found: defaultdict[str, list[Experiment]] = defaultdict(list)
-    for experiment in experiments:
-        found[experiment.first.env_id].append(experiment)
-    return {
-        env_id: found[env_id]
-        for env_id in sorted(found, key=lambda env_id: (describe_task(env_id).rank, env_id))
-    }
-
-
-def plain(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Return the basic experiment of each algorithm, given those of one environment.
-
-    That is the one with the shortest name; if several have it, the one that trained longest, then
-    the one with the most seeds. CQL with alpha 0, which is DQN, is the last choice.
-    """
-    best: dict[str, Experiment] = {}
-    for experiment in sorted(
-        experiments,
-        key=lambda member: (
-            member.alpha == 0,
-            len(member.first.experiment),
-            -member.first.steps,
-            -len(member.units),
-        ),
-    ):
-        best.setdefault(experiment.first.algorithm, experiment)
-    return [best[algorithm] for algorithm in sorted(best, key=order_of)]
-
-
-def largest_sweep(
-    experiments: Sequence[Experiment],
-    setting: str,
-    value: Callable[[Experiment], float | None],
-) -> dict[float, Experiment]:
-    """Return the experiments that differ only in one setting, by its value, lowest first.
-
-    If there are several such families, return the one with the most values, then the most seeds;
-    if several experiments have one value, take the one with the most seeds. A sweep needs at least
-    two values.
-    """
-    families: defaultdict[str, dict[float, Experiment]] = defaultdict(dict)
-    for experiment in sorted(experiments, key=lambda member: -len(member.units)):
-        number = value(experiment)
-        if number is not None:
-            rest = experiment.first.settings | {setting: None, "dataset_seed": None}
-            families[repr(sorted(rest.items()))].setdefault(number, experiment)
-    largest = max(
-        families.values(),
-        key=lambda family: (len(family), sum(len(member.units) for member in family.values())),
-        default={},
-    )
-    return dict(sorted(largest.items())) if len(largest) > 1 else {}

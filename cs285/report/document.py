@@ -66,7 +66,7 @@ def _add_section(document: _Document, section: Section) -> None:
     if section.table:
         document.table(section.table)
     for what, command in section.missing:
-        document.text(f"No runs yet: {what}. Make them with:", color=VERMILION)
+        document.text(f"No finished runs yet: {what}. Make them with:", color=VERMILION)
         document.text(command, size=8, family="DejaVu Sans Mono", indent=0.15)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,17 +13,19 @@ from cs285.infrastructure.palette import signed
 from cs285.report import plots
 from cs285.report.collection import Collection, Experiment, by_environment, plain
 from cs285.report.plots import Panel, Plot
-from cs285.results.statistics import Estimate, estimate, estimate_scores
+from cs285.results.statistics import Estimate, differs, estimate_scores, with_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-READING = (
-    "Lines are interquartile means over seeds, bands and bars 95 % bootstrap intervals; a single "
-    "seed has none."
+OVER_SEEDS = (
+    "Lines are interquartile means over seeds, bands and bars their 95 % bootstrap intervals."
 )
-
-
+SINGLE = (
+    "A single run has no band; the bars of its final return, and \N{PLUS-MINUS SIGN} in the text, "
+    "come from the standard error over the episodes of its evaluation."
+)
+UNKNOWN_SEEDS = "Runs of unknown seed may share one, so their mean has no interval over seeds."
 BOUNDS = (
     "Dashed: the expected return of the best possible policy, found by dynamic programming; "
     "dotted: that of the random policy."
@@ -67,9 +70,9 @@ def returns_panel(experiments: Sequence[Experiment]) -> Panel:
 
     def draw(ax: Axes) -> None:
         for experiment in experiments:
-            algorithm = algorithms()[experiment.first.algorithm]
             curve = experiment.curve("eval_return")
-            plots.draw_curve(ax, curve, algorithm.title, algorithm.colour)
+            colour = algorithms()[experiment.first.algorithm].colour
+            plots.draw_curve(ax, curve, experiment.label, colour)
         for step in {one.first.online_start for one in experiments}:
             if step is not None:
                 plots.draw_online_start(ax, step)
@@ -136,18 +139,34 @@ def overview(collection: Collection) -> Table | None:
                 by_algorithm.setdefault(experiment.first.algorithm, []).append(experiment)
         for algorithm in algorithms():
             experiments = by_algorithm.get(algorithm, [])
-            print_name = title_of(algorithm)
-            rows += [(name, print_name, *result_cells(experiment)) for experiment in experiments]
+            rows += [(name, one.label, *result_cells(one)) for one in experiments]
             scored = [one for one in experiments if one.score is not None]
             if len(scored) > 1:
-                scores = estimate_scores({one.first.env_id: one.returns for one in scored})
                 where = f"all {len(scored)} together"
                 rows.append(
-                    (name, print_name, where, *[""] * (len(_RESULTS) - 2),
-                     format_estimate(scores, 2))
+                    (name, title_of(algorithm), where, *[""] * (len(_RESULTS) - 2),
+                     format_score(_score_of_all(scored)))
                 )  # fmt: skip
     headings = ("Stage", "Algorithm", *_RESULTS)
     return Table(headings, tuple(rows), first_number=3) if rows else None
+
+
+def _score_of_all(experiments: Sequence[Experiment]) -> Estimate | None:
+    """Return the score over several environments, each a stratum."""
+    scores = estimate_scores({one.first.env_id: one.returns for one in experiments})
+    if scores is None:
+        return None
+    errors = [one.score_error for one in experiments]
+    known = [error for error in errors if error is not None]
+    sizes = [len(one.returns) for one in experiments]
+    error = (
+        math.hypot(*(size * one for size, one in zip(sizes, known, strict=True))) / sum(sizes)
+        if len(known) == len(errors)
+        else None
+    )
+    if not all(one.has_seeds for one in experiments):
+        scores = scores.without_interval()
+    return scores.with_error(error)
 
 
 def results_table(
@@ -155,7 +174,7 @@ def results_table(
 ) -> Table:
     """Return the table of final returns, with extra columns before the results."""
     # Make room for other columns: the figure shows these as well.
-    shown = {"Steps", "Optimum"} if extra else set()
+    shown = {"Steps", "Best policy"} if extra else set()
     headings = [name for name in _RESULTS if name not in shown]
     rows = []
     for one in experiments:
@@ -166,7 +185,7 @@ def results_table(
     return Table(("Experiment", headings[0], *names, *headings[1:]), tuple(rows))
 
 
-_RESULTS = ("Environment", "Data", "Steps", "Seeds", "Final return", "Optimum", "Score")
+_RESULTS = ("Environment", "Data", "Steps", "Runs", "Final return", "Best policy", "Score")
 
 
 def result_cells(experiment: Experiment) -> tuple[str, ...]:
@@ -177,10 +196,10 @@ def result_cells(experiment: Experiment) -> tuple[str, ...]:
         title_of_task(experiment),
         "\N{EM DASH}" if data is None else f"{data:,.0f}",
         f"{experiment.first.steps:,}",
-        str(len(experiment.returns)),
+        experiment.counted(),
         format_estimate(experiment.final),
         "\N{EM DASH}" if reference is None else signed(reference.optimal_return),
-        format_estimate(experiment.score, 2),
+        format_score(experiment.score),
     )
 
 
@@ -188,37 +207,66 @@ def result_cells(experiment: Experiment) -> tuple[str, ...]:
 
 
 def format_estimate(value: Estimate | None, digits: int = 1) -> str:
-    """Format an estimate as `mean [low, high]`, or as `mean` if it has no interval."""
+    """Format an estimate with its interval in brackets, or else its error if that is known."""
     if value is None:
         return "\N{EM DASH}"
-    text = f"{value.iqm:z.{digits}f}"
     if value.has_interval:
-        text += f" [{value.low:z.{digits}f}, {value.high:z.{digits}f}]"
+        text = f"{value.iqm:z.{digits}f} [{value.low:z.{digits}f}, {value.high:z.{digits}f}]"
+    else:
+        text = with_error(value.iqm, value.error, digits)
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def format_score(value: Estimate | None) -> str:
+    """Format a normalised score; no policy has more than 1, so a higher one must show its noise."""
+    if value is not None and value.iqm > 1 and not value.has_interval and value.error is None:
+        return "\N{ALMOST EQUAL TO} 1"
+    return format_estimate(value, 2)
+
+
 def finding(experiments: Sequence[Experiment]) -> str:
-    """Describe where the experiments of one environment ended."""
-    reference = task_of(experiments[0]).reference()
-    parts = []
-    differ = len({experiment.first.steps for experiment in experiments}) > 1
-    for experiment in experiments:
-        if experiment.final:
-            after = f", after {experiment.first.steps:,} steps" if differ else ""
-            name = title_of(experiment.first.algorithm)
-            ended = f"{name} ended at {format_estimate(experiment.final)}"
-            if reference:
-                distance = reference.optimal_return - experiment.final.iqm
-                side = "below" if distance >= 0 else "above"
-                ended += f", {abs(distance):.1f} {side} the optimum"
-            parts.append(f"{ended}{after}")
-    return f"On {title_of_task(experiments[0])} {listed(parts)}."
+    """Describe where the experiments of one environment ended, and which differences are real."""
+    ended = [experiment for experiment in experiments if experiment.final]
+    if not ended:
+        return ""
+    reference = task_of(ended[0]).reference()
+    differ = len({experiment.first.steps for experiment in ended}) > 1
+    parts = [
+        f"{one.label} ended at {format_estimate(one.final)}"
+        + (f" after {one.first.steps:,} steps" if differ else "")
+        for one in ended
+    ]
+    best = f" (best policy {signed(reference.optimal_return)})" if reference else ""
+    remark = f" {compared}" if (compared := compare(ended)) else ""
+    return f"On {title_of_task(ended[0])} {listed(parts)}{best}.{remark}"
+
+
+def compare(experiments: Sequence[Experiment]) -> str:
+    """Say which final returns differ by more than noise; empty if there is nothing to compare."""
+    if len(experiments) < 2:  # noqa: PLR2004 - a comparison takes two
+        return ""
+    if any(one.noise is None for one in experiments):
+        return "How noisy these returns are, the logs do not tell."
+    top = max(experiments, key=lambda one: one.final.iqm if one.final else -math.inf)
+    lower = [one.label for one in experiments if is_lower(one, top)]
+    if not lower:
+        return "No difference between them exceeds the noise."
+    remark = f"{listed(lower)} ended lower than {top.label}, by more than the noise"
+    if all(len(one.units) == 1 for one in experiments):
+        return f"{remark} of evaluation; other seeds may differ."
+    return f"{remark}."
+
+
+def is_lower(one: Experiment, other: Experiment) -> bool:
+    """Return whether one final return is lower than another by more than noise."""
+    if one.final is None or other.final is None or one.final.iqm >= other.final.iqm:
+        return False
+    return differs(one.final.iqm, other.final.iqm, one.noise, other.noise)
 
 
 def last_value(experiment: Experiment, tag: str) -> Estimate | None:
     """Return the estimate of a tag's last value over seeds; None if no run logged it."""
-    numbers = experiment.last_of(tag)
-    return estimate(numbers) if numbers else None
+    return experiment.last_of(tag)
 
 
 def command_for(stage: Stage, configs: Sequence[str]) -> str:
@@ -240,8 +288,17 @@ def title_of_task(experiment: Experiment) -> str:
 
 def caption_for(says: str, experiments: Iterable[Experiment]) -> tuple[str, ...]:
     """Say how to read a plot of returns, and its bounds if it has any."""
-    has_bounds = any(task_of(one).reference() for one in experiments)
-    return (says, READING, BOUNDS) if has_bounds else (says, READING)
+    shown = list(experiments)
+    lines = [says]
+    if any(one.has_seeds and len(one.units) > 1 for one in shown):
+        lines.append(OVER_SEEDS)
+    if any(len(one.units) == 1 and one.error is not None for one in shown):
+        lines.append(SINGLE)
+    if any(not one.has_seeds and len(one.units) > 1 for one in shown):
+        lines.append(UNKNOWN_SEEDS)
+    if any(task_of(one).reference() for one in shown):
+        lines.append(BOUNDS)
+    return tuple(lines)
 
 
 def percent(value: Estimate | None) -> str:

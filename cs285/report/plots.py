@@ -211,12 +211,15 @@ def draw_curve(ax: Axes, curve: CurveEstimate | None, label: str, colour: str) -
 def draw_points(
     ax: Axes, estimates: Sequence[Estimate | None], labels: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Draw estimates and their intervals side by side, connected by a line."""
+    """Draw estimates side by side, connected by a line, with intervals or two standard errors."""
     found = [(at, value) for at, value in enumerate(estimates) if value is not None]
     ax.plot([at for at, _ in found], [value.iqm for _, value in found], color=GREY, linewidth=1)
     for at, value in found:
         if value.has_interval:
             ax.vlines(at, value.low, value.high, color=colours[at], linewidth=2.2)
+        elif value.error is not None:
+            low, high = value.iqm - 2 * value.error, value.iqm + 2 * value.error
+            ax.vlines(at, low, high, color=colours[at], linewidth=1)
         ax.plot(at, value.iqm, "o", color=colours[at], markersize=6.5)
     ax.set_xticks(range(len(labels)), labels)
     ax.set_xlim(-0.5, len(labels) - 0.5)

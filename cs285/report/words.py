@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cs285.report.collection import Collection
-from cs285.report.parts import overview
+from cs285.report.parts import listed, overview
 from cs285.report.sections import Section, Table
-from cs285.results.statistics import FINAL_EPISODES, FINAL_EVALUATIONS
+from cs285.results.statistics import FINAL_EPISODES, FINAL_EVALUATIONS, PUBLIC_EPISODES
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,15 @@ class Front:
     footer: str
 
 
-def front_matter(collection: Collection, sections: Sequence[Section], data_dir: Path) -> Front:
+def front_matter(
+    collection: Collection, sections: Sequence[Section], data_dirs: Sequence[Path]
+) -> Front:
     """Write the front matter of a report."""
     runs, left_out = len(collection.runs), len(collection.left_out)
+    folders = listed([str(data_dir) for data_dir in data_dirs])
     answered = sum(section.plot is not None for section in sections)
     subtitle = (
-        f"{answered} of {len(sections)} figures, from {runs} run{'s' * (runs != 1)} in {data_dir}"
+        f"{answered} of {len(sections)} figures, from {runs} run{'s' * (runs != 1)} in {folders}"
     )
     if left_out:
         subtitle += f"; {left_out} left out for the reasons listed at the end"
@@ -40,8 +43,11 @@ def front_matter(collection: Collection, sections: Sequence[Section], data_dir: 
             f"The final return of a run is the mean of its last {FINAL_EPISODES} episodes of "
             f"evaluation, or of its last {FINAL_EVALUATIONS} evaluations if the log does not say "
             "how many episodes they had. Over seeds: the interquartile mean, and in brackets the "
-            "95 % interval of a bootstrap stratified by environment; a single seed has no "
-            "interval. Scores are normalised: 0 is the random policy, 1 the best possible one. "
+            "95 % interval of a bootstrap stratified by environment, or of the evaluation's own "
+            "noise if that is wider. A single run, and runs whose seeds are unknown, have no such "
+            "interval; \N{PLUS-MINUS SIGN} is the standard error over their episodes, if the log "
+            f"tells it (logs of public versions are taken to have {PUBLIC_EPISODES} episodes per "
+            "evaluation). Scores are normalised: 0 is the random policy, 1 the best possible one. "
             "Data is the number of transitions that learning starts with."
         ),
         footer="Every figure is also in the folder figures next to this report, as PNG and PDF.",

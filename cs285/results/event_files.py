@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ MAX_POINTS = 5_000
 MAX_FILE_BYTES = 500_000_000
 """A larger file is not a log of this homework."""
 MAX_PICTURE_BYTES = 5_000_000
+MAX_EXTENTS = 1_000
+"""Tags whose ends are kept; no log of this homework has that many tags."""
 
 GIT_LFS_POINTER = "is a Git LFS pointer, not the log: `git lfs pull` fetches the log"
 NO_EVENTS = "contains no events: the run was stopped before its first log"
@@ -89,6 +92,20 @@ def _episodes_of(curves: Mapping[str, Curve]) -> npt.NDArray[np.float64] | None:
     return episodes.values
 
 
+class Extent(NamedTuple):
+    """Where the values of one tag end, finite or not."""
+
+    last: int
+    """The last step."""
+    gap: int
+    """Steps between the last two; 0 if there is only one."""
+
+    def joined(self, steps: npt.NDArray[np.int64]) -> Extent:
+        """Return the extent of its steps and of these, shape (N,)."""
+        distinct = np.unique(np.append(steps, [self.last - self.gap, self.last]))
+        return Extent(int(distinct[-1]), int(distinct[-1] - distinct[-2:][0]))
+
+
 @dataclass(frozen=True)
 class EventLog:
     """What the event files of one run hold."""
@@ -106,6 +123,8 @@ class EventLog:
     """Time of the last event."""
     picture_steps: dict[str, int] = field(default_factory=dict)
     """The step of the last picture of each tag."""
+    extents: dict[str, Extent] = field(default_factory=dict)
+    """Where each scalar ends, wanted or not."""
 
 
 def read_events(
@@ -133,6 +152,7 @@ class _Reader:
         self.problems: list[str] = []
         self.last_step = 0
         self.times: list[float] = []
+        self.extents: dict[str, Extent] = {}
 
     def read(self, path: Path) -> None:
         try:
@@ -161,6 +181,9 @@ class _Reader:
         for tag, points in block.scalars.items():
             steps = block.steps[points.events]
             self.last_step = max(self.last_step, int(steps.max()))
+            if tag in self.extents or len(self.extents) < MAX_EXTENTS:
+                known = self.extents.get(tag, Extent(int(steps[0]), 0))
+                self.extents[tag] = known.joined(steps)
             if tag not in self.scalar_tags:
                 continue
             finite = np.isfinite(points.values)
@@ -189,6 +212,7 @@ class _Reader:
             self.times[0] if self.times else None,
             max(self.times, default=None),
             self.picture_steps,
+            self.extents,
         )
 
 

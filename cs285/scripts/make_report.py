@@ -15,13 +15,20 @@ from cs285.scripts.arguments import ArgumentParser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the report; return the exit status."""
     parser = ArgumentParser("Make a report on all runs in a folder.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder with the runs")
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="folders with runs, searched at any depth; may be given several times (default: data)",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder to write the report to"
     )
     args = parser.parse_args(arguments)
     try:
-        collection, sections = build(args.data_dir, args.out)
+        collection, sections = build(args.data_dir or [Path("data")], args.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -31,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"left out  {name}: {reason}"))
     for section in sections:
         for what, command in section.missing:
-            print(f"\n{section.number} {section.title}, no runs yet: {what}\n  {command}")
+            print(f"\n{section.number} {section.title}, no finished runs yet: {what}\n  {command}")
     print(f"\n{args.out / 'index.html'}\n{args.out / 'report.pdf'}")
     return 0
 

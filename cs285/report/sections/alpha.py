@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cs285.envs.tasks import describe_task
 from cs285.homework import Stage
+from cs285.infrastructure.palette import signed
 from cs285.report import parts
-from cs285.report.collection import Collection, by_environment, largest_sweep
+from cs285.report.collection import Collection, Experiment, by_environment, largest_sweep
 from cs285.report.plots import Panel, Plot
 from cs285.report.sections import Section, register
-from cs285.results.statistics import Estimate
+from cs285.results.statistics import Estimate, differs
 
 _ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 
@@ -28,12 +31,15 @@ def alpha(collection: Collection) -> Section:
         labels = [f"{alpha:g}" for alpha in sweep]
         swept = list(sweep.values())
         names = [f"\N{GREEK SMALL LETTER ALPHA} = {label}" for label in labels]
-        values = [parts.last_value(one, "q_values") for one in swept]
+        values = [one.end_of("q_values") for one in swept]
+        if any(values):
+            panels += [
+                parts.curves_panel(swept, names, "q_values", f"{where}: Q-values", "Mean Q-value"),
+                parts.points_panel(
+                    values, labels, f"{where}: Q-values at the end", "Mean Q-value", _ALPHA
+                ),
+            ]
         panels += [
-            parts.curves_panel(swept, names, "q_values", f"{where}: Q-values", "Mean Q-value"),
-            parts.points_panel(
-                values, labels, f"{where}: Q-values at the end", "Mean Q-value", _ALPHA
-            ),
             parts.curves_panel(
                 swept, names, "eval_return", f"{where}: returns", "Evaluation return"
             ),
@@ -43,7 +49,7 @@ def alpha(collection: Collection) -> Section:
             ),
         ]  # fmt: skip
         members += swept
-        findings.append(_alpha_finding(where, labels, values, [one.final for one in swept]))
+        findings.append(_alpha_finding(where, labels, values, swept))
     configs = [
         f"pointmass_medium_cql_alpha{alpha}" for alpha in ("0", "0.1", "0.5", "1", "2", "5", "10")
     ]
@@ -55,41 +61,56 @@ def alpha(collection: Collection) -> Section:
         Plot("4.1_alpha", "Q-values and returns by alpha", tuple(panels), columns=2),
         parts.caption_for(
             "Effect of \N{GREEK SMALL LETTER ALPHA}, the weight of CQL's conservative term; "
-            "with 0 CQL is DQN. Q-values are means over batches of the dataset's actions.", members
+            "with 0 CQL is DQN. Q-values are means over batches of the dataset's actions; those at "
+            "the end are means over the last tenth of training.", members
         ), tuple(findings),
         parts.results_table(
             members,
             (_ALPHA, lambda one: f"{one.alpha:g}"),
-            ("Q-values", lambda one: parts.format_estimate(parts.last_value(one, "q_values"))),
+            ("Q-values", lambda one: _shown(one.end_of("q_values"))),
         ),
         (),
     )  # fmt: skip
+
+
+def _shown(value: Estimate | None) -> str:
+    """Format Q-values without their error, which is no standard error."""
+    return parts.format_estimate(replace(value, error=None) if value else None)
 
 
 def _alpha_finding(
     where: str,
     labels: Sequence[str],
     values: Sequence[Estimate | None],
-    returns: Sequence[Estimate | None],
+    swept: Sequence[Experiment],
 ) -> str:
-    """Describe the effect of a sweep on Q-values and returns."""
+    """Describe the effect of a sweep on Q-values and returns, as far as it exceeds the noise."""
     remarks = []
     first, last = values[0], values[-1]
     if first and last:
         remarks.append(
-            f"the Q-values went from {parts.format_estimate(first)} at {_ALPHA} = {labels[0]} to "
-            f"{parts.format_estimate(last)} at {_ALPHA} = {labels[-1]}"
+            f"the Q-values over the last tenth were {_shown(first)} at "
+            f"{_ALPHA} = {labels[0]} and {_shown(last)} at {_ALPHA} = {labels[-1]}"
         )
-        found = [(value.iqm, label) for value, label in zip(values, labels, strict=True) if value]
-        for extreme, word in ((min(found), "lowest"), (max(found), "highest")):
-            if extreme[1] not in {labels[0], labels[-1]}:
-                remarks.append(f"they were {word}, {extreme[0]:.1f}, at {_ALPHA} = {extreme[1]}")
-    ended = [(value.iqm, label) for value, label in zip(returns, labels, strict=True) if value]
-    (best, best_at), (worst, worst_at) = max(ended), min(ended)
-    remarks.append(
-        f"the final return was best, {best:.1f}, at {_ALPHA} = {best_at} and worst, {worst:.1f}, "
-        f"at {_ALPHA} = {worst_at}"
-    )
-    return f"On {where} {'; '.join(remarks)}.".replace("-", "\N{MINUS SIGN}").replace(
-        "Q\N{MINUS SIGN}values", "Q-values"
-    )
+        found = [(value.iqm, label, value) for value, label in zip(values, labels, strict=True)
+                 if value]  # fmt: skip
+        for (number, label, extreme), word in ((min(found), "lowest"), (max(found), "highest")):
+            if all(differs(number, end.iqm, extreme.error, end.error) for end in (first, last)):
+                remarks.append(f"they were {word}, {signed(number)}, at {_ALPHA} = {label}")
+    at = dict(zip(swept, labels, strict=True))
+    ended = [one for one in swept if one.final is not None]
+    ends = [f"{parts.format_estimate(one.final)} at {_ALPHA} = {at[one]}" for one in ended]
+    remarks.append(f"the final return was {parts.listed(ends)}")
+    if any(one.noise is None for one in ended):
+        remarks.append("how noisy these returns are, the logs do not tell")
+    else:
+        top = max(ended, key=lambda one: one.final.iqm if one.final else -math.inf)
+        lower = [at[one] for one in ended if parts.is_lower(one, top)]
+        if lower:
+            remarks.append(
+                f"compared with {_ALPHA} = {at[top]}, it was lower by more than the noise at "
+                f"{_ALPHA} = {parts.listed(lower)}"
+            )
+        else:
+            remarks.append("no difference between these exceeds the noise")
+    return f"On {where} {'; '.join(remarks)}."

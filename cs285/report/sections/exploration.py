@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cs285.envs.tasks import known_tasks
 from cs285.homework import HANDOUT_STEPS, Stage, title_of
 from cs285.report import parts, plots
-from cs285.report.collection import Collection, Experiment, by_environment, plain
+from cs285.report.collection import Collection, Experiment, Run, by_environment, plain
 from cs285.report.plots import Panel, Plot
 from cs285.report.sections import Section, Table, register
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from matplotlib.axes import Axes
 
 
@@ -48,32 +49,34 @@ def exploration(
 ) -> Section:
     """Show pictures and curves of one exploring algorithm, in every environment."""
     environments = by_environment(collection.select(Stage.EXPLORE, algorithm))
-    pictures, captions, shown, rows = [], [], [], []
+    pictures: list[_Picture] = []
+    captions, shown, rows = [], [], []
     for members in environments.values():
         # Datasets of other sizes belong to 4.3.
         asked = [one for one in members if one.first.named_size in {None, HANDOUT_STEPS}]
         (chosen,) = plain(asked or members)
         shown.append(chosen)
-        decoded = [plots.decode(run.picture) for run in chosen.runs if run.picture]
-        pictures += [pixels for pixels in decoded[:1] if pixels is not None]
+        picture = _picture(chosen)
+        if picture is not None:
+            pictures.append(picture)
         found = parts.last_value(chosen, "coverage")
         if found:
             captions.append(
                 f"On {parts.title_of_task(chosen)} {parts.percent(found)} of the free cells were "
-                f"visited, over {parts.counted(found.count, 'seed')}."
+                f"visited, over {chosen.counted(found.count)}."
             )
         rows.append(
-            (parts.title_of_task(chosen), title_of(algorithm), str(len(chosen.units)),
+            (parts.title_of_task(chosen), title_of(algorithm), chosen.counted(len(chosen.units)),
              f"{chosen.first.steps:,}", parts.percent(found),
              parts.format_estimate(parts.last_value(chosen, "goals_reached"), 0))
         )  # fmt: skip
     plot = None
-    panels: list[Panel] = [lambda ax, p=pixels: plots.draw_picture(ax, p) for pixels in pictures]  # type: ignore[misc]  # a default binds the picture of each turn
+    panels: list[Panel] = [picture.panel for picture in pictures]
     if any("coverage" in run.curves for experiment in shown for run in experiment.runs):
         covered = [one for one in shown if any("coverage" in run.curves for run in one.runs)]
         panels.append(lambda ax: _coverage_curves(ax, covered))
     if panels:
-        height, width = pictures[0].shape[:2] if pictures else (3.4, 4.0)
+        height, width = pictures[0].pixels.shape[:2] if pictures else (3.4, 4.0)
         panel_width = 3.6 if columns > 1 else 6.6
         plot = Plot(
             f"{number}_{algorithm}", f"{title}: visited states", tuple(panels),
@@ -81,18 +84,62 @@ def exploration(
             panel_inches=(panel_width, panel_width * height / width),
             has_legend=False, is_picture=True,
         )  # fmt: skip
-    seeds = "" if all(len(one.units) == 1 for one in shown) else " Pictures show the first seed."
+    caption = _caption(says, pictures, shown) if plot else ()
     commands = [
         (f"{title_of(algorithm)} on {task.name}",
          parts.command_for(Stage.EXPLORE, [f"{task.dataset_stem}_{algorithm}"]))
         for task in list(known_tasks().values())[:3]
         if task.env_id not in environments
     ]  # fmt: skip
-    headings = ("Environment", "Policy", "Seeds", "Steps", "Coverage", "Goals reached")
+    headings = ("Environment", "Policy", "Runs", "Steps", "Coverage", "Goals reached")
     return Section(
-        number, title, plot, (says + seeds,) if plot else (), tuple(captions),
+        number, title, plot, caption, tuple(captions),
         Table(headings, tuple(rows)) if rows else None, tuple(commands),
     )  # fmt: skip
+
+
+class _Picture(NamedTuple):
+    """The picture of one run."""
+
+    run: Run
+    pixels: npt.NDArray[Any]
+    title: str
+
+    def panel(self, ax: Axes) -> None:
+        """Show it, with the name of its environment."""
+        plots.draw_picture(ax, self.pixels)
+        ax.set_title(self.title)
+
+
+def _picture(experiment: Experiment) -> _Picture | None:
+    """Return the picture of the run that went furthest, of those whose picture is intact."""
+    for run in experiment.longest:
+        pixels = plots.decode(run.picture) if run.picture else None
+        if pixels is not None:
+            return _Picture(run, pixels, parts.title_of_task(experiment))
+    return None
+
+
+def _caption(
+    says: str, pictures: Sequence[_Picture], experiments: Sequence[Experiment]
+) -> tuple[str, ...]:
+    """Say what the pictures show; of those by public versions, only that the runs logged them."""
+    sentences = []
+    if not pictures or any(picture.run.is_ours for picture in pictures):
+        sentences.append(says)
+    foreign = [picture for picture in pictures if not picture.run.is_ours]
+    if foreign:
+        which = "These pictures are" if len(foreign) == len(pictures) else (
+            f"The pictures of {parts.listed([picture.title for picture in foreign])} are"
+        )  # fmt: skip
+        sentences.append(f"{which} shown as the runs logged them; the logs do not explain them.")
+    firsts = {experiment.first for experiment in experiments}
+    if any(len(experiment.units) > 1 for experiment in experiments) and pictures:
+        if any(picture.run not in firsts for picture in pictures) or foreign:
+            sentences.append("Each shows the longest run.")
+        else:
+            sentences.append("Pictures show the first seed.")
+    return tuple(sentences)
 
 
 def _coverage_curves(ax: Axes, experiments: Iterable[Experiment]) -> None:

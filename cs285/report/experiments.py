@@ -1,0 +1,389 @@
+"""Runs, and the experiments that they belong to: runs that differ only in their seeds."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cs285.envs.tasks import describe_task
+from cs285.homework import HANDOUT_STEPS, Stage, algorithms, order_of
+from cs285.results.event_files import Curve, final_error_of, final_return_of
+from cs285.results.folder_names import size_in_name
+from cs285.results.statistics import (
+    FINAL_EVALUATIONS,
+    CurveEstimate,
+    Estimate,
+    end_of,
+    error_over,
+    estimate,
+    estimate_curve,
+    estimate_scores,
+)
+
+Setting = str | int | float | bool | None
+
+_PUBLIC_DEFAULTS = {"temperature": (10.0,), "expectile": (0.99,)}
+"""Defaults of public versions that differ from those here."""
+_SHOWN_SETTINGS = {
+    "cql_alpha": "\N{GREEK SMALL LETTER ALPHA} = {}",
+    "expectile": "expectile {}",
+    "temperature": "temperature {}",
+}
+"""Settings that the name of an experiment in a figure tells, if they are not the defaults."""
+
+
+class LeftOut(NamedTuple):
+    """A run that is not in the report, and the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run that the report shows."""
+
+    name: str
+    """Path of its folder within the data folder, which no other run has."""
+    stage: Stage
+    experiment: str
+    algorithm: str
+    env_id: str
+    seed: int | None
+    settings: dict[str, Setting]
+    """Those in `config.yaml`, or else in the folder's name; without keys that have no effect."""
+    curves: dict[str, Curve]
+    picture: bytes | None
+    """The last picture of the visited states, encoded; exploration only."""
+    notes: tuple[str, ...]
+    """What is wrong with it and was left out."""
+    started: str = ""
+    wall_time_s: float | None = None
+    length: int | None = None
+    """Steps that a run without a config evidently took; None if the last logged step tells."""
+    is_ours: bool = True
+    """Whether this project logged it, so that its pictures look as the report says."""
+    picture_step: int | None = None
+    """The step of the picture."""
+
+    @property
+    def unit(self) -> Setting:
+        """The unit of statistics: the seed, or the run itself if its seed is unknown."""
+        return self.name if self.seed is None else self.seed
+
+    @property
+    def steps(self) -> int:
+        """The steps it took: the last step of any curve, unless more is known of its length."""
+        if self.length is not None:
+            return self.length
+        return max((int(curve.steps[-1]) for curve in self.curves.values()), default=0)
+
+    @property
+    def online_start(self) -> int | None:
+        """The step at which fine-tuning goes online, as exactly as the logs show it."""
+        if self.stage is not Stage.FINETUNE:
+            return None
+        if isinstance(steps := self.settings.get("offline_steps"), int):
+            return steps
+        phase, episodes = self.curves.get("phase"), self.curves.get("train_return")
+        if phase is not None and (phase.values > 0).any():
+            return int(phase.steps[phase.values > 0][0])
+        return None if episodes is None else int(episodes.steps[0])
+
+    @property
+    def named_size(self) -> int | None:
+        """The dataset size in the dataset's name, as in the runs for 4.3; None without one."""
+        name = str(self.settings.get("dataset_name") or self.experiment)
+        return size_in_name(name)
+
+    @property
+    def scatter(self) -> float | None:
+        """How much the mean of its last evaluations may be off, from their scatter."""
+        returns = self.curves.get("eval_return")
+        if returns is None or len(returns.values) < FINAL_EVALUATIONS:
+            return None
+        return error_over(returns.values[-FINAL_EVALUATIONS:])
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Runs that differ only in their seeds."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """A run that represents all of them, except for its numbers."""
+        return self.runs[0]
+
+    @property
+    def units(self) -> list[list[Run]]:
+        """The runs of each seed; several runs of one seed count as one, by their mean."""
+        by_unit: defaultdict[Setting, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            by_unit[run.unit].append(run)
+        return list(by_unit.values())
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether the seed of every run is known; others may all have the same one."""
+        return all(run.seed is not None for run in self.runs)
+
+    def counted(self, number: int | None = None) -> str:
+        """Return how many seeds it has, or runs if their seeds are unknown: `3 seeds`.
+
+        Args:
+            number: How many of them something is the mean of. Default: all that were evaluated.
+        """
+        number = len(self.returns) if number is None else number
+        return f"{number} {'seed' if self.has_seeds else 'run'}{'s' * (number != 1)}"
+
+    @cached_property
+    def returns(self) -> list[float]:
+        """The final return of every seed; empty if nothing was evaluated."""
+        return self._per_unit(lambda run: final_return_of(run.curves))
+
+    @cached_property
+    def error(self) -> float | None:
+        """Standard error of the mean of `returns` over episodes; None if the logs lack it.
+
+        It holds for these policies. How other seeds would do, it does not say.
+        """
+        errors = []
+        for unit in self.units:
+            evaluated = [run for run in unit if "eval_return" in run.curves]
+            known = [one for run in evaluated if (one := final_error_of(run.curves)) is not None]
+            if len(known) < len(evaluated):
+                return None
+            if known:
+                errors.append(math.hypot(*known) / len(known))
+        return math.hypot(*errors) / len(errors) if errors else None
+
+    @cached_property
+    def noise(self) -> float | None:
+        """A standard error of `final` for comparisons; None if nothing is known of its noise.
+
+        It is the larger one of what the episodes and the differences between runs tell. Where logs
+        do not tell how much episodes vary, the scatter of a run's last evaluations stands in.
+        """
+        known = [self.error, error_over(self.returns)] if self.returns else []
+        if self.error is None:
+            scatters = [run.scatter for run in self.runs]
+            known += [math.hypot(*filter(None, scatters)) / len(scatters)
+                      if None not in scatters else None]  # fmt: skip
+        return max((one for one in known if one is not None), default=None)
+
+    @cached_property
+    def final(self) -> Estimate | None:
+        """The final return over seeds."""
+        if not self.returns:
+            return None
+        return self._honest(estimate(self.returns)).with_error(self.error)
+
+    @cached_property
+    def score(self) -> Estimate | None:
+        """The normalised score over seeds."""
+        env_id = self.first.env_id
+        scores = estimate_scores({env_id: self.returns}) if self.returns else None
+        return None if scores is None else self._honest(scores).with_error(self.score_error)
+
+    @property
+    def score_error(self) -> float | None:
+        """Standard error of the score over episodes; None if it is not known."""
+        reference = describe_task(self.first.env_id).reference()
+        if reference is None or self.error is None:
+            return None
+        return self.error / (reference.optimal_return - reference.random_return)
+
+    def last_of(self, tag: str) -> Estimate | None:
+        """Return the estimate of a tag's last value over seeds; None if no run logged it."""
+        numbers = self._per_unit(lambda run: run.curves[tag].last if tag in run.curves else None)
+        return self._honest(estimate(numbers)) if numbers else None
+
+    def end_of(self, tag: str) -> Estimate | None:
+        """Return the estimate over seeds of a tag's mean over the last tenth; None without it.
+
+        Its error is how much the values vary in that tenth, or from seed to seed if that is more.
+        """
+        ends = [[end_of(run.curves[tag].steps, run.curves[tag].values)
+                 for run in unit if tag in run.curves] for unit in self.units]  # fmt: skip
+        means = [float(np.mean([mean for mean, _ in unit])) for unit in ends if unit]
+        if not means:
+            return None
+        spread = float(np.mean([spread for unit in ends for _, spread in unit]))
+        over = error_over(means)
+        return replace(
+            self._honest(estimate(means)), error=spread if over is None else max(spread, over)
+        )
+
+    def _honest(self, value: Estimate) -> Estimate:
+        """Drop the interval if the runs may share a seed: it would pretend independence."""
+        return value if self.has_seeds else value.without_interval()
+
+    def _per_unit(self, number: Callable[[Run], float | None]) -> list[float]:
+        found = []
+        for runs in self.units:
+            numbers = [value for value in map(number, runs) if value is not None]
+            if numbers:
+                found.append(float(np.mean(numbers)))
+        return found
+
+    def curve(self, tag: str) -> CurveEstimate | None:
+        """Return the estimate of a curve over seeds, at the steps that all of them have.
+
+        Where runs have few steps in common, it is at the steps of the coarsest curve, between
+        whose neighbours the others are interpolated.
+        """
+        units = [[run.curves[tag] for run in runs if tag in run.curves] for runs in self.units]
+        curves = [curve for unit in units for curve in unit]
+        if not curves:
+            return None
+        steps = _common_steps(curves)
+        rows = [
+            np.mean([np.interp(steps, curve.steps, curve.values) for curve in unit], axis=0)
+            for unit in units
+            if unit
+        ]
+        found = estimate_curve(steps, rows)
+        if self.has_seeds:
+            return found
+        nothing = np.full(len(steps), np.nan)
+        return replace(found, low=nothing, high=nothing)
+
+    @property
+    def longest(self) -> list[Run]:
+        """The runs that have a picture: the one with the latest first."""
+        return sorted(
+            (run for run in self.runs if run.picture),
+            key=lambda run: (-run.steps, -(run.picture_step or 0)),
+        )
+
+    @property
+    def label(self) -> str:
+        """Its algorithm in print, with the settings that are not the defaults."""
+        title = algorithms()[self.first.algorithm].title
+        settings = self.first.settings
+        told = [
+            _SHOWN_SETTINGS[key].format(f"{settings[key]:g}") for key in _unusual(self.first, ())
+        ]
+        return ", ".join([title, *told])
+
+    @property
+    def alpha(self) -> float | None:
+        """CQL's alpha."""
+        value = self.first.settings.get("cql_alpha")
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def dataset_steps(self) -> float | None:
+        """Steps in the dataset, from the log or else from a name; None if neither has them."""
+        logged = self.first.curves.get("dataset_transitions")
+        return self.first.named_size if logged is None else logged.last
+
+
+def _common_steps(curves: Sequence[Curve]) -> npt.NDArray[np.int64]:
+    """Return the steps at which to compare curves."""
+    common: npt.NDArray[np.int64] = reduce(np.intersect1d, (curve.steps for curve in curves))
+    coarsest = min(curves, key=lambda curve: len(curve.steps)).steps
+    if 2 * len(common) >= len(coarsest):
+        return common
+    first, last = (pick(curve.steps[at] for curve in curves) for pick, at in ((max, 0), (min, -1)))
+    inside = coarsest[(coarsest >= first) & (coarsest <= last)]
+    return inside if len(inside) else coarsest[-1:]
+
+
+def _unusual(run: Run, others: Sequence[str]) -> list[str]:
+    """Return the settings of `_SHOWN_SETTINGS` that are not the defaults.
+
+    Args:
+        run: The run.
+        others: Keys for which the defaults of public versions are just as usual.
+    """
+    found = []
+    fields = algorithms()[run.algorithm].config.model_fields
+    for key in _SHOWN_SETTINGS:
+        value = run.settings.get(key)
+        if key in fields and isinstance(value, int | float):
+            usual = (fields[key].default, *(_PUBLIC_DEFAULTS.get(key, ()) if key in others else ()))
+            if value not in usual:
+                found.append(key)
+    return found
+
+
+def plain(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Return the basic experiment of each algorithm, given those of one environment.
+
+    That is the one whose settings are the defaults, as far as they are known, and among those the
+    one with the shortest name; if several have it, the one that trained longest, then the one with
+    the most seeds. CQL with alpha 0, which is DQN, is the last choice.
+    """
+    best: dict[str, Experiment] = {}
+    for experiment in sorted(
+        experiments,
+        key=lambda member: (
+            member.alpha == 0,
+            len(_unusual(member.first, tuple(_PUBLIC_DEFAULTS))),
+            member.first.named_size not in {None, HANDOUT_STEPS},
+            member.first.stage is Stage.EXPLORE and member.first.steps != HANDOUT_STEPS,
+            len(member.first.experiment),
+            -member.first.steps,
+            -len(member.units),
+        ),
+    ):
+        best.setdefault(experiment.first.algorithm, experiment)
+    return [best[algorithm] for algorithm in sorted(best, key=order_of)]
+
+
+def by_environment(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
+    """Group experiments by environment, easiest first."""
+    found: defaultdict[str, list[Experiment]] = defaultdict(list)
+    for experiment in experiments:
+        found[experiment.first.env_id].append(experiment)
+    return {
+        env_id: found[env_id]
+        for env_id in sorted(found, key=lambda env_id: (describe_task(env_id).rank, env_id))
+    }
+
+
+def largest_sweep(
+    experiments: Sequence[Experiment],
+    setting: str,
+    value: Callable[[Experiment], float | None],
+) -> dict[float, Experiment]:
+    """Return the experiments that differ only in one setting, by its value, lowest first.
+
+    If there are several such families, return the one with the most values, then the most seeds;
+    if several experiments have one value, take the one with the most seeds. A sweep needs at least
+    two values.
+    """
+    families: defaultdict[str, dict[float, Experiment]] = defaultdict(dict)
+    for experiment in sorted(experiments, key=lambda member: -len(member.units)):
+        number = value(experiment)
+        if number is not None:
+            rest = experiment.first.settings | {setting: None, "dataset_seed": None}
+            if setting != "dataset_name" and not experiment.first.is_ours:
+                rest["dataset_name"] = experiment.first.named_size
+            families[repr(sorted(rest.items()))].setdefault(number, experiment)
+    largest = max(
+        families.values(),
+        key=lambda family: (len(family), sum(len(member.units) for member in family.values())),
+        default={},
+    )
+    return dict(sorted(largest.items())) if len(largest) > 1 else {}
+
+
+def settings_key(run: Run) -> tuple[Any, ...]:
+    """Return what runs of one experiment have in common."""
+    settings = {key: value for key, value in run.settings.items() if key != "dataset_seed"}
+    return (
+        run.stage, run.env_id, run.algorithm, run.experiment, run.length,
+        repr(sorted(settings.items())),
+    )  # fmt: skip
