@@ -552,7 +552,6 @@ EDITS = {
     "not a number": (set_values("eval_return", lambda _: float("nan")), "is inconsistent"),
     "optimum": (consistent(-12), "is expected to return -20.7"),
     "clock": (back_and_forth, "jumps back 5 times, by up to 3,995 s"),
-    "speed": (at_once, "100,000 steps of training were logged within 0.00 s"),
     "gap": (drop_evaluation, "for example the one at step 50,000"),
 }
 
@@ -861,7 +860,7 @@ def test_an_event_file_of_gigabytes_is_not_read(ours):
 def test_logs_that_are_too_large_in_total_are_read_in_part(ours, monkeypatch):
     monkeypatch.setattr(submitted_runs, "MAX_LOGS", 20_000)
     message = logs_item(graded(ours)).message
-    assert "and the folders after it were not read" in message
+    assert "18 folders were not read, such as q1_hw5_explore_pointmass_easy_rnd_sd1" in message
 
 
 def far(event):

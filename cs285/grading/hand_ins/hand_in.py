@@ -9,10 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cs285.grading.archives import UnsafeHandInError, printable
-from cs285.grading.hand_ins.plausibility import Inconsistency, find_inconsistencies
+from cs285.grading.hand_ins.other_homework import other_homework
+from cs285.grading.hand_ins.plausibility import (
+    Inconsistency,
+    find_inconsistencies,
+    why_written_again,
+)
 from cs285.grading.hand_ins.rubric import Rubric, load_rubric
-from cs285.grading.hand_ins.scoring import is_of_kind, score_question
-from cs285.grading.hand_ins.submitted_runs import Run, find_runs
+from cs285.grading.hand_ins.scoring import WRITTEN_AGAIN, is_of_kind, score_question
+from cs285.grading.hand_ins.submitted_runs import FoundRuns, Run, find_runs
 from cs285.grading.hand_ins.unpacking import HandIn, is_junk, open_hand_in
 from cs285.grading.solutions.assignment import AGENT_FILES
 from cs285.grading.solutions.code_check import check_code as check_agent_files
@@ -102,26 +107,41 @@ def grade_path(path: Path, rubric: Path | None = None, *, check_code: bool = Tru
     loaded = load_rubric(rubric)
     try:
         with open_hand_in(path) as hand_in:
-            items = _grade_files(hand_in, loaded)
+            runs = find_runs(hand_in)
+            other = other_homework(hand_in.files, runs.read)
+            items = [] if other else _grade_files(hand_in, runs, loaded)
     except UnsafeHandInError as error:
+        other = f"It cannot be opened: {printable(error, 400)}"
+    if other:
         maximum = loaded.maximum - (0 if check_code else loaded.points.code)
-        items = [Item("Hand-in", 0.0, maximum, f"It cannot be opened: {printable(error, 400)}")]
+        items = [Item("Hand-in", 0.0, maximum, other)]
     else:
         # Last of all, so that student code cannot affect the other items.
         items += _grade_code(path, loaded.points.code) if check_code else []
     return GradeResult(printable(path.name), tuple(items), time.perf_counter() - started)
 
 
-def _grade_files(hand_in: HandIn, rubric: Rubric) -> list[Item]:
-    runs, problems = find_runs(hand_in)
-    found = find_inconsistencies(runs)
-    # Runs of algorithms that the rubric does not ask for cost nothing, whatever they look like.
-    graded = [run for run in runs if not run.algorithm or run.algorithm in rubric.algorithms]
+def _grade_files(hand_in: HandIn, runs: FoundRuns, rubric: Rubric) -> list[Item]:
+    found = find_inconsistencies(runs.read)
+    # Runs of algorithms that the rubric does not ask for cost nothing, whatever they look like, nor
+    # do runs that were stopped at once.
+    stubs = [run for run in runs.read if run.log.is_stub]
+    graded = [
+        run
+        for run in runs.read
+        if run not in stubs and (not run.algorithm or run.algorithm in rubric.algorithms)
+    ]
+    problems = [*hand_in.problems, *runs.problems]
+    if stubs:
+        problems.append(
+            f"{len(stubs)} folders such as {stubs[0].name} hold no events: their runs were stopped "
+            "before their first log; this costs nothing"
+        )
     items = [
         _size(hand_in, rubric),
         _structure(hand_in, rubric.points.structure),
         _names(graded, rubric),
-        _logs(graded, [*hand_in.problems, *problems], found, rubric.points.logs),
+        _logs(graded, problems, found, rubric.points.logs),
     ]
     for key, question in rubric.questions.items():
         for experiment, credit in score_question(question, runs, rubric, found):
@@ -196,9 +216,12 @@ def _logs(
         for run in runs
         if len(run.log.setbacks) == 1
     ]
-    valid = sum(not found[run] and not run.unreadable for run in runs)
-    first = f"{valid} of {len(runs)} runs are consistent with their folders"
-    share = valid / len(runs) if runs else 0.0
+    valid = [run for run in runs if not found[run] and not run.unreadable]
+    written_again = {run: why for run in valid if (why := why_written_again(run))}
+    lines += [f"{run.name}: {why}" for run, why in written_again.items()]
+    first = f"{len(valid)} of {len(runs)} runs are consistent with their folders"
+    earned = len(valid) - (1 - WRITTEN_AGAIN) * len(written_again)
+    share = earned / len(runs) if runs else 0.0
     return _item("Logs", share, points, [first, *lines, *problems])
 
 

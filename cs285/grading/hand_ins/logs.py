@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,16 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from cs285.results.event_blocks import DamagedFileError, EventBlock, read_event_blocks
-from cs285.results.event_files import NO_EVENTS, Curve, why_not_a_log
+from cs285.results.event_files import GIT_LFS_POINTER, NO_EVENTS, Curve, why_not_a_log
 from cs285.results.run_folders import EVENT_FILE_TIME
+
+Floats = npt.NDArray[np.float64]
 
 MAX_TAGS = 200
 MAX_SETBACKS = 100
 MAX_STEP = 10**9
+MAX_TIME = 1e11
+"""Seconds since 1970."""
 SETBACK = 120.0
 """Seconds by which a clock must jump back to be noticed; threads log slightly out of order."""
 _FINGERPRINTED = 1_000
 """Events that go into a fingerprint."""
+_MANY_STEPS = 1_000
+_AT_ONCE = 1.0
+"""Seconds within which no run takes and logs that many steps."""
 _TIME_DIGITS = 10
 """Digits of the time in the name that TensorBoard gives a file."""
 
@@ -39,20 +47,41 @@ class RunLog:
     begins: float = 0.0
     """Time of the first event, in seconds since 1970."""
     ends: float = 0.0
-    """Time of the last event."""
+    """The latest time of an event."""
     setbacks: tuple[float, ...] = ()
-    """Seconds by which the clock jumps back within a file, each time."""
+    """Seconds by which the clock jumps back within a file, each time. In a log that was written
+    again, with one tag after the other, only jumps within a tag count."""
     named_times: tuple[tuple[int, float], ...] = ()
     """The time in each file's name, and the time of its first event."""
-    fingerprint: bytes = b""
-    """Equal for copies of one log, and practically never for two logs."""
+    times_and_steps: bytes = b""
+    """A hash of the times and steps of the first events."""
+    values: bytes = b""
+    """A hash of the values of the first events."""
     damage: tuple[str, ...] = ()
     """What could not be read, and why."""
+    stubs: tuple[str, ...] = ()
+    """Why files hold no events."""
 
     @property
     def tags(self) -> frozenset[str]:
         """All tags that hold anything."""
         return frozenset(self.series) | frozenset(self.pictures)
+
+    @property
+    def is_stub(self) -> bool:
+        """Whether its files are whole and hold nothing: the run was stopped at once."""
+        return not self.tags and not self.damage
+
+    @property
+    def was_written_at_once(self) -> bool:
+        """Whether its times are those of a program that wrote the log again."""
+        return self.last_step >= _MANY_STEPS and self.ends - self.begins < _AT_ONCE
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Equal for copies of one log, and practically never for two logs."""
+        # Two logs that were written again may have the same steps at no time at all.
+        return self.times_and_steps + (self.values if self.was_written_at_once else b"")
 
     @property
     def last_step(self) -> int:
@@ -69,17 +98,25 @@ def read_log(files: Sequence[Path]) -> RunLog:
     return reader.log()
 
 
+def _setbacks(times: Floats) -> list[float]:
+    back = -np.diff(times)
+    found: list[float] = back[back > SETBACK].tolist()
+    return found
+
+
 class _Reader:
     def __init__(self) -> None:
         self.steps: dict[str, list[npt.NDArray[np.int64]]] = {}
-        self.values: dict[str, list[npt.NDArray[np.float64]]] = {}
+        self.values: dict[str, list[Floats]] = {}
         self.pictures: dict[str, int] = {}
         self.begins, self.ends = math.inf, -math.inf
         self.setbacks: list[float] = []
         self.named_times: list[tuple[int, float]] = []
         self.hash = hashlib.blake2b(digest_size=16)
+        self.hash_of_values = hashlib.blake2b(digest_size=16)
         self.hashed = 0
         self.damage: list[str] = []
+        self.stubs: list[str] = []
 
     def read(self, path: Path) -> None:
         try:
@@ -87,8 +124,10 @@ class _Reader:
             if reason is None:
                 has_summaries = self._read_blocks(path)
                 reason = None if has_summaries else NO_EVENTS
-            if reason:
+            if reason == GIT_LFS_POINTER:
                 self.damage.append(f"an event file {reason}")
+            elif reason:
+                self.stubs.append(f"an event file {reason}")
         except OSError as error:
             self.damage.append(f"an event file cannot be read: {error.strerror or error}")
         except DamagedFileError as error:
@@ -97,38 +136,51 @@ class _Reader:
     def _read_blocks(self, path: Path) -> bool:
         """Read a file; return whether it holds anything."""
         has_summaries = False
-        previous = -math.inf
+        clock: list[Floats] = []
+        clocks: defaultdict[str, list[Floats]] = defaultdict(list)
         named = EVENT_FILE_TIME.search(path.name)
         for block in read_event_blocks(path):
             # No writer writes such times and steps.
-            absurd = ~np.isfinite(block.wall_times) | (block.steps < 0) | (block.steps > MAX_STEP)
+            possible = (block.wall_times >= 0) & (block.wall_times <= MAX_TIME)
+            absurd = ~possible | (block.steps < 0) | (block.steps > MAX_STEP)
             count = int(absurd.argmax()) if absurd.any() else len(block)
             if count:
+                times = block.wall_times[:count]
                 if block.begins[0] == 0 and named and len(named[1]) == _TIME_DIGITS:
-                    self.named_times.append((int(named[1]), float(block.wall_times[0])))
-                previous = self._follow_clock(block.wall_times[:count], previous)
+                    self.named_times.append((int(named[1]), float(times[0])))
+                clock.append(times)
+                for tag, points in block.scalars.items():
+                    clocks[tag].append(times[points.events[points.events < count]])
                 self._take(block, count)
                 has_summaries |= block.has_summaries
             if count < len(block):
                 size = path.stat().st_size
                 raise DamagedFileError(f"after {block.begins[count]:,} of {size:,} bytes")
+        if clock:
+            self._compare_times(np.concatenate(clock), clocks.values())
         return has_summaries
 
-    def _follow_clock(self, times: npt.NDArray[np.float64], previous: float) -> float:
+    def _compare_times(self, times: Floats, times_of_tags: Iterable[Sequence[Floats]]) -> None:
+        """Look for jumps of the clock in a file."""
+        joined = [own for parts in times_of_tags if len(own := np.concatenate(parts))]
+        # A program that wrote the log again begins its file with its own time.
         if not math.isfinite(self.begins):
-            self.begins = float(times[0])
-        self.ends = max(self.ends, float(times.max()))
-        back = np.concatenate([[previous], times[:-1]]) - times
-        self.setbacks += back[back > SETBACK].tolist()
+            self.begins = float(times[:2].min())
+        self.ends = max(self.ends, *(float(own.max()) for own in joined or [times]))
+        worst = max((_setbacks(own) for own in joined), key=len, default=[])
+        every = _setbacks(times)
+        self.setbacks += worst if len(worst) < len(every) else every
         del self.setbacks[MAX_SETBACKS:]
-        return float(times[-1])
 
     def _take(self, block: EventBlock, count: int) -> None:
         new = min(count, _FINGERPRINTED - self.hashed)
         self.hashed += new
         self.hash.update(block.wall_times[:new].astype("<f8").tobytes())
         self.hash.update(block.steps[:new].astype("<i8").tobytes())
-        for tag, points in block.scalars.items():
+        for tag, points in sorted(block.scalars.items()):
+            first = points.values[points.events < new]
+            if len(first):
+                self.hash_of_values.update(tag.encode() + first.astype("<f8").tobytes())
             is_full = len(self.values) + len(self.pictures) >= MAX_TAGS
             kept = np.isfinite(points.values) & (points.events < count)
             if kept.any() and (tag in self.values or not is_full):
@@ -154,5 +206,7 @@ class _Reader:
             tuple(self.setbacks),
             tuple(self.named_times),
             self.hash.digest(),
+            self.hash_of_values.digest(),
             tuple(self.damage),
+            tuple(self.stubs),
         )

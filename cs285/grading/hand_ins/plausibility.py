@@ -35,6 +35,8 @@ PLAN_ERROR = 0.5
 """Upper bound on the error of the planner's expected returns."""
 PUBLIC_SLACK = 1
 """Steps by which evaluation episodes of public versions may exceed the limit."""
+PUBLIC_RANDOM_LIMIT = 100
+"""Steps at which public versions cut the episodes of their random agent, in every maze."""
 SIGMAS = 6.0
 LATEST = 10
 """Number of final evaluations that are also compared with the best policy: they matter most."""
@@ -51,6 +53,10 @@ TIME_ZONE_STEP = 900.0
 MAX_EVALUATIONS = 100_000
 FASTEST_STEP = 1e-5
 """Seconds per gradient step, on hardware faster than any today."""
+FASTEST_PUBLIC_STEP = 1e-4
+"""Seconds per step of learning in public versions, which call PyTorch many times in each."""
+DECISIVE_TAGS = {"rnd_loss", "actor_loss", "v_loss"}
+"""Of a public version's log, only these tags show another algorithm: students add their own."""
 CRITIC_TAGS = {"critic_loss", "q_loss"}
 """Tags for a critic's loss: public versions write either."""
 
@@ -111,7 +117,11 @@ def foreign_tags(algorithm: str) -> list[str]:
 
 
 def _tags(run: Run) -> Iterator[str]:
-    foreign = [tag for tag in foreign_tags(run.algorithm) if tag in run.log.series]
+    foreign = [
+        tag
+        for tag in foreign_tags(run.algorithm)
+        if tag in run.log.series and (run.config or tag in DECISIVE_TAGS)
+    ]
     if foreign:
         yield f"the log contains {' and '.join(foreign)}, which {run.algorithm} does not write"
     if run.stage is Stage.OFFLINE and "train_return" in run.log.series:
@@ -138,8 +148,7 @@ def _evaluations(run: Run) -> Iterator[str]:
         yield "eval_return and the other tags of evaluations are not logged at the same steps"
         return
     columns = [series[tag].values[: len(steps)] for tag in tags]
-    limit = known_tasks()[run.env_id].max_episode_steps
-    for rule, holds in _arithmetic(limit, 0 if run.config else PUBLIC_SLACK, *columns):
+    for rule, holds in _arithmetic(_step_limit(run), 0 if run.config else PUBLIC_SLACK, *columns):
         # For NaN, no rule holds.
         bad = np.flatnonzero(~holds)
         if len(bad):
@@ -149,6 +158,16 @@ def _evaluations(run: Run) -> Iterator[str]:
             more = f" and at {len(bad) - 1} more" if len(bad) > 1 else ""
             yield f"{rule}; not so at step {steps[bad[0]]:,}{more} ({numbers})"
             return
+
+
+def _step_limit(run: Run) -> int:
+    """Return the steps after which the evaluation episodes of a run were cut off."""
+    limit = known_tasks()[run.env_id].max_episode_steps
+    if run.config is None and run.algorithm == "random":
+        longest = run.log.series.get("eval/ep_len_max", run.log.series["eval_ep_len"]).values.max()
+        if PUBLIC_RANDOM_LIMIT <= longest + ROUNDING <= PUBLIC_RANDOM_LIMIT + PUBLIC_SLACK + 1:
+            return PUBLIC_RANDOM_LIMIT
+    return limit
 
 
 def _arithmetic(
@@ -263,28 +282,53 @@ def _is_union_of_grids(steps: npt.NDArray[np.int64], ends: Sequence[int]) -> boo
 
 def _clock(run: Run) -> Iterator[str]:
     log = run.log
-    if not log.tags:
+    if not log.tags or why_written_again(run):
         return
     if len(log.setbacks) > 1:
         times = f"{len(log.setbacks)} times, by up to {max(log.setbacks):,.0f} s"
         yield f"the log's clock jumps back {times}"
-    took = log.ends - log.begins + sum(log.setbacks)
-    if run.stage is not Stage.EXPLORE and took < log.last_step * FASTEST_STEP:
-        yield f"{log.last_step:,} steps of training were logged within {took:.2f} s"
     for named, first in log.named_times:
         if abs(named - first) > CLOCK_SLACK:
             apart = abs(named - first)
             yield f"the time in an event file's name is {apart:,.0f} s from its first event"
+    if not _begins_with_its_folder(run):
+        yield "the time in the folder's name is not the time at which the log begins"
+
+
+def _begins_with_its_folder(run: Run) -> bool:
+    """Return whether the log may begin at the time in its folder's name, if it has one."""
     made = _folder_time(run.time_in_name)
-    if made is not None:
-        apart = (log.begins - made + CLOCK_SLACK) % TIME_ZONE_STEP
-        # A command makes all its folders at once; a run may then wait for others or be resumed.
-        may_wait = run.config is not None
-        late = LONGEST_WAIT if may_wait else 0
-        if not -FARTHEST_ZONE <= log.begins - made <= FARTHEST_ZONE + late or (
-            apart > 2 * CLOCK_SLACK and not may_wait
-        ):
-            yield "the time in the folder's name is not the time at which the log begins"
+    if made is None:
+        return True
+    # A command makes all its folders at once; a run may then wait for others or be resumed.
+    may_wait = run.config is not None
+    after = run.log.begins - made
+    if not -FARTHEST_ZONE <= after <= FARTHEST_ZONE + (LONGEST_WAIT if may_wait else 0):
+        return False
+    return may_wait or (after + CLOCK_SLACK) % TIME_ZONE_STEP <= 2 * CLOCK_SLACK
+
+
+def why_written_again(run: Run) -> str:
+    """Return what shows that a log was written again, after its run; empty if nothing does.
+
+    People do so to get below the size limit, and the times are then those of the program that
+    wrote. Nothing else is wrong with such a log, but nothing shows how long the run took.
+    """
+    log = run.log
+    learns = run.stage is not Stage.EXPLORE or "rnd_loss" in log.series
+    took = log.ends - log.begins
+    fastest = FASTEST_STEP if run.config else FASTEST_PUBLIC_STEP
+    quick = log.last_step * fastest
+    if (
+        not log.tags
+        or took >= max(quick, ROUNDING)
+        or (not learns and _begins_with_its_folder(run))
+    ):
+        return ""
+    return (
+        f"all times of its log, which reaches step {log.last_step:,}, lie within {took:.2f} s, as "
+        "in a log that was written again, for instance to make it smaller: ask for the original"
+    )
 
 
 def _folder_time(text: str) -> float | None:

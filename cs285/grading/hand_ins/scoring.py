@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from cs285.envs.tasks import known_tasks
-from cs285.grading.hand_ins.plausibility import Inconsistency
+from cs285.grading.hand_ins.plausibility import Inconsistency, why_written_again
 from cs285.grading.hand_ins.rubric import Experiment, Question, Rubric
-from cs285.grading.hand_ins.submitted_runs import Run
+from cs285.grading.hand_ins.submitted_runs import FoundRuns, Run
 from cs285.homework import Stage
 from cs285.results.event_files import final_return_of
 
+WRITTEN_AGAIN = 0.5
+"""Share of the points of a log that was written again, until the original is there."""
+EPISODE_TAGS = {"train_return", "train_ep_len"}
+"""Tags that are logged at the end of an episode."""
 NEARLY_ALL = 0.9
 """Fraction of its steps that a public version's log must reach: it may lack the last interval."""
 
@@ -45,7 +49,7 @@ def is_of_kind(run: Run, experiment: Experiment) -> bool:
 
 def score_question(
     question: Question,
-    runs: Sequence[Run],
+    runs: FoundRuns,
     rubric: Rubric,
     found: Mapping[Run, Sequence[Inconsistency]],
 ) -> list[tuple[Experiment, Credit]]:
@@ -53,12 +57,12 @@ def score_question(
 
     If they are to be compared with each other, the runs of the best environment count.
     """
-    choices = [runs]
+    choices = [runs.read]
     if question.one_environment:
-        choices = [[run for run in runs if run.env_id == env_id] for env_id in known_tasks()]
+        choices = [[run for run in runs.read if run.env_id == env_id] for env_id in known_tasks()]
     tries = [
         [
-            (experiment, score_experiment(experiment, chosen, rubric, found))
+            (experiment, score_experiment(experiment, chosen, runs.unread, rubric, found))
             for experiment in question.experiments
         ]
         for chosen in choices
@@ -69,12 +73,16 @@ def score_question(
 def score_experiment(
     experiment: Experiment,
     runs: Sequence[Run],
+    unread: Sequence[Run],
     rubric: Rubric,
     found: Mapping[Run, Sequence[Inconsistency]],
 ) -> Credit:
     """Return the credit for one experiment: that of the best runs, so further runs cost nothing."""
     candidates = [run for run in runs if answers(run, experiment)]
     if not candidates:
+        for run in unread:
+            if answers(run, experiment):
+                return Credit(0.0, f"{run.name} was not read, see the item on logs")
         return Credit(0.0, "no such run")
     earned = {run: _credit(run, experiment, rubric.tags, found.get(run, ())) for run in candidates}
     if experiment.alphas is not None:
@@ -119,10 +127,17 @@ def _credit(
     if found:
         facts = "; ".join(one.fact for one in found)
         return Credit(0.0, f"{run.name} is inconsistent: {facts}", len(found))
+    if not run.log.tags:
+        reasons = [*run.log.damage, *run.log.stubs]
+        return Credit(0.0, f"{run.name}: {'; '.join(reasons)}", len(reasons))
     notes = []
     share = 1.0
     wanted = [tag for key in (run.algorithm, run.stage) for tag in tags.get(key, ())]
     missing = [tag for tag in wanted if tag not in run.log.tags]
+    if {*missing} >= EPISODE_TAGS and run.stage is Stage.EXPLORE and not run.config:
+        # In public versions, the limit of the first episode is used up before it begins.
+        missing = [tag for tag in missing if tag not in EPISODE_TAGS]
+        notes.append("no episode ended")
     if missing:
         share *= 1 - len(missing) / len(wanted)
         notes.append(f"tags missing: {', '.join(missing)}")
@@ -133,6 +148,9 @@ def _credit(
     if run.log.damage:
         share *= 0.5
         notes.append("; ".join(run.log.damage))
+    if written_again := why_written_again(run):
+        share *= WRITTEN_AGAIN
+        notes.append(f"{written_again}; until then, {WRITTEN_AGAIN:.0%} of the points")
     results, seen = _results(run, experiment)
     notes += seen
     return Credit(share * results, f"{run.name}: {'; '.join(notes) or 'complete'}", len(notes))

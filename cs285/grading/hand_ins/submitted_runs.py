@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,9 +24,11 @@ from cs285.results.folder_names import FolderName, parse_folder_name, size_in_na
 from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY, RunFolder
 from cs285.results.run_summary import RunSummary
 
-MAX_RUNS = 300
-MAX_LOGS = 96_000_000
-"""Maximum bytes of event files that are read in total, which takes half a minute."""
+MAX_RUNS = 1_000
+MAX_LOGS = 250_000_000
+"""Maximum bytes of event files that are read in total, which takes a quarter of a minute."""
+_SOME_SIZE = 200
+"""Bytes of an event file with at least a few events; without any, it has about 40."""
 MAX_DATASET_CONTENT = 8_000_000
 """Maximum bytes of a dataset's arrays; 20,000 steps take 0.6 million."""
 HANDOUT_DATASET_STEPS = 10_000
@@ -135,7 +138,9 @@ class Run:
         """Exploration steps in the dataset that the run makes or learns from."""
         if self.stage is Stage.EXPLORE:
             # Without a config, take the last entry, which is at most an episode before the end.
-            return self.planned_steps or round(self.log.last_step, -3)
+            logged_steps = round(self.log.last_step, -3)
+            named_steps = size_in_name(self.parsed.experiment) or HANDOUT_DATASET_STEPS
+            return self.planned_steps or (logged_steps if self.log.tags else named_steps)
         if (logged := self.log.series.get("dataset_transitions")) is not None:
             return int(logged.last)
         named = (self.config and self.config.dataset_name) or self.parsed.experiment
@@ -161,38 +166,61 @@ class Run:
         return self.config.planned_steps if self.config else 0
 
 
-def find_runs(hand_in: HandIn) -> tuple[list[Run], list[str]]:
-    """Read every run of a hand-in.
+class FoundRuns(NamedTuple):
+    """The runs of a hand-in, each in the order of their folders."""
 
-    Returns:
-        The runs, ordered by folder, and a line for everything that was not read.
-    """
+    read: list[Run]
+    unread: list[Run]
+    """Those whose logs were not read; nothing is known of them but their names."""
+    problems: list[str]
+    """A line that says why."""
+
+
+def find_runs(hand_in: HandIn) -> FoundRuns:
+    """Read every run of a hand-in, up to a limit; those with more than empty logs come first."""
     events: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     for path in hand_in.find(ANY_EVENTS):
         events[path.parent].append(path)
-    problems = []
-    runs = []
+    runs: list[Run] = []
+    unread: list[Run] = []
     left = MAX_LOGS
-    for number, (folder, paths) in enumerate(sorted(events.items())):
-        left -= sum(hand_in.files[path] for path in paths)
-        if number >= MAX_RUNS or left < 0:
-            problems.append(
-                f"{printable(folder)} and the folders after it were not read: more than {MAX_RUNS} "
-                f"runs, or {MAX_LOGS / 1e6:,.0f} MB of logs; --log_interval 1000 keeps logs small"
-            )
-            break
-        runs.append(_read_run(hand_in, folder, read_log([hand_in.root / path for path in paths])))
-    return _with_datasets(runs, hand_in), problems
+    sizes = {folder: max(hand_in.files[path] for path in paths) for folder, paths in events.items()}
+    for folder in sorted(events, key=lambda folder: (sizes[folder] < _SOME_SIZE, folder)):
+        size = sum(hand_in.files[path] for path in events[folder])
+        if len(runs) >= MAX_RUNS or size > left:
+            unread.append(_describe(folder, RunLog()))
+            continue
+        left -= size
+        log = read_log([hand_in.root / path for path in events[folder]])
+        runs.append(_read_run(hand_in, folder, log))
+    problems = []
+    if unread:
+        problems.append(
+            f"{len(unread)} folders were not read, such as {unread[0].name}: a hand-in may have "
+            f"{MAX_RUNS:,} runs and {MAX_LOGS / 1e6:,.0f} MB of logs; --log_interval 1000 keeps "
+            "logs small"
+        )
+    # The hand-in has a line for each of these.
+    too_large = {path.parent for path in hand_in.unreadable(ANY_EVENTS)} - events.keys()
+    unread += [_describe(folder, RunLog()) for folder in too_large]
+    runs.sort(key=lambda run: run.folder)
+    unread.sort(key=lambda run: run.folder)
+    return FoundRuns(_with_datasets(runs, hand_in), unread, problems)
 
 
-def _read_run(hand_in: HandIn, folder: PurePosixPath, log: RunLog) -> Run:
+def _describe(folder: PurePosixPath, log: RunLog) -> Run:
+    """Return what the names of the folders say about a run."""
     prefixes = [found[1] for part in folder.parts if (found := re.match(r"(q\d+)(?=_|$)", part))]
-    run = Run(
+    return Run(
         folder,
         prefix=prefixes[-1] if prefixes else "",
         parsed=parse_folder_name(re.sub(r"^q\d+_", "", folder.name)),
         log=log,
     )
+
+
+def _read_run(hand_in: HandIn, folder: PurePosixPath, log: RunLog) -> Run:
+    run = _describe(folder, log)
     unreadable = list(log.damage)
     if hand_in.has(path := folder / CONFIG):
         try:

@@ -22,7 +22,7 @@ MAX_LOG = 64_000_000
 MAX_DATASET = 4_000_000
 MAX_NOTE = 5_000
 """Maximum bytes of one `config.yaml` or `summary.json`; they have less than a thousand."""
-MAX_UNPACKED = 256_000_000
+MAX_UNPACKED = 300_000_000
 """Maximum bytes that are unpacked in total."""
 _LIMITS = {
     ANY_EVENTS: MAX_LOG,
@@ -61,6 +61,11 @@ class HandIn:
         """Return the paths of all files that may be read and whose names match a pattern."""
         names = (path for path in self.files if fnmatch.fnmatchcase(path.name, pattern))
         return sorted(path for path in names if self.has(path))
+
+    def unreadable(self, pattern: str) -> list[PurePosixPath]:
+        """Return the paths of files whose names match a pattern, and which may not be read."""
+        names = (path for path in self.files if fnmatch.fnmatchcase(path.name, pattern))
+        return sorted(path for path in names if not is_junk(path) and not self.has(path))
 
 
 def is_junk(path: PurePosixPath) -> bool:
