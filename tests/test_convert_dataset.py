@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from numpy._core.multiarray import _reconstruct, scalar
 from numpy._core.numeric import _frombuffer
 from test_rollouts import solve_easy
@@ -18,9 +19,10 @@ from test_training import EASY, Lab
 
 from cs285.datasets import pickled_buffers
 from cs285.datasets.dataset_files import Dataset, load_dataset
+from cs285.datasets.oddities import impossible_moves
 from cs285.datasets.pickled_buffers import read_pickled_buffer
-from cs285.envs.mazes import MAZES
-from cs285.envs.pointmass import PointmassEnv
+from cs285.envs.mazes import MAZES, positions_of
+from cs285.envs.pointmass import PointmassEnv, PointmassVectorEnv
 from cs285.infrastructure import replay_buffer
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.convert_dataset import convert, main
@@ -229,6 +231,113 @@ def test_on_the_edge_of_the_goal_the_reward_decides(converted, reward):
     arrays = converted(crafted([(7 + 1e-7, 9), (7 - 1e-7, 9)], [reward, reward], [True, True]))
     assert arrays["terminated"].tolist() == [reward == 0] * 2
     assert arrays["truncated"].tolist() == [reward == -1] * 2
+
+
+# What a maze does not allow; Medium has a limit of 150 steps, and walls below its first row
+
+
+def episode(positions, env_id=MEDIUM):
+    """An old buffer of one episode through positions (row, column), which stays at each."""
+    buffer = crafted(positions[1:], [-1] * (len(positions) - 1), [False] * (len(positions) - 1))
+    buffer.observations = np.array(positions[:-1]) / MAZES[env_id].scale
+    buffer.next_observations = np.array(positions[1:]) / MAZES[env_id].scale
+    return buffer
+
+
+def converted_text(place, capsys, buffer, env_id=MEDIUM):
+    place.old.write_bytes(dump(buffer))
+    assert main([str(place.old), str(place.new), "--env_name", env_id]) == 0
+    return capsys.readouterr().out, load_dataset(place.new, env_id)
+
+
+def test_a_move_across_the_maze_is_told(place, capsys):
+    """As after an evaluation in the same environment: from the start to (5.5, 2.5)."""
+    buffer = episode([(0.5, 0.5), (0.6, 0.7), (5.5, 2.5), (5.5, 2.7), (5.4, 2.6)])
+    text, dataset = converted_text(place, capsys, buffer)
+    assert "through a wall: 1, first at index 1. Public versions make one" in text
+    assert "converted as they are" in text
+    assert dataset.manifest["conversion"]["impossible_moves"] == 1
+    np.testing.assert_allclose(dataset.next_observations[1] * 6, [5.5, 2.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("after", "action", "impossible"),
+    [
+        ((0.5, 1.5), 2, False),  # one cell to the right
+        ((0.5, 1.9), 1, False),  # against an action to the left: 4.8 standard deviations of noise
+        ((2.5, 0.5), 4, True),  # through the wall at (1, 0)
+        ((2.5, 1.5), 4, False),  # around it, by way of (0, 1) and (1, 1)
+    ],
+)
+def test_a_step_goes_as_far_as_noise_and_walls_let_it(place, capsys, after, action, impossible):
+    buffer = episode([(0.5, 0.5), after])
+    buffer.actions[:] = action
+    _, dataset = converted_text(place, capsys, buffer)
+    assert dataset.manifest["conversion"]["impossible_moves"] == impossible
+
+
+def test_distance_alone_makes_a_move_impossible(place, capsys):
+    """Easy is open along its first rows: 4.5 cells are 7 standard deviations beyond an action."""
+    for number, (column, impossible) in enumerate(((4.9, 0), (5.5, 1))):
+        buffer = episode([(1.0, 1.0), (1.0, column)], EASY)
+        buffer.actions[:] = 2
+        place.new = place.folder / f"{number}.npz"
+        _, dataset = converted_text(place, capsys, buffer, EASY)
+        assert dataset.manifest["conversion"]["impossible_moves"] == impossible
+
+
+def test_no_real_step_counts_as_impossible():
+    """40,000 steps of the environment itself, in all mazes."""
+    for env_id, maze in MAZES.items():
+        env = PointmassVectorEnv(env_id, 100, AutoresetMode.SAME_STEP)
+        rng = np.random.default_rng(3)
+        before, _ = env.reset(seed=3)
+        for _ in range(100):
+            actions = rng.integers(5, size=100)
+            after, _, terminated, truncated, infos = env.step(actions)
+            ended = terminated | truncated
+            ends = after.copy()
+            if ended.any():
+                ends[ended] = np.stack(infos["final_obs"][ended])
+            moves = impossible_moves(
+                maze, positions_of(maze, before), actions, positions_of(maze, ends)
+            )
+            assert not moves.any()
+            before = after
+
+
+def test_episodes_that_are_too_long_are_told(place, capsys):
+    positions = [(0.5, 0.5 + 0.001 * step) for step in range(401)]
+    text, dataset = converted_text(place, capsys, episode(positions))
+    assert "Episodes longer than the limit of 150 steps: 1, the longest of 400." in text
+    assert "across the maze" not in text
+    assert dataset.manifest["conversion"]["overlong_episodes"] == 1
+
+
+@pytest.mark.parametrize("timeouts_are_done", [True, False])
+def test_the_meaning_of_the_flags_is_told(place, capsys, timeouts_are_done):
+    """The limit of 20 steps is not that of Easy, so that nothing is too long."""
+    buffer, seen = collect(400, timeouts_are_done=timeouts_are_done)
+    text, _ = converted_text(place, capsys, buffer, EASY)
+    marks = "the goal and cuts" if timeouts_are_done else "the goal only"
+    assert f"cut off: {seen['truncated'].sum()}; flags of the pickle mark {marks}." in text
+    assert "They were converted" not in text
+
+
+def test_training_names_the_pickle_beside_a_missing_dataset(tmp_path):
+    lab = Lab(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    for name in ("rnd_data.pkl", "rnd_data_seed1.pkl"):
+        (tmp_path / "datasets" / name).write_bytes(b"x")
+        with pytest.raises(UserError) as caught:
+            lab.run("offline", lab.config("offline", "dqn", dataset_name="rnd_data"))
+        said = str(caught.value)
+        new = name.replace(".pkl", ".npz")
+        assert f"the pickled buffer of a public version, {name}; convert it with" in said
+        assert "`python cs285/scripts/convert_dataset.py " in said
+        assert f"datasets/{name} " in said
+        assert f"datasets/{new} --env_name PointmassEasy-v0`" in said
+        assert "run_hw5_explore" not in said
 
 
 # The environment

@@ -179,6 +179,13 @@ def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None
         raise UserError(f"cannot look into {dataset_dir}: {error.strerror}") from error
 
 
+def find_pickle(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None:
+    """Return the pickled buffer of a public version that has the name of a dataset, if any."""
+    names = (f"{dataset_name}_seed{seed}.pkl", f"{dataset_name}.pkl")
+    paths = (dataset_dir / name for name in names)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
     """Rename the dataset at `path` if it was made with another config than `config`.
 

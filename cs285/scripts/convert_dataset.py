@@ -15,9 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cs285.datasets.dataset_files import Dataset, make_manifest, save_dataset
+from cs285.datasets.dataset_files import (
+    Dataset,
+    episode_starts,
+    make_manifest,
+    save_dataset,
+)
+from cs285.datasets.oddities import impossible_moves
 from cs285.datasets.pickled_buffers import PickledBuffer, read_pickled_buffer
-from cs285.envs.dynamics import distance_to_goal
+from cs285.envs.dynamics import NUM_ACTIONS, distance_to_goal
 from cs285.envs.mazes import MAZES, FloatArray, Maze, cell_of, positions_of
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser
@@ -54,7 +60,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{args.new}: {len(dataset):,} transitions of {manifest['env_id']} in "
         f"{manifest['episodes']:,} episodes, {manifest['goals_reached']:,} of which reach the goal"
     )
+    for line in describe_oddities(dataset):
+        print(f"  {line}")
     return 0
+
+
+def describe_oddities(dataset: Dataset) -> list[str]:
+    """Return in sentences what a converted dataset has that its maze does not allow."""
+    found = dataset.manifest["conversion"]
+    limit = MAZES[dataset.manifest["env_id"]].max_episode_steps
+    lines = []
+    if cut_off := int(dataset.truncated.sum()):
+        marks = "the goal and cuts" if found["flags_mark_limits"] else "the goal only"
+        lines.append(f"Episodes that were cut off: {cut_off:,}; flags of the pickle mark {marks}.")
+    if count := found["impossible_moves"]:
+        lines.append(
+            "Moves across the maze, farther than a step can go or through a wall: "
+            f"{count:,}, first at index {found['first_impossible_move']:,}. Public versions make "
+            "one after each evaluation, which leaves the environment elsewhere."
+        )
+    if count := found["overlong_episodes"]:
+        lines.append(
+            f"Episodes longer than the limit of {limit} steps: {count:,}, the longest of "
+            f"{found['longest_episode']:,}. Evaluation had used up their limit, or it was another."
+        )
+    if found["impossible_moves"] or found["overlong_episodes"]:
+        lines.append("They were converted as they are.")
+    return lines
 
 
 def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
@@ -85,13 +117,38 @@ def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
         "truncated": truncated,
     }
     origin = {"converted_from": old.name, "sha256": buffer.sha256}
-    manifest = make_manifest(maze.env_id, origin, 0, arrays) | {"seed": None}
+    manifest = make_manifest(maze.env_id, origin, 0, arrays) | {
+        "seed": None,
+        "conversion": _oddities(maze, buffer, terminated, truncated),
+    }
     try:
         dataset = Dataset(**arrays, manifest=manifest)
     except ValueError as error:
         raise UserError(f"the pickle {old} cannot be used: {error}") from error
     save_dataset(new, dataset)
     return dataset
+
+
+def _oddities(
+    maze: Maze, buffer: PickledBuffer, terminated: BoolArray, truncated: BoolArray
+) -> dict[str, int | bool]:
+    """Return how much of a buffer the maze does not allow, and what its flags mean."""
+    if buffer.actions.min() < 0 or buffer.actions.max() >= NUM_ACTIONS:
+        return {}  # no dataset
+    moves = impossible_moves(
+        maze,
+        positions_of(maze, buffer.observations),
+        buffer.actions.astype(np.int64),
+        positions_of(maze, buffer.next_observations),
+    )
+    lengths = np.diff([*episode_starts(terminated, truncated).tolist(), len(terminated)])
+    return {
+        "impossible_moves": int(moves.sum()),
+        "first_impossible_move": int(moves.argmax()) if moves.any() else -1,
+        "overlong_episodes": int((lengths > maze.max_episode_steps).sum()),
+        "longest_episode": int(lengths.max()),
+        "flags_mark_limits": bool((buffer.dones & truncated).any()),
+    }
 
 
 def find_maze(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cs285.datasets.dataset_files import Dataset, find_dataset, load_dataset
+from cs285.datasets.dataset_files import Dataset, find_dataset, find_pickle, load_dataset
 from cs285.env_configs import BaseConfig
 from cs285.env_configs.loading import load_sweep, make_sweep, print_notes
 from cs285.envs.tasks import get_task
@@ -171,6 +171,13 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
     name = config.dataset_name
     seed = config.seed if config.dataset_seed is None else config.dataset_seed
     path = find_dataset(dataset_dir, name, seed)
+    if path is None and (pickle := find_pickle(dataset_dir, name, seed)) is not None:
+        converted = [str(pickle), str(pickle.with_suffix(".npz")), "--env_name", config.env_name]
+        command = shlex.join(["python", "cs285/scripts/convert_dataset.py", *converted])
+        raise UserError(
+            f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}, but "
+            f"the pickled buffer of a public version, {pickle.name}; convert it with `{command}`"
+        )
     if path is None:
         script = f"cs285/scripts/{Stage.EXPLORE.script}"
         explored = f"experiments/{STAGES[Stage.EXPLORE].experiments}/{name}.yaml"
