@@ -129,9 +129,13 @@ def test_a_right_solution_in_another_style_is_not_flagged(check, variant):
 
 
 def test_a_custom_optimiser_is_not_a_mistake(check):
-    """Its steps cannot be read, so neither methods nor right acting are judged."""
+    """Its steps are read like those of the makers' optimisers."""
     own = student("awac").replace("make_actor_optimizer(self", "torch.optim.Adam(self")
-    assert [f.verdict for f in check("awac", own)] == [Verdict.UNJUDGED]
+    findings = check("awac", own)
+    assert not at_fault(findings), said(findings)
+    assert {f.method for f in findings if "settings do not reach it" in f.text} == {"__init__"}
+    wrong = own.replace("loss = -(dist", "loss = (dist")
+    assert at_fault(check("awac", wrong)) == {"update_actor"}
 
 
 # Parents

@@ -31,6 +31,8 @@ LEARNING_RATE = 0.5
 NUM_ACTIONS = 5
 RND_SIZE = 4
 MAX_ELEMENTS = 100_000
+PlainDescent = torch.optim.SGD
+_OPTIMISERS = ("Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 _PATH_IN_MESSAGE = re.compile(r" ?\((?:/|[A-Z]:\\)[^)]*\)")
 
 
@@ -70,6 +72,8 @@ class Networks:
         self.made: list[FeatureNetwork] = []
         self.optimised: set[int] = set()
         self.optimisers: set[str] = set()
+        self.own_optimisers: set[str] = set()
+        """The kinds whose optimisers the class makes itself, without the makers."""
 
     def make(self, kind: str, outputs: int) -> Callable[..., FeatureNetwork]:
         """Return a maker of networks of one kind."""
@@ -85,13 +89,19 @@ class Networks:
         """Return a maker of optimisers for one kind, whose step is proportional to the gradient."""
 
         def make_optimizer(params: Iterable[nn.Parameter]) -> torch.optim.SGD:
-            optimizer = torch.optim.SGD(params, lr=LEARNING_RATE)
-            groups = optimizer.param_groups
-            self.optimised |= {id(parameter) for group in groups for parameter in group["params"]}
+            optimizer = PlainDescent(params, lr=LEARNING_RATE)
+            self.note(optimizer)
             self.optimisers.add(kind)
             return optimizer
 
         return make_optimizer
+
+    def note(self, optimizer: torch.optim.SGD) -> set[str]:
+        """Remember what an optimiser trains; return the kinds of networks among it."""
+        groups = optimizer.param_groups
+        optimised = {id(parameter) for group in groups for parameter in group["params"]}
+        self.optimised |= optimised
+        return {one.kind for one in self.made if id(one.linear.weight) in optimised}
 
     def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
         """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
@@ -112,6 +122,25 @@ class Networks:
         """Return what a network is to the agent, such as `critic/online`."""
         online = id(network.linear.weight) in self.optimised
         return f"{network.kind}/{'online' if online else 'target'}"
+
+
+def replace_optimisers(watching: list[Networks]) -> None:
+    """Let optimisers that a class makes itself step along the gradient too, so it can be read.
+
+    Args:
+        watching: The networks of the agent that is being made, at the end.
+    """
+
+    class OwnOptimizer(PlainDescent):
+        def __init__(self, params: Iterable[nn.Parameter], *_args: Any, **_settings: Any) -> None:
+            super().__init__(params, lr=LEARNING_RATE)
+            if watching:
+                kinds = watching[-1].note(self)
+                watching[-1].optimisers |= kinds
+                watching[-1].own_optimisers |= kinds
+
+    for name in _OPTIMISERS:
+        setattr(torch.optim, name, OwnOptimizer)
 
 
 def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
@@ -186,6 +215,8 @@ def run(job: dict[str, Any], folder: Path, writer: int) -> None:
         while data:
             data = data[os.write(writer, data) :]
 
+    watching: list[Networks] = []
+    replace_optimisers(watching)
     scene = Scene(folder, frozenset(job["own"]))
     try:
         make_importable(folder, job["files"])
@@ -194,7 +225,7 @@ def run(job: dict[str, Any], folder: Path, writer: int) -> None:
         send({"stage": "import", "error": scene.describe(error)})
         return
     for index, trial in enumerate(job["trials"]):
-        _run_trial(index, trial, job, cls, scene, send)
+        _run_trial(index, trial, job, cls, scene, watching, send)
     send({"stage": "done"})
 
 
@@ -204,6 +235,7 @@ def _run_trial(
     job: dict[str, Any],
     cls: Any,
     scene: Scene,
+    watching: list[Networks],
     send: Callable[[dict[str, Any]], None],
 ) -> None:
     features = {name: _decode(value) for name, value in job["features"].items()}
@@ -220,6 +252,7 @@ def _run_trial(
         "make_rnd_network_optimizer": networks.optimise("rnd"),
         "make_target_rnd_network": networks.make("rnd", RND_SIZE),
     }
+    watching.append(networks)
     _seed(trial["seed"])
     try:
         chosen = {name: makers[name] for name in trial["makers"]}
@@ -234,6 +267,7 @@ def _run_trial(
             "stage": "construct",
             "weights": _weights(roles),
             "optimisers": sorted(networks.optimisers),
+            "own_optimisers": sorted(networks.own_optimisers),
         }
     )
     with torch.no_grad():

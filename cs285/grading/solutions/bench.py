@@ -160,6 +160,8 @@ class Bench:
         self.initial: list[Weights] = []
         self.optimisers: set[str] = set()
         """Kinds of networks for which an optimiser was made, whatever its parameters."""
+        self.own_optimisers: set[str] = set()
+        """Kinds of networks whose optimisers the class makes without the makers."""
         self.import_failure: Failure | None = None
         self.construct_failure: Failure | None = None
 
@@ -203,6 +205,7 @@ class Bench:
                 initial = decode_weights(record["weights"])
                 self.initial.append(initial)
                 self.optimisers = set(map(str, record["optimisers"]))
+                self.own_optimisers = set(map(str, record["own_optimisers"]))
                 starts[trial] = {
                     role: [
                         self.weights[role][k] if k < len(self.weights[role]) else member

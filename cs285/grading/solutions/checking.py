@@ -212,7 +212,7 @@ class SolutionChecker:
             for finding in findings:
                 method = finding.method
                 if not method:
-                    text = f"it was judged on a right parent: {file} is not ({finding.text})"
+                    text = f"judged on a right parent, as {file} cannot be: {finding.text}"
                 elif method in source.methods or method in known or method not in _steps_of(agent):
                     continue
                 else:

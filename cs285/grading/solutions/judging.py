@@ -10,6 +10,7 @@ import numpy as np
 
 from cs285.grading.sandbox.ends import End
 from cs285.grading.solutions.agent_source import AgentSource
+from cs285.grading.solutions.assignment import AGENTS
 from cs285.grading.solutions.bench import Bench, Failure, Seen
 from cs285.grading.solutions.fitting import Fit, Observation, difference, fit
 from cs285.grading.solutions.formulas.formula import Formula
@@ -88,7 +89,16 @@ class Judge:
                         f"the {kind}'s optimiser is not made by {maker}: its steps cannot be read"
                     )
                     self.say("", Verdict.UNJUDGED, text)
-        return not self.findings
+        if self.findings:
+            return False
+        makers = set(self.bench.agent.makers).difference(
+            *(AGENTS[name].makers for name in self.bench.agent.parents)
+        )
+        for kind in sorted(self.bench.own_optimisers):
+            if OPTIMISERS[kind] in makers:
+                text = f"the {kind}'s optimiser is its own, not one of {OPTIMISERS[kind]}: "
+                self.say("__init__", Verdict.VARIANT, f"{text}settings do not reach it")
+        return True
 
     # Small helpers
 
