@@ -11,10 +11,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import yaml
+from test_resume import labs, outcome  # noqa: F401 - a fixture
+from test_training import EASY, random_walk
 from torch import nn
 
 import cs285.agents
 import cs285.envs
+from cs285.datasets.dataset_files import save_dataset
 from cs285.infrastructure import import_names, utils
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.distributions import make_multi_normal, make_tanh_transformed
@@ -325,3 +329,142 @@ for name in ("hw6", "hw6.cs285", "hw5.agents"):
         print(error.name)
 """
     assert python(tree, "-c", code).split() == ["hw6", "hw6", "hw5.agents"]
+
+
+# Runs
+
+
+def test_fine_tuning_by_total_steps_resumes_sweeps_and_shortens(labs):  # noqa: F811
+    """Half of 12 offline steps and of the 28 that 40 steps in all leave, for two alphas."""
+    calm, stormy = labs
+    path = calm.root / "tune.yaml"
+    values = {
+        "base_config": "cql",
+        "env_name": EASY,
+        "dataset_name": "shared",
+        "hidden_size": 8,
+        "total_steps": 40,
+        "offline_steps": 12,
+        "sweep": {"cql_alpha": [0.1, 1.0]},
+    }
+    path.write_text(yaml.safe_dump(values))
+    flags = ["--steps_fraction", "0.5", "-neval", 1, "-ei", 10]
+    folders = calm.run("finetune", path, flags=flags)
+    stormy.run("finetune", path, flags=flags, stops=[4, 13])
+    assert outcome(calm) == outcome(stormy)
+    assert len(folders) == 2
+    for folder in folders:
+        kept = yaml.safe_load((folder / "config.yaml").read_text())
+        assert (kept["offline_steps"], kept["online_steps"]) == (6, 14)
+        assert "total_steps" not in kept
+
+
+UTIL = """
+import torch
+from torch import nn
+
+device = None
+NAMES = {"tanh": nn.Tanh(), "identity": nn.Identity()}
+
+
+def build_mlp(
+    input_size, output_size, n_layers, size, activation="tanh", output_activation="identity"
+):
+    layers = []
+    for _ in range(n_layers):
+        layers += [nn.Linear(input_size, size), NAMES[activation]]
+        input_size = size
+    layers += [nn.Linear(size, output_size), NAMES[output_activation]]
+    return nn.Sequential(*layers).to(device)
+
+
+def init_gpu(use_gpu=True, gpu_id=0):
+    global device
+    device = torch.device("cpu")
+
+
+def from_numpy(data):
+    if isinstance(data, dict):
+        return {k: from_numpy(v) for k, v in data.items()}
+    data = torch.from_numpy(data)
+    return (data.float() if data.dtype == torch.float64 else data).to(device)
+
+
+def to_numpy(tensor):
+    return tensor.to("cpu").detach().numpy()
+"""
+TREE = {
+    "agents/__init__.py": """
+from .random_agent import RandomAgent
+from .dqn_agent import DQNAgent
+from .cql_agent import CQLAgent
+
+agents = {"random": RandomAgent, "dqn": DQNAgent, "cql": CQLAgent}
+""",
+    "agents/random_agent.py": """
+import numpy as np
+from torch import nn
+
+
+class RandomAgent(nn.Module):
+    def __init__(self, observation_shape, num_actions):
+        super().__init__()
+        self.num_actions = num_actions
+
+    def get_action(self, observation):
+        return np.random.randint(0, self.num_actions, size=(1,))
+
+    def update(self, *args, **kwargs):
+        pass
+""",
+    "agents/cql_agent.py": """
+from my_hw5.cs285.agents.dqn_agent import DQNAgent
+from cs285.helpers.soft import soft_maximum
+from cs285.infrastructure.announce import announce
+
+
+class CQLAgent(DQNAgent):
+    def __init__(self, observation_shape, num_actions, make_critic, make_optimizer,
+                 make_lr_schedule, discount, target_update_period, cql_alpha, cql_temperature=1.0,
+                 use_double_q=False, clip_grad_norm=None):
+        super().__init__(observation_shape, num_actions, make_critic, make_optimizer,
+                         make_lr_schedule, discount, target_update_period, use_double_q,
+                         clip_grad_norm)
+        self.alpha, self.kelvin = cql_alpha, cql_temperature
+        announce("made")
+
+    def compute_critic_loss(self, *batch):
+        loss, metrics, values = super().compute_critic_loss(*batch)
+        term = soft_maximum(values["qa_values"], self.kelvin) - values["q_values"]
+        return loss + self.alpha * term.mean(), metrics, values
+""",
+    "helpers/soft.py": """
+import torch
+
+
+def soft_maximum(values, kelvin):
+    return kelvin * torch.logsumexp(values / kelvin, dim=1)
+""",
+    "infrastructure/announce.py": """
+def announce(what):
+    print("announced:", what)
+""",
+    "infrastructure/pytorch_util.py": UTIL,
+}
+
+
+def test_a_whole_tree_brings_its_own_helpers(tmp_path):
+    """Modules of its own, the starter's `pytorch_util` and `agents/__init__`, the folder above."""
+    root = tmp_path / "my_hw5"
+    shutil.copytree(ROOT / "cs285", root / "cs285", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in TREE.items():
+        (root / "cs285" / name).parent.mkdir(exist_ok=True)
+        (root / "cs285" / name).write_text(text)
+    (root / "datasets").mkdir()
+    save_dataset(root / "datasets" / "mine_seed1.npz", random_walk(60, seed=1))
+    values = {"base_config": "cql", "env_name": EASY, "training_steps": 10, "dataset_name": "mine"}
+    (root / "cql.yaml").write_text(yaml.safe_dump(values))
+    script = root / "cs285" / "scripts" / "run_hw5_offline.py"
+    flags = ["-cfg", "cql.yaml", "-neval", 1, "-ngpu", "--compile", "off"]
+    assert "announced: made" in python(root, script, *flags)
+    assert len(list((root / "data").glob("*/summary.json"))) == 1
