@@ -165,7 +165,7 @@ def test_run_folders_are_found_at_any_depth(tmp_path: Path) -> None:
     write_events(tmp_path / "group" / "q1_run", {1: 0.0})
     (tmp_path / "hw5_offline_empty").mkdir()
     (tmp_path / "logs").mkdir()
-    folders, problems = find_runs(tmp_path, nested=True)
+    folders, problems = find_runs(tmp_path)
     assert [folder.name for folder in folders] == ["q1_run", "hw5_offline_empty"]
     assert problems == []
 

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from cs285.infrastructure.errors import UserError
-from cs285.results.summaries import format_results, read_summaries
+from cs285.report.results_table import read_logs
+from cs285.results.run_folders import RunFolder
+from cs285.results.sinks import Logger
+from cs285.results.summaries import (
+    Result,
+    explain_errors,
+    format_results,
+    read_summaries,
+)
+from cs285.scripts import show_results as script
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
+from tests.public_logs import PublicRun, write_log
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,17 +69,18 @@ def test_table_shows_return_next_to_optimum(tmp_path: Path) -> None:
     assert format_results(read_summaries(tmp_path)[0]) == (
         "Offline learning\n"
         "  environment         algorithm  experiment            seeds   steps  final return"
-        "  optimum  score     time\n"
+        "  best policy  score     time\n"
         "  PointmassMedium-v0  cql        pointmass_medium_cql  1      100000         -23.0"
-        "    -21.0   0.95  0:01:15"
+        "        -21.0   0.95  0:01:15"
     )
 
 
-def test_seeds_share_a_line_with_mean_and_deviation(tmp_path: Path) -> None:
+def test_seeds_share_a_line_with_mean_and_standard_error(tmp_path: Path) -> None:
+    """The standard deviation of -20, -22 and -24 is 2, so that of their mean is 2 / sqrt(3)."""
     for seed, final_return in ((3, -24.0), (1, -20.0), (2, -22.0)):
         write_run(tmp_path, seed=seed, final_return=final_return)
     assert cell(tmp_path, "seeds") == "1 2 3"
-    assert cell(tmp_path, "final return") == "-22.0 +- 2.0"
+    assert cell(tmp_path, "final return") == "-22.0 ± 1.15"
 
 
 def test_rounding_leaves_no_negative_zero(tmp_path: Path) -> None:
@@ -144,7 +157,7 @@ def test_broken_summaries_are_listed_and_the_rest_shown(tmp_path: Path) -> None:
     cut, gone, odd, stopped = problems
     assert "cut" in cut
     assert "not valid" in cut
-    assert "gone_sd1: no summary.json: the run failed" in gone
+    assert "gone_sd1: no summary.json and no log: the run failed" in gone
     assert "seed:" in odd
     assert "status:" in stopped
 
@@ -191,7 +204,7 @@ def test_script_says_how_many_folders_it_looked_at(tmp_path: Path) -> None:
     for folder, count in ((tmp_path, 1), (ROOT / "experiments", 0)):
         done = show_results("--data_dir", str(folder))
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"No finished runs among {count} run folders (hw5_*) in {folder}." in done.stdout
+        assert f"No finished runs among {count} run folders in {folder}." in done.stdout
 
 
 def test_an_infinite_wall_time_is_invalid(tmp_path: Path) -> None:
@@ -199,3 +212,124 @@ def test_an_infinite_wall_time_is_invalid(tmp_path: Path) -> None:
     summaries, (problem,) = read_summaries(tmp_path)
     assert not summaries
     assert "wall_time_s" in problem
+
+
+# Errors
+
+
+def test_a_run_shows_the_standard_error_of_its_evaluation_episodes(tmp_path: Path) -> None:
+    """Evaluations of 20, 60 and 60 episodes: the last two make 100, their deviation is 3.5.
+
+    So the standard error is sqrt(2 * (1/2)^2 * 3.5^2 / 59) = 0.322, or 0.0027 of the score's unit.
+    """
+    folder = write_run(tmp_path, final_return=-20.3, normalised_score=1.003)
+    with Logger(RunFolder(folder)) as logger:
+        for step, (value, episodes) in enumerate([(-30.0, 20), (-20.4, 60), (-20.2, 60)]):
+            tags = {"eval_return": value, "eval/return_std": 3.5, "eval/episodes": episodes}
+            logger.scalars(tags, step)
+    assert cell(tmp_path, "final return") == "-20.3 ± 0.32"
+    assert cell(tmp_path, "episodes") == "120"
+    assert cell(tmp_path, "best policy") == "-21.0"
+    assert cell(tmp_path, "score") == "1.00 ± 0.003"
+    results = read_summaries(tmp_path)[0]
+    assert explain_errors(results).startswith("After ±: the standard error, of one run over")
+
+
+def test_no_score_is_above_one_without_its_error(tmp_path: Path) -> None:
+    write_run(tmp_path, final_return=-20.0, normalised_score=1.02)
+    assert cell(tmp_path, "score") == "1.00 ± ?"
+
+
+def test_episodes_may_be_noisier_than_the_difference_between_runs() -> None:
+    """Two runs with a difference of 0.2 and standard errors of 0.6: sqrt(2 * 0.6^2) / 2 = 0.42."""
+    runs = [
+        Result("offline", "x", "PointmassEasy-v0", "cql", str(seed), seed, 10,
+               final_return=-20 - 0.2 * seed, error=0.6)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    assert "-20.1 ± 0.42" in format_results(runs)
+
+
+# Public versions, and hand-ins
+
+
+def test_public_runs_are_read_from_their_logs(tmp_path: Path) -> None:
+    run = PublicRun("offline", "cql", "medium")
+    run.write(tmp_path)
+    returns = [entry.value for entry in run.entries if entry.tag == "eval_return"][-3:]
+    stds = [entry.value for entry in run.entries if entry.tag == "eval/return_std"][-3:]
+    error = sum(std**2 / 9 for std in stds) ** 0.5 / 3
+    ((result,), problems) = read_logs([tmp_path])
+    assert problems == []
+    assert result.final_return == pytest.approx(sum(returns) / 3, abs=1e-5)
+    assert result.error == pytest.approx(error, rel=1e-5)
+    assert (result.episodes, result.are_assumed, result.seed) == (30, True, None)
+    assert (result.total_steps, result.optimal_return) == (100_000, pytest.approx(-20.7, abs=0.1))
+    text = format_results([result])
+    assert f"{sum(returns) / 3:.1f} ± {error:.2f}" in text
+    assert " ~30 " in text
+    assert " 1 run " in text
+    assert "10 each are assumed" in explain_errors([result])
+
+
+def test_reruns_of_unknown_seed_are_runs_and_not_seeds(tmp_path: Path) -> None:
+    for attempt in range(2):
+        PublicRun("offline", "cql", "easy", start=1_700_000_000 + 5_000 * attempt).write(tmp_path)
+    text = format_results(read_logs([tmp_path])[0])
+    assert text.count("PointmassEasy-v0_cql0.1") == 1
+    assert " 2 runs " in text
+
+
+def test_a_run_that_was_stopped_is_told_and_not_pooled(tmp_path: Path) -> None:
+    PublicRun("offline", "cql", "easy").write(tmp_path)
+    stopped = PublicRun("offline", "cql", "easy", start=1_700_009_000, steps=30_000)
+    stopped.write(tmp_path)
+    results, problems = read_logs([tmp_path])
+    assert [result.total_steps for result in results] == [100_000]
+    # The last loss is of step 28,000.
+    assert problems == [f"{stopped.name}: stopped at step 28,000 of 100,000"]
+
+
+def test_an_evaluation_of_step_0_is_no_result(tmp_path: Path) -> None:
+    PublicRun("explore", "rnd", "easy").write(tmp_path)
+    ((result,), _) = read_logs([tmp_path])
+    assert result.final_return is None
+    assert "final return" not in format_results([result])
+
+
+def test_hand_ins_and_several_folders_are_read(tmp_path: Path, capsys) -> None:
+    """Folders of a hand-in have the question in front, and one folder may hold another."""
+    folder = write_run(tmp_path / "hand_in" / "data")
+    folder.rename(folder.with_name(f"q2_{folder.name}"))
+    PublicRun("offline", "dqn", "easy").write(tmp_path / "public" / "data", "q2_")
+    write_run(tmp_path / "third", exp_name="third")
+    dirs = [str(tmp_path / name) for name in ("hand_in", "public", "third", "third")]
+    for flags in (["--data_dir", *dirs], [part for name in dirs for part in ("--data_dir", name)]):
+        assert script.main(flags) == 0
+        said = capsys.readouterr().out
+        assert [said.count(name) for name in ("_medium_cql", "Easy-v0_dqn", " third ")] == [1, 1, 1]
+        assert "Runs without a result" not in said
+
+
+def test_pointers_and_stubs_are_called_so(tmp_path: Path, capsys) -> None:
+    for name, text in (("cql", "version https://git-lfs.github.com/spec/v1\n"), ("dqn", None)):
+        folder = PublicRun("offline", name, "easy", start=1_700_000_000).write(tmp_path)
+        (path,) = folder.iterdir()
+        if text is None:
+            write_log(path, [], 1.7e9)
+        else:
+            path.write_text(text)
+    assert script.main(["--data_dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "No finished runs among 2 run folders" in said
+    assert "is a Git LFS pointer, not the log: `git lfs pull` fetches the log" in said
+    assert "contains no events: the run was stopped before its first log" in said
+
+
+def test_since_holds_for_logs_as_well(tmp_path: Path) -> None:
+    for start in (1_700_000_000, 1_700_090_000):
+        PublicRun("offline", "cql", "easy", start=start).write(tmp_path)
+    since = datetime.fromtimestamp(1_700_050_000, UTC)
+    ((result,), _) = read_logs([tmp_path], since)
+    assert result.started is not None
+    assert abs(result.started.timestamp() - 1_700_090_000) < 120

@@ -116,20 +116,23 @@ def test_a_run_began_when_its_first_event_file_says(folder: RunFolder) -> None:
     assert folder.began == 3
 
 
-def test_runs_are_found_at_the_top_or_at_any_depth(tmp_path: Path) -> None:
+def test_runs_are_found_at_any_depth_and_by_links(tmp_path: Path) -> None:
     for name in ("hw5_offline_b", "hw5_offline_a", "other", "group/hw5_offline_c", "group/logs"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "hw5_notes.txt").touch()
     (tmp_path / "group/logs/events.out.tfevents.1.host").touch()
 
-    def names(*, nested: bool) -> list[str]:
-        folders, problems = find_runs(tmp_path, nested=nested)
-        assert problems == []
-        return [str(folder.path.relative_to(tmp_path)) for folder in folders]
-
-    assert names(nested=False) == ["hw5_offline_a", "hw5_offline_b"]
-    assert names(nested=True) == [
-        "group/hw5_offline_c", "group/logs", "hw5_offline_a", "hw5_offline_b",
+    for name in ("q2_hw5_offline_d", "q3.1_hw5_offline_e", "quarter_hw5"):
+        (tmp_path / name).mkdir()
+    elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "hw5_offline_f").symlink_to(elsewhere)
+    (tmp_path / "link").symlink_to(tmp_path)
+    folders, problems = find_runs(tmp_path)
+    assert problems == []
+    assert [str(folder.path.relative_to(tmp_path)) for folder in folders] == [
+        "group/hw5_offline_c", "group/logs", "hw5_offline_a", "hw5_offline_b", "hw5_offline_f",
+        "q2_hw5_offline_d", "q3.1_hw5_offline_e",
     ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -108,12 +108,18 @@ class _Found:
     """How far it came; None if its config says how far it should."""
 
 
-def collect(data_dirs: Path | Sequence[Path], tags: Iterable[str] = ()) -> Collection:
+def collect(
+    data_dirs: Path | Sequence[Path],
+    tags: Iterable[str] = (),
+    *,
+    only: Callable[[RunFolder], bool] = lambda _: True,
+) -> Collection:
     """Read every run below some folders.
 
     Args:
         data_dirs: The folders, or one.
         tags: Scalars to read besides `SCALARS`.
+        only: Which run folders to read.
 
     Raises:
         UserError: If a folder does not exist.
@@ -128,12 +134,12 @@ def collect(data_dirs: Path | Sequence[Path], tags: Iterable[str] = ()) -> Colle
             raise UserError(
                 f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
             )
-        folders, problems = find_runs(data_dir, nested=True)
+        folders, problems = find_runs(data_dir)
         left_out += [LeftOut(*problem.split(": ", 1)) for problem in problems]
         around = {parent for folder in folders for parent in folder.path.parents}
         for folder in folders:
-            if folder.path.resolve() in seen:
-                continue  # one of the folders lies in another
+            if folder.path.resolve() in seen or not only(folder):
+                continue  # one of the folders may lie in another
             if folder.path in around and not _has_events(folder):
                 continue  # its logs are in folders below it
             seen.add(folder.path.resolve())

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cs285.results.event_blocks import DamagedFileError, EventBlock, read_event_blocks
-from cs285.results.statistics import final_error, final_return
+from cs285.results.statistics import counted_evaluations, final_error, final_return
 
 MAX_POINTS = 5_000
 """Points kept of one tag, spread evenly over all of them. No evaluation curve has that many."""
@@ -78,6 +78,13 @@ def final_error_of(curves: Mapping[str, Curve]) -> float | None:
     if returns is None or spreads is None or not np.array_equal(spreads.steps, returns.steps):
         return None
     return final_error(spreads.values, _episodes_of(curves))
+
+
+def final_episodes_of(curves: Mapping[str, Curve]) -> int | None:
+    """Return over how many episodes `final_return_of` is a mean; None if it was not logged."""
+    if "eval_return" not in curves or (episodes := _episodes_of(curves)) is None:
+        return None
+    return int(episodes[counted_evaluations(episodes)].sum())
 
 
 def _episodes_of(curves: Mapping[str, Curve]) -> npt.NDArray[np.float64] | None:

@@ -51,7 +51,7 @@ _RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED, FORMER_D
 """What a run that starts over in its folder deletes first."""
 _UNFINISHED = (".*.tmp",)
 """What a kill leaves of a file that was being written."""
-_RUN_PREFIX = "hw5_"
+_RUN_NAME = re.compile(r"(?:q\d[\w.]*?_)?hw\d")
 
 
 @dataclass(frozen=True, order=True)
@@ -250,29 +250,31 @@ def make_run_folder(data_dir: Path, prefix: str, name: str) -> RunFolder:
             return RunFolder(folder)
 
 
-def find_runs(data_dir: Path, *, nested: bool = False) -> tuple[list[RunFolder], list[str]]:
-    """Return the run folders of a folder, sorted.
+def find_runs(data_dir: Path) -> tuple[list[RunFolder], list[str]]:
+    """Return the run folders below a folder, sorted.
+
+    These are, at any depth, all folders that hold event files or have the name of a homework run,
+    with the question in front or not. Links to such folders count in the folder itself.
 
     Args:
         data_dir: The folder.
-        nested: Search at any depth, for all folders that hold event files or have the name of a
-            homework run. Otherwise, only the folders `hw5_*` directly in `data_dir` count.
 
     Returns:
         The run folders, and a line for every folder that cannot be opened.
     """
-    if not nested:
-        return [RunFolder(path) for path in sorted(data_dir.glob(f"{_RUN_PREFIX}*/"))], []
     folders, problems = [], []
 
     def report(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be opened: {error.strerror}")
 
-    for path, _, names in os.walk(data_dir, onerror=report):
+    for path, subfolders, names in os.walk(data_dir, onerror=report):
         folder = Path(path)
-        is_named_so = folder != data_dir and re.match(r"hw\d", folder.name)
+        is_named_so = folder != data_dir and _RUN_NAME.match(folder.name)
         if is_named_so or any(map(is_event_file, names)):
             folders.append(RunFolder(folder))
+        if folder == data_dir:
+            links = (folder / name for name in subfolders if _RUN_NAME.match(name))
+            folders += [RunFolder(link) for link in links if link.is_symlink()]
     return sorted(folders), sorted(problems)
 
 

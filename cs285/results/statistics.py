@@ -89,12 +89,19 @@ def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) 
     if episodes is None:
         return float(values[-FINAL_EVALUATIONS:].mean())
     counts = _checked(episodes)
-    counted = _counted(counts)
+    counted = counted_evaluations(counts)
     return float(np.average(values[counted], weights=counts[counted]))
 
 
-def _counted(episodes: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return which evaluations `(N,)` count: the fewest last ones with `FINAL_EPISODES`."""
+def counted_evaluations(episodes: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which evaluations `(N,)` count: the fewest last ones with `FINAL_EPISODES`.
+
+    Args:
+        episodes: Number of episodes of each evaluation `(N,)`.
+
+    Raises:
+        ValueError: An evaluation has no episodes.
+    """
     if episodes.min() <= 0:
         raise ValueError("an evaluation has no episodes")
     later = episodes[::-1].cumsum()[::-1] - episodes
@@ -125,7 +132,7 @@ def final_error(deviations: npt.ArrayLike, episodes: npt.ArrayLike | None = None
         counts = np.full(len(spreads), float(PUBLIC_EPISODES))
     else:
         counts = _checked(episodes)
-        counted = _counted(counts)
+        counted = counted_evaluations(counts)
         spreads, counts = spreads[counted], counts[counted]
     if counts.min() <= 1:
         return None

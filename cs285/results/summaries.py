@@ -1,8 +1,10 @@
-"""The table of results: one line per experiment, from the summaries of finished runs."""
+"""The table of results: one line per experiment, from the runs that finished."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
@@ -11,81 +13,203 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from cs285.envs.tasks import describe_task
-from cs285.homework import STAGES, order_of
+from cs285.homework import STAGES, Stage, order_of
 from cs285.infrastructure.errors import UserError, printable
-from cs285.results.run_folders import find_runs
+from cs285.results.event_files import final_episodes_of, final_error_of
+from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_summary import RunStatus, RunSummary
+from cs285.results.statistics import with_error
+
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+_CURVES = ("eval_return", "eval/return_std", "eval/episodes")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run achieved; None for what is not known or does not apply."""
+
+    script: Stage
+    exp_name: str
+    env_name: str
+    algorithm: str
+    name: str
+    """The folder, which no other run has."""
+    seed: int | None
+    total_steps: int
+    started: datetime | None = None
+    wall_time_s: float | None = None
+    final_return: float | None = None
+    error: float | None = None
+    """Standard error of the final return, over its episodes."""
+    episodes: int | None = None
+    """Of which the final return is the mean."""
+    are_assumed: bool = False
+    """Whether that number is not in the log, as in those of public versions."""
+    optimal_return: float | None = None
+    normalised_score: float | None = None
+    coverage: float | None = None
+    goals_reached: int | None = None
+
+    @property
+    def score_error(self) -> float | None:
+        """Standard error of the score."""
+        if self.error is None or self.normalised_score is None:
+            return None
+        reference = describe_task(self.env_name).reference()
+        if reference is None:
+            return None
+        return self.error / (reference.optimal_return - reference.random_return)
 
 
 def read_summaries(
-    data_dir: Path, since: datetime | None = None
-) -> tuple[list[RunSummary], list[str]]:
-    """Read the summaries of the run folders `hw5_*` of a folder.
+    data_dirs: Path | Sequence[Path], since: datetime | None = None
+) -> tuple[list[Result], list[str]]:
+    """Read the summaries of the runs below some folders.
+
+    Runs whose logs have no summary, as those of public versions, are left to others.
 
     Args:
-        data_dir: Folder of run folders.
+        data_dirs: The folders, or one.
         since: Leave out runs that started earlier; without a time zone it is local time.
 
     Returns:
-        The summaries, oldest first, and one line for every run folder without a valid one.
+        The results, oldest first, and one line for every run folder that has neither a valid
+        summary nor a log.
 
     Raises:
-        UserError: If the folder does not exist.
+        UserError: If a folder does not exist.
     """
-    if not data_dir.is_dir():
-        raise UserError(
-            f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
-        )
     since = since.astimezone() if since else None
-    summaries, problems = [], []
-    for folder in find_runs(data_dir)[0]:
+    results, problems = [], []
+    for folder in all_runs(data_dirs):
         try:
             summary = folder.read_summary()
         except (OSError, ValidationError) as error:
             # A run adds files to its folder, so the time of the folder shows when it ran.
-            if since is None or folder.path.stat().st_mtime >= since.timestamp():
+            is_recent = since is None or folder.path.stat().st_mtime >= since.timestamp()
+            if is_recent and not has_only_a_log(folder):
                 problems.append(f"{folder}: {_reason(error)}")
         else:
             if since is not None and summary.started.astimezone() < since:
                 continue
             if summary.status is RunStatus.FINISHED:
-                summaries.append(summary)
+                results.append(_result_of(folder, summary))
             else:
                 problems.append(f"{folder}: the run diverged; its numbers are not finite")
-    summaries.sort(key=lambda summary: summary.started.astimezone())
-    return summaries, [printable(problem) for problem in problems]
+    results.sort(key=_started)
+    return results, [printable(problem) for problem in problems]
 
 
-def format_results(summaries: Sequence[RunSummary]) -> str:
-    """Format summaries, oldest first, as plain text: a table per stage, a line per experiment.
+def all_runs(data_dirs: Path | Sequence[Path]) -> list[RunFolder]:
+    """Return the run folders below some folders, each once.
 
-    The seeds of an experiment share a line with their mean and sample standard deviation. If
-    several runs have the same seed and number of steps, the last one counts.
+    Raises:
+        UserError: If a folder does not exist.
     """
-    experiments: defaultdict[str, dict[tuple[object, ...], dict[int, RunSummary]]]
-    experiments = defaultdict(lambda: defaultdict(dict))
-    for run in summaries:
-        experiment = (run.env_name, run.algorithm, run.exp_name, run.total_steps)
-        experiments[run.script][experiment][run.seed] = run
-    tables = []
-    for script, stage in STAGES.items():
-        lines = [
-            [by_seed[seed] for seed in sorted(by_seed)] for by_seed in experiments[script].values()
-        ]
-        if lines:
-            tables.append(f"{stage.title}\n{_format_table(sorted(lines, key=_rank))}")
+    found: dict[Path, RunFolder] = {}
+    for data_dir in [data_dirs] if isinstance(data_dirs, Path) else data_dirs:
+        if not data_dir.is_dir():
+            raise UserError(
+                f"the folder {data_dir} does not exist; set --data_dir to the folder with the runs"
+            )
+        for folder in find_runs(data_dir)[0]:
+            found.setdefault(folder.path.resolve(), folder)
+    return list(found.values())
+
+
+def has_only_a_log(folder: RunFolder) -> bool:
+    """Return whether a run has event files but no summary."""
+    try:
+        return not folder.has_ended and bool(folder.event_files())
+    except OSError:
+        return False
+
+
+def _result_of(folder: RunFolder, summary: RunSummary) -> Result:
+    try:
+        curves = folder.read_log(_CURVES).curves
+    except OSError:
+        curves = {}
+    return Result(
+        script=summary.script,
+        exp_name=summary.exp_name,
+        env_name=summary.env_name,
+        algorithm=summary.algorithm,
+        name=str(folder),
+        seed=summary.seed,
+        total_steps=summary.total_steps,
+        started=summary.started,
+        wall_time_s=summary.wall_time_s,
+        final_return=summary.final_return,
+        error=final_error_of(curves),
+        episodes=final_episodes_of(curves),
+        optimal_return=summary.optimal_return,
+        normalised_score=summary.normalised_score,
+        coverage=summary.coverage,
+        goals_reached=summary.goals_reached,
+    )
+
+
+def _started(result: Result) -> float:
+    return result.started.astimezone().timestamp() if result.started else 0.0
+
+
+def format_results(results: Sequence[Result]) -> str:
+    """Format results, oldest first, as plain text: a table per stage, a line per experiment.
+
+    The runs of an experiment share a line with their mean. If several runs have the same seed and
+    number of steps, the last one counts; runs whose seed is not known all count, as runs. Numbers
+    after ± are standard errors: of one run over its episodes, of several over runs, or over
+    episodes if that is more.
+    """
+    tables = [
+        f"{STAGES[script].title}\n{_format_table(sorted(lines, key=_rank))}"
+        for script, lines in _lines(results).items()
+    ]
     return "\n\n".join(tables) or "No finished runs."
+
+
+def explain_errors(results: Sequence[Result]) -> str:
+    """Return what the numbers after ± are; empty if there are none."""
+    lines = [runs for stage in _lines(results).values() for runs in stage]
+    if not any(len(runs) > 1 or runs[0].error is not None for runs in lines):
+        return ""
+    text = (
+        f"After {PLUS_MINUS}: the standard error, of one run over its evaluation episodes, of "
+        "several over runs, or over episodes if that is more."
+    )
+    if any(run.are_assumed for run in results):
+        text += " ~: public versions do not log the number of episodes; 10 each are assumed."
+    return text
+
+
+def _lines(results: Sequence[Result]) -> dict[Stage, list[list[Result]]]:
+    """Return the runs of every line, by stage."""
+    experiments: defaultdict[Stage, dict[tuple[object, ...], dict[object, Result]]]
+    experiments = defaultdict(lambda: defaultdict(dict))
+    for run in results:
+        experiment = (run.env_name, run.algorithm, run.exp_name, run.total_steps)
+        unit = run.name if run.seed is None else run.seed
+        experiments[run.script][experiment][unit] = run
+    return {
+        script: [
+            sorted(units.values(), key=lambda run: (run.seed is None, run.seed or 0, run.name))
+            for units in experiments[script].values()
+        ]
+        for script in STAGES
+        if script in experiments
+    }
 
 
 class _Column(NamedTuple):
     """A heading, and the cell below it for the runs of one experiment; "" if it is empty."""
 
     heading: str
-    cell: Callable[[list[RunSummary]], str]
+    cell: Callable[[list[Result]], str]
     is_number: bool = True
 
 
-def _format_table(lines: list[list[RunSummary]]) -> str:
+def _format_table(lines: list[list[Result]]) -> str:
     columns = []
     for heading, cell, is_number in _COLUMNS:
         cells = [cell(runs) for runs in lines]
@@ -96,7 +220,7 @@ def _format_table(lines: list[list[RunSummary]]) -> str:
     return "\n".join("  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
-def _rank(runs: list[RunSummary]) -> tuple[object, ...]:
+def _rank(runs: list[Result]) -> tuple[object, ...]:
     """Order by difficulty, algorithm and name."""
     run = runs[0]
     return (
@@ -114,12 +238,60 @@ def natural_key(name: str) -> list[str | float]:
     return [float(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
-def _average(values: Sequence[float | None], digits: int) -> str:
+class _Mean(NamedTuple):
+    """A mean, and its standard error if it is known."""
+
+    value: float
+    error: float | None
+
+
+def _mean_of(values: Sequence[float | None], errors: Sequence[float | None] = ()) -> _Mean | None:
+    """Return the mean of some runs; None if a run has no value.
+
+    Args:
+        values: One per run.
+        errors: Their standard errors over episodes.
+    """
     numbers = [value for value in values if value is not None]
     if not numbers or len(numbers) < len(values):
+        return None
+    known = [error for error in errors if error is not None]
+    spreads = [math.hypot(*known) / len(known)] if len(known) == len(numbers) else []
+    if len(numbers) > 1:
+        spreads.append(stdev(numbers) / math.sqrt(len(numbers)))
+    return _Mean(mean(numbers), max(spreads, default=None))
+
+
+def _average(
+    values: Sequence[float | None], digits: int, errors: Sequence[float | None] = ()
+) -> str:
+    found = _mean_of(values, errors)
+    return with_error(found.value, found.error, digits) if found else ""
+
+
+def _score(runs: list[Result]) -> str:
+    found = _mean_of([run.normalised_score for run in runs], [run.score_error for run in runs])
+    if found is None:
         return ""
-    spread = f" +- {stdev(numbers):z.{digits}f}" if len(numbers) > 1 else ""
-    return f"{mean(numbers):z.{digits}f}{spread}"
+    # No policy is better than the best one; luck makes it look so, and the error shows that.
+    if found.value > 1 and found.error is None:
+        return f"{1:.2f} {PLUS_MINUS} ?"
+    return with_error(found.value, found.error, 2)
+
+
+def _seeds(runs: list[Result]) -> str:
+    known = [str(run.seed) for run in runs if run.seed is not None]
+    others = len(runs) - len(known)
+    if others:
+        known.append(f"{others} run{'s' * (others != 1)}")
+    return " ".join(known)
+
+
+def _episodes(runs: list[Result]) -> str:
+    numbers = [run.episodes for run in runs if run.episodes is not None]
+    if not numbers or len(numbers) < len(runs):
+        return ""
+    return f"{'~' if any(run.are_assumed for run in runs) else ''}{sum(numbers)}"
 
 
 def _percent(values: Sequence[float | None]) -> str:
@@ -127,8 +299,11 @@ def _percent(values: Sequence[float | None]) -> str:
     return f"{average} %" if average else ""
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
+def _duration(times: Sequence[float | None]) -> str:
+    known = [time for time in times if time is not None]
+    if not known:
+        return ""
+    minutes, seconds = divmod(round(max(known)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
@@ -136,21 +311,25 @@ _COLUMNS = (
     _Column("environment", lambda runs: runs[0].env_name, is_number=False),
     _Column("algorithm", lambda runs: runs[0].algorithm, is_number=False),
     _Column("experiment", lambda runs: runs[0].exp_name, is_number=False),
-    _Column("seeds", lambda runs: " ".join(str(run.seed) for run in runs), is_number=False),
+    _Column("seeds", _seeds, is_number=False),
     _Column("steps", lambda runs: str(runs[0].total_steps)),
-    _Column("final return", lambda runs: _average([run.final_return for run in runs], 1)),
-    _Column("optimum", lambda runs: _average([runs[0].optimal_return], 1)),
-    _Column("score", lambda runs: _average([run.normalised_score for run in runs], 2)),
+    _Column(
+        "final return",
+        lambda runs: _average([run.final_return for run in runs], 1, [run.error for run in runs]),
+    ),
+    _Column("episodes", _episodes),
+    _Column("best policy", lambda runs: _average([runs[0].optimal_return], 1)),
+    _Column("score", _score),
     _Column("coverage", lambda runs: _percent([run.coverage for run in runs])),
     _Column("goals", lambda runs: _average([run.goals_reached for run in runs], 0)),
     # Each run of a program reports the time of the whole program.
-    _Column("time", lambda runs: _duration(max(run.wall_time_s for run in runs))),
+    _Column("time", lambda runs: _duration([run.wall_time_s for run in runs])),
 )
 
 
 def _reason(error: OSError | ValidationError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no summary.json: the run failed, was stopped or is still running"
+        return "no summary.json and no log: the run failed, or has just begun"
     if isinstance(error, OSError):
         return f"summary.json cannot be read: {error.strerror}"
     first = error.errors()[0]

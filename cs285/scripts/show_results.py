@@ -1,4 +1,4 @@
-"""Prints a table of the results of the runs in a folder.
+"""Prints a table of the results of the runs in some folders, those of public versions included.
 
 python cs285/scripts/show_results.py --data_dir data --since 2026-01-31T09:00
 """
@@ -10,15 +10,22 @@ from datetime import datetime
 from pathlib import Path
 
 from cs285.infrastructure.errors import UserError
-from cs285.results.run_folders import find_runs
-from cs285.results.summaries import format_results, read_summaries
+from cs285.report.results_table import read_logs
+from cs285.results.summaries import all_runs, explain_errors, format_results, read_summaries
 from cs285.scripts.arguments import ArgumentParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; return 0, or 2 on bad input. A folder without finished runs is fine."""
     parser = ArgumentParser("Print a table of the results of runs.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder with the runs")
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="folders with runs, searched at any depth; may be given several times (default: data)",
+    )
     parser.add_argument(
         "--since",
         type=_time,
@@ -27,16 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "show all",
     )
     args = parser.parse_args(arguments)
+    data_dirs = args.data_dir or [Path("data")]
     try:
-        summaries, problems = read_summaries(args.data_dir, args.since)
-        count = len(find_runs(args.data_dir)[0])
+        results, problems = read_summaries(data_dirs, args.since)
+        more_results, more_problems = read_logs(data_dirs, args.since)
+        count = len(all_runs(data_dirs))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if summaries:
-        print(format_results(summaries))
+    results += more_results
+    problems += more_problems
+    if results:
+        print(format_results(results))
+        if remark := explain_errors(results):
+            print(f"\n{remark}")
     else:
-        print(f"No finished runs among {count} run folders (hw5_*) in {args.data_dir}.")
+        print(f"No finished runs among {count} run folders in {', '.join(map(str, data_dirs))}.")
     if problems:
         print("\nRuns without a result:", *problems, sep="\n  ")
     return 0

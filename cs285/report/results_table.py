@@ -1,0 +1,88 @@
+"""Results of runs that have a log but no summary, as those of public versions of the homework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from cs285.envs.tasks import describe_task
+from cs285.infrastructure.errors import printable
+from cs285.report.collection import LeftOut, collect
+from cs285.report.experiments import Run
+from cs285.results.event_files import final_episodes_of, final_error_of, final_return_of
+from cs285.results.statistics import FINAL_EVALUATIONS, PUBLIC_EPISODES
+from cs285.results.summaries import Result, has_only_a_log
+
+
+def read_logs(
+    data_dirs: Sequence[Path], since: datetime | None = None
+) -> tuple[list[Result], list[str]]:
+    """Read the logs of the runs that have no summary, below some folders.
+
+    Args:
+        data_dirs: The folders.
+        since: Leave out runs that started earlier; without a time zone it is local time.
+
+    Returns:
+        The results of runs that evidently finished, oldest first, and a line for every other.
+
+    Raises:
+        UserError: If a folder does not exist.
+    """
+    collection = collect(data_dirs, only=has_only_a_log)
+    results = [_result_of(run) for run in collection.runs]
+    if since is not None:
+        earliest = since.astimezone()
+        results = [
+            result
+            for result in results
+            if result.started is None or result.started.astimezone() >= earliest
+        ]
+    results.sort(key=lambda result: result.started.timestamp() if result.started else 0.0)
+    return results, [_line(left_out) for left_out in collection.left_out]
+
+
+def _line(left_out: LeftOut) -> str:
+    return printable(f"{left_out.name}: {left_out.reason}")
+
+
+def _result_of(run: Run) -> Result:
+    task = describe_task(run.env_id)
+    reference = task.reference()
+    # Public versions evaluate their explorers once, before the first step.
+    is_evaluated = "eval_return" in run.curves and run.curves["eval_return"].steps[-1] > 0
+    final = final_return_of(run.curves) if is_evaluated else None
+    scores = None if final is None else task.normalised_score([final])
+    episodes = final_episodes_of(run.curves) if is_evaluated else None
+    error = final_error_of(run.curves) if is_evaluated else None
+    is_assumed = episodes is None and error is not None
+    if is_assumed:
+        evaluations = len(run.curves["eval_return"].steps)
+        episodes = PUBLIC_EPISODES * min(FINAL_EVALUATIONS, evaluations)
+    started = None
+    with suppress(ValueError):
+        started = datetime.strptime(run.started, "%Y-%m-%d %H:%M").astimezone()
+    is_explored = "coverage" in run.curves
+    return Result(
+        script=run.stage,
+        exp_name=printable(run.experiment),
+        env_name=run.env_id,
+        algorithm=run.algorithm,
+        name=run.name,
+        seed=run.seed,
+        total_steps=run.steps,
+        started=started,
+        wall_time_s=run.wall_time_s,
+        final_return=final,
+        error=error,
+        episodes=episodes,
+        are_assumed=is_assumed,
+        optimal_return=reference.optimal_return if reference and final is not None else None,
+        normalised_score=None if scores is None else float(scores[0]),
+        coverage=run.curves["coverage"].last if is_explored else None,
+        goals_reached=int(run.curves["goals_reached"].last)
+        if "goals_reached" in run.curves
+        else None,
+    )
