@@ -19,6 +19,7 @@ from cs285.grading.solutions.world import Array
 
 FALSE_ALARM = 1e-7
 """Maximum probability that a right quantity is called wrong; a file has fewer than ten."""
+_ROUNDING = 1e-9
 _TILTS = np.geomspace(1e-2, 1e3, 120)
 """Every t gives a valid bound; a grid comes close to the best one."""
 
@@ -58,7 +59,8 @@ def are_samples(outcomes: Array, policy: Array) -> bool:
     # The surprise of an outcome; deviations of all rows add up in its sum.
     surprise = -np.log(np.maximum(policy, 1e-12))
     means = np.take_along_axis(surprise, outcomes, 1).mean(1)
-    together = draws * _exponents(means, surprise, policy, 0.0).sum(axis=1).max()
+    # Equal outcomes are equally surprising, up to rounding.
+    together = draws * _exponents(means, surprise, policy, _ROUNDING).sum(axis=1).max()
     likely_together = bool(together < math.log(2 / FALSE_ALARM))
     return likely_together and is_chance(shares.ravel(), came, chances, draws)
 

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-from cs285.grading.solutions.formulas.formula import Formula
+from cs285.grading.solutions.formulas.actors import row_weights
+from cs285.grading.solutions.formulas.formula import Fit, Formula, Observation
 from cs285.grading.solutions.world import Array, World, close, shown
 
-
-@dataclass(frozen=True)
-class Observation:
-    """The derivatives on one batch, and the loss if it was returned."""
-
-    world: World
-    derivatives: dict[str, Array]
-    loss: float | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The formula that fits some numbers."""
-
-    choices: dict[str, Any]
-    variants: list[str]
-    mistakes: list[str]
+__all__ = [
+    "Fit",
+    "Observation",
+    "agrees",
+    "difference",
+    "difference_in_cases",
+    "fit",
+    "right_fit",
+    "row_weights",
+]
 
 
 def agrees(formula: Formula, choices: Mapping[str, Any], seen: Observation) -> bool:
@@ -36,7 +30,7 @@ def agrees(formula: Formula, choices: Mapping[str, Any], seen: Observation) -> b
     leaves = [seen.world.leaves[role] for role in seen.derivatives]
     try:
         loss = formula.loss(seen.world, **choices)
-    except (RuntimeError, IndexError):  # shapes that do not broadcast on this batch
+    except (RuntimeError, LookupError):  # shapes that do not broadcast, or a network too few
         return False
     if seen.loss is not None and not close(seen.loss, loss.item()):
         return False
@@ -58,13 +52,30 @@ def fit(
     correct_only: bool = False,
 ) -> Fit | None:
     """Return the most likely choices that agree with all observations, if any do."""
-    for choices, variants, mistakes in formula.deviations():
-        if correct_only and mistakes:
+    for one in formula.deviations():
+        if correct_only and one.mistakes:
             return None
-        chosen = {**choices, **(fixed or {})}
-        if all(agrees(formula, chosen, seen) for seen in observations):
-            return Fit(choices, variants, mistakes)
-    return None
+        if _agree(formula, {**one.choices, **(fixed or {})}, observations):
+            return one
+    if correct_only or not observations:
+        return None
+    if formula.explain is not None and not fixed:
+        found = formula.explain(observations)
+        # It solves with a wider tolerance, so it may explain mistakes but not praise.
+        if found is not None and found.mistakes:
+            return found
+    pairs = (
+        one
+        for one in formula.pairs()
+        if _agree(formula, {**one.choices, **(fixed or {})}, observations)
+    )
+    return next(pairs, None)
+
+
+def _agree(
+    formula: Formula, choices: Mapping[str, Any], observations: Sequence[Observation]
+) -> bool:
+    return all(agrees(formula, choices, seen) for seen in observations)
 
 
 def right_fit(
@@ -87,27 +98,75 @@ def right_fit(
     return found
 
 
-def difference(formula: Formula, seen: Observation) -> str:
-    """Return expected and actual numbers of one observation, as text."""
-    loss = formula.loss(seen.world)
-    role, found = next(iter(seen.derivatives.items()))
-    expected = torch.autograd.grad(loss, seen.world.leaves[role])[0].numpy()
-    rows = np.abs(expected).max(axis=1) > 0
-    text = (
-        f"derivative by the {role.split('/')[0]}'s outputs: expected "
-        f"{shown(expected[rows])}, got {shown(found[rows])}"
+def difference(
+    formula: Formula, observations: Sequence[Observation], cases: Sequence[str] = ()
+) -> str:
+    """Return the expected and actual numbers of the first observation that differs, as text.
+
+    Args:
+        formula: The assignment's.
+        observations: What was seen.
+        cases: What each observation is, such as `with use_double_q`.
+    """
+    number, seen = next(
+        (
+            (number, seen)
+            for number, seen in enumerate(observations)
+            if not agrees(formula, {}, seen)
+        ),
+        (0, observations[0]),
     )
-    if seen.loss is not None:
-        text = f"loss: expected {loss.item():.5g}, got {seen.loss:.5g}; {text}"
-    return text
+    loss = _default(formula, seen.world)
+    if loss is None:
+        return "a network that the assignment needs is missing"
+    parts = []
+    if seen.loss is not None and not close(seen.loss, loss.item()):
+        parts.append(f"loss: expected {loss.item():.5g}, got {seen.loss:.5g}")
+    leaves = [seen.world.leaves[role] for role in seen.derivatives]
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+    for (role, found), gradient, leaf in zip(
+        seen.derivatives.items(), gradients, leaves, strict=True
+    ):
+        expected = (torch.zeros_like(leaf) if gradient is None else gradient).numpy()
+        if not close(found, expected):
+            wanted, got = _differing(expected, found)
+            name = {"vs": "V(s)"}.get(role, f"the {role.split('/')[0]}'s outputs")
+            parts.append(f"derivative by {name}: expected {shown(wanted)}, got {shown(got)}")
+    case = f"{cases[number]}: " if cases else ""
+    return case + "; ".join(parts)
 
 
-def row_weights(seen: Observation) -> Array:
-    """Compute the weight of every row from the derivative by the logit of its action."""
-    size = len(seen.world.batch)
-    rows = np.arange(size)
-    actions = seen.world.batch.actions
-    found = seen.derivatives["actor/online"][:size][rows, actions]
-    policy = seen.world.policy().detach().numpy()[rows, actions]
-    weights: Array = -found * size / (1 - policy)
-    return weights
+def difference_in_cases(
+    formula: Formula, observations: Sequence[Observation], cases: Sequence[str]
+) -> str:
+    """Return what is wrong in each case, by name or by numbers, if not the same in all of them."""
+    if len(cases) != 2 or len(observations) != 2:  # noqa: PLR2004
+        return difference(formula, observations, cases)
+    texts = []
+    for case, seen in zip(cases, observations, strict=True):
+        found = fit(formula, [seen])
+        if found is None:
+            texts.append(f"{case}: {difference(formula, [seen])}")
+        elif found.mistakes:
+            texts.append(f"{case}: {'; '.join(found.mistakes)}")
+    return "; ".join(texts) or difference(formula, observations, cases)
+
+
+def _default(formula: Formula, world: World) -> torch.Tensor | None:
+    """Return the loss of the assignment, or of its first variant that the networks allow."""
+    for one in formula.deviations():
+        if one.mistakes:
+            return None
+        with suppress(LookupError):
+            return formula.loss(world, **one.choices)
+    return None
+
+
+def _differing(expected: Array, found: Array) -> tuple[Array, Array]:
+    """Return the rows of two arrays that differ, the others left out."""
+    if expected.ndim == 1:
+        rows = np.abs(expected - found) > 1e-3 * max(np.abs(expected).max(), 1e-3)
+        return expected[rows], found[rows]
+    scale = max(float(np.abs(expected).max()), 1e-3)
+    rows = np.abs(expected - found).max(axis=1) > 1e-3 * scale
+    return expected[rows], found[rows]

@@ -12,7 +12,7 @@ from cs285.grading.sandbox.ends import End
 from cs285.grading.solutions.agent_source import AgentSource
 from cs285.grading.solutions.assignment import AGENTS
 from cs285.grading.solutions.bench import Bench, Failure, Seen
-from cs285.grading.solutions.fitting import Fit, Observation, difference, fit
+from cs285.grading.solutions.fitting import Fit, Observation, difference_in_cases, fit
 from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.verdicts import Finding, Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions
@@ -43,6 +43,16 @@ def import_text(failure: Failure, text: str) -> str:
 
 _INHERITED = {"compute_critic_loss", "update_critic", "update_target_critic", "update_actor"}
 """The parents' methods that may fail on what a child gives them."""
+
+
+_NO_GRADIENT = "does not require grad"
+"""Part of PyTorch's message about a backward pass from a number without a graph."""
+_HAS_NO_GRADIENT = "loss has no gradient: it is computed under no_grad or from detached values"
+
+
+def has_no_gradient(failure: Failure) -> bool:
+    """Return whether a backward pass failed because its loss has no graph."""
+    return _NO_GRADIENT in failure.message
 
 
 class Judge:
@@ -156,8 +166,13 @@ class Judge:
             self.say(method, Verdict.MISSING, "the class has no such method")
         elif failure.type == "NotImplementedError" or left:
             self.say(method, Verdict.UNSOLVED, left_text(left or "`NotImplementedError`"))
+        elif has_no_gradient(failure) and not failure.function:
+            # The child differentiates the loss that a method returns.
+            self.wrong(blamed, f"the {_HAS_NO_GRADIENT}: nothing is trained")
         elif not failure.type or not self.rests_on_unsolved(method):
             text = failure.text_for(self.bench.agent.file)
+            if has_no_gradient(failure):
+                text += f" (the {_HAS_NO_GRADIENT})"
             verdict = Verdict.CRASHES
             if self.bench.is_not_handed_in(failure):
                 verdict, text = Verdict.UNJUDGED, import_text(failure, text)
@@ -236,8 +251,12 @@ class Judge:
         observations: Sequence[Observation | None],
         *,
         ignored: set[str] | None = None,
+        cases: Sequence[str] = (),
     ) -> Fit | None:
-        """Fit the observations of one method and report the result; return the fit."""
+        """Fit the observations of one method and report the result; return the fit.
+
+        `cases` says what each observation is, such as `with use_double_q`.
+        """
         present = [seen for seen in observations if seen is not None]
         if len(present) < len(observations):
             self.wrong(
@@ -254,14 +273,14 @@ class Judge:
         if found is None and any(seen.loss is not None for seen in present):
             # A loss may contain a term without a gradient, which trains nothing.
             silent = [Observation(seen.world, seen.derivatives) for seen in present]
-            found = fit(formula, silent)
-            if found is not None and not found.mistakes:
+            found = fit(formula, silent, correct_only=True)
+            if found is not None:
                 found = Fit(
                     found.choices,
                     [*found.variants, "the returned loss differs, but its gradient is right"],
                     [],
                 )
         if found is None:
-            self.wrong(method, difference(formula, present[0]))
+            self.wrong(method, difference_in_cases(formula, present, cases))
         self.conclude(method, found, ignored=ignored)
         return found

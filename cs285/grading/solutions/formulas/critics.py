@@ -10,37 +10,74 @@ import torch
 from torch.nn import functional
 
 from cs285.grading.solutions.formulas.formula import HALF, Choices, Formula, Rules
+from cs285.grading.solutions.formulas.targets import explain_targets
 from cs285.grading.solutions.world import World
+
+# Values of the next state
+
+
+def dqn_value(w: World) -> torch.Tensor:
+    """Return DQN's value of the next state, double or not, `(batch,)`."""
+    return _of(w.next("critic/target"), _chooser(w).argmax(-1))
+
+
+def _chooser(w: World) -> torch.Tensor:
+    return w.next("critic/online" if w.scalars["use_double_q"] else "critic/target")
+
+
+def _of(values: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """Return the values `(batch,)` of one action a row."""
+    return values.gather(1, actions[:, None])[:, 0]
 
 
 def _q_learning(w: World) -> Rules:
     """Return ways to value the next state by the critics alone."""
-    target, online = w.next("critic/target"), w.next("critic/online")
+
+    def target() -> torch.Tensor:
+        return w.next("critic/target")
+
+    def online() -> torch.Tensor:
+        return w.next("critic/online")
+
     return {
-        "max": lambda: target.max(-1).values,
-        "online max": lambda: online.max(-1).values,
-        "double": lambda: target.gather(1, online.argmax(-1, keepdim=True))[:, 0],
-        "mean": lambda: target.mean(-1),
-        "min": lambda: target.min(-1).values,
-        "sum": lambda: target.sum(-1),
-        "taken": lambda: w.taken(target),
+        "max": lambda: target().max(-1).values,
+        "online max": lambda: online().max(-1).values,
+        "double": lambda: _of(target(), online().argmax(-1)),
+        "swapped": lambda: _of(online(), target().argmax(-1)),
+        "dqn": lambda: dqn_value(w),
+        "mean": lambda: target().mean(-1),
+        "min": lambda: target().min(-1).values,
+        "sum": lambda: target().sum(-1),
+        "taken": lambda: w.taken(target()),
+        "taken online": lambda: w.taken(online()),
+        "all": lambda: target().max().expand(len(w.batch)),
+        "soft": lambda: target().logsumexp(-1),
+        "softmax": lambda: (target().softmax(-1) * target()).sum(-1),
+        "index": lambda: _chooser(w).argmax(-1).double(),
     }
 
 
 def dqn_bootstrap(w: World, kind: str) -> torch.Tensor:
     """Return the value of the next state under DQN's rule or another, `(batch,)`."""
-    target, online = w.next("critic/target"), w.next("critic/online")
-    by_online, by_target = online.argmax(-1, keepdim=True), target.argmax(-1, keepdim=True)
-    double = w.scalars["use_double_q"]
+
+    def reversed_chooser() -> torch.Tensor:
+        return w.next("critic/target" if w.scalars["use_double_q"] else "critic/online")
+
+    def chosen_now() -> torch.Tensor:
+        chooser = w.now("critic/online" if w.scalars["use_double_q"] else "critic/target")
+        return _of(w.next("critic/target"), chooser.argmax(-1))
+
+    def smaller() -> torch.Tensor:
+        return torch.minimum(w.next("critic/target"), w.next("critic/online"))
+
     rules = _q_learning(w) | {
-        "": lambda: target.gather(1, by_online if double else by_target)[:, 0],
-        "reversed": lambda: target.gather(1, by_target if double else by_online)[:, 0],
-        "swapped": lambda: online.gather(1, by_target)[:, 0],
-        "all": lambda: target.max().expand(len(w.batch)),
-        "taken online": lambda: w.taken(online),
-        "soft": lambda: target.logsumexp(-1),
-        "index": by_target[:, 0].double,
-        "softmax": lambda: (target.softmax(-1) * target).sum(-1),
+        "": lambda: dqn_value(w),
+        "reversed": lambda: _of(w.next("critic/target"), reversed_chooser().argmax(-1)),
+        "chosen now": chosen_now,
+        "valued now": lambda: _of(w.now("critic/target"), _chooser(w).argmax(-1)),
+        "clipped": lambda: smaller().max(-1).values,
+        "clipped choice": lambda: _of(smaller(), _chooser(w).argmax(-1)),
+        "columns": lambda: w.next("critic/target")[:, _chooser(w).argmax(-1)],
     }
     return rules[kind]()
 
@@ -60,71 +97,206 @@ DQN_BOOTSTRAPS = {
     "soft": "a logsumexp over next actions instead of the maximum",
     "index": "the index of the best next action in place of its value",
     "softmax": "an expectation under softmax(Q) instead of the maximum",
+    "chosen now": "wrong state: the next action is chosen by the values at s instead of s'",
+    "valued now": "wrong state: the action chosen for s' is valued at s instead of s'",
+    "clipped": "the smaller of both networks' values in place of the target network's",
+    "clipped choice": "the smaller of both networks' values in place of the target network's",
+    "columns": "indexing by [:, a'] gives a table (B, B): every next state's Q of every row's "
+    "action",
 }
 
 
 def awac_bootstrap(w: World, kind: str) -> torch.Tensor:
     """Return the value of the next state under AWAC's rule or another, `(batch,)`."""
-    target, online, policy = w.next("critic/target"), w.next("critic/online"), w.policy()
-    next_policy = w.policy(next_state=True)
-    mode = next_policy.argmax(-1, keepdim=True)
+
+    def target() -> torch.Tensor:
+        return w.next("critic/target")
+
+    def online() -> torch.Tensor:
+        return w.next("critic/online")
+
+    def following() -> torch.Tensor:
+        return w.policy(next_state=True)
+
+    def entropic() -> torch.Tensor:
+        return target() - float(w.scalars["temperature"]) * following().log()
+
     rules = _q_learning(w) | {
-        "": lambda: (next_policy * target).sum(-1),
-        "online": lambda: (next_policy * online).sum(-1),
-        "averaged": lambda: (next_policy * target).mean(-1),
-        "averaged online": lambda: (next_policy * online).mean(-1),
-        "current": lambda: (policy * target).sum(-1),
-        "current online": lambda: (policy * online).sum(-1),
-        "mode": lambda: target.gather(1, mode)[:, 0],
-        "mode online": lambda: online.gather(1, mode)[:, 0],
-        "logits": lambda: (w.next("actor/online") * target).sum(-1),
-        "log": lambda: (next_policy.log() * target).sum(-1),
-        "softmax": lambda: (next_policy.softmax(-1) * target).sum(-1),
-        "scalar": lambda: (next_policy * target).sum().expand(len(w.batch)),
+        "": lambda: (following() * target()).sum(-1),
+        "online": lambda: (following() * online()).sum(-1),
+        "averaged": lambda: (following() * target()).mean(-1),
+        "averaged online": lambda: (following() * online()).mean(-1),
+        "current": lambda: (w.policy() * target()).sum(-1),
+        "current online": lambda: (w.policy() * online()).sum(-1),
+        "valued now": lambda: (following() * w.now("critic/target")).sum(-1),
+        "mode": lambda: _of(target(), following().argmax(-1)),
+        "mode online": lambda: _of(online(), following().argmax(-1)),
+        "logits": lambda: (w.next("actor/online") * target()).sum(-1),
+        "log": lambda: (following().log() * target()).sum(-1),
+        "softmax": lambda: (following().softmax(-1) * target()).sum(-1),
+        "scalar": lambda: (following() * target()).sum().expand(len(w.batch)),
+        "entropic": lambda: (following() * entropic()).sum(-1),
+        "columns": lambda: target()[:, following().argmax(-1)],
     }
     return rules[kind]()
 
 
 AWAC_BOOTSTRAPS = {
+    "dqn": "DQN's target, with use_double_q, instead of the expectation under the actor: its "
+    "compute_critic_loss is that of DQN",
     "max": "the maximum over next actions instead of the expectation under the actor",
     "double": "double Q's choice of the next action instead of the expectation under the actor",
     "online max": "the online network's maximum instead of the expectation under the actor",
+    "swapped": "the online network's value of the target network's best action instead of the "
+    "expectation under the actor",
     "mean": "all next actions weighted equally instead of by the actor",
     "sum": "the plain sum over next actions instead of the expectation under the actor",
     "averaged": "a mean over actions of pi Q instead of the sum",
     "averaged online": "a mean over actions of pi Q (online) instead of the sum",
     "current": "wrong state: the actor at s instead of s'",
     "current online": "wrong state: the actor at s instead of s', on the online network",
+    "valued now": "wrong state: Q at s instead of s' under the actor at s'",
     "mode": "the actor's likeliest action instead of the expectation",
     "mode online": "the actor's likeliest action instead of the expectation, on the online network",
     "logits": "the actor's logits in place of its probabilities",
     "log": "the actor's log-probabilities in place of its probabilities",
     "softmax": "a softmax of the actor's probabilities, applied a second time",
     "taken": "the value of the data's action at the next state",
+    "taken online": "the value of the data's action at the next state, by the online network",
     "scalar": "wrong axis: the expectation summed over the whole batch",
+    "entropic": "the actor's entropy is added to the value of the next state",
+    "columns": "indexing by [:, a'] gives a table (B, B): every next state's Q of every row's "
+    "action",
 }
 
 
 def iql_bootstrap(w: World, kind: str) -> torch.Tensor:
     """Return the value of the next state under IQL's rule or another, `(batch,)`."""
-    rules = _q_learning(w) | {
+    rules: Rules = {
         "": lambda: w.next("value/target"),
         "online": lambda: w.next("value/online"),
-        "actor": lambda: (w.policy(next_state=True) * w.next("critic/target")).sum(-1),
         "now": lambda: w.now("value/target"),
         "now online": lambda: w.now("value/online"),
+        "actor": lambda: (w.policy(next_state=True) * w.next("critic/target")).sum(-1),
+        "actor online": lambda: (w.policy(next_state=True) * w.next("critic/online")).sum(-1),
     }
-    return rules[kind]()
+    return rules[kind]() if kind in rules else _q_learning(w)[kind]()
 
 
 IQL_BOOTSTRAPS = {
+    "dqn": "DQN's target, with use_double_q, instead of V(s')",
     "max": "the maximum of the target critic instead of V(s')",
     "online max": "the maximum of the online critic instead of V(s')",
     "double": "double Q's value instead of V(s')",
     "actor": "AWAC's expectation under the actor instead of V(s')",
+    "actor online": "AWAC's expectation under the actor, on the online critic, instead of V(s')",
+    "taken": "the target critic's Q(s', a) of the data's action instead of V(s')",
+    "taken online": "the online critic's Q(s', a) of the data's action instead of V(s')",
+    "mean": "the mean over actions of the target critic instead of V(s')",
     "now": "wrong state: V at s instead of s'",
     "now online": "wrong state: V at s instead of s' (online network)",
 }
+
+# The loss
+
+_MIXES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda rows: rows.mean().expand(len(rows)),
+    "sum": lambda rows: rows.sum().expand(len(rows)),
+    "largest": lambda rows: rows.max().expand(len(rows)),
+    "roll": lambda rows: rows.roll(1),
+    "roll back": lambda rows: rows.roll(-1),
+    "flip": lambda rows: rows.flip(0),
+    "sort": lambda rows: rows.sort().values,
+    "falling": lambda rows: rows.sort(descending=True).values,
+    "running": lambda rows: rows.cumsum(0),
+    "standardised": lambda rows: (rows - rows.mean()) / rows.std(),
+    "standardised biased": lambda rows: (rows - rows.mean()) / rows.std(correction=0),
+    "centred": lambda rows: rows - rows.mean(),
+}
+"""Ways to mix the rows of a batch, which are independent transitions."""
+_MIX_TEXTS = {
+    "mean": "their mean over the batch",
+    "sum": "their sum over the batch",
+    "largest": "the largest of the batch",
+    "roll": "those of the row before",
+    "roll back": "those of the row after",
+    "flip": "those of the batch in reversed order",
+    "sort": "sorted over the batch",
+    "falling": "sorted over the batch",
+    "running": "a running sum over the batch",
+    "standardised": "standardised over the batch",
+    "standardised biased": "standardised over the batch",
+    "centred": "minus their mean over the batch",
+}
+_CROSSWISE = {
+    "pairs": (True, True, True),
+    "cross": (False, False, True),
+    "cross rows": (True, True, False),
+    "cross reward": (True, False, False),
+    "cross done": (False, True, False),
+    "cross going on": (False, True, True),
+    "cross rows of d": (True, False, True),
+}
+"""Whether r, d and the next value lie across Q(s, a): one of them `(B, 1)` and the other `(B,)`."""
+
+
+def _lay(values: torch.Tensor, *, across: bool) -> torch.Tensor:
+    """Return values as a column, to meet every row of another operand, or as they are."""
+    return values[:, None] if across and values.ndim == 1 else values
+
+
+def _rewards(w: World, kind: str) -> torch.Tensor:
+    rules: Rules = {
+        "": lambda: w.rewards,
+        "none": lambda: 0 * w.rewards,
+        "negated": lambda: -w.rewards,
+        "clipped": lambda: w.rewards.clamp(-1, 1),
+        "sign": w.rewards.sign,
+        "whole": w.rewards.trunc,
+        "next": lambda: w.rewards.roll(-1),
+    }
+    return rules[kind]() if kind in rules else _MIXES[kind](w.rewards)
+
+
+def _predictions(w: World, kind: str) -> torch.Tensor:
+    values = w.now("critic/online")
+    rules: Rules = {
+        "": lambda: w.taken(values),
+        "max": lambda: values.max(-1).values,
+        "sum": lambda: values.sum(-1),
+        "mean": lambda: values.mean(-1),
+        "averaged": lambda: w.taken(values) / values.shape[1],
+        "next": lambda: w.taken(w.leaves["critic/online"][len(w.batch) :]),
+        "chosen": lambda: _of(values, _chooser(w).argmax(-1)),
+        "mode": lambda: _of(values, w.policy().argmax(-1)),
+        "actor": lambda: (w.policy() * values).sum(-1),
+        "columns": lambda: values[:, w.actions],
+        "masked": lambda: (1 - w.dones) * w.taken(values),
+        "discounted": lambda: w.scalars["discount"] * w.taken(values),
+    }
+    return rules[kind]()
+
+
+def _targets(
+    mask: str, rewards: torch.Tensor, dones: torch.Tensor, factor: float, nexts: torch.Tensor
+) -> torch.Tensor:
+    """Return r + discount (1 - d) V(s') or a deviation in how d enters it."""
+    going_on, future = 1 - dones, factor * nexts
+    rules: Rules = {
+        "": lambda: rewards + going_on * future,
+        "missing": lambda: rewards + future,
+        "inverted": lambda: rewards + dones * future,
+        "whole": lambda: going_on * (rewards + future),
+        "whole inverted": lambda: dones * (rewards + future),
+        "reward": lambda: going_on * rewards + future,
+        "discount": lambda: rewards + factor * going_on + nexts,
+        "never": lambda: rewards + 0 * future,
+        "brackets": lambda: rewards + future - dones,
+        "complement": lambda: rewards + (-1 - dones) * future,
+        "signed": lambda: rewards + (1 - 2 * dones) * future,
+        "plus": lambda: rewards + (1 + dones) * future,
+    }
+    return rules[mask]()
 
 
 def td_loss(
@@ -137,6 +309,7 @@ def td_loss(
     reward: str = "",
     state: str = "next",
     shape: str = "",
+    mix: tuple[str, str] = ("", ""),
     error: str = "",
     reduction: str = "mean",
     scale: float = 1.0,
@@ -144,113 +317,171 @@ def td_loss(
     detach: bool = True,
 ) -> torch.Tensor:
     """Return mean (Q(s, a) - r - discount (1 - d) V(s'))^2 or a deviation from it."""
-    bootstrap_values = bootstrap_rule(replace(w, at_next=state), bootstrap)
-    if detach:
-        bootstrap_values = bootstrap_values.detach()
-    factor = float(w.scalars["discount"] if isinstance(discount, str) else discount)
-    rewards = {
-        "": w.rewards,
-        "none": 0 * w.rewards,
-        "negated": -w.rewards,
-        "clipped": w.rewards.clamp(-1, 1),
-    }[reward]
-    going_on = 1 - w.dones
-    future = factor * bootstrap_values
-    q_values_rules: Rules = {
-        "": lambda: w.taken(w.now("critic/online")),
-        "max": lambda: w.now("critic/online").max(-1).values,
-        "sum": lambda: w.now("critic/online").sum(-1),
-        "next": lambda: w.taken(w.leaves["critic/online"][len(w.batch) :]),
-    }
-    q_values = q_values_rules[values]()
-    if shape.startswith("cross"):
-        # r, d (batch,) against V(s') (batch, 1).
-        targets = rewards[None] + going_on[None] * future[:, None]
-        predictions = q_values[None] if shape == "cross" else q_values[:, None]
+    nexts = bootstrap_rule(w if state == "next" else replace(w, at_next=state), bootstrap)
+    nexts = nexts.detach() if detach else nexts
+    mixed, how = mix
+    if mixed == "next":
+        nexts = _MIXES[how](nexts)
+    factor = float(w.scalars["discount"])
+    factor = {"squared": factor**2, "both": factor, "reward": 1.0, "": factor}.get(
+        str(discount), discount if isinstance(discount, float) else factor
+    )
+    rewards = _rewards(w, reward)
+    if discount in {"both", "reward"}:
+        rewards = w.scalars["discount"] * rewards
+    across = _CROSSWISE.get(shape, (False, False, False))
+    targets = _targets(
+        mask,
+        _lay(rewards, across=across[0]),
+        _lay(w.dones, across=across[1]),
+        factor,
+        _lay(nexts, across=across[2]),
+    )
+    if mixed == "target":
+        targets = _MIXES[how](targets)
+    if shape == "actions":
+        predictions, targets = w.now("critic/online"), targets[:, None]
+    elif shape == "one-hot":
+        hot = functional.one_hot(w.actions, w.now("critic/online").shape[1])
+        predictions, targets = hot * w.now("critic/online"), targets[:, None]
     else:
-        targets = {
-            "": lambda: rewards + going_on * future,
-            "missing": lambda: rewards + future,
-            "inverted": lambda: rewards + w.dones * future,
-            "whole": lambda: going_on * (rewards + future),
-            "reward": lambda: going_on * rewards + future,
-            "discount": lambda: rewards + factor * going_on + bootstrap_values,
-            "never": lambda: rewards + 0 * future,
-        }[mask]()
-        if discount == "both":
-            targets = targets - rewards + factor * rewards
-        predictions = q_values
-        if shape == "pairs":
-            predictions, targets = q_values[:, None], targets[None]
-        elif shape == "actions":
-            predictions, targets = w.now("critic/online"), targets[:, None]
-    predictions, targets = predictions + 0 * targets, targets + 0 * predictions
+        predictions = _predictions(w, values)
+    errors = predictions - targets
+    kept = (1 - w.dones) if error.startswith("kept") else 1.0
     losses_rules: Rules = {
-        "": (predictions - targets).square,
-        "huber": lambda: functional.smooth_l1_loss(predictions, targets, reduction="none"),
-        "absolute": (predictions - targets).abs,
+        "huber": lambda: functional.smooth_l1_loss(errors, 0 * errors, reduction="none"),
+        "absolute": errors.abs,
+        "signed": lambda: errors,
+        "four": lambda: errors.pow(4),
     }
-    losses = losses_rules[error]()
-    total: torch.Tensor = losses.mean() if reduction == "mean" else losses.sum()
+    losses = losses_rules[error]() if error in losses_rules else kept * errors.square()
+    total: torch.Tensor = losses.sum() if reduction == "sum" else losses.mean()
+    if error == "kept mean":
+        total = losses.sum() / (1 - w.dones).sum()
+    elif error == "root":
+        total = total.sqrt()
     return scale * total
 
 
+_PAIRS = "(B, 1) against (B,), which broadcasts to (B, B)"
+TD_SHAPES = {
+    "pairs": f"{_PAIRS}: Q(s, a) of every row meets the target of every row",
+    "cross": f"{_PAIRS}: in the target the next value meets the reward of every row (the next "
+    "value has another shape than rewards, dones and Q(s, a))",
+    "cross rows": f"{_PAIRS}: in the target the next value meets the reward of every row (the "
+    "next value and Q(s, a) have another shape than rewards and dones)",
+    "cross reward": f"{_PAIRS}: the reward has another shape than the rest of the target and "
+    "meets every row of it",
+    "cross done": f"{_PAIRS}: the mask (1 - d) has another shape than the rest of the target and "
+    "meets every row of it",
+    "cross going on": f"{_PAIRS}: the masked next value has another shape than the reward and "
+    "Q(s, a), and meets every row",
+    "cross rows of d": f"{_PAIRS}: the mask (1 - d) and Q(s, a) have another shape than the "
+    "reward and the next value",
+    "actions": "Q of every action is regressed on the target, not that of the action taken",
+    "one-hot": "the other actions' Q is set to 0 by a one-hot mask and regressed on the target "
+    "too, instead of taking Q(s, a) alone",
+}
 TD_MISTAKES: Choices = {
     "bootstrap": {},
     "mask": {
         "missing": "(1 - d) is missing: terminated states are given a future",
         "inverted": "d in place of (1 - d): only terminated states are given a future",
         "whole": "(1 - d) misplaced: it also wipes out the reward",
+        "whole inverted": "d in place of (1 - d), and it also wipes out the reward",
         "reward": "(1 - d) misplaced: it multiplies the reward and not the future",
         "discount": "(1 - d) misplaced: it multiplies the discount and not the next value",
         "never": "the target contains no next value",
+        "brackets": "1 - d lacks its brackets: d itself is subtracted from the target",
+        "complement": "~d of a number in place of (1 - d): -1 - d multiplies the next value",
+        "signed": "1 - 2 d in place of (1 - d)",
+        "plus": "1 + d in place of (1 - d)",
     },
-    "shape": {
-        "pairs": "(B, 1) against (B,): Q(s, a) of every row meets the target of every row",
-        "cross": "(B, 1) against (B,): every reward meets every next value",
-        "cross rows": "(B, 1) against (B,): every reward meets every next value, in Q's own row",
-        "actions": "Q of every action is regressed on the target, not that of the action taken",
-    },
+    "shape": TD_SHAPES,
     "discount": {
         1.0: "the discount is missing",
         0.99: "the discount is hard-coded as 0.99",
         0.95: "the discount is hard-coded as 0.95",
         0.9: "the discount is hard-coded as 0.9",
         "both": "the discount also multiplies the reward",
+        "reward": "the discount multiplies the reward in place of the next value",
+        "squared": "the discount is squared: it multiplies the next value twice",
     },
     "state": {"same": "wrong state: s in place of s' in the target"},
     "reward": {
         "none": "the reward is missing from the target",
         "negated": "the reward has the wrong sign",
         "clipped": "the reward is clipped to [-1, 1]",
+        "sign": "the sign of the reward in place of the reward",
+        "whole": "the reward is cut to a whole number",
+        **{
+            how: f"the rewards are mixed over the batch: {_MIX_TEXTS[how]}"
+            for how in ("standardised", "standardised biased", "centred", "mean", "running")
+        },
+    },
+    "mix": {
+        **{
+            ("target", how): "the targets are mixed over the batch: every row learns from "
+            + _MIX_TEXTS[how]
+            for how in _MIXES
+        },
+        **{
+            ("next", how): f"the next values are mixed over the batch: {_MIX_TEXTS[how]}"
+            for how in _MIXES
+        },
     },
     "error": {
         "huber": "a Huber loss instead of the squared error",
         "absolute": "the absolute instead of the squared error",
+        "signed": "the error is not squared",
+        "four": "the error is squared twice",
+        "root": "the root of the mean squared error",
+        "kept": "(1 - d) multiplies the whole error: Q of terminated rows learns nothing",
+        "kept mean": "terminated rows are left out of the mean: their Q learns nothing",
     },
     "reduction": {"sum": "a sum over the batch instead of its mean"},
-    "scale": {-1.0: "flipped sign: the loss is maximised"},
+    "scale": {-1.0: "flipped sign: the loss is maximised", 2.0: "twice the squared error"},
     "values": {
         "max": "max_a Q(s, a) in place of Q(s, a) of the action taken",
         "sum": "the sum of Q(s, .) in place of Q(s, a) of the action taken",
+        "mean": "the mean of Q(s, .) in place of Q(s, a) of the action taken",
+        "averaged": "Q(s, a) is divided by the number of actions: a mean over a one-hot mask "
+        "instead of a sum",
         "next": "wrong state: Q(s', a) in place of Q(s, a)",
+        "chosen": "Q(s, a') of the next action in place of Q(s, a) of the action taken",
+        "columns": "indexing by [:, a] gives a table (B, B): every state's Q of every row's action",
+        "masked": "(1 - d) also multiplies Q(s, a) itself",
+        "discounted": "the discount multiplies Q(s, a) itself",
     },
     "detach": {False: "the target is not detached: the gradient flows into the next value"},
 }
+_ACTOR_VALUES = {
+    "mode": "Q of the actor's likeliest action in place of Q(s, a) of the action taken",
+    "actor": "the expectation of Q under the actor in place of Q(s, a) of the action taken",
+}
 
 
-DQN = Formula(
-    partial(td_loss, bootstrap_rule=dqn_bootstrap),
-    HALF,
-    TD_MISTAKES | {"bootstrap": DQN_BOOTSTRAPS},
+def _td_formula(
+    rule: Callable[[World, str], torch.Tensor],
+    bootstraps: dict[str, str],
+    *,
+    online: str = "",
+    has_actor: bool = True,
+) -> Formula:
+    """Return a temporal-difference loss; `online` is the variant that uses the online network."""
+    values = {**TD_MISTAKES["values"], **(_ACTOR_VALUES if has_actor else {})}
+    return Formula(
+        partial(td_loss, bootstrap_rule=rule),
+        HALF | ({"bootstrap": {"online": online}} if online else {}),
+        TD_MISTAKES | {"bootstrap": bootstraps, "values": values},
+        partial(explain_targets, rule=rule, bootstraps=bootstraps, online=online),
+        alone=frozenset({"mix"}),
+        solved=frozenset({"bootstrap", "mask", "discount", "reward", "state", "scale"}),
+    )
+
+
+DQN = _td_formula(dqn_bootstrap, DQN_BOOTSTRAPS, has_actor=False)
+AWAC_CRITIC = _td_formula(
+    awac_bootstrap, AWAC_BOOTSTRAPS, online="the online critic values the next state"
 )
-AWAC_CRITIC = Formula(
-    partial(td_loss, bootstrap_rule=awac_bootstrap),
-    HALF | {"bootstrap": {"online": "the online critic values the next state"}},
-    TD_MISTAKES | {"bootstrap": AWAC_BOOTSTRAPS},
-)
-IQL_CRITIC = Formula(
-    partial(td_loss, bootstrap_rule=iql_bootstrap),
-    HALF | {"bootstrap": {"online": "the online V values the next state"}},
-    TD_MISTAKES | {"bootstrap": IQL_BOOTSTRAPS},
-)
+IQL_CRITIC = _td_formula(iql_bootstrap, IQL_BOOTSTRAPS, online="the online V values the next state")

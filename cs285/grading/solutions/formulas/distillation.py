@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 from cs285.grading.solutions.formulas.formula import HALF, Formula, Rules
 from cs285.grading.solutions.world import World
@@ -27,6 +28,12 @@ def rnd_loss(
         "axis": lambda: difference.norm(dim=0),
         "signed": lambda: difference.sum(-1),
         "signed mean": lambda: difference.mean(-1),
+        "four": lambda: difference.pow(4).sum(-1),
+        "huber": lambda: functional.smooth_l1_loss(found, wanted, reduction="none").mean(-1),
+        "huber sum": lambda: functional.smooth_l1_loss(found, wanted, reduction="none").sum(-1),
+        "total": lambda: difference.sum(-1).square(),
+        "next target": lambda: (found - _other(w, rows)).square().sum(-1),
+        "next target mean": lambda: (found - _other(w, rows)).square().mean(-1),
         "alone": lambda: found.square().sum(-1),
         "alone mean": lambda: found.square().mean(-1),
         "mean first": lambda: difference.mean(-1).square(),
@@ -35,6 +42,13 @@ def rnd_loss(
     errors = errors_rules[error]()
     total: torch.Tensor = errors.mean() if reduction == "mean" else errors.sum()
     return scale * total
+
+
+def _other(w: World, rows: slice) -> torch.Tensor:
+    """Return the target network's outputs at the other states of the batch."""
+    size = len(w.batch)
+    others = slice(size, None) if rows.start == 0 else slice(0, size)
+    return w.leaves["rnd/target"][others].detach()
 
 
 RND = Formula(
@@ -46,6 +60,8 @@ RND = Formula(
             "root mean": "the root of the mean squared error of a row",
             "l1": "the sum of absolute errors",
             "l1 mean": "the mean of absolute errors",
+            "huber": "a Huber loss of the errors",
+            "huber sum": "a Huber loss of the errors",
         },
         **HALF,
     },
@@ -59,6 +75,11 @@ RND = Formula(
             "alone mean": "the target network is missing from the error",
             "mean first": "the features are averaged before squaring, so that errors cancel",
             "plus": "the two networks are added instead of subtracted",
+            "four": "the errors are squared twice",
+            "total": "the errors are summed over the features before squaring, so that they cancel",
+            "next target": "wrong state: predictor and target are compared at different states",
+            "next target mean": "wrong state: predictor and target are compared at different "
+            "states",
         },
         "scale": {-1.0: "flipped sign: the predictor moves away from its target"},
         "reduction": {"sum": "a sum over the batch instead of its mean"},

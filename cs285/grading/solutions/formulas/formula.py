@@ -2,17 +2,20 @@
 
 A formula is a function of a `World` with named choices. The defaults are the assignment's; every
 other choice is either a known variant, which is accepted, or a known mistake. A student's numbers
-are compared with the assignment's formula first, then with one deviation, then with two.
+are compared with the assignment's formula first, then with one deviation, then solved for unknown
+factors, then compared with two deviations.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from cs285.grading.solutions.world import Array, World
 
 Rules = dict[str, Callable[[], torch.Tensor]]
 Choices = dict[str, dict[Any, str]]
@@ -22,30 +25,69 @@ _Deviation = tuple[str, Any, str, bool]
 
 
 @dataclass(frozen=True)
+class Observation:
+    """The derivatives on one batch, and the loss if it was returned."""
+
+    world: World
+    derivatives: dict[str, Array]
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The formula that fits some numbers."""
+
+    choices: dict[str, Any]
+    variants: list[str]
+    mistakes: list[str]
+
+
+@dataclass(frozen=True)
 class Formula:
     """A loss `(world, **choices) -> scalar` and the ways to deviate from it."""
 
     loss: Callable[..., torch.Tensor]
     variants: Choices = field(default_factory=dict)
     mistakes: Choices = field(default_factory=dict)
+    explain: Callable[[Sequence[Observation]], Fit | None] | None = None
+    """Solves numbers that fit no single deviation for factors such as the discount."""
+    alone: frozenset[str] = frozenset()
+    """Choices that are in no pair, because `explain` solves for them or because they are rare."""
+    solved: frozenset[str] = frozenset()
+    """Choices of which `explain` solves any two together."""
 
-    def deviations(self) -> Iterator[tuple[dict[str, Any], list[str], list[str]]]:
-        """Yield choices with their variants and mistakes, the most likely ones first."""
-        variants = [(n, v, t, True) for n, c in self.variants.items() for v, t in c.items()]
-        mistakes = [(n, v, t, False) for n, c in self.mistakes.items() for v, t in c.items()]
-        pools: list[Iterable[tuple[_Deviation, ...]]] = [
+    def deviations(self) -> Iterator[Fit]:
+        """Yield choices with at most one mistake, the most likely ones first."""
+        variants = _listed(self.variants, accepted=True)
+        mistakes = _listed(self.mistakes, accepted=False)
+        return _fits(
             [()],
             [(one,) for one in variants],
             itertools.combinations(variants, 2),
             [(one,) for one in mistakes],
             itertools.product(variants, mistakes),
-            itertools.combinations(mistakes, 2),
-        ]
-        for chosen in itertools.chain.from_iterable(pools):
-            names = [name for name, *_ in chosen]
-            if len(set(names)) == len(names):
-                yield (
-                    {name: value for name, value, *_ in chosen},
-                    [text for *_, text, accepted in chosen if accepted],
-                    [text for *_, text, accepted in chosen if not accepted],
-                )
+        )
+
+    def pairs(self) -> Iterator[Fit]:
+        """Yield choices with two mistakes that `explain` does not know."""
+        listed = [one for one in _listed(self.mistakes, accepted=False) if one[0] not in self.alone]
+        return _fits(
+            pair
+            for pair in itertools.combinations(listed, 2)
+            if not {name for name, *_ in pair} <= self.solved
+        )
+
+
+def _listed(choices: Choices, *, accepted: bool) -> list[_Deviation]:
+    return [(n, value, text, accepted) for n, c in choices.items() for value, text in c.items()]
+
+
+def _fits(*pools: Iterable[tuple[_Deviation, ...]]) -> Iterator[Fit]:
+    for chosen in itertools.chain.from_iterable(pools):
+        names = [name for name, *_ in chosen]
+        if len(set(names)) == len(names):
+            yield Fit(
+                {name: value for name, value, *_ in chosen},
+                [text for *_, text, accepted in chosen if accepted],
+                [text for *_, text, accepted in chosen if not accepted],
+            )

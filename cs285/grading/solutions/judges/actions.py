@@ -44,7 +44,7 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
     values = _outputs(judge, "critic/online", critic, observations)
     rules = {
         "": values.argmax(1),
-        "it takes the action of lowest value: a minimum in place of the maximum": values.argmin(1),
+        "it takes the worst action, of lowest value: argmin in place of argmax": values.argmin(1),
     }
     if "critic/target" in calls[0].before:
         target = _outputs(judge, "critic/target", critic, observations)
@@ -57,7 +57,10 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
             judge.wrong("get_action", "epsilon is reversed: it acts greedily at epsilon 1")
             return
         text = f"at epsilon 0 it takes the best action in only {share:.0%} of cases"
-        if is_chance_share(share, 1 / NUM_ACTIONS, greedy.size):
+        softmax = np.exp(values - values.max(1, keepdims=True))
+        if are_samples(greedy, softmax / softmax.sum(1, keepdims=True)):
+            text += ": it samples from softmax(Q) in place of the argmax"
+        elif is_chance_share(share, 1 / NUM_ACTIONS, greedy.size):
             text += ": it acts at random"
         judge.wrong("get_action", text)
     elif chosen:
@@ -106,6 +109,8 @@ def _unevenness(actions: Array) -> str:
     if all(is_chance_share(share, 1 / NUM_ACTIONS, actions.size) for share in shares):
         return ""
     never = ", ".join(str(action) for action in np.flatnonzero(counts == 0))
+    if counts.max() == actions.size:
+        return f"it always takes action {counts.argmax()}, it never takes action {never}"
     if never:
         return f"it never takes action {never}"
     return f"actions are not equally likely: counts {counts.tolist()} of {actions.size}"

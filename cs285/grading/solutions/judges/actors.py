@@ -14,12 +14,14 @@ from cs285.grading.solutions.fitting import Fit, Observation, fit, right_fit
 from cs285.grading.solutions.formulas.actors import (
     AWAC_ACTOR,
     AWAC_ADVANTAGES,
+    TABLES,
     TARGET_ADVANTAGE,
     actor_loss,
     awac_advantage,
 )
 from cs285.grading.solutions.formulas.critics import AWAC_CRITIC
 from cs285.grading.solutions.formulas.formula import Formula
+from cs285.grading.solutions.formulas.targets import solve
 from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.solutions.judges.sampling import (
     judge_sampled_actor,
@@ -151,10 +153,11 @@ class AWACJudge(Judge):
         if (
             seen is None
             or not isinstance(result, np.ndarray)
-            or result.size != len(seen.world.batch)
+            or result.size not in {len(seen.world.batch), len(seen.world.batch) ** 2}
         ):
             return None
-        own = torch.tensor(result.ravel()) * (seen.world.scalars["temperature"] if divided else 1.0)
+        own = torch.tensor(result.squeeze())
+        own = own * (seen.world.scalars["temperature"] if divided else 1.0)
 
         # Which advantage it is, is part of the verdict on `compute_advantage`.
         variants, mistakes = (
@@ -193,17 +196,12 @@ class AWACJudge(Judge):
             self.wrong(method, "it does not return a tensor")
             return
         size = len(batch)
-        if found.size == size * size:
-            self.wrong(
-                method, "(B, 1) against (B,): it returns an advantage for every pair of rows"
-            )
-            return
+        world = self.bench.world(self.advantage_trial, 0, batch)
         if found.size != size:
-            self.wrong(method, f"expected shape ({size},), got {found.shape}")
+            self.wrong(method, self.read_table(world, found))
             return
         is_column = found.shape == (size, 1)
         note = "" if found.shape == (size,) else f"shape {found.shape}"
-        world = self.bench.world(self.advantage_trial, 0, batch)
         verdict, text = self.read_advantage(world, found.ravel(), note)
         if verdict is not Verdict.WRONG:
             self.say(method, verdict, text, readings=[Reading.COLUMN] if is_column else ())
@@ -212,17 +210,69 @@ class AWACJudge(Judge):
         else:
             self.wrong(method, text)
 
+    def read_table(self, world: World, found: Array) -> str:
+        """Return what is wrong with an advantage that has not one number for every row."""
+        for kind in (*sorted(TABLES), "actions"):
+            for network in ("online", *self.networks):
+                table = self.advantage_values(world, kind, network)
+                if table is not None and close(found.squeeze(), table):
+                    return self.advantages[kind]
+        size = len(world.batch)
+        text = f"expected shape ({size},), got {found.shape}"
+        if found.size == size * size:
+            text += ": (B, 1) against (B,), which broadcasts to every pair of rows"
+        return text
+
+    def advantage_values(self, world: World, kind: str, network: str) -> Array | None:
+        """Return an advantage, or None if the agent lacks a network that it needs."""
+        try:
+            values: Array = self.advantage_rule(world, kind, network).detach().numpy()
+        except LookupError:
+            return None
+        return values
+
     def read_advantage(self, world: World, found: Array, note: str) -> tuple[Verdict, str]:
         """Return which advantage the numbers are, as a verdict and its text."""
         kinds = {"": "", **self.advantages}
-        for network, variant in {"online": "", **self.networks}.items():
-            for kind, mistake in kinds.items():
-                if close(found, self.advantage_rule(world, kind, network).detach().numpy()):
-                    if mistake:
-                        return Verdict.WRONG, "; ".join(part for part in (mistake, variant) if part)
-                    notes = "; ".join(part for part in (variant, note) if part)
-                    return Verdict.VARIANT if notes else Verdict.CORRECT, notes
-        expected = self.advantage_rule(world).detach().numpy()
-        if close(found, expected / world.scalars["temperature"]):
-            return Verdict.VARIANT, Reading.DIVIDED
-        return Verdict.WRONG, f"expected {shown(expected)}, got {shown(found)}"
+        networks = {"online": "", **self.networks}
+        temperature = float(world.scalars["temperature"])
+        values = {
+            (network, kind): self.advantage_values(world, kind, network)
+            for network in networks
+            for kind in kinds
+        }
+        for (network, kind), expected in values.items():
+            mistake, variant = kinds[kind], networks[network]
+            if expected is not None and close(found, expected):
+                if mistake:
+                    return Verdict.WRONG, "; ".join(part for part in (mistake, variant) if part)
+                notes = "; ".join(part for part in (variant, note) if part)
+                return Verdict.VARIANT if notes else Verdict.CORRECT, notes
+        return self.read_scaled(found, values, temperature, note)
+
+    def read_scaled(
+        self,
+        found: Array,
+        values: Mapping[tuple[str, str], Array | None],
+        temperature: float,
+        note: str,
+    ) -> tuple[Verdict, str]:
+        """Read an advantage that is scaled or shifted; `values` are by network and kind."""
+        for (network, kind), expected in values.items():
+            if expected is None or expected.shape != found.shape:
+                continue
+            mistake = self.advantages.get(kind, "")
+            parts = [part for part in (self.networks.get(network, ""), mistake, note) if part]
+            if close(found, expected / temperature):
+                verdict = Verdict.WRONG if mistake else Verdict.VARIANT
+                return verdict, "; ".join([Reading.DIVIDED, *parts])
+            if close(found, np.exp(expected / temperature)):
+                parts = ["it returns the weight exp(A / lambda), not the advantage", *parts]
+                return Verdict.WRONG, "; ".join(parts)
+            line = solve([expected, np.ones_like(found)], found) if expected.std() > 0 else None
+            if line is not None and abs(line[0]) > 1e-3:  # noqa: PLR2004
+                text = f"it is {line[0]:.4g} A + {line[1]:.4g} in place of the advantage A"
+                return Verdict.WRONG, "; ".join([text, *parts])
+        default = values["online", ""]
+        wanted = "" if default is None else f"expected {shown(default)}, "
+        return Verdict.WRONG, f"{wanted}got {shown(found)}"

@@ -190,8 +190,8 @@ class RNDJudge(Judge):
         added = rewards - batch.rewards
         if added.std() < 1e-3 * (1 + abs(added.mean())):
             return Bonus(
-                "the bonus is the same for every row (wrong axis or a broadcast): expected one "
-                "error per row"
+                "the bonus is the same for every row: a wrong axis, a mean over the batch, or a "
+                "broadcast of shapes (B, 1) and (B,); expected one error per row"
             )
         errors = list(self.errors(trial, batch))
         readings: list[tuple[str, str, float, bool]] = []

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from cs285.grading.solutions.bench import Call
-from cs285.grading.solutions.fitting import Observation, fit
+from cs285.grading.solutions.fitting import Observation, fit, right_fit
 from cs285.grading.solutions.formulas.conservative import CQL
 from cs285.grading.solutions.formulas.critics import DQN
 from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
+from cs285.grading.solutions.judges.sampling import judge_random
 from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
-from cs285.grading.solutions.judging import Judge
+from cs285.grading.solutions.judging import Judge, has_no_gradient
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, Transitions, close, shown
+
+_DOUBLE = ("with use_double_q", "without use_double_q")
 
 
 class DQNJudge(Judge):
@@ -50,8 +53,12 @@ class DQNJudge(Judge):
         seen = [bench.seen[trial, 0] for trial in loss]
         if not self.failed("compute_critic_loss", *seen):
             observed = bench.observe_losses(loss, batches)
-            self.judge_fit("compute_critic_loss", self.formula, observed)
-            self.judge_variables(loss[0], batches[0])
+            if right_fit(self.formula, observed) or not judge_random(
+                self, double, Call("compute_critic_loss", values[0], "loss")
+            ):
+                self.judge_fit("compute_critic_loss", self.formula, observed, cases=_DOUBLE)
+            if not self.is_bad("compute_critic_loss"):
+                self.judge_variables(loss[0], batches[0])
         self.judge_step(twice, after, clipped, loss[0])
         judge_copy(self, "update_target_critic", copy, "critic/target", "critic/online")
         judge_update(
@@ -83,6 +90,10 @@ class DQNJudge(Judge):
     def judge_step(self, twice: int, after: int, clipped: int, loss: int) -> None:
         """Judge `update_critic` by the gradient of the student's own loss."""
         bench, method = self.bench, "update_critic"
+        failure = bench.seen[twice, 0].failure
+        if failure is not None and has_no_gradient(failure) and self.is_bad("compute_critic_loss"):
+            self.say(method, Verdict.UNJUDGED, "the loss of compute_critic_loss has no gradient")
+            return
         if self.failed(method, bench.seen[twice, 0], bench.seen[twice, 1]):
             return
         first, second = (bench.step(twice, k, "critic/online")[0] for k in range(2))
@@ -126,9 +137,15 @@ class DQNJudge(Judge):
 
 
 _TD_CHOICES = {
-    "bootstrap", "mask", "shape", "discount", "state", "reward", "error", "reduction", "scale",
-    "values", "detach",
+    "bootstrap", "mask", "shape", "discount", "state", "reward", "mix", "error", "reduction",
+    "scale", "values", "detach",
 }  # fmt: skip
+
+
+_RANDOM_ACTIONS = (
+    "the conservative term is over random actions, as for continuous ones, in place of the exact "
+    "logsumexp over all actions"
+)
 
 
 class CQLJudge(Judge):
@@ -158,8 +175,15 @@ class CQLJudge(Judge):
         method = "compute_critic_loss"
         if not self.failed(method, *(bench.seen[trial, 0] for trial in trials)):
             observed = bench.observe_losses(trials, batches)
-            if not self.plain_at_one(method, observed):
-                self.judge_fit(method, self.formula, observed, ignored=_TD_CHOICES)
+            if found := right_fit(self.formula, observed):
+                self.conclude(method, found)
+            elif not self.plain_at_one(method, observed) and not judge_random(
+                self, settings[0], Call(method, values, "loss"), _RANDOM_ACTIONS
+            ):
+                # Where a temperature stands says nothing about mistakes: it is 1 in both cases.
+                self.judge_fit(
+                    method, self.formula, observed[:2], ignored=_TD_CHOICES, cases=_DOUBLE
+                )
         if self.defines("update_critic"):
             self.judge_own_step(step, trials[0])
         judge_update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from cs285.grading.solutions.bench import Call
-from cs285.grading.solutions.fitting import Observation
+from cs285.grading.solutions.fitting import Fit, Observation
 from cs285.grading.solutions.formulas.actors import (
     IQL_ACTOR,
     IQL_ADVANTAGES,
@@ -17,7 +18,7 @@ from cs285.grading.solutions.formulas.actors import (
     iql_advantage,
 )
 from cs285.grading.solutions.formulas.critics import IQL_CRITIC
-from cs285.grading.solutions.formulas.expectiles import EXPECTILE, IQL_VALUE
+from cs285.grading.solutions.formulas.expectiles import EXPECTILE, EXPECTILE_CHOICES, IQL_VALUE
 from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.solutions.judges.actors import AWACJudge
@@ -55,7 +56,7 @@ class IQLJudge(AWACJudge):
         ]
         vs, qs = (self.rng.normal(size=9).astype(np.float32) for _ in range(2))
         # As V and Q may come: squeezed, as columns, or squeezed by the method itself.
-        shapes = ((-1,), (-1,)), ((-1, 1), (-1,)), ((-1, 1), (-1, 1))
+        shapes = ((-1,), (-1,)), ((-1, 1), (-1,)), ((-1, 1), (-1, 1)), ((-1,), (-1, 1))
         statics = [
             bench.add(
                 first, Call("iql_expectile_loss", (tau, vs.reshape(v), qs.reshape(q)), "leaves")
@@ -78,7 +79,7 @@ class IQLJudge(AWACJudge):
             judge_actor_policy(self, *acting)
         self.judge_regression("update_q", IQL_CRITIC, regress_q, batches, "critic/online")
         expectile_is_right = self.judge_expectile(statics, tau, vs, qs)
-        self.judge_regression(
+        learned = self.judge_regression(
             "update_v",
             IQL_VALUE,
             regress_v,
@@ -86,6 +87,11 @@ class IQLJudge(AWACJudge):
             "value/online",
             excused=not expectile_is_right,
         )
+        if learned and not learned.mistakes and not expectile_is_right and self.calls_expectile():
+            # How it is to be called is its own matter, if its caller agrees with it.
+            self.findings = [f for f in self.findings if f.method != "iql_expectile_loss"]
+            text = "right as update_v calls it, not on plain numbers"
+            self.say("iql_expectile_loss", Verdict.VARIANT, text)
         self.judge_actor(batches, first)
         if self.defines("update_target_value_critic"):
             judge_copy(self, "update_target_value_critic", copy, "value/target", "value/online")
@@ -107,21 +113,27 @@ class IQLJudge(AWACJudge):
         role: str,
         *,
         excused: bool = False,
-    ) -> None:
-        """Judge a method that takes a gradient step on one network."""
+    ) -> Fit | None:
+        """Judge a method that takes a gradient step on one network; return what fits it."""
         seen = self.bench.seen
         if self.failed(method, *(seen[t, 0] for t in trials)):
-            return
+            return None
         observed = self.bench.observe_steps(trials, batches, role)
         count = len(self.findings)
         found = self.judge_fit(method, formula, observed)
         if found is not None and not found.mistakes:
             self.judge_second_step(method, trials[0], role)
-        if excused and found is not None and found.mistakes and set(found.choices) <= {
-            "expectile", "power", "reduction", "scale"
-        }:  # fmt: skip
+        if excused and (
+            found is None or (found.mistakes and set(found.choices) <= EXPECTILE_CHOICES)
+        ):
             del self.findings[count:]
             self.say(method, Verdict.UNJUDGED, "iql_expectile_loss, which it calls, is wrong")
+        return found
+
+    def calls_expectile(self) -> bool:
+        """Return whether `update_v` is written with the static loss."""
+        method = self.source.methods.get("update_v")
+        return method is not None and "iql_expectile_loss" in ast.unparse(method)
 
     def judge_expectile(self, trials: Sequence[int], tau: float, vs: Array, qs: Array) -> bool:
         """Judge the static loss; it is right if it is so in one of the shapes of the trials.

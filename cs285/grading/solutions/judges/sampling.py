@@ -7,13 +7,16 @@ do not depend on the seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cs285.grading.sandbox.probe import NUM_ACTIONS
 from cs285.grading.solutions.bench import Bench, Call
 from cs285.grading.solutions.chance import are_samples, is_chance
 from cs285.grading.solutions.fitting import Observation, row_weights
+from cs285.grading.solutions.formulas.critics import DQN_BOOTSTRAPS, TD_SHAPES
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions, World, close, shown
@@ -26,34 +29,254 @@ _SLACK = 1e-2
 """Upper bound on rounding errors in values computed from a gradient; values span about 5."""
 
 
+def judge_random(judge: Judge, scalars: Mapping[str, Any], call: Call, cause: str = "") -> bool:
+    """Judge a loss that should not depend on the seed; return whether it does, as reported.
+
+    `cause` says what may be random in it.
+    """
+    method = call.method
+    bench = judge.make_bench()
+    for seed in range(2, 5):
+        bench.add(scalars, call, seed=seed)
+    bench.run()
+    if any(seen.failure for seen in bench.seen.values()):
+        return False
+    results = [seen.gradients["critic/online"][0][0] for seen in bench.seen.values()]
+    if all(close(one, results[0], 1e-4) for one in results):
+        return False
+    text = "its loss is random: with other seeds it has another gradient on the same batch"
+    if cause:
+        text += f": {cause}"
+    judge.wrong(method, text)
+    return True
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A reading of sampled targets as c + k Q(s', a'), with a' drawn."""
+
+    mistakes: tuple[str, ...]
+    constants: Array
+    """c, `(batch,)`."""
+    factors: Array
+    """k, `(batch,)`."""
+    values: Array
+    """Q of every action, `(batch, actions)`."""
+
+
 def judge_sampled_critic(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
     """Judge a critic loss that draws the next action."""
     method = "compute_critic_loss"
+    size = len(batch)
 
     def read(bench: Bench, trial: int) -> Array | None:
-        found = bench.derivative(bench.seen[trial, 0].gradients["critic/online"][0], batch)
-        if found is None:
+        seen = bench.observe_loss(trial, 0, batch)
+        if seen is None or seen.loss is None:
             return None
-        taken, _ = _critic(bench.world(trial, 0, batch), "online")
-        targets: Array = taken - found[np.arange(len(batch)), batch.actions] * len(batch) / 2
-        return targets
+        return np.append(seen.derivatives["critic/online"][:size].ravel(), seen.loss)
 
-    call = Call(method, judge.transitions(batch), "loss")
-    sampled = _sample(judge, scalars, call, read)
+    sampled = _sample(judge, scalars, Call(method, judge.transitions(batch), "loss"), read)
     if sampled is None:
         return judge.is_bad(method)
-    bench, targets = sampled
-    ended, rewards = targets[:, batch.dones], batch.rewards[batch.dones]
-    if not close(ended, np.broadcast_to(rewards, ended.shape), _SLACK):
-        judge.wrong(method, "(1 - d) is missing: terminated states are given a future")
+    bench, numbers = sampled
+    world = bench.world(0, 0, batch)
+    slopes = numbers[:, :-1].reshape(len(numbers), size, -1)
+    found = _read_sampled(world, slopes, numbers[:, -1])
+    if isinstance(found, str):
+        judge.wrong(method, found)
         return True
-    world, going_on = bench.world(0, 0, batch), ~batch.dones
-    samples = (targets - batch.rewards)[:, going_on] / scalars["discount"]
-    policy = world.policy(next_state=True).detach().numpy()[going_on]
-    networks = ("critic/target", "critic/online")
-    values = [world.next(network).detach().numpy()[going_on] for network in networks]
-    _conclude(judge, method, "the next action", policy, [(None, samples, each) for each in values])
+    targets, notes, mistakes = found
+    _conclude_targets(judge, world, targets, notes, mistakes)
     return True
+
+
+def _conclude_targets(
+    judge: Judge, world: World, targets: Array, notes: list[str], mistakes: list[str]
+) -> None:
+    """Accept or name targets `(draws, batch)`, given what is known of the loss around them."""
+    method = "compute_critic_loss"
+    readings = list(_readings(world))
+    policies = _policies(world)
+    crossed = _crossed(world, targets)
+    for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
+        for reading in readings:
+            single = fits is _are_draws
+            # The test of averages is weaker: it would also pass readings with many mistakes.
+            if not single and (crossed or len(reading.mistakes) > 1):
+                continue
+            name = _source(
+                reading, targets, policies if single else {"": policies[""]}, single=single
+            )
+            if name is None:
+                continue
+            wrong = [*mistakes, *reading.mistakes, *([name] if name else [])]
+            if wrong:
+                judge.wrong(method, "; ".join(wrong))
+            else:
+                text = "; ".join([f"the next action {kind}", *notes])
+                judge.say(method, Verdict.VARIANT, text, readings=[kind])
+            return
+    expected = readings[0].constants + readings[0].factors * (
+        policies[""] * readings[0].values
+    ).sum(1)
+    text = crossed or (
+        f"its targets are random, but not r + discount (1 - d) Q(s', a') with a' drawn from the "
+        f"actor: expected a mean of {shown(expected)}, got {shown(targets.mean(0))}"
+    )
+    judge.wrong(method, "; ".join([*mistakes, text]))
+
+
+def _source(
+    reading: _Target,
+    targets: Array,
+    policies: Mapping[str, Array],
+    *,
+    single: bool,
+) -> str | None:
+    """Return what is wrong with the source of the actions; None if the reading does not fit."""
+    used = np.abs(reading.factors) > 0
+    drawn = targets - reading.constants
+    if not used.any() or np.abs(drawn[:, ~used]).max(initial=0.0) > _SLACK:
+        return None
+    samples, values = drawn[:, used] / reading.factors[used], reading.values[used]
+    fits = _are_draws if single else _are_averages
+    if single and not _are_of(samples, values):
+        return None
+    text = "the next action is sampled, but not from the actor's distribution"
+    for name, policy in policies.items():
+        if fits(samples, values, policy[used]):
+            return f"{text} at s': {name}" if name else ""
+    return text if single else None
+
+
+def _read_sampled(
+    world: World, slopes: Array, losses: Array
+) -> tuple[Array, list[str], list[str]] | str:
+    """Return the targets `(draws, batch)`, variants and mistakes, or what is wrong."""
+    size = len(world.batch)
+    largest = np.abs(slopes).max(axis=2)
+    columns = np.abs(slopes).argmax(axis=2)
+    rest = np.abs(slopes).sum(axis=2) - largest
+    scale = float(largest.max())
+    if rest.max() > 1e-3 * scale:
+        return "its loss is random, and trains Q of other actions than that of the data"
+    values = world.now("critic/online").detach().numpy()
+    rows = np.arange(size)
+    sure = largest > 1e-2 * scale
+    mistakes: list[str] = []
+    notes: list[str] = []
+    if (columns != world.batch.actions)[sure].any():
+        # Where the derivative is 0, either action will do.
+        mistakes.append(
+            "wrong action: Q(s, a') of a sampled action is trained in place of Q(s, a) of the data"
+        )
+    else:
+        columns = np.broadcast_to(world.batch.actions, columns.shape)
+    taken = values[rows, columns]
+    derivatives = np.take_along_axis(slopes, columns[:, :, None], 2)[:, :, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scales = size * (derivatives**2).sum(1) / (4 * losses)
+    factor = 1.0
+    for value, text, accepted in (
+        (0.5, "half of the squared error", True),
+        (float(size), "a sum over the batch instead of its mean", False),
+        (-1.0, "flipped sign: the loss is maximised", False),
+    ):
+        if np.abs(scales / value - 1).max() < 1e-2:  # noqa: PLR2004
+            factor = value
+            (notes if accepted else mistakes).append(text)
+    targets: Array = taken - derivatives * size / (2 * factor)
+    return targets, notes, mistakes
+
+
+def _readings(world: World) -> Iterator[_Target]:
+    """Yield the ways in which targets may depend on the action drawn, right ones first."""
+    d, r = world.dones.numpy(), world.rewards.numpy()
+    discount = float(world.scalars["discount"])
+    tables = []
+    for place, wrong_state in (("next", ""), ("now", "wrong state: Q at s instead of s'")):
+        for network in ("critic/target", "critic/online"):
+            part = world.next(network) if place == "next" else world.now(network)
+            tables.append((wrong_state, part.detach().numpy()))
+    masks = (
+        ("", 1 - d),
+        ("(1 - d) is missing: terminated states are given a future", np.ones_like(d)),
+        ("d in place of (1 - d): only terminated states are given a future", d),
+    )
+    rewards: tuple[tuple[str, Array | None], ...] = (
+        ("", r),
+        ("the reward is missing from the target", 0 * r),
+        ("the reward has the wrong sign", -r),
+        ("(1 - d) misplaced: it also wipes out the reward", (1 - d) * r),
+        ("(1 - d) misplaced: it multiplies the reward and not the future", None),
+        ("the discount also multiplies the reward", discount * r),
+        ("the reward is clipped to [-1, 1]", r.clip(-1, 1)),
+    )
+    discounts = (
+        ("", discount),
+        ("the discount is missing", 1.0),
+        *[(f"the discount is hard-coded as {one}", one) for one in (0.99, 0.95, 0.9, 0.98, 0.999)],
+        ("the discount is squared: it multiplies the next value twice", discount**2),
+    )
+    found = []
+    for wrong_state, values in tables:
+        for mask_text, mask in masks:
+            for reward_text, reward in rewards:
+                for discount_text, factor in discounts:
+                    texts = [wrong_state, mask_text, reward_text, discount_text]
+                    if reward is None and mask_text != masks[1][0]:
+                        continue
+                    if reward is None:
+                        texts[1] = ""
+                    constants = (1 - d) * r if reward is None else reward
+                    found.append(
+                        _Target(tuple(filter(None, texts)), constants, factor * mask, values)
+                    )
+    # Sorting is stable: among equally many mistakes the order above stands.
+    yield from sorted(found, key=lambda one: len(one.mistakes))
+
+
+def _policies(world: World) -> dict[str, Array]:
+    """Return distributions that the next action may be drawn from; the right one has no name."""
+    following = world.policy(next_state=True).detach().numpy()
+    softmax = world.next("critic/target").softmax(-1).detach().numpy()
+    return {
+        "": following,
+        "it is drawn from the actor at s": world.policy().detach().numpy(),
+        "all actions are equally likely": np.full_like(following, 1 / following.shape[1]),
+        "it is drawn from softmax(Q)": softmax,
+    }
+
+
+def _are_of(samples: Array, values: Array) -> bool:
+    """Return whether every sample `(draws, batch)` is one of its row's values."""
+    return bool((np.abs(samples[:, :, None] - values).min(2) < _SLACK).all())
+
+
+def _crossed(world: World, targets: Array) -> str:
+    """Return the broadcast that targets `(draws, batch)` come from, or nothing."""
+    r, d = world.rewards.numpy(), world.dones.numpy()
+    factor = float(world.scalars["discount"])
+    if np.ptp(targets, axis=1).max() < _SLACK:
+        return TD_SHAPES["pairs"]
+    if np.ptp(targets - r, axis=1).max() < _SLACK:
+        return f"{TD_SHAPES['cross']}; (1 - d) is missing: terminated states are given a future"
+    going_on = d < 1
+    futures = (targets - r)[:, going_on]
+    if (
+        np.ptp(futures, axis=1).max(initial=0.0) < _SLACK
+        and np.abs((targets - r)[:, ~going_on]).max() < _SLACK
+    ):
+        return TD_SHAPES["cross"]
+    for network in ("critic/target", "critic/online"):
+        values = world.next(network).detach().numpy()
+        if _are_of((targets - r.mean()) / (factor * (1 - d).mean()), values):
+            return TD_SHAPES["cross rows"]
+        if _are_of(
+            (targets - r)[:, going_on] / factor, np.tile(values.mean(0), (len(r), 1))[going_on]
+        ):
+            return DQN_BOOTSTRAPS["columns"]
+    return ""
 
 
 def judge_sampled_advantage(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
@@ -136,13 +359,57 @@ def _judge_baseline(
     judge: Judge, method: str, world: World, readings: Mapping[Reading | None, Array]
 ) -> None:
     """Judge the baseline of advantages `(draws, batch)`, which may be read in several ways."""
-    policy = world.policy().detach().numpy()
+    policies = {
+        "": world.policy().detach().numpy(),
+        "it is drawn from the actor at s'": world.policy(next_state=True).detach().numpy(),
+        "all actions are equally likely": np.full((len(world.batch), NUM_ACTIONS), 1 / NUM_ACTIONS),
+        "it is drawn from softmax(Q)": world.now("critic/online").softmax(-1).detach().numpy(),
+    }
     candidates = [
-        (reading, taken - advantages, values)
+        (reading, text, baseline, values)
+        for text, read in _BASELINES.items()
         for reading, advantages in readings.items()
         for taken, values in _taken_and_drawn(world)
+        for baseline in (read(taken, advantages),)
     ]
-    _conclude(judge, method, "the baseline", policy, candidates)
+    # Averages come second: their test is weaker, and other readings of single draws may pass it.
+    for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
+        for reading, text, samples, values in candidates:
+            for policy_text, policy in policies.items():
+                if not fits(samples, values, policy):
+                    continue
+                wrong = [text] if text else []
+                if policy_text:
+                    wrong.append(
+                        "the baseline is sampled, but not from the actor's distribution at s: "
+                        + policy_text
+                    )
+                if wrong:
+                    judge.wrong(method, "; ".join(wrong))
+                    return
+                note = f"the baseline {kind}" + (f"; {reading}" if reading else "")
+                kinds = [kind, reading] if reading else [kind]
+                judge.say(method, Verdict.VARIANT, note, readings=kinds)
+                return
+    _, _, samples, values = candidates[0]
+    expected = (policies[""] * values).sum(1)
+    if _are_of(samples, values):
+        text = "the baseline is sampled, but not from the actor's distribution"
+    else:
+        text = "the advantage is random, but its baseline is no Q(s, a') of a sampled action"
+    judge.wrong(
+        method,
+        f"{text}: expected a mean of {shown(expected)}, got {shown(samples.mean(0))}",
+    )
+
+
+_BASELINES: Mapping[str, Callable[[Array, Array], Array]] = {
+    "": lambda taken, advantages: taken - advantages,
+    "flipped sign of the advantage": lambda taken, advantages: taken + advantages,
+    "the baseline is added instead of subtracted": lambda taken, advantages: advantages - taken,
+    "the baseline alone, without Q(s, a)": lambda _taken, advantages: advantages,
+}
+"""What is wrong with an advantage, and the baseline in it by Q(s, a) and the advantage."""
 
 
 def _taken_and_drawn(world: World) -> Iterator[tuple[Array, Array]]:
@@ -157,30 +424,6 @@ def _critic(world: World, role: str) -> tuple[Array, Array]:
     """Return a critic's values of the actions taken, and of all actions."""
     values = world.now(f"critic/{role}")
     return world.taken(values).detach().numpy(), values.detach().numpy()
-
-
-def _conclude(
-    judge: Judge,
-    method: str,
-    name: str,
-    policy: Array,
-    candidates: list[tuple[Reading | None, Array, Array]],
-) -> None:
-    """Accept samples `(draws, batch)` of values `(batch, actions)`, or report the first ones."""
-    # Averages come second: their test is weaker, and other readings of single draws may pass it.
-    for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
-        for reading, samples, values in candidates:
-            if fits(samples, values, policy):
-                text = f"{name} {kind}" + (f"; {reading}" if reading else "")
-                readings = [kind, reading] if reading else [kind]
-                judge.say(method, Verdict.VARIANT, text, readings=readings)
-                return
-    _, samples, values = candidates[0]
-    judge.wrong(
-        method,
-        f"{name} is sampled, but not from the actor's distribution: expected a mean of "
-        f"{shown((policy * values).sum(1))}, got {shown(samples.mean(0))}",
-    )
 
 
 def _are_draws(samples: Array, values: Array, policy: Array) -> bool:
