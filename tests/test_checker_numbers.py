@@ -351,7 +351,7 @@ RIGHT = [
         "iql", iql_q=COLUMN_Q, iql_next=COLUMN_NEXT,
         iql_target="rewards.unsqueeze(1) + self.discount * (1 - dones.float()).unsqueeze(1) * vs",
     ),
-    right("iql", "online V", iql_next="self.value_critic(next_observations).squeeze(-1)",
+    right("iql", "no target V", iql_next="self.value_critic(next_observations).squeeze(-1)",
           target_v="pass", copy_v="pass"),
     right("iql", "online V", iql_next="self.value_critic(next_observations).squeeze(-1)"),
     right("iql", expectile="torch.mean(torch.abs(expectile - (u < 0).float()) * u.pow(2))"),
@@ -529,7 +529,7 @@ WRONG = [
           actor_loss="-(dist.log_prob(actions) * weights).mean().detach()"),
     # IQL's V
     wrong("iql", EXPECTILE, "reversed", u="vs - target_qs"),
-    wrong("iql", EXPECTILE, r"hard-coded as 0\.75",
+    wrong("iql", EXPECTILE, r"the expectile is 0\.75, as if hard-coded",
           expectile="(torch.where(u < 0, 0.25, 0.75) * u ** 2).mean()"),
     wrong("iql", EXPECTILE, "squared too",
           expectile="((torch.where(u < 0, 1 - expectile, expectile) * u) ** 2).mean()"),

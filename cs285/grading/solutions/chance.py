@@ -20,6 +20,7 @@ from cs285.grading.solutions.world import Array
 FALSE_ALARM = 1e-7
 """Maximum probability that a right quantity is called wrong; a file has fewer than ten."""
 _ROUNDING = 1e-9
+"""Values that differ by less are equal."""
 _TILTS = np.geomspace(1e-2, 1e3, 120)
 """Every t gives a valid bound; a grid comes close to the best one."""
 
@@ -71,7 +72,7 @@ def _exponents(means: Array, values: Array, policy: Array, slack: float) -> Arra
     apart = means - expected
     apart = np.sign(apart) * np.maximum(np.abs(apart) - slack, 0.0)
     centred = values - expected[:, None]
-    tilts = np.concatenate([_TILTS, -_TILTS]) / max(float(np.abs(centred).max()), 1e-12)
+    tilts = np.concatenate([_TILTS, -_TILTS]) / max(float(np.abs(centred).max()), _ROUNDING)
     powers = tilts[:, None, None] * centred
     largest = powers.max(axis=2, keepdims=True)
     moments = np.log((policy * np.exp(powers - largest)).sum(axis=2)) + largest[:, :, 0]

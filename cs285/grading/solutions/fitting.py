@@ -13,6 +13,8 @@ from cs285.grading.solutions.formulas.actors import row_weights
 from cs285.grading.solutions.formulas.formula import Fit, Formula, Observation
 from cs285.grading.solutions.world import Array, World, close, shown
 
+_FLAT = 1.01
+"""A cap on exp(A / lambda) up to here makes every good action weigh the same."""
 __all__ = [
     "Fit",
     "Observation",
@@ -20,6 +22,7 @@ __all__ = [
     "difference",
     "difference_in_cases",
     "fit",
+    "fit_cases",
     "right_fit",
     "row_weights",
 ]
@@ -36,7 +39,7 @@ def agrees(formula: Formula, choices: Mapping[str, Any], seen: Observation) -> b
         return False
     if not loss.requires_grad:
         return all(not np.abs(found).max() > 1e-6 for found in seen.derivatives.values())  # noqa: PLR2004
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True, retain_graph=True)
     for found, expected, leaf in zip(seen.derivatives.values(), gradients, leaves, strict=True):
         wanted = torch.zeros_like(leaf) if expected is None else expected
         if not close(found, wanted.detach().numpy()):
@@ -50,8 +53,17 @@ def fit(
     fixed: Mapping[str, Any] | None = None,
     *,
     correct_only: bool = False,
+    single: bool = False,
 ) -> Fit | None:
-    """Return the most likely choices that agree with all observations, if any do."""
+    """Return the most likely choices that agree with all observations, if any do.
+
+    Args:
+        formula: The formula and its deviations.
+        observations: What was seen.
+        fixed: Choices that are given.
+        correct_only: Whether to stop before the first mistake.
+        single: Whether to stop before pairs of mistakes, of which there are thousands.
+    """
     for one in formula.deviations():
         if correct_only and one.mistakes:
             return None
@@ -64,6 +76,8 @@ def fit(
         # It solves with a wider tolerance, so it may explain mistakes but not praise.
         if found is not None and found.mistakes:
             return found
+    if single:
+        return None
     pairs = (
         one
         for one in formula.pairs()
@@ -92,7 +106,7 @@ def right_fit(
     if found is not None or not capped:
         return found
     cap = max(float(row_weights(seen).max()) for seen in present)
-    found = fit(formula, present, {"cap": cap}, correct_only=True) if cap > 1 else None
+    found = fit(formula, present, {"cap": cap}, correct_only=True) if cap > _FLAT else None
     if found is not None:
         found.variants.append(f"the exponential is capped at {cap:.4g}")
     return found
@@ -123,7 +137,7 @@ def difference(
     if seen.loss is not None and not close(seen.loss, loss.item()):
         parts.append(f"loss: expected {loss.item():.5g}, got {seen.loss:.5g}")
     leaves = [seen.world.leaves[role] for role in seen.derivatives]
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True, retain_graph=True)
     for (role, found), gradient, leaf in zip(
         seen.derivatives.items(), gradients, leaves, strict=True
     ):
@@ -136,12 +150,28 @@ def difference(
     return case + "; ".join(parts)
 
 
+def fit_cases(
+    formula: Formula, observations: Sequence[Observation], cases: Sequence[str]
+) -> Fit | None:
+    """Fit each observation for itself; return the mistakes of those that are wrong, if named."""
+    fits = [fit(formula, [seen], single=True) for seen in observations]
+    if any(one is None for one in fits) or not any(one.mistakes for one in fits if one):
+        return None
+    mistakes = [
+        f"{case}: {'; '.join(one.mistakes)}"
+        for case, one in zip(cases, fits, strict=True)
+        if one is not None and one.mistakes
+    ]
+    choices = {
+        name: value for one in fits if one is not None for name, value in one.choices.items()
+    }
+    return Fit(choices, [], mistakes)
+
+
 def difference_in_cases(
     formula: Formula, observations: Sequence[Observation], cases: Sequence[str]
 ) -> str:
     """Return what is wrong in each case, by name or by numbers, if not the same in all of them."""
-    if len(cases) != 2 or len(observations) != 2:  # noqa: PLR2004
-        return difference(formula, observations, cases)
     texts = []
     for case, seen in zip(cases, observations, strict=True):
         found = fit(formula, [seen])

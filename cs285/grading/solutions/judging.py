@@ -12,7 +12,14 @@ from cs285.grading.sandbox.ends import End
 from cs285.grading.solutions.agent_source import AgentSource
 from cs285.grading.solutions.assignment import AGENTS
 from cs285.grading.solutions.bench import Bench, Failure, Seen
-from cs285.grading.solutions.fitting import Fit, Observation, difference_in_cases, fit
+from cs285.grading.solutions.fitting import (
+    Fit,
+    Observation,
+    difference,
+    difference_in_cases,
+    fit,
+    fit_cases,
+)
 from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.verdicts import Finding, Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions
@@ -53,6 +60,10 @@ _HAS_NO_GRADIENT = "loss has no gradient: it is computed under no_grad or from d
 def has_no_gradient(failure: Failure) -> bool:
     """Return whether a backward pass failed because its loss has no graph."""
     return _NO_GRADIENT in failure.message
+
+
+_REPORTED = {verdict for verdict in Verdict if not verdict.is_right}
+"""Verdicts after which a later failure of the same method says nothing new."""
 
 
 class Judge:
@@ -157,7 +168,7 @@ class Judge:
         return failure.file == f"cs285/agents/{self.bench.agent.file}"
 
     def _report(self, method: str, failure: Failure) -> None:
-        if self.is_bad(method):
+        if any(f.method == method and f.verdict in _REPORTED for f in self.findings):
             return
         blamed = failure.function if self.is_here(failure) and failure.function else method
         # No placeholder ends a process.
@@ -264,12 +275,13 @@ class Judge:
             )
             return None
         if all(np.abs(d).max() == 0 for seen in present for d in seen.derivatives.values()):
-            roles = ", ".join(
-                sorted({role.split("/")[0] for s in present for role in s.derivatives})
-            )
-            self.wrong(method, f"no gradient: the parameters of the {roles} are never trained")
+            kinds = sorted({role.split("/")[0] for s in present for role in s.derivatives})
+            names = ", ".join({"rnd": "predictor", "value": "V network"}.get(k, k) for k in kinds)
+            self.wrong(method, f"no gradient: the parameters of the {names} are never trained")
             return None
-        found = fit(formula, present)
+        found = fit(formula, present, single=bool(cases))
+        if found is None and cases:
+            found = fit_cases(formula, present, cases) or fit(formula, present)
         if found is None and any(seen.loss is not None for seen in present):
             # A loss may contain a term without a gradient, which trains nothing.
             silent = [Observation(seen.world, seen.derivatives) for seen in present]
@@ -281,6 +293,7 @@ class Judge:
                     [],
                 )
         if found is None:
-            self.wrong(method, difference_in_cases(formula, present, cases))
+            text = difference_in_cases(formula, present, cases) if cases else ""
+            self.wrong(method, text or difference(formula, present))
         self.conclude(method, found, ignored=ignored)
         return found

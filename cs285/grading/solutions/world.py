@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,11 +150,19 @@ class World:
     scalars: Mapping[str, Any] = field(default_factory=dict)
     at_next: str = "next"
     """Which states `next` reads: `next`, or `same` for the mistake of taking the state itself."""
+    parts: dict[Any, Any] = field(default_factory=dict, init=False)
+    """Parts of formulas, of which a search needs few but each often."""
 
     def __post_init__(self) -> None:
         self.actions = torch.tensor(self.batch.actions)
         self.rewards = torch.tensor(self.batch.rewards, dtype=torch.float64)
         self.dones = torch.tensor(self.batch.dones, dtype=torch.float64)
+
+    def part(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return a part of a formula, made once; its graph must outlive a backward pass."""
+        if key not in self.parts:
+            self.parts[key] = make()
+        return self.parts[key]
 
     def now(self, role: str) -> torch.Tensor:
         """Return the outputs at the states, `(batch, outputs)` or `(batch,)` for values."""

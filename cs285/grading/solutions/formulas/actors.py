@@ -37,6 +37,11 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
         "scalar": lambda: taken - (policy * values).sum(),
         "best": lambda: values.max(-1).values - (policy * values).sum(-1),
         "zero": lambda: 0 * taken,
+        "own": lambda: taken - w.taken(policy) * taken,
+        "own log": lambda: taken - w.taken(policy).log() * taken,
+        "probability": lambda: taken - w.taken(policy),
+        "log-probability": lambda: taken - w.taken(policy).log(),
+        "batch": lambda: taken - taken.mean(),
         "uniform": lambda: taken - values.median(-1).values,
         "min": lambda: taken - values.min(-1).values,
         "next": lambda: taken - (w.policy(next_state=True) * w.next(f"critic/{network}")).sum(-1),
@@ -75,6 +80,7 @@ def _centred(advantages: torch.Tensor) -> torch.Tensor:
 _TABLE = "an advantage for every pair of rows, (B, B)"
 _SHARED_ADVANTAGES = {
     "zero": "the advantage is 0 in every row: every weight is then the same",
+    "batch": "the mean of Q(s, a) over the batch as the baseline",
     "squared": "the advantage is squared",
     "standardised": "the advantage is standardised over the batch",
     "centred": "the advantage is centred over the batch",
@@ -91,6 +97,11 @@ AWAC_ADVANTAGES = {
     "baseline column": f"(B, 1) against (B,): the baseline of shape (B, 1) meets Q(s, a) of every "
     f"row: {_TABLE}",
     **_SHARED_ADVANTAGES,
+    "own": "pi(a|s) Q(s, a) of the action taken as the baseline: the sum over actions is missing",
+    "own log": "log pi(a|s) Q(s, a) of the action taken as the baseline, not the expectation under "
+    "the actor",
+    "probability": "pi(a|s) as the baseline, not the expectation of Q under the actor",
+    "log-probability": "log pi(a|s) as the baseline, not the expectation of Q under the actor",
     "uniform": "the median over actions as the baseline",
     "min": "min_a Q(s, a) as the baseline instead of the expectation under the actor",
     "next": "wrong state: the baseline is that of s'",
@@ -134,6 +145,7 @@ def iql_advantage(w: World, kind: str = "", network: str = "online") -> torch.Te
         "next": lambda: taken - w.leaves[f"value/{value}"][len(w.batch) :, 0],
         "best": lambda: values.max(-1).values - baseline,
         "zero": lambda: 0 * taken,
+        "batch": lambda: taken - taken.mean(),
         "squared": (taken - baseline).square,
         "standardised": lambda: _standardised(taken - baseline),
         "centred": lambda: _centred(taken - baseline),
@@ -196,7 +208,10 @@ def actor_loss(
     floor: float = 0.0,
 ) -> torch.Tensor:
     """Return - mean(log pi(a|s) exp(A / lambda)) or a deviation from it."""
-    advantages = advantage_rule(w, advantage, network)
+    advantages: torch.Tensor = w.part(
+        ("advantage", advantage_rule, advantage, network),
+        lambda: advantage_rule(w, advantage, network),
+    )
     if detach:
         advantages = advantages.detach()
     t = w.scalars["temperature"]
@@ -229,8 +244,10 @@ def actor_loss(
         "normalised largest": (scaled - scaled.max()).exp,
     }
     weights = weights_rules[weight]()
-    policy = w.policy()
-    likelihoods = _likelihoods(w, policy)[likelihood]()
+    policy: torch.Tensor = w.part("policy", w.policy)
+    likelihoods: torch.Tensor = w.part(
+        ("likelihood", likelihood), _likelihoods(w, policy)[likelihood]
+    )
     if weights.ndim > 1 and likelihood == "all":
         likelihoods = policy.log()
     product = likelihoods * weights

@@ -37,7 +37,7 @@ def cql_loss(
         subtracted = factor * subtracted
     term = _term(w, conservative, soft, subtracted)
     penalty = term.mean() if mean == "mean" else term.sum()
-    loss = td_loss(w, bootstrap_rule=dqn_bootstrap, **td)
+    loss = w.part(("loss", *td.items()), lambda: td_loss(w, bootstrap_rule=dqn_bootstrap, **td))
     total_rules: Rules = {
         "": lambda: loss + factor * penalty,
         "all": lambda: factor * (loss + penalty),
@@ -281,7 +281,7 @@ def _gradient(world: World, loss: torch.Tensor) -> Array:
     leaf = world.leaves["critic/online"]
     if not loss.requires_grad:
         return np.full(leaf.shape, 1e30)  # fits nothing
-    (found,) = torch.autograd.grad(loss, [leaf], allow_unused=True)
+    (found,) = torch.autograd.grad(loss, [leaf], allow_unused=True, retain_graph=True)
     gradient: Array = (torch.zeros_like(leaf) if found is None else found).numpy()
     return gradient
 

@@ -317,7 +317,10 @@ def td_loss(
     detach: bool = True,
 ) -> torch.Tensor:
     """Return mean (Q(s, a) - r - discount (1 - d) V(s'))^2 or a deviation from it."""
-    nexts = bootstrap_rule(w if state == "next" else replace(w, at_next=state), bootstrap)
+    nexts = w.part(
+        ("next", bootstrap, state),
+        lambda: bootstrap_rule(w if state == "next" else replace(w, at_next=state), bootstrap),
+    )
     nexts = nexts.detach() if detach else nexts
     mixed, how = mix
     if mixed == "next":
@@ -345,7 +348,7 @@ def td_loss(
         hot = functional.one_hot(w.actions, w.now("critic/online").shape[1])
         predictions, targets = hot * w.now("critic/online"), targets[:, None]
     else:
-        predictions = _predictions(w, values)
+        predictions = w.part(("predictions", values), lambda: _predictions(w, values))
     errors = predictions - targets
     kept = (1 - w.dones) if error.startswith("kept") else 1.0
     losses_rules: Rules = {

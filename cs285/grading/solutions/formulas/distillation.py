@@ -34,6 +34,8 @@ def rnd_loss(
         "total": lambda: difference.sum(-1).square(),
         "next target": lambda: (found - _other(w, rows)).square().sum(-1),
         "next target mean": lambda: (found - _other(w, rows)).square().mean(-1),
+        "batch": (found.mean(0) - wanted.mean(0)).square,
+        "batch sum": lambda: (found.mean(0) - wanted.mean(0)).square().sum(),
         "alone": lambda: found.square().sum(-1),
         "alone mean": lambda: found.square().mean(-1),
         "mean first": lambda: difference.mean(-1).square(),
@@ -75,6 +77,10 @@ RND = Formula(
             "alone mean": "the target network is missing from the error",
             "mean first": "the features are averaged before squaring, so that errors cancel",
             "plus": "the two networks are added instead of subtracted",
+            "batch": "wrong axis: the networks are averaged over the batch before their difference "
+            "is squared",
+            "batch sum": "wrong axis: the networks are averaged over the batch before their "
+            "difference is squared",
             "four": "the errors are squared twice",
             "total": "the errors are summed over the features before squaring, so that they cancel",
             "next target": "wrong state: predictor and target are compared at different states",

@@ -73,7 +73,7 @@ def expectile_loss(
 
 def iql_value_loss(w: World, *, values: str = "", **choices: Any) -> torch.Tensor:
     """Return V's loss on a batch or a deviation from it."""
-    qs = _expected(w, values).detach()
+    qs = w.part(("expected", values), lambda: _expected(w, values).detach())
     return expectile_loss(w.now("value/online"), qs, float(w.scalars["expectile"]), **choices)
 
 
@@ -212,6 +212,8 @@ def _name_weights(found: Array, taus: Array) -> list[str]:
     if constant and abs(above[0] + below[0] - 1) < 1e-2:  # noqa: PLR2004
         return [f"the expectile is hard-coded as {above[0]:.4g}"]
     wanted, lower = f"{taus[0]:.4g}", f"{1 - taus[0]:.4g}"
+    if len(found) == 1 and abs(above[0] + below[0] - 1) < 1e-2:  # noqa: PLR2004
+        return [f"the expectile is {above[0]:.4g}, as if hard-coded, in place of {wanted}"]
     return [
         f"errors above zero have weight {above[0]:.4g}, expected {wanted}",
         f"errors below zero have weight {below[0]:.4g}, expected {lower}",

@@ -56,6 +56,10 @@ class Formula:
     solved: frozenset[str] = frozenset()
     """Choices of which `explain` solves any two together."""
 
+    def mistaken(self, found: Fit) -> set[str]:
+        """Return the names of the choices of a fit that are no accepted variants."""
+        return {n for n, v in found.choices.items() if v not in self.variants.get(n, {})}
+
     def deviations(self) -> Iterator[Fit]:
         """Yield choices with at most one mistake, the most likely ones first."""
         variants = _listed(self.variants, accepted=True)

@@ -44,7 +44,7 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
     values = _outputs(judge, "critic/online", critic, observations)
     rules = {
         "": values.argmax(1),
-        "it takes the worst action, of lowest value: argmin in place of argmax": values.argmin(1),
+        "it takes the worst action: a minimum (argmin) in place of the maximum": values.argmin(1),
     }
     if "critic/target" in calls[0].before:
         target = _outputs(judge, "critic/target", critic, observations)
@@ -60,6 +60,8 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
         softmax = np.exp(values - values.max(1, keepdims=True))
         if are_samples(greedy, softmax / softmax.sum(1, keepdims=True)):
             text += ": it samples from softmax(Q) in place of the argmax"
+        elif (greedy == greedy[0, 0]).all():
+            text += f": it always takes action {greedy[0, 0]}, whatever the state (wrong axis?)"
         elif is_chance_share(share, 1 / NUM_ACTIONS, greedy.size):
             text += ": it acts at random"
         judge.wrong("get_action", text)

@@ -124,7 +124,7 @@ class IQLJudge(AWACJudge):
         if found is not None and not found.mistakes:
             self.judge_second_step(method, trials[0], role)
         if excused and (
-            found is None or (found.mistakes and set(found.choices) <= EXPECTILE_CHOICES)
+            found is None or (found.mistakes and formula.mistaken(found) <= EXPECTILE_CHOICES)
         ):
             del self.findings[count:]
             self.say(method, Verdict.UNJUDGED, "iql_expectile_loss, which it calls, is wrong")
