@@ -368,7 +368,8 @@ def td_loss(
 
 _PAIRS = "(B, 1) against (B,), which broadcasts to (B, B)"
 TD_SHAPES = {
-    "pairs": f"{_PAIRS}: Q(s, a) of every row meets the target of every row",
+    "pairs": f"{_PAIRS}: Q(s, a) of every row meets the target of every row, so that all learn "
+    "from the mean of the targets",
     "cross": f"{_PAIRS}: in the target the next value meets the reward of every row (the next "
     "value has another shape than rewards, dones and Q(s, a))",
     "cross rows": f"{_PAIRS}: in the target the next value meets the reward of every row (the "
