@@ -172,6 +172,22 @@ def test_an_error_in_what_is_inherited_is_told_without_its_line(checker):
     assert "/" not in step.text
 
 
+def test_a_loss_that_cannot_be_differentiated_is_not_held_against_its_step(checker):
+    """The student's loss is differentiated twice: by the checker, and by the class's own step."""
+    detached = (
+        "loss = self.critic_loss(q_values, target",
+        "loss = self.critic_loss(q_values.detach(), target",
+    )
+    assert faults(checker(dqn=patched("dqn", detached)).check("dqn")).keys() == {
+        "compute_critic_loss"
+    }
+    rows = ("loss = self.critic_loss(q_values, targets)", "loss = (q_values - targets) ** 2")
+    rows = (rows, ("loss.item(),", "0.0,"))
+    assert faults(checker(awac=patched("awac", *rows)).check("awac")).keys() == {
+        "compute_critic_loss"
+    }
+
+
 def test_an_error_names_the_file_it_came_up_in(checker):
     helper = "def half(x):\n    return x / undefined\n"
     text = patched(

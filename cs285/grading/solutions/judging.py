@@ -87,6 +87,9 @@ class Judge:
         self.bench = make_bench()
         self.inputs = self.bench.inputs
         self.findings: list[Finding] = []
+        self.raised: dict[str, tuple[str, str]] = {}
+        """What was raised, as type and message, by using what a method returned: it may come up
+        again in the methods that call this one."""
         self.samples = False
         """Whether a step depends on the seed, so that two steps may differ."""
 
@@ -156,9 +159,17 @@ class Judge:
             where = next(
                 (one for one in (failure.inherited, failure.function) if one in _INHERITED), ""
             )
+        raised = (failure.type, failure.message)
+        if where in {"", method, failure.inherited}:
+            direct = self.defines(method) and not failure.inherited
+            reached = self.source.reached(method) if direct else set(self.raised)
+            where = next((one for one in reached if self.raised.get(one) == raised), where)
+        if failure.type and not failure.function:
+            self.raised.setdefault(where or method, raised)
         if where not in {"", method, "__init__"}:
             self.say(method, Verdict.UNJUDGED, f"{where} fails first")
-            self._report(where, failure)
+            if all(one.method != where or one.verdict.is_right for one in self.findings):
+                self._report(where, failure)
         else:
             self._report(method, failure)
         return True
