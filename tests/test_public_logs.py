@@ -296,6 +296,30 @@ def test_an_exploration_without_an_episode_has_its_points(tmp_path: Path) -> Non
     assert "no episode ended" in item.message
 
 
+@pytest.mark.parametrize(("steps", "share"), [(1_000, 1.0), (600, 0.5)])
+def test_a_sparse_log_ends_an_interval_before_its_run(
+    tmp_path: Path, steps: int, share: float
+) -> None:
+    """Logged every 250 steps, 1,000 steps end at 750, and 600 at 500."""
+    run = PublicRun("explore", "rnd", "hard", steps=steps, setting="_1000", log_interval=250)
+    run.entries = [entry for entry in run.entries if "episode" not in entry.tag]
+    run.write(tmp_path / "data", "q4_")
+    items = {item.name: item for item in grade_path(tmp_path, check_code=False).items}
+    item = items["q4 (4.3 Data ablations): RND on Medium or Hard, 1,000 steps of data"]
+    assert (item.score == item.maximum) == (share == 1), item.message
+
+
+def test_names_of_folders_around_a_run_count(tmp_path: Path) -> None:
+    run = PublicRun("offline", "cql", "easy")
+    run.write(tmp_path).rename(tmp_path / "log")
+    folder = tmp_path / "data" / "q2" / "PointmassEasy-v0" / "cql0.1"
+    folder.parent.mkdir(parents=True)
+    (tmp_path / "log").rename(folder)
+    items = {item.name: item for item in grade_path(tmp_path, check_code=False).items}
+    for name in ("q2 (4.1 CQL): CQL on Easy", "Names of run folders"):
+        assert items[name].score == items[name].maximum, items[name].message
+
+
 # Other homework
 
 
@@ -304,7 +328,7 @@ OTHERS = {
     "homework 4": ["cs285/scripts/run_hw4.py", "cs285/agents/model_based_agent.py"],
     "homework 1": ["cs285/agents/bc_agent.py", "run_logs/q1_bc_ant/events.out.tfevents.1.h"],
     "homework 2": ["data/q2_pg_cartpole/events.out.tfevents.1.h", "cs285/agents/pg_agent.py"],
-    "another year (2019 to 2022)": [
+    "is of another year (2019 to 2022)": [
         "data/hw5_expl_q1_env1_rnd_PointmassEasy-v0_01-11-2021_10-00-00/events.out.tfevents.1.h",
         "cs285/agents/iql_agent.py",
     ],
@@ -325,8 +349,9 @@ def test_another_homework_is_said_to_be_one(tmp_path: Path, what: str) -> None:
     (item,) = grade_path(tmp_path, check_code=False).items
     assert item.score == 0
     assert item.maximum == 64
-    assert item.message.startswith(f"This hand-in is of {what}, as the ")
-    assert "only homework 5 of Fall 2023 is graded here" in item.message
+    assert item.message.startswith("Nothing was judged: ")
+    assert what in item.message
+    assert "; only the Fall 2023 edition of homework 5 can be " in item.message
     assert "\n" not in item.message
 
 
@@ -335,7 +360,7 @@ def test_tags_of_other_years_show_the_year(tmp_path: Path) -> None:
     run.entries = [entry._replace(tag="Eval_AverageReturn") for entry in run.entries]
     run.write(tmp_path / "data")
     (item,) = grade_path(tmp_path, check_code=False).items
-    assert item.message.startswith("This hand-in is of another year (2019 to 2022), as the run")
+    assert f"the run {run.name} is of another year (2019 to 2022)" in item.message
 
 
 def test_files_of_the_courses_other_homework_beside_this_one_mean_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from cs285.results.run_folders import EVENT_FILE_TIME
 
 Floats = npt.NDArray[np.float64]
 
+EPISODE_TAGS = frozenset({"train_return", "train_ep_len"})
+"""Tags that are logged at the end of an episode."""
 MAX_TAGS = 200
 MAX_SETBACKS = 100
 MAX_STEP = 10**9
@@ -82,6 +84,20 @@ class RunLog:
         """Equal for copies of one log, and practically never for two logs."""
         # Two logs that were written again may have the same steps at no time at all.
         return self.times_and_steps + (self.values if self.was_written_at_once else b"")
+
+    @property
+    def reached(self) -> int:
+        """The steps that were taken as far as the log shows: its last entries and their interval.
+
+        A loop of 1,000 steps that logs every 250 logs last at step 750.
+        """
+        last = self.last_step
+        ends = [
+            int(2 * series.steps[-1] - series.steps[-2])
+            for tag, series in self.series.items()
+            if len(series.steps) > 1 and tag not in EPISODE_TAGS
+        ]
+        return min((end for end in ends if end >= last), default=last)
 
     @property
     def last_step(self) -> int:

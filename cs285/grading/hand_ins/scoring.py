@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cs285.envs.tasks import known_tasks
+from cs285.grading.hand_ins.logs import EPISODE_TAGS
 from cs285.grading.hand_ins.plausibility import Inconsistency, why_written_again
 from cs285.grading.hand_ins.rubric import Experiment, Question, Rubric
 from cs285.grading.hand_ins.submitted_runs import FoundRuns, Run
@@ -16,8 +17,6 @@ from cs285.results.event_files import final_return_of
 
 WRITTEN_AGAIN = 0.5
 """Share of the points of a log that was written again, until the original is there."""
-EPISODE_TAGS = {"train_return", "train_ep_len"}
-"""Tags that are logged at the end of an episode."""
 NEARLY_ALL = 0.9
 """Fraction of its steps that a public version's log must reach: it may lack the last interval."""
 
@@ -142,7 +141,8 @@ def _credit(
         share *= 1 - len(missing) / len(wanted)
         notes.append(f"tags missing: {', '.join(missing)}")
     planned = max(experiment.steps, run.planned_steps)
-    if run.log.last_step < planned * (1.0 if run.config else NEARLY_ALL):
+    taken = run.log.last_step if run.config else run.log.reached
+    if taken < planned * (1.0 if run.config else NEARLY_ALL):
         share *= run.log.last_step / planned
         notes.append(f"ends at step {run.log.last_step:,} of {planned:,}")
     if run.log.damage:

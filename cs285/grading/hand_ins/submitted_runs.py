@@ -20,7 +20,7 @@ from cs285.grading.hand_ins.unpacking import HandIn
 from cs285.homework import Stage, usual_stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import parse_yaml
-from cs285.results.folder_names import FolderName, parse_folder_name, size_in_name
+from cs285.results.folder_names import FolderName, parse_folder_path, size_in_name
 from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY, RunFolder
 from cs285.results.run_summary import RunSummary
 
@@ -214,7 +214,7 @@ def _describe(folder: PurePosixPath, log: RunLog) -> Run:
     return Run(
         folder,
         prefix=prefixes[-1] if prefixes else "",
-        parsed=parse_folder_name(re.sub(r"^q\d+_", "", folder.name)),
+        parsed=parse_folder_path(folder.parts),
         log=log,
     )
 
