@@ -105,7 +105,7 @@ def read(tmp_path, capsys):
     return read
 
 
-@pytest.mark.parametrize("key", ["epsilon", "updates_per_step"])
+@pytest.mark.parametrize("key", ["batch_size", "epsilon", "updates_per_step"])
 def test_random_refuses_the_keys_of_agents_that_learn(read, key):
     with pytest.raises(UserError, match=f"unknown key `{key}`, which is for rnd, dqn, cql, awac"):
         read("random", "explore", **{key: 1})
@@ -160,7 +160,7 @@ def test_a_key_that_the_stage_does_not_read_is_named(read, stage, key, value):
 
 
 STARTER_FILES = {
-    "random": ("explore", {"total_steps": 30, "batch_size": 128, "discount": 0.95}),
+    "random": ("explore", {"total_steps": 30, "discount": 0.95}),
     "rnd": (
         "explore",
         {"total_steps": 30, "rnd_weight": 50.0, "rnd_dim": 5, "rnd_network_size": 400},
@@ -174,12 +174,12 @@ STARTER_FILES = {
     ),
 }
 LEARNED = {
-    "hidden_size": 64, "num_layers": 2, "learning_rate": 1e-3, "batch_size": 128,
+    "hidden_size": 64, "num_layers": 2, "learning_rate": 1e-3,
     "discount": 0.95, "target_update_period": 300, "use_double_q": True, "clip_grad_norm": None,
 }  # fmt: skip
 ADDED = {"cql": {"cql_alpha": 1.0, "cql_temperature": 1.0}, "rnd": {"learning_starts": 20}}
 NOTES = {
-    "random": ["`batch_size`, `clip_grad_norm`, `discount`, `hidden_size`, `learning_rate`, "],
+    "random": ["`clip_grad_norm`, `discount`, `hidden_size`, `learning_rate`, "],
     "rnd": ["`rnd_network_size` is called `rnd_hidden_size` here"],
     "dqn": ["`learning_starts` and `total_steps` have no effect in run_hw5_offline.py; ignored"],
     "cql": [

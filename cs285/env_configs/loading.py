@@ -32,7 +32,7 @@ MAX_RUNS = 1_000
 
 STARTER_KEYS = frozenset(
     {
-        *("batch_size", "discount", "learning_rate", "hidden_size", "num_layers"),
+        *("discount", "learning_rate", "hidden_size", "num_layers"),
         *("target_update_period", "clip_grad_norm", "use_double_q"),
     }
 )
