@@ -13,6 +13,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.learning import agent_state
 from cs285.training import checkpoints
 from cs285.training.checkpoints import load_checkpoint, save_checkpoint
+from cs285.training.trainer import same_settings
 
 ODD_ARRAYS = {
     "negative strides": np.arange(6.0).reshape(2, 3)[::-1, ::-1],
@@ -331,3 +332,13 @@ def test_a_masked_array_is_more_than_its_numbers():
     agent.visits = np.ma.masked_array([1, 2], [False, True])
     with pytest.raises(TypeError, match="visits is a MaskedArray"):
         agent_state.get_state(agent)
+
+
+def test_settings_of_an_older_checkpoint_lack_what_was_added_later():
+    now = {"learning_rate": 0.1, "value_learning_rate": None}
+    assert same_settings([{"learning_rate": 0.1}], [now])
+    assert same_settings([now], [now])
+    assert not same_settings([{"learning_rate": 0.2}], [now])
+    assert not same_settings([{"learning_rate": 0.1}], [now | {"value_learning_rate": 0.3}])
+    assert not same_settings([{"learning_rate": 0.1, "dropped": None}], [now])
+    assert not same_settings([now], [now, now])

@@ -262,7 +262,7 @@ class Trainer:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["settings"] != [run.info.settings for run in self.program.runs]:
+        if not same_settings(state["settings"], [run.info.settings for run in self.program.runs]):
             raise UserError(
                 f"{self.checkpoint_path} was written with other settings than the config.yaml "
                 "next to it has"
@@ -325,3 +325,13 @@ def _seed_global_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that such agents draw from
     torch.manual_seed(seed)
+
+
+def same_settings(saved: list[dict[str, Any]], current: list[dict[str, Any]]) -> bool:
+    """Return whether a checkpoint's runs have these settings.
+
+    A key that an older version did not know yet counts as null, which means its old behaviour.
+    """
+    return len(saved) == len(current) and all(
+        dict.fromkeys(mine) | theirs == mine for theirs, mine in zip(saved, current, strict=True)
+    )
