@@ -111,7 +111,7 @@ def test_file_cut_off_mid_record_keeps_what_comes_before(tmp_path: Path, cut: in
     path.write_bytes(path.read_bytes()[:-cut])
     log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves["eval_return"].values.tolist() == [-5.0, -4.0]
-    assert "cut off or damaged" in log.problems[0]
+    assert "is cut off after" in log.problems[0]
 
 
 def test_damaged_byte_ends_the_file_there(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_file_of_other_bytes_is_reported(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").write_bytes(np.random.default_rng(0).bytes(4_000))
     log = RunFolder(tmp_path).read_log(TAGS)
     assert log.curves == {}
-    assert "cut off or damaged after 0 of 4,000 bytes" in log.problems[0]
+    assert "is damaged after 0 of 4,000 bytes" in log.problems[0]
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> None:

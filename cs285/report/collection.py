@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from cs285.homework import (
     usual_stage,
 )
 from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.palette import signed
 from cs285.report.experiments import (
     Experiment,
     LeftOut,
@@ -30,11 +32,12 @@ from cs285.report.experiments import (
     plain,
     settings_key,
 )
-from cs285.results.event_files import EventLog
+from cs285.results.event_files import NO_EVENTS, PAUSE_S, EventLog, read_events, separate_runs
 from cs285.results.folder_names import FolderName, parse_folder_path
 from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_lengths import Progress, progress_of, shared_length, usual_lengths
 from cs285.results.run_summary import RunStatus
+from cs285.results.statistics import end_of
 from cs285.results.summaries import natural_key
 
 __all__ = [
@@ -68,6 +71,11 @@ OUR_TAGS = ("eval/episodes", "dataset_transitions", "coverage")
 """Tags that only this project logs."""
 OTHER_YEARS = ("Eval_AverageReturn", "Train_AverageReturn", "Train_EnvstepsSoFar")
 """Tags that only the homework of other years logs."""
+_ENV_ID = re.compile(r"(?<![A-Za-z\d])[A-Z][A-Za-z\d]*(?:-[A-Za-z\d]+)?-v\d+(?![A-Za-z\d])")
+_ABSURD_Q = 10_000
+"""No return of this homework is nearly as large."""
+_FEW = 3
+"""So many runs without events are named one by one."""
 REWRITTEN_STEPS, REWRITTEN_S = 5_000, 1.0
 """If so many steps of learning are logged within so many seconds, the log was written again."""
 
@@ -146,32 +154,61 @@ def collect(
             parts = folder.path.relative_to(data_dir).parts
             # Several folders may have runs of the same name.
             name = str(folder.path if len(data_dirs) > 1 else Path(*parts))
-            try:
-                one = _read_run(folder, name, parts or (folder.path.resolve().name,), wanted)
-            except OSError as error:
-                one = LeftOut(name, f"cannot be read: {error.strerror}")
-            if isinstance(one, _Found):
-                found.append(one)
-            else:
-                left_out.append(one)
+            read = _read(folder, name, parts or (folder.path.resolve().name,), wanted)
+            found += [one for one in read if isinstance(one, _Found)]
+            left_out += [one for one in read if isinstance(one, LeftOut)]
     runs: list[Run] = []
     for judged in _unless_stopped(_copies(found)):
         if isinstance(judged, Run):
             runs.append(judged)
         else:
             left_out.append(judged)
-    return Collection(tuple(_group(runs)), tuple(left_out))
+    return Collection(tuple(_group(runs)), tuple(_without_repetition(left_out)))
+
+
+def _without_repetition(left_out: Sequence[LeftOut]) -> Iterator[LeftOut]:
+    """Count the runs that stopped before their first log, if they are many."""
+    stubs = [one for one in left_out if one.reason.endswith(NO_EVENTS)]
+    if len(stubs) <= _FEW:
+        yield from left_out
+        return
+    yield from (one for one in left_out if one not in stubs)
+    yield LeftOut(
+        f"{len(stubs):,} folders, such as {stubs[0].name}",
+        "their event files contain no events: the runs were stopped before their first log",
+    )
+
+
+def _read(
+    folder: RunFolder, name: str, parts: Sequence[str], tags: set[str]
+) -> list[_Found | LeftOut]:
+    """Read the run of a folder, or all those that logged into it."""
+    try:
+        runs = [folder.event_files()]
+        if not folder.config.exists() and len(runs[0]) > 1:
+            runs = separate_runs(runs[0])
+        names = [f"{name} (log {number} of {len(runs)} in this folder)"
+                 for number in range(1, len(runs) + 1)] if len(runs) > 1 else [name]  # fmt: skip
+        return [
+            _read_run(folder, files, own, parts, tags)
+            for files, own in zip(runs, names, strict=True)
+        ]
+    except OSError as error:
+        return [LeftOut(name, f"cannot be read: {error.strerror}")]
 
 
 def _read_run(
-    folder: RunFolder, name: str, parts: Sequence[str], tags: set[str]
+    folder: RunFolder, files: Sequence[Path], name: str, parts: Sequence[str], tags: set[str]
 ) -> _Found | LeftOut:
     named = parse_folder_path(parts)
     if named.homework not in {None, 5}:
         return LeftOut(name, f"belongs to homework {named.homework}")
     settings, notes = _read_settings(folder)
-    log = folder.read_log(tags, [EXPLORATION_PICTURE])
+    log = read_events(files, tags, [EXPLORATION_PICTURE])
     notes += log.problems
+    if not files and (result := _result_without_a_log(folder)):
+        notes = [f"it has no event file; its summary.json says {result}"]
+        log = replace(log, problems=notes)
     algorithm = str(settings.get("base_config") or named.algorithm or "")
     useless = keys_without_effect(algorithm, settings) if algorithm in algorithms() else []
     run = Run(
@@ -193,12 +230,29 @@ def _read_run(
     if reason := _reason_to_leave_out(run, named, log):
         return _left_out(run, folder, [reason, *(note for note in notes if note not in reason)])
     run, has_ended = _with_summary(run, folder)
+    if "q_values" in run.curves and run.stage is not Stage.EXPLORE:
+        q_values = run.curves["q_values"]
+        mean, _ = end_of(q_values.steps, q_values.values)
+        if abs(mean) > _ABSURD_Q:
+            note = f"its Q-values diverged: {mean:.1e} on average over the last tenth"
+            run = replace(run, notes=(*run.notes, note.replace("e+", "e")))
     progress = None
     if not settings and not has_ended:
         lengths = usual_lengths(run.stage, run.algorithm, run.env_id, run.named_size)
         progress = progress_of(log.extents, log.last_step, run.stage, run.env_id, lengths)
         run = _with_times_of_the_log(run, log)
-    return _Found(run, folder, _digests(folder), progress)
+    return _Found(run, folder, _digests(files), progress)
+
+
+def _result_without_a_log(folder: RunFolder) -> str:
+    """Return what the summary says of the result; empty without a valid one."""
+    try:
+        summary = folder.read_summary()
+    except (OSError, ValueError):
+        return ""
+    if summary.status is RunStatus.DIVERGED or summary.final_return is None:
+        return f"the run {summary.status} after {summary.total_steps:,} steps"
+    return f"final return {signed(summary.final_return)} after {summary.total_steps:,} steps"
 
 
 def _has_events(folder: RunFolder) -> bool:
@@ -218,17 +272,19 @@ def _with_times_of_the_log(run: Run, log: EventLog) -> Run:
     """Add when a run without a summary started and how long it took, as its log has it."""
     if log.begins is None or log.ends is None:
         return run
-    duration = log.ends - log.begins
-    if log.last_step >= REWRITTEN_STEPS and duration < REWRITTEN_S and run.algorithm != "random":
+    span = log.ends - log.begins
+    if log.last_step >= REWRITTEN_STEPS and span < REWRITTEN_S and run.algorithm != "random":
         note = "its times are gone: the log was written again, as to make it smaller"
         return replace(run, notes=(*run.notes, note))
     try:
         started = f"{datetime.fromtimestamp(log.begins):%Y-%m-%d %H:%M}"  # noqa: DTZ006 - for readers here
     except (OverflowError, OSError, ValueError):
         return run
-    return replace(
-        run, started=started, wall_time_s=duration if 0 <= duration < LONGEST_S else None
-    )
+    if (paused := span - log.took_s) > PAUSE_S:
+        note = f"a pause of {paused / 3600:.1f} hours in its log, which its time leaves out"
+        run = replace(run, notes=(*run.notes, note))
+    took = log.took_s if 0 <= log.took_s < LONGEST_S else None
+    return replace(run, started=started, wall_time_s=took)
 
 
 def _with_summary(run: Run, folder: RunFolder) -> tuple[Run, bool]:
@@ -243,10 +299,10 @@ def _with_summary(run: Run, folder: RunFolder) -> tuple[Run, bool]:
     return replace(run, started=started, wall_time_s=summary.wall_time_s), True
 
 
-def _digests(folder: RunFolder) -> frozenset[str]:
+def _digests(files: Sequence[Path]) -> frozenset[str]:
     """Return the digests of the event files that have content."""
     digests = set()
-    for path in folder.event_files():
+    for path in files:
         if path.stat().st_size:
             with path.open("rb") as file:
                 digests.add(hashlib.file_digest(file, "sha256").hexdigest())
@@ -272,11 +328,11 @@ def _copies(found: Iterable[_Found]) -> Iterator[_Found | LeftOut]:
 def _unless_stopped(found: Iterable[_Found | LeftOut]) -> Iterator[Run | LeftOut]:
     """Leave out runs without a config that were stopped, as their logs and the others' tell."""
     members = list(found)
-    lasts: defaultdict[Stage, list[int]] = defaultdict(list)
+    stages: defaultdict[Stage, list[Progress]] = defaultdict(list)
     lengths: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
     for one in members:
         if isinstance(one, _Found) and one.progress:
-            lasts[one.run.stage].append(one.progress.last)
+            stages[one.run.stage].append(one.progress)
             if one.progress.length is not None:
                 lengths[settings_key(one.run)].append(one.progress.length)
     for one in members:
@@ -285,24 +341,25 @@ def _unless_stopped(found: Iterable[_Found | LeftOut]) -> Iterator[Run | LeftOut
         elif one.progress is None:
             yield one.run
         else:
-            yield _judged(one, one.progress, lasts[one.run.stage], lengths[settings_key(one.run)])
+            yield _judged(one, one.progress, stages[one.run.stage], lengths[settings_key(one.run)])
 
 
 def _judged(
-    one: _Found, progress: Progress, lasts: list[int], siblings: list[int]
+    one: _Found, progress: Progress, others: list[Progress], siblings: list[int]
 ) -> Run | LeftOut:
     """Return a run without a config, or why it is left out.
 
     Args:
         one: The run.
         progress: How far it came.
-        lasts: The last steps of all such runs of its stage.
+        others: How far all such runs of its stage came.
         siblings: The lengths of the complete runs of its experiment.
     """
     run, length = one.run, progress.length
     usual = usual_lengths(run.stage, run.algorithm, run.env_id, run.named_size)
-    if length is None and progress.last == shared_length(lasts, usual[0] // 2):
-        length = progress.last  # its owner chose this length for all of them
+    shared = shared_length(others, usual[0] // 2) if progress.went_online else None
+    if length is None and shared is not None and shared in {progress.last, progress.may_end}:
+        length = shared  # its owner chose this length for all of them
     elif length is not None and not progress.is_usual and length < max(siblings):
         length = None
     if length is not None:
@@ -311,6 +368,13 @@ def _judged(
     if planned <= progress.last:
         planned = usual[-1]
     reason = f"stopped at step {progress.last:,} of {planned:,}"
+    if not progress.went_online:
+        reason += ", without any sign of online steps"
+    elif progress.may_end and not siblings:
+        reason = (
+            f"ends at step {progress.last:,}: stopped, or meant to have {progress.may_end:,} steps "
+            f"and not {planned:,}"
+        )
     return _left_out(run, one.folder, [reason, *run.notes])
 
 
@@ -340,7 +404,11 @@ def _reason_to_leave_out(run: Run, named: FolderName, log: EventLog) -> str | No
     planned = _planned(run)
     other_year = next((tag for tag in OTHER_YEARS if tag in log.extents), None)
     reason = None
-    if not run.env_id:
+    if not run.env_id and other_year:
+        reason = f"a log of another homework, which has the tag {other_year}"
+    elif not run.env_id and (other_env := _ENV_ID.search(run.name)):
+        reason = f"its environment, {other_env[0]}, is none of this homework"
+    elif not run.env_id:
         reason = "neither config.yaml nor the folder's name says which environment it used"
     elif not is_env_id(run.env_id):
         reason = f"`env_name` {run.env_id[:80]!r} is not the id of an environment"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -369,8 +370,10 @@ def largest_sweep(
         number = value(experiment)
         if number is not None:
             rest = experiment.first.settings | {setting: None, "dataset_seed": None}
-            if setting != "dataset_name" and not experiment.first.is_ours:
-                rest["dataset_name"] = experiment.first.named_size
+            if not experiment.first.is_ours:
+                rest = _without_defaults(experiment.first.algorithm, rest)
+                if setting != "dataset_name":
+                    rest["dataset_name"] = experiment.first.named_size
             families[repr(sorted(rest.items()))].setdefault(number, experiment)
     largest = max(
         families.values(),
@@ -380,10 +383,31 @@ def largest_sweep(
     return dict(sorted(largest.items())) if len(largest) > 1 else {}
 
 
+def _without_defaults(algorithm: str, settings: dict[str, Setting]) -> dict[str, Setting]:
+    """Drop the settings that a name need not tell."""
+    fields = algorithms()[algorithm].config.model_fields
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in fields or value != fields[key].default
+    }
+
+
 def settings_key(run: Run) -> tuple[Any, ...]:
     """Return what runs of one experiment have in common."""
     settings = {key: value for key, value in run.settings.items() if key != "dataset_seed"}
     return (
-        run.stage, run.env_id, run.algorithm, run.experiment, run.length,
+        run.stage, run.env_id, run.algorithm, _plain_name(run), run.length,
         repr(sorted(settings.items())),
     )  # fmt: skip
+
+
+def _plain_name(run: Run) -> str:
+    """Return the name of its experiment; people write the same number as 1, 1.0 or 1e0."""
+    if run.is_ours:
+        return run.experiment
+    return re.sub(
+        r"\d+(?:\.\d+)?(?:e-?\d+)?(?![a-z\d])",
+        lambda number: f"{float(number[0]):g}",
+        run.experiment.lower(),
+    )

@@ -7,11 +7,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cs285.homework import title_of
+from cs285.homework import Stage, title_of
+from cs285.infrastructure.palette import signed
 from cs285.report.collection import Collection, Run, Setting
 from cs285.report.plots import Plot, svg_uri
 from cs285.report.sections import Section, Table
 from cs285.report.words import Front
+from cs285.results.event_files import final_error_of, final_return_of
+from cs285.results.statistics import with_error
 
 TEMPLATE = "page.html.j2"
 
@@ -66,12 +69,25 @@ def _runs(runs: Sequence[Run]) -> Table:
         minutes = "" if run.wall_time_s is None else f"{run.wall_time_s / 60:.1f}"
         seed = "" if run.seed is None else str(run.seed)
         steps = f"{run.steps:,}" if run.curves else ""
-        rows.append((run.name, "; ".join(run.notes), run.started, seed, steps, minutes))
+        rows.append(
+            (run.name, "; ".join(run.notes), run.started, seed, steps, minutes, *_results(run))
+        )
     return Table(
-        ("Run", "Left out of it", "Started", "Seed", "Steps", "Minutes"),
+        ("Run", "Remarks", "Started", "Seed", "Steps", "Minutes", "Final return",
+         "Last evaluation"),
         tuple(rows),
         first_number=3,
-    )
+    )  # fmt: skip
+
+
+def _results(run: Run) -> tuple[str, str]:
+    """Return the final return of a run that learns, and its last evaluation, if it has them."""
+    returns = run.curves.get("eval_return")
+    final = final_return_of(run.curves)
+    if run.stage is Stage.EXPLORE or returns is None or final is None:
+        return "", ""
+    shown = with_error(final, final_error_of(run.curves), 1).replace("-", "\N{MINUS SIGN}")
+    return shown, f"{signed(returns.last)} at {returns.steps[-1]:,}"
 
 
 def _settings(collection: Collection) -> Iterator[dict[str, Any]]:

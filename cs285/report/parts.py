@@ -95,6 +95,9 @@ def curves_panel(
         if tag == "eval_return":
             draw_bound(ax, experiments[0].first.env_id)
         ax.set(title=title, ylabel=label)
+        if tag == "q_values":
+            ends = [curve.iqm[-1] for one in experiments if (curve := one.curve(tag)) is not None]
+            plots.spread_out(ax, ends)
         plots.label_steps(ax, "Training step")
 
     return draw
@@ -115,6 +118,8 @@ def points_panel(
         if env_id:
             draw_bound(ax, env_id)
         ax.set(title=title, ylabel=label, xlabel=axis)
+        if not env_id:
+            plots.spread_out(ax, [value.iqm for value in values if value is not None])
 
     return draw
 
@@ -197,7 +202,7 @@ def result_cells(experiment: Experiment) -> tuple[str, ...]:
         "\N{EM DASH}" if data is None else f"{data:,.0f}",
         f"{experiment.first.steps:,}",
         experiment.counted(),
-        format_estimate(experiment.final),
+        format_final(experiment),
         "\N{EM DASH}" if reference is None else signed(reference.optimal_return),
         format_score(experiment.score),
     )
@@ -217,6 +222,17 @@ def format_estimate(value: Estimate | None, digits: int = 1) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def format_final(experiment: Experiment) -> str:
+    """Format a final return; with the range of runs of unknown seed, where it exceeds the noise."""
+    text = format_estimate(experiment.final)
+    if experiment.has_seeds or len(experiment.returns) < 2:  # noqa: PLR2004 - a range takes two
+        return text
+    low, high = min(experiment.returns), max(experiment.returns)
+    if high - low <= 4 * (experiment.error or 0.0):
+        return text
+    return f"{text}, runs {signed(low)} to {signed(high)}"
+
+
 def format_score(value: Estimate | None) -> str:
     """Format a normalised score; no policy has more than 1, so a higher one must show its noise."""
     if value is not None and value.iqm > 1 and not value.has_interval and value.error is None:
@@ -232,7 +248,7 @@ def finding(experiments: Sequence[Experiment]) -> str:
     reference = task_of(ended[0]).reference()
     differ = len({experiment.first.steps for experiment in ended}) > 1
     parts = [
-        f"{one.label} ended at {format_estimate(one.final)}"
+        f"{one.label} ended at {format_final(one)}"
         + (f" after {one.first.steps:,} steps" if differ else "")
         for one in ended
     ]

@@ -63,6 +63,8 @@ ON_DARK = {
 PANEL_INCHES = (4.1, 3.3)
 LEGEND_INCHES = 0.42
 SMALL = 9
+FAR_APART = 20.0
+"""Ratio of values above which one of them cannot be read on a linear scale."""
 DPI = 160
 
 Panel = Callable[["Axes"], None]
@@ -246,6 +248,22 @@ def _draw_level(ax: Axes, value: float, name: str, line: str, side: str) -> None
         xytext=(0, 2 if side == "bottom" else -2.5), textcoords="offset points",
         path_effects=[withStroke(linewidth=2.5, foreground=PAPER)], zorder=6,
     )  # fmt: skip
+
+
+def spread_out(ax: Axes, values: Sequence[float]) -> None:
+    """Use a logarithmic scale if values differ so much that a linear one would hide the small."""
+    from matplotlib.ticker import FuncFormatter
+
+    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    if not sizes or max(sizes) <= FAR_APART * min(sizes):
+        return
+    ax.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(min(sizes))))
+    ax.set_ylabel(f"{ax.get_ylabel()}, logarithmic")
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+    )
+    (low, below), (high, above) = sorted((value, abs(value)) for value in ax.dataLim.intervaly)
+    ax.set_ylim(low - 0.6 * below, high + 0.6 * above)
 
 
 def draw_online_start(ax: Axes, step: int) -> None:

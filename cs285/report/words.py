@@ -47,7 +47,9 @@ def front_matter(
             "noise if that is wider. A single run, and runs whose seeds are unknown, have no such "
             "interval; \N{PLUS-MINUS SIGN} is the standard error over their episodes, if the log "
             f"tells it (logs of public versions are taken to have {PUBLIC_EPISODES} episodes per "
-            "evaluation). Scores are normalised: 0 is the random policy, 1 the best possible one. "
+            "evaluation). Where several runs of unknown seed differ by more, their range follows. "
+            "Scores are normalised: 0 is the random policy, 1 the best possible one; what exceeds "
+            "1 is luck of the evaluation. "
             "Data is the number of transitions that learning starts with."
         ),
         footer="Every figure is also in the folder figures next to this report, as PNG and PDF.",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from cs285.results.checksums import columns_of
 from cs285.results.tfrecords import (
     RECORD_OVERHEAD,
+    CutRecordError,
     DamagedRecordError,
     Record,
     RecordBlock,
@@ -40,6 +41,10 @@ _FEW = 8
 
 class DamagedFileError(Exception):
     """An event file that cannot be read to its end; the message says up to where."""
+
+
+class CutFileError(DamagedFileError):
+    """An event file that just ends too early: all that it has is whole."""
 
 
 class StoredEvent(NamedTuple):
@@ -108,7 +113,7 @@ def decode_events(path: Path) -> Iterator[StoredEvent]:
                 yield StoredEvent(record, event_type.FromString(record.data))
                 at += RECORD_OVERHEAD + length
     except (DamagedRecordError, DecodeError, MemoryError, OverflowError) as error:
-        raise DamagedFileError(f"after {at:,} of {size:,} bytes") from error
+        raise _described(error, at, size) from error
 
 
 def read_event_blocks(path: Path) -> Iterator[EventBlock]:
@@ -129,7 +134,12 @@ def read_event_blocks(path: Path) -> Iterator[EventBlock]:
             if len(block) < len(records):
                 raise DamagedRecordError  # noqa: TRY301 - handled like damage that the reader finds
     except (DamagedRecordError, MemoryError, OverflowError) as error:
-        raise DamagedFileError(f"after {at:,} of {size:,} bytes") from error
+        raise _described(error, at, size) from error
+
+
+def _described(error: Exception, at: int, size: int) -> DamagedFileError:
+    is_cut = isinstance(error, CutRecordError) and at > 0
+    return (CutFileError if is_cut else DamagedFileError)(f"after {at:,} of {size:,} bytes")
 
 
 def _event_type() -> Any:

@@ -5,6 +5,7 @@ Valid records are kept; the rest is reported. A reader of logs must never fail b
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cs285.results.event_blocks import DamagedFileError, EventBlock, read_event_blocks
+from cs285.results.event_blocks import (
+    CutFileError,
+    DamagedFileError,
+    EventBlock,
+    read_event_blocks,
+)
 from cs285.results.statistics import counted_evaluations, final_error, final_return
 
 MAX_POINTS = 5_000
@@ -26,6 +32,7 @@ MAX_EXTENTS = 1_000
 """Tags whose ends are kept; no log of this homework has that many tags."""
 
 GIT_LFS_POINTER = "is a Git LFS pointer, not the log: `git lfs pull` fetches the log"
+PACKED = "is packed, so it cannot be read: unpack it"
 NO_EVENTS = "contains no events: the run was stopped before its first log"
 EMPTY = "is empty"
 _POINTER_BEGINS = (
@@ -33,10 +40,14 @@ _POINTER_BEGINS = (
     b"version https://hawser.github.com/spec/",
 )
 _MAX_POINTER_BYTES = 1_024
+_PACKED_BEGINS = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
+"""First bytes of what gzip, zip, bzip2, xz and 7-Zip write."""
+PAUSE_S = 1_800
+"""Seconds without a log after which a run was not running, such as on a laptop that slept."""
 
 
 def why_not_a_log(path: Path) -> str | None:
-    """Return why a file cannot hold events: it is empty, or a pointer of Git LFS; else None.
+    """Return why a file cannot hold events: it is empty, packed or a pointer of Git LFS; or None.
 
     Raises:
         OSError: If the file cannot be read.
@@ -44,11 +55,52 @@ def why_not_a_log(path: Path) -> str | None:
     size = path.stat().st_size
     if size == 0:
         return EMPTY
-    if size <= _MAX_POINTER_BYTES:
-        with path.open("rb") as file:
-            if file.read(_MAX_POINTER_BYTES).startswith(_POINTER_BEGINS):
-                return GIT_LFS_POINTER
+    with path.open("rb") as file:
+        begins = file.read(_MAX_POINTER_BYTES)
+    if begins.startswith(_PACKED_BEGINS):
+        return PACKED
+    if size <= _MAX_POINTER_BYTES and begins.startswith(_POINTER_BEGINS):
+        return GIT_LFS_POINTER
     return None
+
+
+def separate_runs(files: Sequence[Path]) -> list[list[Path]]:
+    """Group the event files of a folder by the runs that wrote them, oldest first.
+
+    A run that goes on in another file does so after its first step; a file that begins there again
+    is of another run. Copies of one file within the folder are left out.
+    """
+    runs: list[list[Path]] = []
+    begun: set[tuple[str, int]] = set()
+    seen: set[bytes] = set()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            first = _first_points(path)
+        except OSError:
+            first, digest = set(), b""
+        if first and digest in seen:
+            continue
+        seen.add(digest)
+        if not runs or first & begun:
+            runs.append([])
+            begun = set()
+        runs[-1].append(path)
+        begun |= first
+    return runs
+
+
+def _first_points(path: Path) -> set[tuple[str, int]]:
+    """Return the tags of a file's first step with that step."""
+    try:
+        block = next(read_event_blocks(path), None)
+    except DamagedFileError:
+        return set()
+    if block is None or not block.scalars:
+        return set()
+    steps = {tag: int(block.steps[points.events[0]]) for tag, points in block.scalars.items()}
+    return {(tag, step) for tag, step in steps.items() if step == min(steps.values())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +180,8 @@ class EventLog:
     """Time of the first event, in seconds since 1970; None without events."""
     ends: float | None = None
     """Time of the last event."""
+    took_s: float = 0.0
+    """Seconds from the first event to the last, without pauses of half an hour or more."""
     picture_steps: dict[str, int] = field(default_factory=dict)
     """The step of the last picture of each tag."""
     extents: dict[str, Extent] = field(default_factory=dict)
@@ -159,6 +213,7 @@ class _Reader:
         self.problems: list[str] = []
         self.last_step = 0
         self.times: list[float] = []
+        self.seconds: list[npt.NDArray[np.float64]] = []
         self.extents: dict[str, Extent] = {}
 
     def read(self, path: Path) -> None:
@@ -178,13 +233,16 @@ class _Reader:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             self.problems.append(f"{path.name} cannot be read: {reason}")
+        except CutFileError as error:
+            self.problems.append(f"{path.name} is cut off {error}")
         except DamagedFileError as error:
-            self.problems.append(f"{path.name} is cut off or damaged {error}")
+            self.problems.append(f"{path.name} is damaged {error}")
 
     def _take(self, block: EventBlock) -> None:
         times = block.wall_times[np.isfinite(block.wall_times)]
         if len(times):
             self.times += [float(times[0]), float(times.max())]
+            self.seconds.append(np.unique(np.floor(times)))
         for tag, points in block.scalars.items():
             steps = block.steps[points.events]
             self.last_step = max(self.last_step, int(steps.max()))
@@ -218,9 +276,18 @@ class _Reader:
             self.last_step,
             self.times[0] if self.times else None,
             max(self.times, default=None),
+            _without_pauses(self.seconds),
             self.picture_steps,
             self.extents,
         )
+
+
+def _without_pauses(seconds: Sequence[npt.NDArray[np.float64]]) -> float:
+    """Return the seconds between the first and the last of some times, less the pauses."""
+    if not seconds:
+        return 0.0
+    between = np.diff(np.unique(np.concatenate(seconds)))
+    return float(between[between < PAUSE_S].sum())
 
 
 class _GrowingCurve:

@@ -26,7 +26,15 @@ told apart by their size."""
 _NUMBER = r"0_\d{1,2}(?!\d)|\d{1,9}(?:[.p]\d{1,9})?(?:e-?\d{1,2})?"
 """A number: 10, 0.5, 3e-4; also 0_5 and 0p5, for people who avoid points in names."""
 _END = r"(?=$|[^a-z0-9.])"
-_TIME = re.compile(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(-\d+)?$")
+_TIME = re.compile(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(?!\d)(?P<after>.*)$")
+_ANOTHER = re.compile(
+    r"(?i)(?:[\s_-]*(?:\(?\d{1,2}\)?|copy|copie|kopie|old|new|backup|bak)(?![a-z\d]))*\s*"
+)
+"""What people and file managers append to a name that is taken; it says nothing about the run."""
+_QUESTION = re.compile(r"(?i)(?:q\d+(?:[._]\d{1,2}(?=[_\s-]))*[a-z]?[_\s-]+)+")
+"""Questions at the beginning of a name: `q2_`, but also `Q2-`, `q3_1_` or `q2 `."""
+_LARGEST = 50_000
+"""Steps of the largest dataset that a number without a word may mean."""
 _STAGES = {
     Stage.EXPLORE: "explor",
     Stage.OFFLINE: "offline",
@@ -68,7 +76,9 @@ def parse_folder_name(name: str) -> FolderName:
     `q2_hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` say much the same.
     """
     question = re.match(r"(q\d)(?![a-z\d])", name.lower())
-    experiment = re.sub(r"^(?:q[\d.]+[a-z]?[_-])+", "", _TIME.sub("", name))
+    experiment = _without_time(name)
+    if prefix := _QUESTION.match(experiment):
+        experiment = experiment[prefix.end() :]
     homework = re.match(r"hw(\d+)", experiment)
     # The prefix comes first in the name, so it decides.
     found = re.search("|".join(f"({word})" for word in _STAGES.values()), experiment.lower())
@@ -101,11 +111,20 @@ def parse_folder_path(parts: Sequence[str]) -> FolderName:
     parsed = parse_folder_name(parts[-1])
     text = parts[-1]
     for around in reversed(parts[:-1]):
-        text = f"{_TIME.sub('', around)}_{text}"
+        text = f"{_without_time(around)}_{text}"
         joined = parse_folder_name(text)
         if joined.says > parsed.says:
             parsed = joined
     return parsed
+
+
+def _without_time(name: str) -> str:
+    """Drop the time in a name, and what is appended to it where the name was taken."""
+    found = _TIME.search(name)
+    if found is None:
+        return name
+    after = found["after"]
+    return name[: found.start()] + ("" if _ANOTHER.fullmatch(after) else after)
 
 
 def _find_algorithm(experiment: str) -> re.Match[str] | None:
@@ -163,9 +182,21 @@ def _number(text: str) -> float:
 
 
 def size_in_name(name: str) -> int | None:
-    """Return the steps of RND's dataset, if the name of a dataset or a run has them."""
+    """Return the steps of RND's dataset, if the name of a dataset or a run has them.
+
+    `rnd_5000` and `cql0.1_5000` have them, and also `5k`. Without a word before it, only a round
+    number between underscores counts.
+    """
+    lower = name.lower()
     found = re.search(
-        r"(?:rnd(?:\d+\.\d+_)?|data|dataset|size)_?(\d{3,7}(?![\d.])|\d{1,3}k(?![a-z0-9]))",
-        name.lower(),
+        r"(?:rnd(?:\d+\.\d+_)?|data|dataset|size|transitions)_?(\d{3,7}(?![\d.])|\d{1,3}k(?![a-z0-9]))",
+        lower,
     )
-    return int(found[1].replace("k", "000")) if found else None
+    if found:
+        return _whole(found[1])
+    bare = [_whole(text) for text in re.findall(r"(?<=[_-])(\d{3,5}|\d{1,2}k)(?=[_-]|$)", lower)]
+    return next((size for size in bare if size % 500 == 0 and 0 < size <= _LARGEST), None)
+
+
+def _whole(text: str) -> int:
+    return int(text.replace("k", "000"))

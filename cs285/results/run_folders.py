@@ -47,6 +47,7 @@ ANY_EVENTS = "*tfevents*"
 EVENT_FILE_TIME = re.compile(r"tfevents\.(\d+)")
 """The time in the name of an event file, in seconds since 1970."""
 
+_NO_EVENTS = ("Zone.Identifier", ".csv", ".json", ".png", ".svg", ".pdf", ".txt")
 _RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED, FORMER_DIVERGED)
 """What a run that starts over in its folder deletes first."""
 _UNFINISHED = (".*.tmp",)
@@ -279,8 +280,12 @@ def find_runs(data_dir: Path) -> tuple[list[RunFolder], list[str]]:
 
 
 def is_event_file(name: str) -> bool:
-    """Return whether a file of this name holds TensorBoard events."""
-    return "tfevents" in name
+    """Return whether a file of this name holds TensorBoard events.
+
+    Those of macOS (`._events...`) and Windows (`...:Zone.Identifier`) beside it do not, nor do
+    pictures and tables that were exported from it.
+    """
+    return "tfevents" in name and not name.startswith("._") and not name.endswith(_NO_EVENTS)
 
 
 def _finite(value: Any) -> Any:

@@ -7,7 +7,7 @@ experiment went.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cs285.envs.tasks import known_tasks
@@ -22,8 +22,13 @@ PUBLIC_LONG_STEPS = 200_000
 """Steps of fine-tuning in the starter, and of IQL on Hard."""
 _DENSE = 10
 """Logs with at most this many steps between values end at the last step of their run."""
+_FAIRLY_DENSE = 100
+"""With at most so many, a run that was stopped looks as if it had ended at a round step once in a
+hundred times."""
 _SHARED = 3
 """So many runs that end at the same step were meant to end there."""
+_ROUND = {Stage.EXPLORE: 1_000, Stage.OFFLINE: 10_000, Stage.FINETUNE: 10_000}
+"""People choose multiples of these as lengths of their own."""
 _EPISODE = 500
 """Longest episode in environments that are not mazes."""
 
@@ -37,6 +42,10 @@ class Progress(NamedTuple):
     """The steps it was meant to take, if it evidently took them; None if it was stopped."""
     is_usual: bool
     """Whether that length is one of `usual_lengths`, or else where a dense log ends."""
+    may_end: int | None = None
+    """A round step at which it may have ended as planned, as several runs together show."""
+    went_online: bool = True
+    """Whether a fine-tuning run has any sign of online steps."""
 
 
 def usual_lengths(
@@ -78,45 +87,79 @@ def progress_of(
         if extent.gap and not tag.lower().startswith("train")  # those end with episodes
     }
     alive = [extent for extent in regular.values() if extent.last + extent.gap >= last]
-    dense = [extent for extent in alive if extent.gap <= _DENSE]
-    task = known_tasks().get(env_id)
-    episode = task.max_episode_steps if task else _EPISODE
-    if alive:
-        reached = min(extent.last + extent.gap for extent in alive)
-    elif len(extents) > len(regular) and last > 0:
-        reached = last + episode  # only episodes were logged
-    else:
-        reached = last
-    usual = list(lengths)
-    if stage is Stage.FINETUNE and dense and not _went_online(extents):
-        usual = usual[-1:]  # it was stopped, or crashed, where it should have gone online
-    for length in usual:
+    if stage is Stage.FINETUNE and last <= PUBLIC_STEPS and not _went_online(extents):
+        # It was stopped, or crashed, where it should have gone online.
+        return Progress(last, None, is_usual=False, went_online=False)
+    has_episodes = len(extents) > len(regular)
+    reached = _reached(alive, last, env_id if has_episodes else None)
+    length = next(
         # A few steps are missing where the last values belong to the last episode.
-        if last <= length <= reached + length // 200:
-            return Progress(last, length, is_usual=True)
-    if last > usual[-1]:
+        (length for length in lengths if last <= length <= reached + length // 200),
+        None,
+    ) or (_round_length(alive, last, reached, stage) if alive else None)
+    if length is not None:
+        return Progress(last, length, is_usual=True)
+    dense = any(extent.gap <= _DENSE for extent in alive)
+    if last > lengths[-1]:
         return Progress(last, min(last + 1, reached) if dense else last, is_usual=False)
-    if dense and not (stage is Stage.FINETUNE and not _went_online(extents)):
-        # A run that was stopped ends at a round step once in hundreds of times.
-        ends = {extent.last + extent.gap for extent in dense}
-        unit = 500 if stage is Stage.EXPLORE else 5_000
-        if len(ends) == 1 and (end := ends.pop()) % unit == 0:
-            return Progress(last, end, is_usual=True)
-    if stage is Stage.EXPLORE and alive and reached in EXPLORATION_STEPS:
-        return Progress(last, reached, is_usual=True)
-    return Progress(last, None, is_usual=False)
+    end = _next_round(last, stage)
+    tells = reached - last <= _ROUND[stage] // 10
+    return Progress(last, None, is_usual=False, may_end=end if tells and end <= reached else None)
+
+
+def _reached(alive: Sequence[Extent], last: int, env_id: str | None) -> int:
+    """Return the most steps that the run may have taken.
+
+    Args:
+        alive: The ends of the tags that were logged to the end.
+        last: The last step of anything in the log.
+        env_id: Its environment, if the log has episodes.
+    """
+    if alive:
+        return min(extent.last + extent.gap for extent in alive)
+    if env_id is None or last == 0:
+        return last
+    task = known_tasks().get(env_id)  # only episodes were logged
+    return last + (task.max_episode_steps if task else _EPISODE)
+
+
+def _round_length(alive: Sequence[Extent], last: int, reached: int, stage: Stage) -> int | None:
+    """Return a length of the run's own, at which a run that was stopped would hardly end."""
+    explores = stage is Stage.EXPLORE
+    asked = (length for length in EXPLORATION_STEPS if explores and last < length <= reached)
+    if length := next(asked, None):
+        return length
+    ends = {extent.last + extent.gap for extent in alive if extent.gap <= _DENSE}
+    if len(ends) == 1 and (end := ends.pop()) % (500 if explores else 5_000) == 0:
+        return end
+    end = _next_round(last, stage)
+    rarely = min(extent.gap for extent in alive) <= (_DENSE if explores else _FAIRLY_DENSE)
+    return end if end <= reached and rarely else None
+
+
+def _next_round(last: int, stage: Stage) -> int:
+    return (last // _ROUND[stage] + 1) * _ROUND[stage]
 
 
 def _went_online(extents: Mapping[str, Extent]) -> bool:
     return any(tag.lower().startswith("train") or tag == "phase" for tag in extents)
 
 
-def shared_length(lasts: list[int], shortest: int) -> int | None:
-    """Return the last step at which several runs of a stage end and which none exceeds, if any.
+def shared_length(runs: Sequence[Progress], shortest: int) -> int | None:
+    """Return the step at which several runs of a stage end and which none exceeds, if any.
 
     Args:
-        lasts: The last step of every run of the stage.
+        runs: How far the runs of the stage came.
         shortest: The least that counts.
     """
-    longest = max(lasts, default=0)
-    return longest if lasts.count(longest) >= _SHARED and longest >= shortest else None
+    longest = max((run.last for run in runs), default=0)
+    if longest < shortest:
+        return None
+    for end in {run.may_end for run in runs} - {None}:
+        if end is not None and end > longest and _agree([run.may_end == end for run in runs]):
+            return end
+    return longest if _agree([run.last == longest for run in runs]) else None
+
+
+def _agree(votes: Sequence[bool]) -> bool:
+    return sum(votes) >= _SHARED

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ _FOOTER = struct.Struct("<I")
 
 class DamagedRecordError(Exception):
     """A record is cut off, altered or too long."""
+
+
+class CutRecordError(DamagedRecordError):
+    """The file ends within a record, or zeros follow its last one, as after a loss of power."""
 
 
 class Record(NamedTuple):
@@ -105,7 +109,7 @@ def read_blocks(path: Path) -> Iterator[RecordBlock]:
 
     Raises:
         DamagedRecordError: At a record that is cut off, too long or has an invalid length, after
-            the block of those before it.
+            the block of those before it. It is a `CutRecordError` if nothing follows.
         OSError: If the file cannot be read.
     """
     # Most records have one of a few lengths.
@@ -137,11 +141,19 @@ def read_blocks(path: Path) -> Iterator[RecordBlock]:
                     before,
                 )
             if is_damaged:
-                raise DamagedRecordError
+                is_zero = not any(content[at:]) and _is_zero_to_the_end(file)
+                raise CutRecordError if is_zero else DamagedRecordError
             before += at
             rest = content[at:]
     if rest:
-        raise DamagedRecordError
+        raise CutRecordError
+
+
+def _is_zero_to_the_end(file: BinaryIO) -> bool:
+    while chunk := file.read(BLOCK_BYTES):
+        if any(chunk):
+            return False
+    return True
 
 
 def pack_record(data: bytes) -> bytes:

@@ -4,12 +4,13 @@ python cs285/scripts/show_results.py --data_dir data --since 2026-01-31T09:00
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import UserError, printable
 from cs285.report.results_table import read_logs
 from cs285.results.summaries import all_runs, explain_errors, format_results, read_summaries
 from cs285.scripts.arguments import ArgumentParser
@@ -48,11 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(format_results(results))
         if remark := explain_errors(results):
             print(f"\n{remark}")
+        if more_results:
+            print(f"\n{_on_logs(len(more_results), data_dirs)}")
     else:
         print(f"No finished runs among {count} run folders in {', '.join(map(str, data_dirs))}.")
     if problems:
         print("\nRuns without a result:", *problems, sep="\n  ")
     return 0
+
+
+def _on_logs(count: int, data_dirs: Sequence[Path]) -> str:
+    """Say which results come from logs, and what shows more of them."""
+    runs = "1 run has" if count == 1 else f"{count} runs have"
+    command = shlex.join(["cs285/scripts/make_report.py", "--data_dir", *map(str, data_dirs)])
+    return (
+        f"{runs} no summary.json, as in public versions of the homework: the numbers come from "
+        f"the logs. Figures of all runs:\n  python {printable(command)}"
+    )
 
 
 def _time(text: str) -> datetime:

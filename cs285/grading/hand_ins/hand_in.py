@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cs285.envs.tasks import known_tasks
 from cs285.grading.archives import UnsafeHandInError, printable
 from cs285.grading.hand_ins.other_homework import other_homework
 from cs285.grading.hand_ins.plausibility import (
     Inconsistency,
+    begins_with_its_folder,
     find_inconsistencies,
     why_written_again,
 )
@@ -122,6 +125,7 @@ def grade_path(path: Path, rubric: Path | None = None, *, check_code: bool = Tru
 
 
 def _grade_files(hand_in: HandIn, runs: FoundRuns, rubric: Rubric) -> list[Item]:
+    runs, copies = _without_copies(runs)
     found = find_inconsistencies(runs.read)
     # Runs of algorithms that the rubric does not ask for cost nothing, whatever they look like, nor
     # do runs that were stopped at once.
@@ -131,12 +135,7 @@ def _grade_files(hand_in: HandIn, runs: FoundRuns, rubric: Rubric) -> list[Item]
         for run in runs.read
         if run not in stubs and (not run.algorithm or run.algorithm in rubric.algorithms)
     ]
-    problems = [*hand_in.problems, *runs.problems]
-    if stubs:
-        problems.append(
-            f"{len(stubs)} folders such as {stubs[0].name} hold no events: their runs were stopped "
-            "before their first log; this costs nothing"
-        )
+    problems = [*hand_in.problems, *runs.problems, *copies, *_stubs(stubs)]
     items = [
         _size(hand_in, rubric),
         _structure(hand_in, rubric.points.structure),
@@ -148,6 +147,39 @@ def _grade_files(hand_in: HandIn, runs: FoundRuns, rubric: Rubric) -> list[Item]
             name = f"{key} ({question.title}): {experiment.name}"
             items.append(_item(name, credit.share, experiment.points, credit.message.splitlines()))
     return items
+
+
+def _without_copies(runs: FoundRuns) -> tuple[FoundRuns, list[str]]:
+    """Drop copies that claim nothing else than their originals; return a line for each."""
+    kept: dict[object, Run] = {}
+    copies: list[Run] = []
+    # If the time in a name fits the log, that is the original.
+    for run in sorted(runs.read, key=lambda run: not begins_with_its_folder(run)):
+        key = (run.log.fingerprint, run.identity, run.prefix)
+        if run.config is None and run.log.tags and kept.setdefault(key, run) is not run:
+            copies.append(run)
+    lines = []
+    for run in copies:
+        original = kept[run.log.fingerprint, run.identity, run.prefix]
+        same, other = (
+            printable(one.folder if run.name == original.name else one.name)
+            for one in (run, original)
+        )
+        lines.append(f"{same}: a copy of the log of {other}, which counts once; this costs nothing")
+    read = [run for run in runs.read if run not in copies]
+    return runs._replace(read=read), lines
+
+
+def _stubs(runs: Sequence[Run]) -> Iterator[str]:
+    """Say which runs have no events, and why; this costs nothing."""
+    by_reason: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_reason[run.log.stubs[0]].append(run)
+    for reason, members in by_reason.items():
+        which = f"{members[0].name} holds"
+        if len(members) > 1:
+            which = f"{len(members)} folders such as {members[0].name} hold"
+        yield f"{which} no events ({reason}); this costs nothing"
 
 
 def _item(name: str, share: float, maximum: float, lines: Sequence[str]) -> Item:
@@ -173,9 +205,11 @@ def _structure(hand_in: HandIn, points: float) -> Item:
     junk = sorted({printable(path) for path in hand_in.files if is_junk(path)})
     agents = root / "cs285" / "agents"
     absent = [name for name in AGENT_FILES if agents / name not in hand_in.files]
-    logged = any(path.is_relative_to(root / "data") and is_event_file(path.name) for path in kept)
+    logs = [path for path in kept if is_event_file(path.name)]
+    logged = any(path.is_relative_to(root / "data") for path in logs)
+    others = "" if logged or not logs else f"; they are in {printable(logs[0].parts[0])!r}"
     checks = (
-        ("" if logged else "no folder data/ with event files"),
+        ("" if logged else f"no folder data/ with event files{others}"),
         (f"cs285/agents/ lacks {', '.join(absent)}" if absent else ""),
         (f"files that do not belong in a hand-in, such as {junk[0]}" if junk else ""),
     )
@@ -186,19 +220,35 @@ def _structure(hand_in: HandIn, points: float) -> Item:
 
 def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
     """Check that the question in each run's name is one that asks for such a run."""
-    lines = []
+    lines: list[str] = []
+    notes: list[str] = []
     for run in runs:
         asking = [
             key
             for key, question in rubric.questions.items()
             if any(is_of_kind(run, experiment) for experiment in question.experiments)
         ]
+        wanted = " or ".join(f"{key}_" for key in asking or rubric.questions)
         if run.prefix not in (asking or rubric.questions):
-            wanted = " or ".join(f"{key}_" for key in asking or rubric.questions)
             lines.append(f"{run.name}: starts with {run.prefix or 'no question'}, not {wanted}")
+        elif not run.is_prefix_as_asked:
+            lines.append(f"{run.name}: does not start with {wanted} exactly")
+        notes += _renamed(run)
     share = 1 - len(lines) / len(runs) if runs else 0.0
     said = [f"{len(runs)} runs"] if runs else ["no runs"]
-    return _item("Names of run folders", share, rubric.points.names, lines or said)
+    return _item("Names of run folders", share, rubric.points.names, [*(lines or said), *notes])
+
+
+def _renamed(run: Run) -> Iterator[str]:
+    """Say what is made of a name that neither a public version nor this project gives."""
+    if run.config is not None or run.parsed.homework is not None:
+        return
+    if not run.algorithm or not run.env_id:
+        missing = "environment" if run.algorithm else "algorithm"
+        yield f"{run.name}: the name does not say which {missing} it ran, so no question counts it"
+    else:
+        what = f"{run.algorithm} on {known_tasks()[run.env_id].name}, {run.stage}"
+        yield f"{run.name}: was renamed; taken for {what}, as its name says"
 
 
 def _logs(
@@ -216,6 +266,8 @@ def _logs(
         for run in runs
         if len(run.log.setbacks) == 1
     ]
+    lines += [f"{run.name}: {cut}; only missing steps cost points"
+              for run in runs for cut in run.log.cuts]  # fmt: skip
     valid = [run for run in runs if not found[run] and not run.unreadable]
     written_again = {run: why for run in valid if (why := why_written_again(run))}
     lines += [f"{run.name}: {why}" for run, why in written_again.items()]

@@ -15,8 +15,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cs285.results.event_blocks import DamagedFileError, EventBlock, read_event_blocks
-from cs285.results.event_files import GIT_LFS_POINTER, NO_EVENTS, Curve, why_not_a_log
+from cs285.results.event_blocks import (
+    CutFileError,
+    DamagedFileError,
+    EventBlock,
+    read_event_blocks,
+)
+from cs285.results.event_files import (
+    GIT_LFS_POINTER,
+    NO_EVENTS,
+    PACKED,
+    Curve,
+    why_not_a_log,
+)
 from cs285.results.run_folders import EVENT_FILE_TIME
 
 Floats = npt.NDArray[np.float64]
@@ -63,6 +74,8 @@ class RunLog:
     """What could not be read, and why."""
     stubs: tuple[str, ...] = ()
     """Why files hold no events."""
+    cuts: tuple[str, ...] = ()
+    """Where files end within an entry, as when a program is killed; all before that is whole."""
 
     @property
     def tags(self) -> frozenset[str]:
@@ -72,7 +85,7 @@ class RunLog:
     @property
     def is_stub(self) -> bool:
         """Whether its files are whole and hold nothing: the run was stopped at once."""
-        return not self.tags and not self.damage
+        return not self.tags and not self.damage and not self.cuts
 
     @property
     def was_written_at_once(self) -> bool:
@@ -133,6 +146,8 @@ class _Reader:
         self.hashed = 0
         self.damage: list[str] = []
         self.stubs: list[str] = []
+        self.cuts: list[str] = []
+        self.unfetched: list[str] = []
 
     def read(self, path: Path) -> None:
         try:
@@ -140,14 +155,16 @@ class _Reader:
             if reason is None:
                 has_summaries = self._read_blocks(path)
                 reason = None if has_summaries else NO_EVENTS
-            if reason == GIT_LFS_POINTER:
-                self.damage.append(f"an event file {reason}")
+            if reason in {GIT_LFS_POINTER, PACKED}:
+                self.unfetched.append(f"an event file {reason}")
             elif reason:
                 self.stubs.append(f"an event file {reason}")
         except OSError as error:
             self.damage.append(f"an event file cannot be read: {error.strerror or error}")
+        except CutFileError as error:
+            self.cuts.append(f"cut off {error}")
         except DamagedFileError as error:
-            self.damage.append(f"cut off or altered {error}")
+            self.damage.append(f"damaged {error}")
 
     def _read_blocks(self, path: Path) -> bool:
         """Read a file; return whether it holds anything."""
@@ -155,25 +172,27 @@ class _Reader:
         clock: list[Floats] = []
         clocks: defaultdict[str, list[Floats]] = defaultdict(list)
         named = EVENT_FILE_TIME.search(path.name)
-        for block in read_event_blocks(path):
-            # No writer writes such times and steps.
-            possible = (block.wall_times >= 0) & (block.wall_times <= MAX_TIME)
-            absurd = ~possible | (block.steps < 0) | (block.steps > MAX_STEP)
-            count = int(absurd.argmax()) if absurd.any() else len(block)
-            if count:
-                times = block.wall_times[:count]
-                if block.begins[0] == 0 and named and len(named[1]) == _TIME_DIGITS:
-                    self.named_times.append((int(named[1]), float(times[0])))
-                clock.append(times)
-                for tag, points in block.scalars.items():
-                    clocks[tag].append(times[points.events[points.events < count]])
-                self._take(block, count)
-                has_summaries |= block.has_summaries
-            if count < len(block):
-                size = path.stat().st_size
-                raise DamagedFileError(f"after {block.begins[count]:,} of {size:,} bytes")
-        if clock:
-            self._compare_times(np.concatenate(clock), clocks.values())
+        try:
+            for block in read_event_blocks(path):
+                # No writer writes such times and steps.
+                possible = (block.wall_times >= 0) & (block.wall_times <= MAX_TIME)
+                absurd = ~possible | (block.steps < 0) | (block.steps > MAX_STEP)
+                count = int(absurd.argmax()) if absurd.any() else len(block)
+                if count:
+                    times = block.wall_times[:count]
+                    if block.begins[0] == 0 and named and len(named[1]) == _TIME_DIGITS:
+                        self.named_times.append((int(named[1]), float(times[0])))
+                    clock.append(times)
+                    for tag, points in block.scalars.items():
+                        clocks[tag].append(times[points.events[points.events < count]])
+                    self._take(block, count)
+                    has_summaries |= block.has_summaries
+                if count < len(block):
+                    size = path.stat().st_size
+                    raise DamagedFileError(f"after {block.begins[count]:,} of {size:,} bytes")
+        finally:  # the times before the damage count as well
+            if clock:
+                self._compare_times(np.concatenate(clock), clocks.values())
         return has_summaries
 
     def _compare_times(self, times: Floats, times_of_tags: Iterable[Sequence[Floats]]) -> None:
@@ -214,6 +233,8 @@ class _Reader:
             # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
             steps, chosen = np.unique(np.concatenate(self.steps[tag])[::-1], return_index=True)
             series[tag] = Curve(steps, np.concatenate(parts)[::-1][chosen])
+        # Beside a whole log, a file that was not fetched or unpacked does no harm.
+        (self.stubs if series or self.pictures else self.damage).extend(self.unfetched)
         return RunLog(
             series,
             self.pictures,
@@ -225,4 +246,5 @@ class _Reader:
             self.hash_of_values.digest(),
             tuple(self.damage),
             tuple(self.stubs),
+            tuple(self.cuts),
         )

@@ -21,7 +21,7 @@ _EARLIER_TAG = re.compile(r"(?:Eval|Train|Initial)_[A-Z]")
 """Tags of 2019 to 2022, such as Eval_AverageReturn."""
 _ENVIRONMENTS = re.compile(
     r"(?i)(?:^|[_-])(ant|hopper|walker2d|humanoid|halfcheetah|cartpole|invertedpendulum|lunarlander"
-    r"|reacher|mspacman|pong|obstacles|cheetah)(?:-?v\d)?(?=[_-]|$)"
+    r"|reacher|mountaincar|pendulum|swimmer|mspacman|pong|obstacles|cheetah)(?:-?v\d)?(?=[_-]|$)"
 )
 """Environments of the other homework."""
 
@@ -35,13 +35,8 @@ def other_homework(files: Collection[PurePosixPath], runs: Sequence[Run]) -> str
         return f"Nothing was judged: {evidence}; only {THIS} can be graded."
     if sentence := homework_of_tree(sources):
         return f"Nothing was judged: by its files, {sentence}."
-    for run in runs:
-        if found := _ENVIRONMENTS.search(run.folder.name):
-            place = printable(found[1])
-            return (
-                f"Nothing was judged: the run {run.name} is of another homework, in {place}; only "
-                f"{THIS} can be graded."
-            )
+    if evidence := _by_environments(runs) or _by_tags(runs):
+        return f"Nothing was judged: {evidence}; only {THIS} can be graded."
     return ""
 
 
@@ -58,5 +53,20 @@ def _by_names(runs: Sequence[Run]) -> str:
     for run in runs:
         if found := _NUMBER.search(run.folder.name):
             return f"the run {run.name} is of homework {found[1]} of the course"
+    for run in runs:
+        # Logs of the first homework of 2023 have such tags as well.
+        if _is_earlier(run) and (run.env_id or _EARLIER_RUN.search(str(run.folder))):
+            return f"the run {run.name} is of another year (2019 to 2022)"
+    return ""
+
+
+def _by_environments(runs: Sequence[Run]) -> str:
+    for run in runs:
+        if found := _ENVIRONMENTS.search(run.folder.name):
+            return f"the run {run.name} is of another homework, in {printable(found[1])}"
+    return ""
+
+
+def _by_tags(runs: Sequence[Run]) -> str:
     earlier = next((run for run in runs if _is_earlier(run)), None)
-    return f"the run {earlier.name} is of another year (2019 to 2022)" if earlier else ""
+    return f"the run {earlier.name} is of another homework, or of another year" if earlier else ""

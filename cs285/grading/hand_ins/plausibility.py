@@ -291,11 +291,11 @@ def _clock(run: Run) -> Iterator[str]:
         if abs(named - first) > CLOCK_SLACK:
             apart = abs(named - first)
             yield f"the time in an event file's name is {apart:,.0f} s from its first event"
-    if not _begins_with_its_folder(run):
+    if not begins_with_its_folder(run):
         yield "the time in the folder's name is not the time at which the log begins"
 
 
-def _begins_with_its_folder(run: Run) -> bool:
+def begins_with_its_folder(run: Run) -> bool:
     """Return whether the log may begin at the time in its folder's name, if it has one."""
     made = _folder_time(run.time_in_name)
     if made is None:
@@ -319,11 +319,7 @@ def why_written_again(run: Run) -> str:
     took = log.ends - log.begins
     fastest = FASTEST_STEP if run.config else FASTEST_PUBLIC_STEP
     quick = log.last_step * fastest
-    if (
-        not log.tags
-        or took >= max(quick, ROUNDING)
-        or (not learns and _begins_with_its_folder(run))
-    ):
+    if not log.tags or took >= max(quick, ROUNDING) or (not learns and begins_with_its_folder(run)):
         return ""
     return (
         f"all times of its log, which reaches step {log.last_step:,}, lie within {took:.2f} s, as "

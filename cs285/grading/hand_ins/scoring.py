@@ -17,6 +17,7 @@ from cs285.results.event_files import final_return_of
 
 WRITTEN_AGAIN = 0.5
 """Share of the points of a log that was written again, until the original is there."""
+NO_RUN = "no such run"
 NEARLY_ALL = 0.9
 """Fraction of its steps that a public version's log must reach: it may lack the last interval."""
 
@@ -30,6 +31,8 @@ class Credit:
     message: str
     remarks: int = 0
     """How many things the message mentions."""
+    steps: int = 0
+    """The last step of the run."""
 
 
 def answers(run: Run, experiment: Experiment) -> bool:
@@ -66,7 +69,13 @@ def score_question(
         ]
         for chosen in choices
     ]
-    return max(tries, key=lambda one: sum(asked.points * credit.share for asked, credit in one))
+    return max(
+        tries,
+        key=lambda one: (
+            sum(asked.points * credit.share for asked, credit in one),
+            sum(credit.message != NO_RUN for _, credit in one),
+        ),
+    )
 
 
 def score_experiment(
@@ -82,7 +91,7 @@ def score_experiment(
         for run in unread:
             if answers(run, experiment):
                 return Credit(0.0, f"{run.name} was not read, see the item on logs")
-        return Credit(0.0, "no such run")
+        return Credit(0.0, NO_RUN)
     earned = {run: _credit(run, experiment, rubric.tags, found.get(run, ())) for run in candidates}
     if experiment.alphas is not None:
         return _sweep(experiment.alphas, earned)
@@ -90,7 +99,9 @@ def score_experiment(
     for run, credit in earned.items():
         # Runs without a known seed count as different seeds, but a run and its copy do not.
         by_seed[run.log.fingerprint if run.seed is None else run.seed].append(credit)
-    ranked = sorted((_best(rivals) for rivals in by_seed.values()), key=lambda one: -one.share)
+    ranked = sorted(
+        (_best(rivals) for rivals in by_seed.values()), key=lambda one: (-one.share, -one.steps)
+    )
     counted = ranked[: experiment.seeds]
     message = "\n".join(credit.message for credit in counted)
     if len(ranked) < experiment.seeds:
@@ -127,7 +138,7 @@ def _credit(
         facts = "; ".join(one.fact for one in found)
         return Credit(0.0, f"{run.name} is inconsistent: {facts}", len(found))
     if not run.log.tags:
-        reasons = [*run.log.damage, *run.log.stubs]
+        reasons = [*run.log.damage, *run.log.cuts, *run.log.stubs]
         return Credit(0.0, f"{run.name}: {'; '.join(reasons)}", len(reasons))
     notes = []
     share = 1.0
@@ -148,12 +159,14 @@ def _credit(
     if run.log.damage:
         share *= 0.5
         notes.append("; ".join(run.log.damage))
+    notes += run.log.cuts  # only the steps that are missing cost points
     if written_again := why_written_again(run):
         share *= WRITTEN_AGAIN
         notes.append(f"{written_again}; until then, {WRITTEN_AGAIN:.0%} of the points")
     results, seen = _results(run, experiment)
     notes += seen
-    return Credit(share * results, f"{run.name}: {'; '.join(notes) or 'complete'}", len(notes))
+    message = f"{run.name}: {'; '.join(notes) or 'complete'}"
+    return Credit(share * results, message, len(notes), run.log.last_step)
 
 
 def _results(run: Run, experiment: Experiment) -> tuple[float, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,12 +16,13 @@ from cs285.datasets.dataset_files import Dataset, load_dataset
 from cs285.envs.tasks import get_task, known_tasks
 from cs285.grading.archives import open_zip, printable
 from cs285.grading.hand_ins.logs import RunLog, read_log
-from cs285.grading.hand_ins.unpacking import HandIn
+from cs285.grading.hand_ins.unpacking import HandIn, is_junk
 from cs285.homework import Stage, usual_stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.yaml_text import parse_yaml
+from cs285.results.event_files import separate_runs
 from cs285.results.folder_names import FolderName, parse_folder_path, size_in_name
-from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY, RunFolder
+from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY, RunFolder, is_event_file
 from cs285.results.run_summary import RunSummary
 
 MAX_RUNS = 1_000
@@ -33,6 +34,8 @@ MAX_DATASET_CONTENT = 8_000_000
 """Maximum bytes of a dataset's arrays; 20,000 steps take 0.6 million."""
 HANDOUT_DATASET_STEPS = 10_000
 """Steps of a dataset whose name does not give them."""
+_PREFIX = re.compile(r"(?i)(q\d+)([^a-z\d]|$)")
+_NAMED_AS_RUN = re.compile(r"(?i)(?:q\d[\w.]*?[_\s-])?hw5_(?:explore|offline|finetune)_")
 _UNUSABLE = (
     ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
@@ -80,6 +83,8 @@ class Run:
     log: RunLog
     config: RunConfig | None = None
     summary: RunSummary | None = None
+    is_prefix_as_asked: bool = True
+    """Whether the question is written `q2_`, not `Q2-` or in another way."""
     unreadable: tuple[str, ...] = ()
     """Its files that could not be read, and why."""
     dataset: Explored | None = None
@@ -166,6 +171,9 @@ class Run:
         return self.config.planned_steps if self.config else 0
 
 
+NO_EVENT_FILE = "its folder holds no event file; tables and pictures are none"
+
+
 class FoundRuns(NamedTuple):
     """The runs of a hand-in, each in the order of their folders."""
 
@@ -180,9 +188,11 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
     """Read every run of a hand-in, up to a limit; those with more than empty logs come first."""
     events: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     for path in hand_in.find(ANY_EVENTS):
-        events[path.parent].append(path)
+        if is_event_file(path.name):
+            events[path.parent].append(path)
     runs: list[Run] = []
     unread: list[Run] = []
+    problems: list[str] = []
     left = MAX_LOGS
     sizes = {folder: max(hand_in.files[path] for path in paths) for folder, paths in events.items()}
     for folder in sorted(events, key=lambda folder: (sizes[folder] < _SOME_SIZE, folder)):
@@ -191,9 +201,15 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
             unread.append(_describe(folder, RunLog()))
             continue
         left -= size
-        log = read_log([hand_in.root / path for path in events[folder]])
-        runs.append(_read_run(hand_in, folder, log))
-    problems = []
+        logs = _read_logs(hand_in, folder, events[folder])
+        runs.append(_read_run(hand_in, folder, logs[-1]))
+        if len(logs) > 1:
+            problems.append(
+                f"{runs[-1].name}: its folder holds the logs of {len(logs)} runs; the one that "
+                "came furthest counts, or else the last"
+            )
+    runs += [_describe(folder, RunLog(stubs=(NO_EVENT_FILE,)))
+             for folder in _without_events(hand_in, {*events, *_too_large(hand_in)})]  # fmt: skip
     if unread:
         problems.append(
             f"{len(unread)} folders were not read, such as {unread[0].name}: a hand-in may have "
@@ -201,19 +217,50 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
             "logs small"
         )
     # The hand-in has a line for each of these.
-    too_large = {path.parent for path in hand_in.unreadable(ANY_EVENTS)} - events.keys()
+    too_large = _too_large(hand_in) - events.keys()
     unread += [_describe(folder, RunLog()) for folder in too_large]
     runs.sort(key=lambda run: run.folder)
     unread.sort(key=lambda run: run.folder)
     return FoundRuns(_with_datasets(runs, hand_in), unread, problems)
 
 
+def _read_logs(
+    hand_in: HandIn, folder: PurePosixPath, paths: Sequence[PurePosixPath]
+) -> list[RunLog]:
+    """Return the logs in a folder, one per run, the one that came furthest last."""
+    files = [hand_in.root / path for path in paths]
+    one_run = len(files) == 1 or hand_in.has(folder / CONFIG)
+    return sorted(
+        (read_log(own) for own in ([files] if one_run else separate_runs(files))),
+        key=lambda log: log.last_step,
+    )
+
+
+def _too_large(hand_in: HandIn) -> set[PurePosixPath]:
+    return {path.parent for path in hand_in.unreadable(ANY_EVENTS)}
+
+
+def _without_events(hand_in: HandIn, events: Collection[PurePosixPath]) -> list[PurePosixPath]:
+    """Return folders that are called like runs and have no event files, in them or below."""
+    around = {parent for folder in events for parent in (folder, *folder.parents)}
+    listed = {parent for path in hand_in.files for parent in path.parents} | hand_in.folders
+    named = [folder for folder in listed - around
+             if _NAMED_AS_RUN.match(folder.name) and not is_junk(folder)]  # fmt: skip
+    return sorted(named)[:MAX_RUNS]
+
+
 def _describe(folder: PurePosixPath, log: RunLog) -> Run:
     """Return what the names of the folders say about a run."""
-    prefixes = [found[1] for part in folder.parts if (found := re.match(r"(q\d+)(?=_|$)", part))]
+    prefixes = [
+        (found[1].lower(), found[2] in {"_", ""})
+        for part in folder.parts
+        if (found := _PREFIX.match(part))
+    ]
+    prefix, is_as_asked = prefixes[-1] if prefixes else ("", True)
     return Run(
         folder,
-        prefix=prefixes[-1] if prefixes else "",
+        prefix=prefix,
+        is_prefix_as_asked=is_as_asked,
         parsed=parse_folder_path(folder.parts),
         log=log,
     )

@@ -31,7 +31,18 @@ _LIMITS = {
     SUMMARY: MAX_NOTE,
 }
 _SKIPPED = {".git", ".venv", "venv", "node_modules"}
-JUNK = ("__MACOSX", ".DS_Store", "__pycache__", "*.pyc", ".git", ".venv", "venv", ".*_cache")
+JUNK = (
+    "__MACOSX",
+    ".DS_Store",
+    "._*",
+    "*Zone.Identifier",
+    "__pycache__",
+    "*.pyc",
+    ".git",
+    ".venv",
+    "venv",
+    ".*_cache",
+)
 _TO_MEASURE = 64_000_000
 
 
@@ -47,6 +58,8 @@ class HandIn:
     """Size of the zip in bytes, or approximately that of a zip of the folder."""
     problems: tuple[str, ...]
     """What was not read, and why."""
+    folders: frozenset[PurePosixPath] = frozenset()
+    """Every folder, even an empty one, if it is listed."""
 
     def has(self, path: PurePosixPath) -> bool:
         """Return whether a file exists and may be read."""
@@ -93,12 +106,14 @@ def open_hand_in(path: Path) -> Iterator[HandIn]:
 def _unpack(path: Path, root: Path) -> HandIn:
     files: dict[PurePosixPath, int] = {}
     problems: list[str] = []
+    listed: set[PurePosixPath] = set()
     total = 0
     with open_zip(path) as archive:
         for member in archive.infolist():
-            if member.is_dir():
-                continue
             name = PurePosixPath(member.filename.replace("\\", "/"))
+            if member.is_dir():
+                listed.add(name)
+                continue
             if name in files:
                 raise UnsafeHandInError(f"the name {printable(name)!r} appears twice")
             files[name] = member.file_size
@@ -112,12 +127,13 @@ def _unpack(path: Path, root: Path) -> HandIn:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as packed, (root / name).open("xb") as file:
                 shutil.copyfileobj(packed, file)
-    return HandIn(root, files, path.stat().st_size, tuple(problems))
+    return HandIn(root, files, path.stat().st_size, tuple(problems), frozenset(listed))
 
 
 def _look_into(root: Path) -> HandIn:
     files: dict[PurePosixPath, int] = {}
     problems: list[str] = []
+    listed: set[PurePosixPath] = set()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - _SKIPPED)
         if len(files) + len(folders) + len(names) > MAX_ENTRIES:
@@ -130,9 +146,11 @@ def _look_into(root: Path) -> HandIn:
                 files[relative] = status.st_size
                 if 0 < _limit(relative) < status.st_size:
                     problems.append(_too_large(relative, status.st_size))
-            elif not stat.S_ISDIR(status.st_mode):
+            elif stat.S_ISDIR(status.st_mode):
+                listed.add(relative)
+            else:
                 problems.append(f"{printable(relative)}: not read: it is a link or a device")
-    return HandIn(root, files, _measure(root, files), tuple(problems))
+    return HandIn(root, files, _measure(root, files), tuple(problems), frozenset(listed))
 
 
 def _measure(root: Path, files: Mapping[PurePosixPath, int]) -> int:

@@ -99,7 +99,7 @@ def _alpha_finding(
                 remarks.append(f"they were {word}, {signed(number)}, at {_ALPHA} = {label}")
     at = dict(zip(swept, labels, strict=True))
     ended = [one for one in swept if one.final is not None]
-    ends = [f"{parts.format_estimate(one.final)} at {_ALPHA} = {at[one]}" for one in ended]
+    ends = [f"{parts.format_final(one)} at {_ALPHA} = {at[one]}" for one in ended]
     remarks.append(f"the final return was {parts.listed(ends)}")
     if any(one.noise is None for one in ended):
         remarks.append("how noisy these returns are, the logs do not tell")

@@ -50,7 +50,7 @@ def dataset_size(collection: Collection) -> Section:
             panels.append(_coverage_panel(coverages, labels, f"{where}: coverage"))
         members += list(zip(swept, coverages, strict=True))
         ended = [
-            f"{label} steps give {parts.format_estimate(one.final)}"
+            f"{label} steps give {parts.format_final(one)}"
             for label, one in zip(labels, swept, strict=True)
         ]
         findings.append(f"On {where} {parts.listed(ended)}.")

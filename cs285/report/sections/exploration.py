@@ -50,7 +50,7 @@ def exploration(
     """Show pictures and curves of one exploring algorithm, in every environment."""
     environments = by_environment(collection.select(Stage.EXPLORE, algorithm))
     pictures: list[_Picture] = []
-    captions, shown, rows = [], [], []
+    captions, shown, rows, unseen = [], [], [], []
     for members in environments.values():
         # Datasets of other sizes belong to 4.3.
         asked = [one for one in members if one.first.named_size in {None, HANDOUT_STEPS}]
@@ -59,6 +59,8 @@ def exploration(
         picture = _picture(chosen)
         if picture is not None:
             pictures.append(picture)
+        else:
+            unseen.append(parts.title_of_task(chosen))
         found = parts.last_value(chosen, "coverage")
         if found:
             captions.append(
@@ -84,6 +86,8 @@ def exploration(
             panel_inches=(panel_width, panel_width * height / width),
             has_legend=False, is_picture=True,
         )  # fmt: skip
+    if pictures and unseen:
+        captions.append(f"On {parts.listed(unseen)} no picture was logged.")
     caption = _caption(says, pictures, shown) if plot else ()
     commands = [
         (f"{title_of(algorithm)} on {task.name}",
