@@ -78,6 +78,7 @@ ADVANTAGE_IN_COLUMNS = (
     "return q_values - (action_dist.probs * qa_values).sum(dim=-1)",
     "return (q_values - (action_dist.probs * qa_values).sum(dim=-1))[:, None]",
 )
+ADVANTAGES = "advantages = self.compute_advantage(observations, actions)"
 NEVER_STEPS = ("        self.actor_optimizer.step()\n", "")
 
 
@@ -113,6 +114,23 @@ def test_a_row_of_advantages_does_not_fit_a_parent_in_columns(checker):
 def test_in_one_file_the_advantage_is_blamed_for_its_shape(checker):
     found = checker(awac=patched("awac", ADVANTAGE_IN_COLUMNS)).check("awac")
     assert faults(found).keys() == {"compute_advantage"}, said(found)
+
+
+@pytest.mark.parametrize("mask", ["~done", "done"], ids=["a right DQN", "a wrong DQN"])
+def test_a_step_that_suits_only_its_own_class_is_wrong_in_the_child(checker, mask):
+    """AWAC computes its advantage within the step, so IQL's is never used."""
+    own = (
+        "values = self.critic(observations)\n"
+        "            taken = values.gather(1, actions[:, None])[:, 0]\n"
+        "            advantages = taken - (distribution.probs * values).sum(-1)"
+    )
+    awac = patched("awac", (ADVANTAGES, own))
+    dqn = patched("dqn", ("~done", mask))
+    check = checker(iql=student("iql"), awac=awac, dqn=dqn)
+    assert not faults(check.check("awac")), said(check.check("awac"))
+    found = faults(check.check("iql"))
+    assert found.keys() == {"update_actor"}, said(check.check("iql"))
+    assert "in place of V(s)" in found["update_actor"].text
 
 
 @pytest.mark.parametrize(

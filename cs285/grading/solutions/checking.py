@@ -161,7 +161,9 @@ class SolutionChecker:
             if not finding.verdict.is_bad or not (faults or self._misread(agent, finding, other)):
                 merged.append(finding)
             elif finding.method in _steps_of(agent) and (other is None or not other.verdict.is_bad):
-                continue  # `report` says that it is inherited
+                if self._is_right_in_its_parent(agent, finding.method):
+                    merged.append(finding)  # but not in this class
+                # Otherwise `report` says that it is inherited.
             elif finding.of_parent and (other is None or other.verdict is Verdict.CRASHES):
                 merged.append(Finding(finding.method, Verdict.CORRECT))
             else:
@@ -308,6 +310,14 @@ class SolutionChecker:
             kept.append(Finding(step, Verdict.UNJUDGED, f"the shape of {advantage} is wrong"))
         meet = frozenset({Reading.PAIRS})
         return [*kept, Finding(advantage, Verdict.WRONG, text, readings=meet)]
+
+    def _is_right_in_its_parent(self, agent: AgentFile, step: str) -> bool:
+        """Return whether the nearest of the own parents that defines a step is right in it."""
+        for parent in self._own_parents(agent):
+            if step in AgentSource(self.files[parent.file], parent.class_name).methods:
+                found = [one for one in self.check(parent.algorithm) if one.method in {step, ""}]
+                return bool(found) and all(one.verdict.is_right for one in found)
+        return False
 
     def _counts_against(self, name: str, method: str) -> bool:
         return any(one.verdict.is_bad and one.method == method for one in self.check(name))
