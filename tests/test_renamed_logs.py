@@ -180,8 +180,19 @@ def test_three_runs_may_share_a_length_although_they_log_at_other_steps() -> Non
     ends = [(49_000, 1_000), (49_500, 500), (49_000, 1_000), (20_300, 100)]
     runs = [progress_of(extents(*one), one[0], Stage.OFFLINE, "", (100_000,)) for one in ends]
     assert [run.may_end for run in runs] == [50_000, 50_000, 50_000, None]
-    assert shared_length(runs, 50_000 // 2) == 50_000
-    assert shared_length(runs[1:], 50_000 // 2) is None
+    assert shared_length(runs, 50_000) == 50_000
+    assert shared_length(runs, 60_000) is None
+    assert shared_length(runs[1:], 50_000) is None
+
+
+def test_runs_that_share_a_length_of_their_own_are_shown_with_it(tmp_path: Path) -> None:
+    for index, (name, every) in enumerate((("cql0.1", 1_000), ("dqn", 1_000), ("awac1.0", 500))):
+        begins = NOON + 3600 * index
+        folder = tmp_path / named(f"hw5_offline_PointmassMedium-v0_{name}", begins)
+        write_log(folder, [-40.0] * 5, begins=begins, steps=range(0, 50_000, 10_000), every=every)
+    collection = collect(tmp_path)
+    assert collection.left_out == ()
+    assert [run.steps for run in collection.runs] == [50_000] * 3
 
 
 def test_a_lone_run_that_may_have_ended_as_planned_is_not_said_to_have_stopped(

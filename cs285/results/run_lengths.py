@@ -153,12 +153,11 @@ def shared_length(runs: Sequence[Progress], shortest: int) -> int | None:
         shortest: The least that counts.
     """
     longest = max((run.last for run in runs), default=0)
-    if longest < shortest:
-        return None
-    for end in {run.may_end for run in runs} - {None}:
-        if end is not None and end > longest and _agree([run.may_end == end for run in runs]):
+    ends = {run.may_end for run in runs if run.may_end is not None and run.may_end > longest}
+    for end in (*ends, longest):
+        if end >= shortest and _agree([end in {run.last, run.may_end} for run in runs]):
             return end
-    return longest if _agree([run.last == longest for run in runs]) else None
+    return None
 
 
 def _agree(votes: Sequence[bool]) -> bool:
