@@ -174,7 +174,7 @@ def difference_in_cases(
     """Return what is wrong in each case, by name or by numbers, if not the same in all of them."""
     texts = []
     for case, seen in zip(cases, observations, strict=True):
-        found = fit(formula, [seen])
+        found = fit(formula, [seen], single=True)
         if found is None:
             texts.append(f"{case}: {difference(formula, [seen])}")
         elif found.mistakes:

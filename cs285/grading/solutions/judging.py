@@ -90,8 +90,8 @@ class Judge:
         self.raised: dict[str, tuple[str, str]] = {}
         """What was raised, as type and message, by using what a method returned: it may come up
         again in the methods that call this one."""
-        self.samples = False
-        """Whether a step depends on the seed, so that two steps may differ."""
+        self.sampled: set[str] = set()
+        """Roles of networks whose step depends on the seed, so that two steps may differ."""
 
     def judge(self) -> None:
         """Run the class and add the findings."""

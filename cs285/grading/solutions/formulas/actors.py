@@ -27,6 +27,7 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
         "none": lambda: taken,
         "flipped": lambda: (policy * values).sum(-1) - taken,
         "value": lambda: (policy * values).sum(-1),
+        "minus value": lambda: -(policy * values).sum(-1),
         "plus": lambda: taken + (policy * values).sum(-1),
         "logits": lambda: taken - (w.now("actor/online") * values).sum(-1),
         "log": lambda: taken - (policy.log() * values).sum(-1),
@@ -114,6 +115,7 @@ AWAC_ADVANTAGES = {
     "none": "no baseline: Q(s, a) in place of the advantage",
     "flipped": "flipped sign of the advantage",
     "value": "the baseline alone, without Q(s, a)",
+    "minus value": "the baseline alone, subtracted from nothing: Q(s, a) is missing",
     "plus": "the baseline is added instead of subtracted",
     "logits": "the actor's logits in place of its probabilities in the baseline",
     "log": "the actor's log-probabilities in place of its probabilities in the baseline",
@@ -139,6 +141,7 @@ def iql_advantage(w: World, kind: str = "", network: str = "online") -> torch.Te
         "plus": lambda: taken + baseline,
         "none": lambda: taken,
         "value": lambda: baseline,
+        "minus value": lambda: -baseline,
         "actor": lambda: taken - (w.policy() * values).sum(-1),
         "max": lambda: taken - values.max(-1).values,
         "mean": lambda: taken - values.mean(-1),
@@ -177,6 +180,7 @@ IQL_ADVANTAGES = {
     "plus": "V(s) is added instead of subtracted",
     "none": "no baseline: Q(s, a) in place of the advantage",
     "value": "V(s) alone, without Q(s, a)",
+    "minus value": "- V(s) alone, without Q(s, a)",
     "actor": "AWAC's expectation under the actor in place of V(s)",
     "max": "max_a Q(s, a) in place of V(s)",
     "mean": "the mean over actions in place of V(s)",
@@ -274,6 +278,7 @@ def _likelihoods(w: World, policy: torch.Tensor) -> Rules:
         "all sum": lambda: policy.log().sum(-1),
         "entropy": lambda: (policy * policy.log()).sum(-1),
         "next": lambda: w.taken(w.policy(next_state=True).log()),
+        "batch": lambda: w.taken(w.now("actor/online").log_softmax(0)),
         "columns": lambda: policy.log()[:, w.actions],
         "columns rows": lambda: policy.log()[:, w.actions].T,
     }
@@ -321,6 +326,7 @@ _ACTOR_MISTAKES: Choices = {
         "all sum": "the log-probabilities of all actions, not that of the action taken",
         "entropy": "the actor's entropy in place of the log-probability of the action taken",
         "next": "wrong state: the log-probability at s' in place of s",
+        "batch": "wrong axis: the softmax runs over the batch, not over the actions",
         "columns": "log_prob of actions (B, 1) gives a table (B, B): every state's log-probability "
         "of every row's action",
         "columns rows": "log_prob of actions (B, 1) gives a table (B, B): every state's "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -288,10 +289,19 @@ def _gradient(world: World, loss: torch.Tensor) -> Array:
 
 def _solve(seen: Observation, kind: str, extra: str, rest: Array) -> Array | None:
     world = seen.world
-    term = _term(world, kind, *_parts(world, "")).mean()
-    columns = [term] if not extra else [term, _extra(world, extra).mean()]
-    gradients = [_gradient(world, one) for one in columns]
-    return solve(gradients, rest, 5e-3)
+    columns = [
+        world.part(
+            ("term gradient", kind),
+            lambda: _gradient(world, _term(world, kind, *_parts(world, "")).mean()),
+        )
+    ]
+    if extra:
+        columns.append(
+            world.part(
+                ("extra gradient", extra), lambda: _gradient(world, _extra(world, extra).mean())
+            )
+        )
+    return solve(columns, rest, 5e-3)  # of a difference
 
 
 def _extra(w: World, kind: str) -> torch.Tensor:
@@ -362,3 +372,6 @@ CQL = Formula(
     _explain,
     alone=frozenset({*TD_MISTAKES}),
 )
+
+CQL_AT_ONE = replace(CQL, variants=HALF)
+"""CQL at temperature 1, where all places of the temperature are the same."""

@@ -62,8 +62,6 @@ RND = Formula(
             "root mean": "the root of the mean squared error of a row",
             "l1": "the sum of absolute errors",
             "l1 mean": "the mean of absolute errors",
-            "huber": "a Huber loss of the errors",
-            "huber sum": "a Huber loss of the errors",
         },
         **HALF,
     },
@@ -81,6 +79,8 @@ RND = Formula(
             "is squared",
             "batch sum": "wrong axis: the networks are averaged over the batch before their "
             "difference is squared",
+            "huber": "a Huber loss of the errors",
+            "huber sum": "a Huber loss of the errors",
             "four": "the errors are squared twice",
             "total": "the errors are summed over the features before squaring, so that they cancel",
             "next target": "wrong state: predictor and target are compared at different states",

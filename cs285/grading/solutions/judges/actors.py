@@ -71,7 +71,8 @@ class AWACJudge(Judge):
             ):
                 self.judge_fit(method, AWAC_CRITIC, observed)
             else:
-                self.samples = True
+                # The actor learns from what this critic becomes.
+                self.sampled |= {"critic/online", "actor/online"}
         self.judge_actor(batches, first)
         judge_update(
             self,
@@ -115,7 +116,7 @@ class AWACJudge(Judge):
         if found is not None:
             self.conclude(method, found)
         elif self.has_expectation and self.judge_sampled_step(observed[0], batches[0], scalars):
-            self.samples = True
+            self.sampled.add("actor/online")
             return
         else:
             found = self.judge_fit(method, self.actor_formula, observed)
@@ -206,7 +207,7 @@ class AWACJudge(Judge):
         if verdict is not Verdict.WRONG:
             self.say(method, verdict, text, readings=[Reading.COLUMN] if is_column else ())
         elif self.has_expectation and judge_sampled_advantage(self, batch, scalars):
-            self.samples = True
+            self.sampled.add("actor/online")
         else:
             self.wrong(method, text)
 

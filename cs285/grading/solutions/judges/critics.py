@@ -9,7 +9,7 @@ import numpy as np
 
 from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.fitting import Observation, fit, right_fit
-from cs285.grading.solutions.formulas.conservative import CQL
+from cs285.grading.solutions.formulas.conservative import CQL, CQL_AT_ONE
 from cs285.grading.solutions.formulas.critics import DQN
 from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
 from cs285.grading.solutions.judges.sampling import judge_random
@@ -181,9 +181,7 @@ class CQLJudge(Judge):
                 self, settings[0], Call(method, values, "loss"), _RANDOM_ACTIONS
             ):
                 # Where a temperature stands says nothing about mistakes: it is 1 in both cases.
-                self.judge_fit(
-                    method, self.formula, observed[:2], ignored=_TD_CHOICES, cases=_DOUBLE
-                )
+                self.judge_fit(method, CQL_AT_ONE, observed[:2], ignored=_TD_CHOICES, cases=_DOUBLE)
         if self.defines("update_critic"):
             self.judge_own_step(step, trials[0])
         judge_update(

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cs285.grading.solutions.bench import Call, Seen
+from cs285.grading.solutions.bench import Bench, Call, Seen
 from cs285.grading.solutions.judging import PERIOD, Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.grading.solutions.world import Array, close
+from cs285.grading.solutions.world import Array, Transitions, close
 
 FEW_STEPS = range(81, 85)
 """A whole short period: its length has one multiple among these steps, and twice it none."""
@@ -91,12 +91,35 @@ def _training_problems(
         for role, name in differs.items()
         if not bench.moved(*update, role) and any(bench.moved(*one, role) for one in oracles)
     ]
-    # An update may draw other samples than single steps do.
-    if never or not differs or judge.samples:
+    if never:
         return never
-    names = " and the ".join(differs.values())
+    elsewhere = [
+        f"the {name} learns at other states than in its own single step"
+        for role, name in differs.items()
+        if role in judge.sampled and _learns_elsewhere(bench, update, oracles, role)
+    ]
+    # An update may draw other samples than single steps do.
+    names = " and the ".join(name for role, name in differs.items() if role not in judge.sampled)
     steps = "the class's own single steps on this batch, in any order"
-    return [f"it changes the {names} differently from {steps}"]
+    return elsewhere + ([f"it changes the {names} differently from {steps}"] if names else [])
+
+
+def _learns_elsewhere(
+    bench: Bench, update: tuple[int, int], oracles: Sequence[tuple[int, int]], role: str
+) -> bool:
+    """Return whether an update moves a network at next states or on other rows, unlike its step."""
+    trial, number = update
+    batch = Transitions(*bench.trials[trial][2][number].values[:5])
+
+    def part(call: tuple[int, int]) -> float:
+        """Return how much of a step lies at next states; infinite if it fits no loss."""
+        found = bench.derivative(bench.step(*call, role), batch)
+        if found is None:
+            return float("inf")
+        return float(np.abs(found[len(batch) :]).max() / max(np.abs(found).max(), 1e-12))
+
+    own = [part(one) for one in oracles if bench.moved(*one, role)]
+    return bool(own) and max(own) < 1e-2 < part(update)  # noqa: PLR2004
 
 
 def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> tuple[str, str]:
