@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.solutions.generator.mistakes import MISTAKES
 from tests.solutions.generator.trials import Plan, Report, measured
 
-CHUNK = 40
+CHUNK = 20
 
 
 @dataclass
@@ -58,12 +59,18 @@ class Totals:
         return sum(row[what] for name, row in self.kinds.items() if (name != "right") == wrong)
 
 
-def chunk(seed: int, number: int) -> tuple[list[Report], list[str], float]:
-    """Try some solutions whose styles and mistakes depend on the seed and the number alone."""
+def chunk(seed: int, number: int, name: str = "") -> tuple[list[Report], list[str], float]:
+    """Try some solutions whose styles and mistakes depend on the seed and the number alone.
+
+    Args:
+        seed: Of the whole measurement.
+        number: Of the chunk.
+        name: Make this mistake alone, in ever new styles.
+    """
     torch.set_num_threads(1)
     plan = Plan(np.random.default_rng([seed, number]))
     start = processor_seconds()
-    reports = measured(plan, number * CHUNK, CHUNK)
+    reports = measured(plan, number * CHUNK, CHUNK, name)
     return reports, [name for name, _ in plan.without_effect], processor_seconds() - start
 
 
@@ -102,6 +109,15 @@ def print_table(totals: Totals) -> None:
     )
 
 
+def write(totals: Totals, folder: Path) -> None:
+    """Write every solution with a problem into a folder of its own."""
+    for place, (_, one) in enumerate(totals.problems):
+        for name, text in one.files:
+            path = folder / f"{place:03d}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="")
+
+
 def main() -> int:
     """Run the measurement."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -109,17 +125,26 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="number of solutions")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--chunk", type=int, default=None, help="try one chunk of the count again")
+    parser.add_argument("--mistake", default="", help="make this mistake alone, as in the table")
+    parser.add_argument("--write", type=Path, help="write the solutions with problems there")
     arguments = parser.parse_args()
+    if arguments.mistake and arguments.mistake not in {one.name for one in MISTAKES}:
+        parser.error(f"there is no mistake {arguments.mistake!r}")
     numbers = range(-(-arguments.count // CHUNK))
     if arguments.chunk is not None:
         numbers = range(arguments.chunk, arguments.chunk + 1)
     totals = Totals()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
-        tasks = {pool.submit(chunk, arguments.seed, number): number for number in numbers}
+        tasks = {
+            pool.submit(chunk, arguments.seed, number, arguments.mistake): number
+            for number in numbers
+        }
         for task in as_completed(tasks):
             totals.add(tasks[task], *task.result())
     print_table(totals)
+    if arguments.write:
+        write(totals, arguments.write)
     missed = totals.total("tried") - totals.total("found")
     accused = totals.total("accused") + totals.total("accused", wrong=False)
     return 1 if missed or accused else 0

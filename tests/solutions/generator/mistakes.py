@@ -155,7 +155,7 @@ ADVANTAGE_WORDS: dict[str, tuple[str, ...]] = {
     "no_baseline": (r"baseline|Q\(s, ?a\)|without|missing|not subtract|only Q|alone|\bV\b",),
     "value_only": (r"\bV\b|value|Q\(s, ?a\)|missing|only",),
     "max_baseline": (r"max|largest",),
-    "mean_baseline": (r"mean|average|uniform",),
+    "mean_baseline": (r"mean|average|uniform|equal",),
 }
 
 ACTOR_WORDS: dict[str, tuple[str, ...]] = {
@@ -272,14 +272,14 @@ ACTING_WORDS: dict[str, tuple[str, ...]] = {
     "acts_on_target": (r"target|network|online",),
     "acts_on_critic": (r"critic|actor|argmax Q|Q\b",),
     "wrong_axis": (r"axis|always|same|constant|dim|batch|not the|one action|ignor",),
-    "samples_softmax": (r"sampl|softmax|random|boltzmann|not (always|the)|chance",),
+    "samples_softmax": (r"only \d+ ?%|sampl|softmax|random|boltzmann|not (always|the)|chance",),
     "off_by_one": (r"never|last|action|range|likely",),
     "starts_at_one": (r"never|first|action|range|likely",),
     "too_many": (r"range|action|outside|valid|between|exist",),
     "ignores_observation": (
         r"observation|ignor|same|constant|actor|mode|distribution|chance|prob",
     ),
-    "constant": (r"always|same|constant|never|only|likely|random|uniform",),
+    "constant": (r"TODO without code|always|same|constant|never|only|likely|random|uniform",),
     "uneven": (r"likely|uniform|uneven|probab|often|equal",),
     "same_seed": (r"always|same|constant|never|only|likely|random|uniform",),
     "of_observation": (r"always|same|observation|constant|never|likely|random|uniform",),

@@ -164,6 +164,8 @@ class Report:
     accused: int
     problem: str
     told: str
+    files: tuple[tuple[str, str], ...]
+    """The solution, if there is a problem."""
 
     @classmethod
     def of(cls, outcome: Outcome) -> Report:
@@ -177,6 +179,7 @@ class Report:
             len(outcome.accused),
             outcome.problem,
             outcome.as_told,
+            tuple(outcome.combination.files().items()) if outcome.problem else (),
         )
 
 
@@ -194,12 +197,13 @@ def nth(plan: Plan, number: int) -> Combination | None:
     return plan.wrong(MISTAKES[(number - number // 5 - 1) % len(MISTAKES)])
 
 
-def measured(plan: Plan, first: int, count: int) -> list[Report]:
-    """Try some solutions in turn, see `nth`."""
+def measured(plan: Plan, first: int, count: int, name: str = "") -> list[Report]:
+    """Try some solutions in turn, see `nth`; or one mistake, given by its name."""
+    only = next((one for one in MISTAKES if one.name == name), None)
     reports: list[Report] = []
     with Sandbox() as sandbox:
         for number in range(first, first + count):
-            combination = nth(plan, number)
+            combination = plan.wrong(only) if only else nth(plan, number)
             if combination is None:
                 continue
             single = len(combination.mistakes) == 1
