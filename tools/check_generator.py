@@ -47,11 +47,12 @@ class Totals:
         self.seconds += seconds
         self.without_effect.update(without_effect)
         for one in reports:
-            seen = {"tried": 1, "found": one.found, "named": one.named, "accused": one.accused}
-            self.kinds[one.name].update(seen)
+            for name, found, named in one.mistakes or [("right", True, True)]:
+                self.kinds[name].update(tried=1, found=found, named=named, accused=one.accused)
+            missed = sum(not found for _, found, _ in one.mistakes)
             for value in one.style:
-                self.styles[value].update(seen)
-            if one.problem:
+                self.styles[value].update(tried=1, accused=one.accused, missed=missed)
+            if one.problems:
                 self.problems.append((number, one))
 
     def total(self, what: str, *, wrong: bool = True) -> int:
@@ -91,15 +92,14 @@ def print_table(totals: Totals) -> None:
         print(f"{name:<{width}}  {numbers}  {row['accused']:>7}")
     print("\nvalue of a choice: files tried, right methods accused, mistakes missed")
     for (choice, value), row in sorted(totals.styles.items()):
-        missed = row["tried"] - row["found"]
-        print(f"  {choice} = {value}: {row['tried']}, {row['accused']}, {missed}")
+        print(f"  {choice} = {value}: {row['tried']}, {row['accused']}, {row['missed']}")
     print("\ndropped, as they change no number in the style that was drawn:")
     for name, count in totals.without_effect.most_common():
         print(f"  {name}: {count}")
     print("\nproblems, each with the chunk in which it was met:")
     for number, one in totals.problems:
         style = " ".join(f"{choice}={value}" for choice, value in one.style)
-        print(f"- {one.problem} (--chunk {number})\n    {one.told}\n    {style}")
+        print(f"- {'; '.join(one.problems)} (--chunk {number})\n    {one.told}\n    {style}")
     wrong, right = totals.total("tried"), totals.total("tried", wrong=False)
     accused = totals.total("accused") + totals.total("accused", wrong=False)
     found, named = totals.total("found"), totals.total("named")

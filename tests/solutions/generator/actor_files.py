@@ -437,8 +437,6 @@ def iql_advantage(w: Writer) -> Lines:
         awac_baseline=f"(self.actor({OBS}).probs * {qa}).sum(1{', keepdim=True' if wide else ''})",
         zero=q,
     )
-    if w.wrong("target_v") and w["v_target"] == "target":
-        value = value_of(w, "target_value_critic", "torch.flip(observations, [0])", raw=raw)
     difference = w.either(
         f"{q} - {v}", sign_flipped=f"{v} - {q}", no_baseline=q, value_only=f"-{v}"
     )

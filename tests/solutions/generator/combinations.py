@@ -44,7 +44,7 @@ MATTERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Combination:
-    """A solution: a style, and at most one mistake in each file."""
+    """A solution: a style, and at most one mistake in each method."""
 
     style: Style
     mistakes: tuple[Mistake, ...] = ()
@@ -61,9 +61,9 @@ class Combination:
             files[f"{HELPER_MODULE}.py"] = helper_module(self.style)
         return files
 
-    def mistake_in(self, agent: str) -> Mistake | None:
-        """Return the mistake in one file."""
-        return next((one for one in self.mistakes if one.agent == agent), None)
+    def mistakes_in(self, agent: str) -> tuple[Mistake, ...]:
+        """Return the mistakes in one file."""
+        return tuple(one for one in self.mistakes if one.agent == agent)
 
     @property
     def name(self) -> str:

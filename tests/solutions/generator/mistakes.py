@@ -105,7 +105,7 @@ DQN_WORDS: dict[str, tuple[str, ...]] = {
     "data_action_next": (r"action|sarsa|max|data",),
     "wrong_axis": (r"axis|dim|batch|shape|size|rows",),
     "index_as_value": (r"index|argmax|action|number of",),
-    "double_ignored": (both("double", r"ignor|not|without|no |single|plain|max"),),
+    "double_ignored": (both("double", r"ignor|not|without|no |single|plain|max|although|though"),),
     "double_always": (both("double", r"always|though|ignor|without|off|not|although|even"),),
     "double_swapped": (
         both("double|network|target|online", rf"{REVERSED}|exchang|network|online"),
@@ -139,8 +139,8 @@ STEP_WORDS: dict[str, tuple[str, ...]] = {
 COPY_WORDS: dict[str, tuple[str, ...]] = {
     "copied_backwards": (rf"{REVERSED}|online|from the target|into",),
     "copies_nothing": (rf"{NEVER}|not cop|nothing|differ",),
-    "copied_softly": (r"soft|polyak|part|average|mix|blend|not (a )?cop|differ",),
-    "copied_partly": (r"part|some|not all|only|first|incomplete|differ",),
+    "copied_softly": (r"soft|polyak|part|average|mix|blend|not (a )?cop|differ|not equal",),
+    "copied_partly": (r"part|some|not all|only|first|incomplete|differ|not equal",),
 }
 
 PERIOD_WORDS: dict[str, tuple[str, ...]] = {
@@ -420,14 +420,18 @@ MISTAKES: tuple[Mistake, ...] = (
             "broadcast_q": (SHAPE,),
             "broadcast_v": (SHAPE,),
             "column_advantage": (SHAPE,),
-            "target_v": (r"row|batch|other|target|V|state",),
         },
         also=("update_actor",),
     ),
     *_all("iql", "update_q", TD_WORDS | IQL_VALUE_WORDS | STEP_WORDS),
     *_all("iql", "iql_expectile_loss", EXPECTILE_WORDS, also=("update_v",)),
     *_all("iql", "update_v", V_WORDS, also=("iql_expectile_loss",)),
-    *_all("iql", "update_actor", ACTOR_WORDS),
+    # V and Q learn from losses of their own: a gradient into them does no harm.
+    *_all(
+        "iql",
+        "update_actor",
+        {kind: words for kind, words in ACTOR_WORDS.items() if kind != "not_detached"},
+    ),
     *_all("iql", "update_target_value_critic", COPY_WORDS),
     *_all(
         "iql",
@@ -470,7 +474,7 @@ MISTAKES: tuple[Mistake, ...] = (
             "bonus_ignored": (both("bonus", r"no |ignor|missing|not|never|without"),),
             "bonus_negated": (rf"{REVERSED}|fall|decreas|subtract",),
             "bonus_too_late": (both("bonus", r"no |ignor|missing|not|never|without|late"),),
-            "broadcast_bonus": (rf"{SHAPE}|same|constant|mean|every row|all rows|mix",),
+            "broadcast_bonus": (rf"{SHAPE}|no bonus|same|constant|mean|every row|all rows|mix",),
             "weight_constant": (both("weight", r"ignor|constant|not|no |factor|missing"),),
             "weight_squared": (both("weight", r"squar|factor|not|proport|linear"),),
             "weight_added": (both("weight", r"factor|added|not|multipl|proport|ignor"),),

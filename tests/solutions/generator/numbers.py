@@ -235,12 +235,21 @@ def after_steps(one: Any, method: str, *roles: str) -> Numbers:
     return {role: weights(one.networks[role]) for role in roles}
 
 
-def after_updates(one: Any) -> Numbers:
-    """Return all weights after every update of more than one period."""
+def read_networks(agent: str, style: Style) -> set[str]:
+    """Return the networks that matter: not a target critic that no loss reads."""
+    unread = (agent == "awac" and style["awac_next"] == "online") or (
+        agent == "iql" and style["v_regresses"] == "critic"
+    )
+    return set(ROLES[agent]) - ({"target_critic"} if unread else set())
+
+
+def after_updates(one: Any, roles: set[str]) -> Numbers:
+    """Return weights after every update of more than one period."""
     numbers = {}
     for step in range(1, SETTINGS.period + 2):
         one.update(draw_rows(step), step)
-        numbers |= {f"{role} {step}": weights(each) for role, each in one.networks.items()}
+        kept = {role: network for role, network in one.networks.items() if role in roles}
+        numbers |= {f"{role} {step}": weights(network) for role, network in kept.items()}
     return numbers
 
 
@@ -332,7 +341,7 @@ def observe(one: Any, agent: str, method: str, style: Style) -> Numbers:
     if method in {"update_target_critic", "update_target_value_critic"}:
         one.copy_critic() if method == "update_target_critic" else one.copy_value()
         return {role: weights(network) for role, network in one.networks.items()}
-    return after_updates(one)
+    return after_updates(one, read_networks(agent, style))
 
 
 def methods_of(agent: str, style: Style) -> tuple[str, ...]:

@@ -20,6 +20,30 @@ LOOKS = tuple(
 """The choices that change how a file looks, or how its parts are put together."""
 
 
+PACKS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "random": (("get_action",),),
+    "dqn": (
+        ("get_action", "compute_critic_loss", "update_target_critic"),
+        ("update_critic",),
+        ("update",),
+    ),
+    "cql": (("compute_critic_loss",),),
+    "awac": (
+        ("get_action", "compute_critic_loss", "update_actor"),
+        ("compute_advantage",),
+        ("update",),
+    ),
+    "iql": (
+        ("update_actor", "update_q", "update_v", "update_target_value_critic"),
+        ("compute_advantage", "iql_expectile_loss"),
+        ("update_critic",),
+        ("update",),
+    ),
+    "rnd": (("update_rnd",), ("update",)),
+}
+"""Methods in which one file can have mistakes at the same time, as each is judged by itself."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What the checker said of one file, beside the truth."""
@@ -29,48 +53,40 @@ class Outcome:
     findings: tuple[Finding, ...]
 
     @property
-    def mistake(self) -> Mistake | None:
-        return self.combination.mistake_in(self.agent)
+    def mistakes(self) -> tuple[Mistake, ...]:
+        return self.combination.mistakes_in(self.agent)
 
-    @property
-    def blamed(self) -> tuple[Finding, ...]:
-        """What was said against the method with the mistake, or another that may be blamed."""
-        if self.mistake is None:
-            return ()
-        places = {self.mistake.method, *self.mistake.also}
+    def blamed(self, mistake: Mistake) -> tuple[Finding, ...]:
+        """Return what was said against its method, or another that may be blamed for it."""
+        places = {mistake.method, *mistake.also}
         return tuple(
             one
             for one in self.findings
             if one.verdict.is_bad
             and one.method in places
-            and self.mistake.verdict in {"", str(one.verdict)}
+            and mistake.verdict in {"", str(one.verdict)}
         )
 
-    @property
-    def found(self) -> bool:
-        return bool(self.blamed)
+    def found(self, mistake: Mistake) -> bool:
+        return bool(self.blamed(mistake))
 
-    @property
-    def named(self) -> bool:
-        """Whether one of the sentences names the mistake; a crash is its own name."""
-        return self.mistake is not None and any(
-            one.verdict is Verdict.CRASHES or self.mistake.is_named_by(one.text)
-            for one in self.blamed
+    def named(self, mistake: Mistake) -> bool:
+        """Return whether a sentence names the mistake; a crash is its own name."""
+        return any(
+            one.verdict is Verdict.CRASHES or mistake.is_named_by(one.text)
+            for one in self.blamed(mistake)
         )
 
     @property
     def accused(self) -> tuple[Finding, ...]:
-        """What was said against right methods; of a right file, also that it was not judged."""
+        """What was said against right methods; of a right solution, also that it was not judged."""
+        blamed = [one for mistake in self.mistakes for one in self.blamed(mistake)]
+        unjudged = Verdict.UNJUDGED if not self.combination.mistakes else None
         return tuple(
             one
             for one in self.findings
-            if one not in self.blamed
-            and (
-                one.verdict.is_bad
-                or (
-                    not self.combination.mistakes and one.verdict is Verdict.UNJUDGED and one.method
-                )
-            )
+            if one not in blamed
+            and (one.verdict.is_bad or (one.verdict is unjudged and one.method))
         )
 
     @property
@@ -84,22 +100,24 @@ class Outcome:
         return "; ".join(told) or "all right"
 
     @property
-    def problem(self) -> str:
-        """What is wrong with the report, in a sentence; empty if nothing is."""
-        if self.mistake is not None and not self.found:
-            return f"missed {self.mistake.name}"
-        if self.accused:
-            return f"accused {self.agent}.{self.accused[0].method}"
-        if self.mistake is not None and not self.named:
-            return f"did not name {self.mistake.name}"
-        return ""
+    def problems(self) -> list[str]:
+        """What is wrong with the report; empty if nothing is."""
+        missed = [f"missed {one.name}" for one in self.mistakes if not self.found(one)]
+        accused = [f"accused {self.agent}.{one.method or 'file'}" for one in self.accused]
+        unnamed = [
+            f"did not name {one.name}"
+            for one in self.mistakes
+            if self.found(one) and not self.named(one)
+        ]
+        return [*missed, *accused, *unnamed]
 
 
 def tried(
     sandbox: Sandbox, combination: Combination, agent: str, rng: np.random.Generator
 ) -> Outcome:
     """Check one file of a combination, with its parents if the style has them handed in."""
-    alone = combination.style["context"] == "alone" and len(combination.mistakes) < 2
+    others = any(one.agent != agent for one in combination.mistakes)
+    alone = combination.style["context"] == "alone" and not others
     files = combination.files((agent,) if alone else tuple(FILES))
     return Outcome(combination, agent, tuple(check_file(sandbox, agent, files, rng)))
 
@@ -139,6 +157,24 @@ class Plan:
             self.without_effect.append((mistake.name, style))
         return None
 
+    def packed(self, agent: str, queues: dict[str, list[Mistake]]) -> Combination:
+        """Return a file with mistakes in several methods that are judged apart from each other.
+
+        Args:
+            agent: The algorithm of the file.
+            queues: The mistakes still to be made in every method; those made are taken out.
+        """
+        waiting = max(PACKS[agent], key=lambda pack: sum(len(queues[one]) for one in pack))
+        style, made = self.style(agent), []
+        for method in waiting:
+            for mistake in queues[method]:
+                told = changes_text(style, mistake) and effect(style, mistake)
+                if told and (len(waiting) == 1 or "Error" not in told):
+                    made.append(mistake)
+                    queues[method].remove(mistake)
+                    break
+        return Combination(style, tuple(made))
+
     def wrong_in_two(self, attempts: int = 12) -> Combination | None:
         """Return a solution with one mistake in each of two files."""
         for _ in range(attempts):
@@ -156,13 +192,12 @@ class Plan:
 class Report:
     """An outcome as plain data, for another process."""
 
-    name: str
+    mistakes: tuple[tuple[str, bool, bool], ...]
+    """The name of every mistake, and whether it was found and named."""
     style: tuple[tuple[str, str], ...]
     """The choices that matter to the file, with their values."""
-    found: bool
-    named: bool
     accused: int
-    problem: str
+    problems: tuple[str, ...]
     told: str
     files: tuple[tuple[str, str], ...]
     """The solution, if there is a problem."""
@@ -170,16 +205,14 @@ class Report:
     @classmethod
     def of(cls, outcome: Outcome) -> Report:
         """Return the plain data of an outcome."""
-        style, mistake = outcome.combination.style, outcome.mistake
+        style, problems = outcome.combination.style, outcome.problems
         return cls(
-            mistake.name if mistake else "right",
+            tuple((one.name, outcome.found(one), outcome.named(one)) for one in outcome.mistakes),
             tuple((choice, style[choice]) for choice in (*MATTERS[outcome.agent], *LOOKS)),
-            outcome.found or mistake is None,
-            outcome.named or mistake is None,
             len(outcome.accused),
-            outcome.problem,
+            tuple(problems),
             outcome.as_told,
-            tuple(outcome.combination.files().items()) if outcome.problem else (),
+            tuple(outcome.combination.files().items()) if problems else (),
         )
 
 
