@@ -75,7 +75,7 @@ TD_WORDS: dict[str, tuple[str, ...]] = {
     "reward_negated": (both("reward", rf"{REVERSED}|subtract"),),
     "reward_normalised": (both("reward", r"normal|standard|mean|scal|centr|batch"),),
     "future_subtracted": (rf"{REVERSED}|subtract|r - ",),
-    "target_averaged": (r"average|mean over|batch|other rows|same target|mix|constant",),
+    "target_averaged": (r"average|mean (over|of)|batch|other rows|same target|mix|constant",),
     "target_rolled": (r"other rows?|another row|batch|shift|roll|mix|neighbour|order|permut",),
     "target_normalised": (r"normal|standard|batch|mix|other rows|scal",),
     "loss_summed": (SUMMED,),
@@ -260,7 +260,7 @@ CQL_WORDS: dict[str, tuple[str, ...]] = {
     "mean_of_data": (r"mean|average|Q\(s, ?a\)|data|action",),
     "term_of_target": (r"target|network|online|gradient",),
     "term_at_next": (r"next|s'|state",),
-    "detached": (r"detach|gradient|no_grad|not trained|no effect",),
+    "detached": (r"detach|gradient|no_grad|not trained|no effect|weight -?(0|\d\.?\d*e-)",),
 }
 
 ACTING_WORDS: dict[str, tuple[str, ...]] = {
@@ -455,7 +455,6 @@ MISTAKES: tuple[Mistake, ...] = (
             **RND_ERROR_WORDS,
             "loss_detached": (NO_GRAD + r"|predictor",),
             "loss_summed": (SUMMED,),
-            "loss_huber": (r"huber|smooth|l1",),
             "loss_signed": (r"cancel|sign|squar|absolute|negative",),
             "wrong_axis": (r"axis|dim|batch|rows",),
             "batch_averaged": (r"batch|mean|average|rows|cancel",),

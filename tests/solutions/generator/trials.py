@@ -157,6 +157,15 @@ class Plan:
             self.without_effect.append((mistake.name, style))
         return None
 
+    def queues(self, agent: str) -> dict[str, list[Mistake]]:
+        """Return the mistakes of every method of a file, in an order of chance."""
+        queues: dict[str, list[Mistake]] = {}
+        for position in self.rng.permutation(len(MISTAKES)):
+            mistake = MISTAKES[position]
+            if mistake.agent == agent:
+                queues.setdefault(mistake.method, []).append(mistake)
+        return queues
+
     def packed(self, agent: str, queues: dict[str, list[Mistake]]) -> Combination:
         """Return a file with mistakes in several methods that are judged apart from each other.
 
