@@ -194,6 +194,7 @@ def test_reruns_of_unknown_seed_are_runs_and_have_no_interval(tmp_path: Path) ->
     found = section(collection, "CQL against DQN")
     assert found.table is not None
     assert "2 runs" in found.table.rows[0]
+    assert f"{MINUS}32.0, runs {MINUS}34.0 to {MINUS}30.0" in found.table.rows[0]
     curve = experiment.curve("eval_return")
     assert curve is not None
     assert np.isnan(curve.low).all()

@@ -29,6 +29,10 @@ LETTER = 0.062
 """Average width of a letter in a table."""
 MAX_PLOT_HEIGHT = 5.7
 """Leaves room for the caption and a table of eight rows."""
+MAX_PANELS = 8
+"""A plot with more panels gets a page of its own, and its caption comes on the next."""
+HEADING = 0.6
+"""Height of a heading."""
 
 
 def render(front: Front, sections: Sequence[Section], collection: Collection) -> bytes:
@@ -139,7 +143,9 @@ class _Document:
         if plot.is_picture:
             columns = max((1, 2), key=lambda count: _picture_scale(plot, count))
             scale = _picture_scale(plot, columns)
-        height = min(plot.size(columns)[1] * scale, MAX_PLOT_HEIGHT)
+        is_tall = len(plot.panels) > MAX_PANELS
+        limit = HEIGHT - 2 * MARGIN - HEADING if is_tall else MAX_PLOT_HEIGHT
+        height = min(plot.size(columns)[1] * scale, limit)
         page = self._sheet()
         ratios = [HEIGHT - self._y, height, self._y - height]
         side = 0.6 * MARGIN

@@ -25,11 +25,12 @@ from cs285.results.statistics import (
     error_over,
     estimate,
     estimate_curve,
-    estimate_scores,
 )
 
 Setting = str | int | float | bool | None
 
+DRAWN_POINTS = 500
+"""Points of a curve in a figure, which is about as wide."""
 _PUBLIC_DEFAULTS = {"temperature": (10.0,), "expectile": (0.99,)}
 """Defaults of public versions that differ from those here."""
 _SHOWN_SETTINGS = {
@@ -187,14 +188,15 @@ class Experiment:
         """The final return over seeds."""
         if not self.returns:
             return None
-        return self._honest(estimate(self.returns)).with_error(self.error)
+        return self._estimate_of(self.returns).with_error(self.error)
 
     @cached_property
     def score(self) -> Estimate | None:
         """The normalised score over seeds."""
-        env_id = self.first.env_id
-        scores = estimate_scores({env_id: self.returns}) if self.returns else None
-        return None if scores is None else self._honest(scores).with_error(self.score_error)
+        scores = describe_task(self.first.env_id).normalised_score(self.returns)
+        if scores is None or not self.returns:
+            return None
+        return self._estimate_of(list(scores)).with_error(self.score_error)
 
     @property
     def score_error(self) -> float | None:
@@ -207,7 +209,7 @@ class Experiment:
     def last_of(self, tag: str) -> Estimate | None:
         """Return the estimate of a tag's last value over seeds; None if no run logged it."""
         numbers = self._per_unit(lambda run: run.curves[tag].last if tag in run.curves else None)
-        return self._honest(estimate(numbers)) if numbers else None
+        return self._estimate_of(numbers) if numbers else None
 
     def end_of(self, tag: str) -> Estimate | None:
         """Return the estimate over seeds of a tag's mean over the last tenth; None without it.
@@ -222,12 +224,13 @@ class Experiment:
         spread = float(np.mean([spread for unit in ends for _, spread in unit]))
         over = error_over(means)
         return replace(
-            self._honest(estimate(means)), error=spread if over is None else max(spread, over)
+            self._estimate_of(means), error=spread if over is None else max(spread, over)
         )
 
-    def _honest(self, value: Estimate) -> Estimate:
-        """Drop the interval if the runs may share a seed: it would pretend independence."""
-        return value if self.has_seeds else value.without_interval()
+    def _estimate_of(self, numbers: Sequence[float]) -> Estimate:
+        """Return an estimate, without interval if runs may share a seed: they may be dependent."""
+        found = estimate(numbers)
+        return found if self.has_seeds else found.without_interval(numbers)
 
     def _per_unit(self, number: Callable[[Run], float | None]) -> list[float]:
         found = []
@@ -241,23 +244,31 @@ class Experiment:
         """Return the estimate of a curve over seeds, at the steps that all of them have.
 
         Where runs have few steps in common, it is at the steps of the coarsest curve, between
-        whose neighbours the others are interpolated.
+        whose neighbours the others are interpolated. Of many steps, `DRAWN_POINTS` remain.
         """
+        if tag not in self._estimated:
+            self._estimated[tag] = self._estimate(tag)
+        return self._estimated[tag]
+
+    @cached_property
+    def _estimated(self) -> dict[str, CurveEstimate | None]:
+        """Curves by their tags; every figure is drawn in several sizes and formats."""
+        return {}
+
+    def _estimate(self, tag: str) -> CurveEstimate | None:
         units = [[run.curves[tag] for run in runs if tag in run.curves] for runs in self.units]
         curves = [curve for unit in units for curve in unit]
         if not curves:
             return None
         steps = _common_steps(curves)
+        # The last step stays.
+        steps = steps[:: -max(1, -(-len(steps) // DRAWN_POINTS))][::-1]
         rows = [
             np.mean([np.interp(steps, curve.steps, curve.values) for curve in unit], axis=0)
             for unit in units
             if unit
         ]
-        found = estimate_curve(steps, rows)
-        if self.has_seeds:
-            return found
-        nothing = np.full(len(steps), np.nan)
-        return replace(found, low=nothing, high=nothing)
+        return estimate_curve(steps, rows, has_interval=self.has_seeds)
 
     @property
     def longest(self) -> list[Run]:

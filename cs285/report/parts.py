@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cs285.envs.tasks import Task, describe_task
@@ -18,17 +18,9 @@ from cs285.results.statistics import Estimate, differs, estimate_scores, with_er
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OVER_SEEDS = (
-    "Lines are interquartile means over seeds, bands and bars their 95 % bootstrap intervals."
-)
-SINGLE = (
-    "A single run has no band; the bars of its final return, and \N{PLUS-MINUS SIGN} in the text, "
-    "come from the standard error over the episodes of its evaluation."
-)
-UNKNOWN_SEEDS = "Runs of unknown seed may share one, so their mean has no interval over seeds."
 BOUNDS = (
     "Dashed: the expected return of the best possible policy, found by dynamic programming; "
-    "dotted: that of the random policy."
+    "dotted, where the data come near it: that of the random policy."
 )
 
 
@@ -170,7 +162,7 @@ def _score_of_all(experiments: Sequence[Experiment]) -> Estimate | None:
         else None
     )
     if not all(one.has_seeds for one in experiments):
-        scores = scores.without_interval()
+        scores = replace(scores, low=math.nan, high=math.nan)
     return scores.with_error(error)
 
 
@@ -302,16 +294,34 @@ def title_of_task(experiment: Experiment) -> str:
     return task_of(experiment).title
 
 
-def caption_for(says: str, experiments: Iterable[Experiment]) -> tuple[str, ...]:
-    """Say how to read a plot of returns, and its bounds if it has any."""
+def caption_for(
+    says: str, experiments: Iterable[Experiment], *, has_points: bool = False
+) -> tuple[str, ...]:
+    """Say how to read a plot of returns, and its bounds if it has any.
+
+    Args:
+        says: What the plot shows.
+        experiments: All that it shows.
+        has_points: Whether it has panels of one number per experiment, besides curves.
+    """
     shown = list(experiments)
     lines = [says]
     if any(one.has_seeds and len(one.units) > 1 for one in shown):
-        lines.append(OVER_SEEDS)
-    if any(len(one.units) == 1 and one.error is not None for one in shown):
-        lines.append(SINGLE)
+        bands = "bands and bars" if has_points else "bands"
+        lines.append(
+            f"Lines are interquartile means over seeds, {bands} their 95 % bootstrap intervals."
+        )
+    if any(len(one.units) == 1 for one in shown):
+        line = "A single run has no band"
+        if has_points and any(len(one.units) == 1 and one.error is not None for one in shown):
+            line += (
+                "; the thin bar of its final return is two standard errors over the episodes of "
+                "its evaluation long, up and down"
+            )
+        lines.append(f"{line}.")
     if any(not one.has_seeds and len(one.units) > 1 for one in shown):
-        lines.append(UNKNOWN_SEEDS)
+        line = "Runs of unknown seed may share one, so their mean has no band"
+        lines.append(f"{line}; thin bars show their range." if has_points else f"{line}.")
     if any(task_of(one).reference() for one in shown):
         lines.append(BOUNDS)
     return tuple(lines)
@@ -324,6 +334,8 @@ def percent(value: Estimate | None) -> str:
     text = f"{value.iqm:.0%}"
     if value.has_interval:
         text += f" [{value.low:.0%}, {value.high:.0%}]"
+    elif value.span:
+        text += f" ({value.span[0]:.0%} to {value.span[1]:.0%})"
     return text.replace("%", "\N{NARROW NO-BREAK SPACE}%")
 
 

@@ -213,12 +213,14 @@ def draw_curve(ax: Axes, curve: CurveEstimate | None, label: str, colour: str) -
 def draw_points(
     ax: Axes, estimates: Sequence[Estimate | None], labels: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Draw estimates side by side, connected by a line, with intervals or two standard errors."""
+    """Draw estimates side by side, connected by a line, with intervals, spans or two errors."""
     found = [(at, value) for at, value in enumerate(estimates) if value is not None]
     ax.plot([at for at, _ in found], [value.iqm for _, value in found], color=GREY, linewidth=1)
     for at, value in found:
         if value.has_interval:
             ax.vlines(at, value.low, value.high, color=colours[at], linewidth=2.2)
+        elif value.span:
+            ax.vlines(at, *value.span, color=colours[at], linewidth=1)
         elif value.error is not None:
             low, high = value.iqm - 2 * value.error, value.iqm + 2 * value.error
             ax.vlines(at, low, high, color=colours[at], linewidth=1)
@@ -234,6 +236,8 @@ def draw_bounds(ax: Axes, optimum: float, random: float) -> None:
     if lower - random < 3 * space:
         _draw_level(ax, random, f"random policy {random:.1f}", "dotted", "top")
         lower = min(lower, random - space)
+    # Data above the best policy, by luck, would leave its line at the edge.
+    lower = min(lower, optimum - 0.08 * (upper - optimum))
     _draw_level(ax, optimum, f"best policy {optimum:.1f}", "dashed", "bottom")
     ax.set_ylim(lower, max(upper, optimum + 0.12 * (optimum - lower)))
 

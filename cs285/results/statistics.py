@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
 """With other resamples, the ends of an interval move by about 3 % of its width."""
+BATCH_VALUES = 4_000_000
+"""Resampled values that are in memory at a time."""
 FINAL_EPISODES = 100
 """The final return is the mean over this many last episodes of evaluation, if there are enough."""
 FINAL_EVALUATIONS = 3
@@ -42,6 +44,9 @@ class Estimate:
     """Number of values: seeds, or seeds times environments."""
     error: float | None = None
     """Standard error that comes from the finite number of episodes alone; None if not known."""
+    span: tuple[float, float] | None = None
+    """The lowest and the highest value, where there is no interval because they may depend on each
+    other."""
 
     @property
     def has_interval(self) -> bool:
@@ -59,9 +64,11 @@ class Estimate:
         low, high = min(self.low, self.iqm - margin), max(self.high, self.iqm + margin)
         return replace(self, low=low, high=high, error=error)
 
-    def without_interval(self) -> Estimate:
-        """Return it without its interval, for values that are not known to be independent."""
-        return replace(self, low=math.nan, high=math.nan)
+    def without_interval(self, values: npt.ArrayLike) -> Estimate:
+        """Return it with the span of its values instead, which are not known to be independent."""
+        numbers = _checked(values)
+        span = (float(numbers.min()), float(numbers.max())) if numbers.size > 1 else None
+        return replace(self, low=math.nan, high=math.nan, span=span)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,12 +252,15 @@ def estimate_scores(returns: Mapping[str, npt.ArrayLike]) -> Estimate | None:
     return estimate(*known) if len(known) == len(strata) else None
 
 
-def estimate_curve(steps: npt.ArrayLike, values: npt.ArrayLike) -> CurveEstimate:
+def estimate_curve(
+    steps: npt.ArrayLike, values: npt.ArrayLike, *, has_interval: bool = True
+) -> CurveEstimate:
     """Return the estimate over seeds at every step.
 
     Args:
         steps: Shape (N,).
         values: Shape (seeds, N).
+        has_interval: Whether to estimate an interval; not for values that depend on each other.
 
     Raises:
         ValueError: There are no seeds, or some values are not finite.
@@ -258,7 +268,7 @@ def estimate_curve(steps: npt.ArrayLike, values: npt.ArrayLike) -> CurveEstimate
     from scipy.stats import trim_mean
 
     rows = _checked(values)
-    low, high = _interval([rows])
+    low, high = _interval([rows] if has_interval else [rows[:1]])
     return CurveEstimate(np.asarray(steps, dtype=np.int64), trim_mean(rows, 0.25), low, high)
 
 
@@ -278,6 +288,7 @@ def _interval(strata: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
         strata,
         statistic,
         n_resamples=RESAMPLES,
+        batch=max(1, BATCH_VALUES // sum(stratum.size for stratum in strata)),
         confidence_level=CONFIDENCE,
         method="percentile",
         vectorized=True,

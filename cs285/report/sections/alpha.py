@@ -62,7 +62,7 @@ def alpha(collection: Collection) -> Section:
         parts.caption_for(
             "Effect of \N{GREEK SMALL LETTER ALPHA}, the weight of CQL's conservative term; "
             "with 0 CQL is DQN. Q-values are means over batches of the dataset's actions; those at "
-            "the end are means over the last tenth of training.", members
+            "the end are means over the last tenth of training.", members, has_points=True,
         ), tuple(findings),
         parts.results_table(
             members,

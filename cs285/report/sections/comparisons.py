@@ -38,11 +38,13 @@ def fine_tuning(collection: Collection) -> Section:
     """Compare all algorithms of the handout before and after they go online."""
     names = shown(Stage.FINETUNE)
     experiments = collection.select(Stage.FINETUNE, *names)
+    has_line = any(one.first.online_start is not None for one in experiments)
+    line = "after the vertical line, " if has_line else "later, "
     # The handout lets students choose the algorithm.
     wanted = () if experiments else ("cql", "iql", "awac")
     return comparison(
         experiments, wanted, "5", "Online fine-tuning",
-        "Evaluation return while learning from RND's data and, after the vertical line, also from "
+        f"Evaluation return while learning from RND's data and, {line}also from "
         "new episodes. The handout's goal of \N{MINUS SIGN}20 on Hard is higher than the expected "
         "return of the best policy.",
         environments=("hard",), stage=Stage.FINETUNE,

@@ -72,7 +72,7 @@ def dataset_size(collection: Collection) -> Section:
         Plot("4.3_dataset_size", "Returns and coverage by size of the dataset", tuple(panels), 3),
         parts.caption_for(
             "CQL on RND's datasets of several sizes, and the fraction of free cells that each one "
-            "covers.", coverage_of
+            "covers.", coverage_of, has_points=True,
         ), tuple(findings),
         parts.results_table(
             list(coverage_of), ("Coverage", lambda one: parts.percent(coverage_of[one]))

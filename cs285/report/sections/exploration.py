@@ -140,7 +140,7 @@ def _caption(
     firsts = {experiment.first for experiment in experiments}
     if any(len(experiment.units) > 1 for experiment in experiments) and pictures:
         if any(picture.run not in firsts for picture in pictures) or foreign:
-            sentences.append("Each shows the longest run.")
+            sentences.append("Each shows one run, the one that went furthest.")
         else:
             sentences.append("Pictures show the first seed.")
     return tuple(sentences)
