@@ -36,7 +36,11 @@ def alpha(collection: Collection) -> Section:
             panels += [
                 parts.curves_panel(swept, names, "q_values", f"{where}: Q-values", "Mean Q-value"),
                 parts.points_panel(
-                    values, labels, f"{where}: Q-values at the end", "Mean Q-value", _ALPHA
+                    [_without_error(value) for value in values],
+                    labels,
+                    f"{where}: Q-values at the end",
+                    "Mean Q-value",
+                    _ALPHA,
                 ),
             ]
         panels += [
@@ -74,8 +78,13 @@ def alpha(collection: Collection) -> Section:
 
 
 def _shown(value: Estimate | None) -> str:
-    """Format Q-values without their error, which is no standard error."""
-    return parts.format_estimate(replace(value, error=None) if value else None)
+    """Format Q-values without their error."""
+    return parts.format_estimate(_without_error(value))
+
+
+def _without_error(value: Estimate | None) -> Estimate | None:
+    """Drop how much the values vary in the last tenth, which is no standard error of their mean."""
+    return replace(value, error=None) if value else None
 
 
 def _alpha_finding(
