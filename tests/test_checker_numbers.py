@@ -539,6 +539,32 @@ WRONG = [
           actor_loss="-(dist.log_prob(actions) * weights).mean() - dist.entropy().mean()"),
     wrong("awac", ACTOR, "loss has no gradient",
           actor_loss="-(dist.log_prob(actions) * weights).mean().detach()"),
+    wrong("iql", "update_v", "rows of the batch are mixed",
+          vs="self.value_critic(observations.flip(0)).squeeze(-1)"),
+    wrong("iql", "update_q", "error is not squared", q_loss="(target_values - q_values).mean()"),
+    wrong("dqn", LOSS, "maximum of each action over the batch",
+          next="next_qa_values.max(dim=0).values", q="qa_values.gather(1, action[:, None])",
+          target="reward[:, None] + self.discount * (1 - done.float())[:, None] * next_q_values"),
+    wrong("dqn", LOSS, f"{BROADCAST}.*target of every row",
+          q="qa_values.gather(1, action.unsqueeze(1))",
+          loss="((q_values - target_values) ** 2).sum() / batch_size"),
+    wrong("dqn", LOSS, r"reward is clipped to \[-0\.1, 0\.1\]", target=(
+        "reward.clamp(-0.1, 0.1) + self.discount * (1 - done.float()) * next_q_values"
+    )),
+    wrong("dqn", LOSS, "never trained", q=(
+        "self.target_critic(obs).gather(1, action.unsqueeze(1)).squeeze(1) + 0 * qa_values.sum(1)"
+    )),
+    wrong("dqn", "get_action", "always takes action",
+          acting=DEFAULTS["acting"].replace("argmax(dim=-1).item()", "argmax(dim=0)[0]")),
+    wrong("cql", LOSS, "conservative term has no gradient|over the target",
+          cql="loss + alpha * (torch.logsumexp(qa, dim=1) - q).mean().detach()"),
+    wrong("awac", ACTOR, "another row.s state",
+          actor_loss="-(self.actor(observations.flip(0)).log_prob(actions) * weights).mean()"),
+    wrong("awac", ACTOR, "softmax runs over the batch",
+          actor_loss="-(F.log_softmax(dist.logits, 0).gather(1, actions[:, None])[:, 0] * weights)"
+          ".mean()"),
+    wrong("awac", ACTOR, "other actions than the data's",
+          actor_loss="-(dist.log_prob(dist.sample()) * weights).mean()"),
     # Around a sampled baseline, of which two steps differ
     wrong("awac", "update", "changes the critic differently", baseline=SAMPLED_BASELINE,
           awac_steps=DEFAULTS["awac_steps"] + "\n        self.update_critic(" + BATCH + ")"),

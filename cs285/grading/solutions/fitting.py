@@ -103,7 +103,7 @@ def right_fit(
     if len(present) < len(observations):
         return None
     found = fit(formula, present, correct_only=True)
-    if found is not None or not capped:
+    if found is not None or not capped or any("actor/online" not in s.derivatives for s in present):
         return found
     cap = max(float(row_weights(seen).max()) for seen in present)
     found = fit(formula, present, {"cap": cap}, correct_only=True) if cap > _FLAT else None

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from cs285.grading.solutions.formulas.formula import Choices, Fit, Formula, Observation, Rules
+from cs285.grading.solutions.formulas.formula import ROWS, Choices, Fit, Formula, Observation, Rules
 from cs285.grading.solutions.formulas.targets import solve
 from cs285.grading.solutions.world import Array, World, close
 
@@ -46,6 +46,7 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
         "uniform": lambda: taken - values.median(-1).values,
         "min": lambda: taken - values.min(-1).values,
         "next": lambda: taken - (w.policy(next_state=True) * w.next(f"critic/{network}")).sum(-1),
+        "flip": lambda: taken - (policy.flip(0) * values).sum(-1),
         "next policy": lambda: taken - (w.policy(next_state=True) * values).sum(-1),
         "entropic": lambda: (
             taken - (policy * (values - w.scalars["temperature"] * policy.log())).sum(-1)
@@ -106,6 +107,7 @@ AWAC_ADVANTAGES = {
     "uniform": "the median over actions as the baseline",
     "min": "min_a Q(s, a) as the baseline instead of the expectation under the actor",
     "next": "wrong state: the baseline is that of s'",
+    "flip": "the rows of the batch are mixed: the baseline is of the actor at another row's state",
     "next policy": "wrong state: the actor at s' in the baseline",
     "entropic": "the actor's entropy is added to the baseline",
     "max": "max_a Q(s, a) as the baseline instead of the expectation under the actor",
@@ -258,6 +260,8 @@ def actor_loss(
     if shape == "pairs":
         product = likelihoods[None] * weights[:, None]
     total = product.mean() if reduction == "mean" else product.sum()
+    if reduction == "rows":
+        total = total / len(w.batch)
     if extra:
         sign = 1.0 if extra == "entropy" else -1.0
         total = total + sign * -(policy * policy.log()).sum(-1).mean()
@@ -278,7 +282,9 @@ def _likelihoods(w: World, policy: torch.Tensor) -> Rules:
         "all sum": lambda: policy.log().sum(-1),
         "entropy": lambda: (policy * policy.log()).sum(-1),
         "next": lambda: w.taken(w.policy(next_state=True).log()),
-        "batch": lambda: w.taken(w.now("actor/online").log_softmax(0)),
+        "batch": lambda: w.taken(policy.log().log_softmax(0)),
+        "flip": lambda: w.taken(policy.log().flip(0)),
+        "roll": lambda: w.taken(policy.log().roll(1, 0)),
         "columns": lambda: policy.log()[:, w.actions],
         "columns rows": lambda: policy.log()[:, w.actions].T,
     }
@@ -327,6 +333,8 @@ _ACTOR_MISTAKES: Choices = {
         "entropy": "the actor's entropy in place of the log-probability of the action taken",
         "next": "wrong state: the log-probability at s' in place of s",
         "batch": "wrong axis: the softmax runs over the batch, not over the actions",
+        "flip": "the rows of the batch are mixed: the log-probability is at another row's state",
+        "roll": "the rows of the batch are mixed: the log-probability is at another row's state",
         "columns": "log_prob of actions (B, 1) gives a table (B, B): every state's log-probability "
         "of every row's action",
         "columns rows": "log_prob of actions (B, 1) gives a table (B, B): every state's "
@@ -471,7 +479,7 @@ def actor_formula(
     """Return the actor's loss on one kind of advantage."""
     return Formula(
         partial(actor_loss, advantage_rule=rule),
-        {"network": networks, "weight": _NORMALISED},
+        {"network": networks, "weight": _NORMALISED, **ROWS},
         _ACTOR_MISTAKES | {"advantage": advantages},
         partial(explain_weights, rule=rule, advantages=advantages, networks=networks),
     )

@@ -16,7 +16,15 @@ from cs285.grading.solutions.formulas.critics import (
     dqn_bootstrap,
     td_loss,
 )
-from cs285.grading.solutions.formulas.formula import HALF, Choices, Fit, Formula, Observation, Rules
+from cs285.grading.solutions.formulas.formula import (
+    HALF,
+    ROWS,
+    Choices,
+    Fit,
+    Formula,
+    Observation,
+    Rules,
+)
 from cs285.grading.solutions.formulas.targets import solve
 from cs285.grading.solutions.world import Array, World
 
@@ -337,6 +345,8 @@ _EXTRAS = {
 def _weight(found: Array, alphas: Array) -> list[str]:
     """Name the weights of the conservative term at several alphas."""
     ratios = found / alphas
+    if np.abs(ratios).max() < 1e-3:  # noqa: PLR2004
+        return ["the conservative term has no gradient: it is detached or under no_grad"]
     if np.abs(ratios - 1).max() < 1e-2:  # noqa: PLR2004
         return []
     if np.abs(ratios / ratios[0] - 1).max() < 1e-2:  # noqa: PLR2004
@@ -361,6 +371,7 @@ CQL = Formula(
             "whole": "T logsumexp(Q / T) - T Q(s, a), which changes nothing at T = 1",
         },
         **HALF,
+        **ROWS,
     },
     {
         "conservative": _TERMS,
@@ -373,5 +384,5 @@ CQL = Formula(
     alone=frozenset({*TD_MISTAKES}),
 )
 
-CQL_AT_ONE = replace(CQL, variants=HALF)
+CQL_AT_ONE = replace(CQL, variants=HALF | ROWS)
 """CQL at temperature 1, where all places of the temperature are the same."""

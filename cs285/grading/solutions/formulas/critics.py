@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from cs285.grading.solutions.formulas.formula import HALF, Choices, Formula, Rules
+from cs285.grading.solutions.formulas.formula import HALF, ROWS, Choices, Formula, Rules
 from cs285.grading.solutions.formulas.targets import explain_targets
 from cs285.grading.solutions.world import World
 
@@ -51,6 +51,7 @@ def _q_learning(w: World) -> Rules:
         "taken": lambda: w.taken(target()),
         "taken online": lambda: w.taken(online()),
         "all": lambda: target().max().expand(len(w.batch)),
+        "axis": lambda: target().max(0).values[:, None],
         "soft": lambda: target().logsumexp(-1),
         "softmax": lambda: (target().softmax(-1) * target()).sum(-1),
         "index": lambda: _chooser(w).argmax(-1).double(),
@@ -92,6 +93,7 @@ DQN_BOOTSTRAPS = {
     "min": "the minimum over next actions instead of the maximum",
     "sum": "the sum over next actions instead of the maximum",
     "all": "wrong axis: one maximum over the whole batch",
+    "axis": "wrong axis: the maximum of each action over the batch",
     "taken": "the value of the data's action at the next state instead of the best action's",
     "taken online": "the value of the data's action at the next state, by the online network",
     "soft": "a logsumexp over next actions instead of the maximum",
@@ -268,6 +270,7 @@ def _predictions(w: World, kind: str) -> torch.Tensor:
         "averaged": lambda: w.taken(values) / values.shape[1],
         "next": lambda: w.taken(w.leaves["critic/online"][len(w.batch) :]),
         "chosen": lambda: _of(values, _chooser(w).argmax(-1)),
+        "chosen target": lambda: _of(values, w.next("critic/target").argmax(-1)),
         "mode": lambda: _of(values, w.policy().argmax(-1)),
         "actor": lambda: (w.policy() * values).sum(-1),
         "columns": lambda: values[:, w.actions],
@@ -358,7 +361,9 @@ def td_loss(
         "four": lambda: errors.pow(4),
     }
     losses = losses_rules[error]() if error in losses_rules else kept * errors.square()
-    total: torch.Tensor = losses.sum() if reduction == "sum" else losses.mean()
+    total: torch.Tensor = losses.sum() if reduction in {"sum", "rows"} else losses.mean()
+    if reduction == "rows":
+        total = total / len(w.batch)
     if error == "kept mean":
         total = losses.sum() / (1 - w.dones).sum()
     elif error == "root":
@@ -453,6 +458,8 @@ TD_MISTAKES: Choices = {
         "instead of a sum",
         "next": "wrong state: Q(s', a) in place of Q(s, a)",
         "chosen": "Q(s, a') of the next action in place of Q(s, a) of the action taken",
+        "chosen target": "Q(s, a') of the target network's best next action in place of Q(s, a) of "
+        "the action taken",
         "columns": "indexing by [:, a] gives a table (B, B): every state's Q of every row's action",
         "masked": "(1 - d) also multiplies Q(s, a) itself",
         "discounted": "the discount multiplies Q(s, a) itself",
@@ -476,7 +483,7 @@ def _td_formula(
     values = {**TD_MISTAKES["values"], **(_ACTOR_VALUES if has_actor else {})}
     return Formula(
         partial(td_loss, bootstrap_rule=rule),
-        HALF | ({"bootstrap": {"online": online}} if online else {}),
+        HALF | ROWS | ({"bootstrap": {"online": online}} if online else {}),
         TD_MISTAKES | {"bootstrap": bootstraps, "values": values},
         partial(explain_targets, rule=rule, bootstraps=bootstraps, online=online),
         alone=frozenset({"mix"}),

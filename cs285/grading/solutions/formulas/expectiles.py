@@ -11,6 +11,7 @@ import torch
 
 from cs285.grading.solutions.formulas.formula import (
     HALF,
+    ROWS,
     Choices,
     Fit,
     Formula,
@@ -68,13 +69,17 @@ def expectile_loss(
     }
     losses = weights * errors_rules[power]()
     total: torch.Tensor = losses.mean() if reduction == "mean" else losses.sum()
+    if reduction == "rows":
+        total = total / max(vs.shape)
     return scale * (total.sqrt() if power == "root" else total)
 
 
-def iql_value_loss(w: World, *, values: str = "", **choices: Any) -> torch.Tensor:
+def iql_value_loss(w: World, *, values: str = "", rows: str = "", **choices: Any) -> torch.Tensor:
     """Return V's loss on a batch or a deviation from it."""
+    vs = w.now("value/online")
+    vs = {"": vs, "flip": vs.flip(0), "roll": vs.roll(1), "roll back": vs.roll(-1)}[rows]
     qs = w.part(("expected", values), lambda: _expected(w, values).detach())
-    return expectile_loss(w.now("value/online"), qs, float(w.scalars["expectile"]), **choices)
+    return expectile_loss(vs, qs, float(w.scalars["expectile"]), **choices)
 
 
 def _expected(w: World, kind: str) -> torch.Tensor:
@@ -195,7 +200,7 @@ def _weights(seen: Observation, role: str, expected: Array) -> tuple[float, floa
     rest, slope = found[size:], found[:size]
     values = seen.world.leaves[role].detach().numpy().reshape(-1)[:size]
     errors = expected - values
-    weights = -slope * size / (2 * errors)
+    weights = -slope * size / (2 * np.where(errors == 0, np.nan, errors))
     above, below = weights[errors > 0], weights[errors < 0]
     if len(above) < 2 or len(below) < 2 or np.abs(rest).max(initial=0.0) > 1e-4:  # noqa: PLR2004
         return None
@@ -228,8 +233,15 @@ def _value_targets(w: World, kind: str) -> Array:
 _LEARNS_FROM_TARGET = "V learns from the target critic, as in the paper"
 IQL_VALUE = Formula(
     iql_value_loss,
-    {"values": {"target": _LEARNS_FROM_TARGET}, **HALF},
-    {"values": _VALUES, **_EXPECTILE_MISTAKES},
+    {"values": {"target": _LEARNS_FROM_TARGET}, **HALF, **ROWS},
+    {
+        "values": _VALUES,
+        "rows": dict.fromkeys(
+            ("flip", "roll", "roll back"),
+            "the rows of the batch are mixed: V(s) of one row learns from Q(s, a) of another",
+        ),
+        **_EXPECTILE_MISTAKES,
+    },
     partial(
         _explain,
         role="value/online",
@@ -245,7 +257,7 @@ def _static_expectile(w: World, **choices: Any) -> torch.Tensor:
 
 EXPECTILE = Formula(
     _static_expectile,
-    HALF,
+    HALF | ROWS,
     _EXPECTILE_MISTAKES,
     partial(
         _explain,

@@ -21,6 +21,8 @@ Rules = dict[str, Callable[[], torch.Tensor]]
 Choices = dict[str, dict[Any, str]]
 """The meaning of each value of each choice."""
 HALF: Choices = {"scale": {0.5: "half of the squared error"}}
+ROWS: Choices = {"reduction": {"rows": ""}}
+"""A sum divided by the number of rows: the mean, unless there are more numbers than rows."""
 _Deviation = tuple[str, Any, str, bool]
 
 
@@ -92,6 +94,6 @@ def _fits(*pools: Iterable[tuple[_Deviation, ...]]) -> Iterator[Fit]:
         if len(set(names)) == len(names):
             yield Fit(
                 {name: value for name, value, *_ in chosen},
-                [text for *_, text, accepted in chosen if accepted],
+                [text for *_, text, accepted in chosen if accepted and text],
                 [text for *_, text, accepted in chosen if not accepted],
             )

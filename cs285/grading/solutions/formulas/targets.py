@@ -20,6 +20,8 @@ from cs285.grading.solutions.formulas.formula import Fit, Observation
 from cs285.grading.solutions.world import Array, World
 
 _TOLERANCE = 2e-3
+_MOST = 3
+"""Mistakes in one target; with more, other explanations are likelier."""
 _SCALES = {1.0: "", 0.5: "half of the squared error", -1.0: "flipped sign: the loss is maximised"}
 
 
@@ -37,8 +39,7 @@ def solve(columns: Sequence[Array], wanted: Array, tolerance: float = _TOLERANCE
 def read_targets(seen: Observation, scale: float = 1.0) -> Array | None:
     """Return the target `(batch,)` of every row, or None if other values have derivatives too."""
     size, actions = len(seen.world.batch), seen.world.batch.actions
-    found = seen.derivatives["critic/online"]
-    taken = found[np.arange(size), actions]
+    found, taken = seen.derivatives["critic/online"], _taken(seen)
     others = found.copy()
     others[np.arange(size), actions] = 0
     if np.abs(others).max() > 1e-3 * np.abs(taken).max():
@@ -46,6 +47,13 @@ def read_targets(seen: Observation, scale: float = 1.0) -> Array | None:
     values = seen.world.taken(seen.world.now("critic/online")).detach().numpy()
     targets: Array = values - taken * size / (2 * scale)
     return targets
+
+
+def _taken(seen: Observation) -> Array:
+    """Return the derivatives by Q(s, a) of the actions taken, `(batch,)`."""
+    size, actions = len(seen.world.batch), seen.world.batch.actions
+    taken: Array = seen.derivatives["critic/online"][np.arange(size), actions]
+    return taken
 
 
 def scale_of(seen: Observation) -> float | None:
@@ -75,7 +83,10 @@ def explain_targets(
         present = [one for one in targets if one is not None]
         if len(present) < len(targets):
             return None
+        if all(np.ptp(_taken(seen)) < 1e-3 * np.abs(_taken(seen)).max() for seen in observations):
+            return None  # the error is not squared, and shows no target
         fits = list(_explanations(observations, present, rule, bootstraps, online))
+        fits = [one for one in fits if len(one.mistakes) <= _MOST]
         if fits:
             best = min(fits, key=lambda one: len(one.mistakes))
             texts = [scaled] if scaled else []
@@ -109,15 +120,23 @@ def _explanations(
         for state, wrong_state in states.items():
             values = [_values(seen.world, rule, kind, state) for seen in observations]
             for mask, (masked, wrong_mask) in masks.items():
-                factors = []
+                factors: list[Array] = []
+                clips: list[str] = []
                 for seen, value, target in zip(observations, values, targets, strict=True):
                     if value is None:
                         break
                     d, r = seen.world.dones.numpy(), seen.world.rewards.numpy()
-                    found = solve([r, masked(d) * value, np.ones(len(d))], target)
+                    future = masked(d) * value
+                    found = solve([r, future, np.ones(len(d))], target)
                     if found is None:
+                        clips += _clip(r, target - float(seen.world.scalars["discount"]) * future)
                         break
                     factors.append(found)
+                wrong = [one for one in (text, wrong_state, wrong_mask) if one]
+                if clips:
+                    choices = {"bootstrap": kind, "state": state, "mask": mask, "reward": "solved"}
+                    notes = [text] if kind == "online" and online else []
+                    yield Fit(choices, notes, [*wrong[len(notes) :], clips[0]])
                 if len(factors) < len(observations):
                     continue
                 discounts = [float(seen.world.scalars["discount"]) for seen in observations]
@@ -131,6 +150,15 @@ def _explanations(
                     [text] if accepted else [],
                     mistakes,
                 )
+
+
+def _clip(rewards: Array, found: Array) -> list[str]:
+    """Return the bounds that rewards are clipped to, if they are."""
+    low, high = float(found.min()), float(found.max())
+    clipped = np.abs(found - rewards.clip(low, high)).max() < 2e-3  # noqa: PLR2004
+    if not clipped or high - low < 1e-2:  # noqa: PLR2004 - of numbers around 1
+        return []
+    return [f"the reward is clipped to [{low:.3g}, {high:.3g}]"]
 
 
 def _values(

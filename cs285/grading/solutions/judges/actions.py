@@ -58,7 +58,10 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
             return
         text = f"at epsilon 0 it takes the best action in only {share:.0%} of cases"
         softmax = np.exp(values - values.max(1, keepdims=True))
-        if are_samples(greedy, softmax / softmax.sum(1, keepdims=True)):
+        softmax /= softmax.sum(1, keepdims=True)
+        # Likelier than actions at random.
+        likely = np.log(np.take_along_axis(softmax, greedy, 1)).mean() > -np.log(NUM_ACTIONS) + 0.1
+        if likely and are_samples(greedy, softmax):
             text += ": it samples from softmax(Q) in place of the argmax"
         elif (greedy == greedy[0, 0]).all():
             text += f": it always takes action {greedy[0, 0]}, whatever the state (wrong axis?)"
@@ -147,7 +150,9 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
             (logits.argmin(1), "takes the actor's least likely action"),
         )
         text = next((t for a, t in readings if (greedy == a[:, None]).all()), "")
-        if are_samples(greedy, np.full_like(probabilities, 1 / NUM_ACTIONS)):
+        if (greedy == greedy[0, 0]).all():
+            text = f"always takes action {greedy[0, 0]}, whatever the state (wrong axis?)"
+        elif are_samples(greedy, np.full_like(probabilities, 1 / NUM_ACTIONS)):
             text = "acts at random, whatever the actor says"
         judge.wrong(
             "get_action",

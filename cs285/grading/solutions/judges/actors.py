@@ -24,6 +24,7 @@ from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.formulas.targets import solve
 from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, judge_actor_policy
 from cs285.grading.solutions.judges.sampling import (
+    judge_random_step,
     judge_sampled_actor,
     judge_sampled_advantage,
     judge_sampled_critic,
@@ -118,10 +119,14 @@ class AWACJudge(Judge):
         elif self.has_expectation and self.judge_sampled_step(observed[0], batches[0], scalars):
             self.sampled.add("actor/online")
             return
+        elif not self.has_expectation and judge_random_step(self, batches[0], scalars):
+            return
         else:
             found = self.judge_fit(method, self.actor_formula, observed)
         if found is not None and not found.mistakes:
-            self.judge_second_step(method, self.actor_trials[0], "actor/online")
+            self.judge_second_step(
+                method, self.actor_formula, self.actor_trials[0], batches[0], "actor/online"
+            )
 
     def judge_sampled_step(
         self, seen: Observation | None, batch: Transitions, scalars: Mapping[str, Any]
@@ -169,9 +174,13 @@ class AWACJudge(Judge):
         formula = Formula(loss, variants, mistakes)
         return right_fit(formula, [seen], capped=True) or fit(formula, [seen])
 
-    def judge_second_step(self, method: str, trial: int, role: str) -> None:
+    def judge_second_step(
+        self, method: str, formula: Formula, trial: int, batch: Transitions, role: str
+    ) -> None:
         """Check that a later step does not contain the gradient of an earlier one."""
         if self.bench.seen[trial, 1].failure:
+            return
+        if right_fit(formula, [self.bench.observe_step(trial, 1, batch, role)], capped=True):
             return
         first, second = (self.bench.step(trial, k, role)[0] for k in range(2))
         expected = self.expected_second(trial, role)

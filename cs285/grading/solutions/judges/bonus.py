@@ -194,22 +194,40 @@ class RNDJudge(Judge):
                 "broadcast of shapes (B, 1) and (B,); expected one error per row"
             )
         errors = list(self.errors(trial, batch))
-        readings: list[tuple[str, str, float, bool]] = []
-        for relate in (partial(normalisation, weight=weight), monotony):
-            for bonus, replaces in ((added, False), (rewards, True)):
-                readings += [(name, *relate(error, bonus), replaces) for name, error in errors]
-        for name, how, slope, replaces in readings:
+        return relate_bonus(errors, batch.rewards, rewards, weight)
+
+
+def relate_bonus(
+    errors: Sequence[tuple[str, Array]], rewards: Array, found: Array, weight: float
+) -> Bonus:
+    """Relate rewards that were learned from to errors of the predictor, each with its name."""
+    added = found - rewards
+    readings: list[tuple[str, str, float, bool]] = []
+    for relate in (partial(normalisation, weight=weight), monotony):
+        related = [
+            (name, *relate(error, bonus), replaces)
+            for bonus, replaces in ((added, False), (found, True))
+            for name, error in errors
+        ]
+        for name, how, slope, replaces in related:
             if slope > 0:
                 ending = "; the bonus replaces the reward" if replaces else ""
                 return Bonus(f"{how} {name}{ending}", right=True, replaces=replaces)
-        for name, _, slope, _ in readings:
-            if slope < 0:
-                return Bonus(f"flipped sign: the bonus falls as the error grows ({name})")
-        _, error = errors[0]
-        return Bonus(
-            f"bonus over rnd_weight: expected a rising function of the errors {shown(error)}, got "
-            f"{shown(added / weight)}"
-        )
+        readings += related
+        for name, error in errors:
+            how, slope = relate(error, found / weight - rewards)
+            if slope > 0:
+                return Bonus(
+                    f"rnd_weight multiplies the reward too, and not the bonus alone ({how} {name})"
+                )
+    for name, _, slope, _ in readings:
+        if slope < 0:
+            return Bonus(f"flipped sign: the bonus falls as the error grows ({name})")
+    _, error = errors[0]
+    return Bonus(
+        f"bonus over rnd_weight: expected a rising function of the errors {shown(error)}, got "
+        f"{shown(added / weight)}"
+    )
 
 
 def weight_ratio(first: Array, second: Array, batch: Transitions, bonus: Bonus) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.fitting import Observation, fit, right_fit
 from cs285.grading.solutions.formulas.conservative import CQL, CQL_AT_ONE
 from cs285.grading.solutions.formulas.critics import DQN
+from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
 from cs285.grading.solutions.judges.sampling import judge_random
 from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
@@ -21,7 +23,28 @@ from cs285.grading.solutions.world import Array, Transitions, close, shown
 _DOUBLE = ("with use_double_q", "without use_double_q")
 
 
-class DQNJudge(Judge):
+class CriticJudge(Judge):
+    """A judge of a critic's loss that nothing in is sampled."""
+
+    def judge_loss(
+        self,
+        formula: Formula,
+        observed: Sequence[Observation | None],
+        scalars: Mapping[str, Any],
+        call: Call,
+        cause: str = "",
+    ) -> None:
+        """Judge what a loss was with and without double Q; `cause` says what may be random."""
+        present = [seen for seen in observed if seen is not None]
+        known = len(present) == len(observed) and fit(formula, present, single=True)
+        if known or not judge_random(self, scalars, call, cause):
+            self.judge_fit(call.method, formula, observed, ignored=self.of_parent, cases=_DOUBLE)
+
+    of_parent: set[str] | None = None
+    """Choices that may be those of a parent."""
+
+
+class DQNJudge(CriticJudge):
     """DQN: acting, loss, step, copy, update."""
 
     formula = DQN
@@ -53,10 +76,8 @@ class DQNJudge(Judge):
         seen = [bench.seen[trial, 0] for trial in loss]
         if not self.failed("compute_critic_loss", *seen):
             observed = bench.observe_losses(loss, batches)
-            if right_fit(self.formula, observed) or not judge_random(
-                self, double, Call("compute_critic_loss", values[0], "loss")
-            ):
-                self.judge_fit("compute_critic_loss", self.formula, observed, cases=_DOUBLE)
+            call = Call("compute_critic_loss", values[0], "loss")
+            self.judge_loss(self.formula, observed, double, call)
             if not self.is_bad("compute_critic_loss"):
                 self.judge_variables(loss[0], batches[0])
         self.judge_step(twice, after, clipped, loss[0])
@@ -97,6 +118,12 @@ class DQNJudge(Judge):
         if self.failed(method, bench.seen[twice, 0], bench.seen[twice, 1]):
             return
         first, second = (bench.step(twice, k, "critic/online")[0] for k in range(2))
+        own = bench.seen[loss, 0].gradients or {}
+        idle = all(np.abs(g).max() == 0 for pair in own.get("critic/online", []) for g in pair)
+        if self.is_bad("compute_critic_loss") and own and idle:
+            text = "the loss of compute_critic_loss does not train the critic"
+            self.say(method, Verdict.UNJUDGED, text)
+            return
         if not self.bench.moved(twice, 0, "critic/online"):
             self.wrong(method, "the parameters are never trained: it takes no step")
             return
@@ -148,10 +175,11 @@ _RANDOM_ACTIONS = (
 )
 
 
-class CQLJudge(Judge):
+class CQLJudge(CriticJudge):
     """CQL: the conservative term on DQN's loss."""
 
     formula = CQL
+    of_parent = _TD_CHOICES
 
     def judge(self) -> None:
         """Add the findings."""

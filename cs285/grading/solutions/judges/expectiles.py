@@ -122,7 +122,7 @@ class IQLJudge(AWACJudge):
         count = len(self.findings)
         found = self.judge_fit(method, formula, observed)
         if found is not None and not found.mistakes:
-            self.judge_second_step(method, trials[0], role)
+            self.judge_second_step(method, formula, trials[0], batches[0], role)
         if excused and (
             found is None or (found.mistakes and formula.mistaken(found) <= EXPECTILE_CHOICES)
         ):

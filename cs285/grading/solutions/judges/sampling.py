@@ -296,9 +296,23 @@ def judge_sampled_advantage(judge: Judge, batch: Transitions, scalars: Mapping[s
     return True
 
 
-def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
-    """Judge an actor's step whose advantage is sampled."""
+def judge_random_step(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
+    """Judge an actor's step in which nothing is to be sampled, if something is."""
     method = "update_actor"
+    call = Call(method, judge.transitions(batch)[:2])
+    sampled = _sample(judge, scalars, call, _reader(batch))
+    if sampled is None:
+        return judge.is_bad(method)
+    bench, weights = sampled
+    text = "its step is random: with other seeds it follows another gradient on the same batch"
+    if not _is_of_data(bench, batch, weights[0]):
+        text += "; the log-probabilities are those of other actions than the data's, of samples"
+    judge.wrong(method, text)
+    return True
+
+
+def _reader(batch: Transitions) -> Callable[[Bench, int], Array | None]:
+    """Return what reads the weight of every row from a step of the actor."""
 
     def read(bench: Bench, trial: int) -> Array | None:
         found = bench.derivative(bench.step(trial, 0, "actor/online"), batch)
@@ -306,7 +320,14 @@ def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, 
             return None
         return row_weights(Observation(bench.world(trial, 0, batch), {"actor/online": found}))
 
-    sampled = _sample(judge, scalars, Call(method, judge.transitions(batch)[:2]), read)
+    return read
+
+
+def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
+    """Judge an actor's step whose advantage is sampled."""
+    method = "update_actor"
+    call = Call(method, judge.transitions(batch)[:2])
+    sampled = _sample(judge, scalars, call, _reader(batch))
     if sampled is None:
         return judge.is_bad(method)
     bench, weights = sampled
