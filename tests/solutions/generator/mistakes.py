@@ -277,7 +277,7 @@ ACTING_WORDS: dict[str, tuple[str, ...]] = {
     "starts_at_one": (r"never|first|action|range|likely",),
     "too_many": (r"range|action|outside|valid|between|exist",),
     "ignores_observation": (
-        r"observation|ignor|same|constant|actor|mode|distribution|chance|prob",
+        r"observation|state|always|ignor|same|constant|actor|mode|distribution|chance|prob",
     ),
     "constant": (r"TODO without code|always|same|constant|never|only|likely|random|uniform",),
     "uneven": (r"likely|uniform|uneven|probab|often|equal",),
