@@ -162,6 +162,7 @@ CONSTANTS = sentences_of_modules(TREES.values())
 TRANSLATED = {
     "scripts/training_flags.py": "argparse names the flag, which the message of `--log` does, too",
     "infrastructure/yaml_text.py": "PyYAML has no types for its problems: their texts are replaced",
+    "grading/solutions/judging.py": "PyTorch has no type for a loss without a graph",
 }
 """Files that search messages, and why they must."""
 

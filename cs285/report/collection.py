@@ -27,12 +27,13 @@ from cs285.report.experiments import (
     LeftOut,
     Run,
     Setting,
+    Stub,
     by_environment,
     largest_sweep,
     plain,
     settings_key,
 )
-from cs285.results.event_files import NO_EVENTS, PAUSE_S, EventLog, read_events, separate_runs
+from cs285.results.event_files import PAUSE_S, EventLog, read_events, separate_runs
 from cs285.results.folder_names import FolderName, parse_folder_path
 from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_lengths import Progress, progress_of, shared_length, usual_lengths
@@ -168,7 +169,7 @@ def collect(
 
 def _without_repetition(left_out: Sequence[LeftOut]) -> Iterator[LeftOut]:
     """Count the runs that stopped before their first log, if they are many."""
-    stubs = [one for one in left_out if one.reason.endswith(NO_EVENTS)]
+    stubs = [one for one in left_out if isinstance(one, Stub)]
     if len(stubs) <= _FEW:
         yield from left_out
         return
@@ -228,7 +229,8 @@ def _read_run(
         picture_step=log.picture_steps.get(EXPLORATION_PICTURE),
     )
     if reason := _reason_to_leave_out(run, named, log):
-        return _left_out(run, folder, [reason, *(note for note in notes if note not in reason)])
+        left_out = _left_out(run, folder, [reason, *(note for note in notes if note not in reason)])
+        return Stub(*left_out) if log.stubs == len(notes) == 1 else left_out
     run, has_ended = _with_summary(run, folder)
     if "q_values" in run.curves and run.stage is not Stage.EXPLORE:
         q_values = run.curves["q_values"]

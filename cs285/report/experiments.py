@@ -48,6 +48,12 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+class Stub(LeftOut):
+    """A run whose folder has nothing but an event file without events."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run that the report shows."""

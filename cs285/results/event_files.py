@@ -186,6 +186,8 @@ class EventLog:
     """The step of the last picture of each tag."""
     extents: dict[str, Extent] = field(default_factory=dict)
     """Where each scalar ends, wanted or not."""
+    stubs: int = 0
+    """Number of files without events."""
 
 
 def read_events(
@@ -211,6 +213,7 @@ class _Reader:
         self.pictures: dict[str, bytes] = {}
         self.picture_steps: dict[str, int] = {}
         self.problems: list[str] = []
+        self.stubs = 0
         self.last_step = 0
         self.times: list[float] = []
         self.seconds: list[npt.NDArray[np.float64]] = []
@@ -227,7 +230,9 @@ class _Reader:
                 for block in read_event_blocks(path):
                     self._take(block)
                     has_summaries |= block.has_summaries
-                reason = None if has_summaries else NO_EVENTS
+                if not has_summaries:
+                    reason = NO_EVENTS
+                    self.stubs += 1
             if reason:
                 self.problems.append(f"{path.name} {reason}")
         except OSError as error:
@@ -279,6 +284,7 @@ class _Reader:
             _without_pauses(self.seconds),
             self.picture_steps,
             self.extents,
+            self.stubs,
         )
 
 

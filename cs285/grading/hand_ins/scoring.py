@@ -33,6 +33,8 @@ class Credit:
     """How many things the message mentions."""
     steps: int = 0
     """The last step of the run."""
+    found: bool = True
+    """Whether there is a run like the one asked for."""
 
 
 def answers(run: Run, experiment: Experiment) -> bool:
@@ -73,7 +75,7 @@ def score_question(
         tries,
         key=lambda one: (
             sum(asked.points * credit.share for asked, credit in one),
-            sum(credit.message != NO_RUN for _, credit in one),
+            sum(credit.found for _, credit in one),
         ),
     )
 
@@ -91,7 +93,7 @@ def score_experiment(
         for run in unread:
             if answers(run, experiment):
                 return Credit(0.0, f"{run.name} was not read, see the item on logs")
-        return Credit(0.0, NO_RUN)
+        return Credit(0.0, NO_RUN, found=False)
     earned = {run: _credit(run, experiment, rubric.tags, found.get(run, ())) for run in candidates}
     if experiment.alphas is not None:
         return _sweep(experiment.alphas, earned)

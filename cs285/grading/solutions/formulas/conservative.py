@@ -42,7 +42,7 @@ def cql_loss(
     factor = float(w.scalars["cql_alpha"])
     inner = factor if str(alpha).startswith("inside") else 1.0
     soft, subtracted = _parts(w, temperature, inner)
-    if alpha == "inside all":
+    if alpha == "inside_all":
         subtracted = factor * subtracted
     term = _term(w, conservative, soft, subtracted)
     penalty = term.mean() if mean == "mean" else term.sum()
@@ -55,7 +55,7 @@ def cql_loss(
         "data": lambda: loss + soft.mean() - factor * subtracted.mean(),
         "between": lambda: (1 - factor) * loss + factor * penalty,
         "inside": lambda: loss + penalty,
-        "inside all": lambda: loss + penalty,
+        "inside_all": lambda: loss + penalty,
         "inside too": lambda: loss + factor * penalty,
         "twice": lambda: loss + 2 * factor * penalty,
         "squared": lambda: loss + factor**2 * penalty,
@@ -99,7 +99,7 @@ def _term(w: World, kind: str, soft: torch.Tensor, subtracted: torch.Tensor) -> 
         "flipped": lambda: subtracted - soft,
         "sum": lambda: soft + subtracted,
         "no data": lambda: soft,
-        "no soft": lambda: -subtracted,
+        "no_soft": lambda: -subtracted,
         "data up": lambda: subtracted,
         "max": lambda: values.max(-1).values - subtracted,
         "mean": lambda: values.mean(-1) - subtracted,
@@ -151,7 +151,7 @@ _TERMS = {
     "flipped": "flipped sign of the conservative term: it raises unseen actions",
     "sum": "Q(s, a) is added instead of subtracted in the conservative term",
     "no data": "Q(s, a) is not subtracted from the logsumexp",
-    "no soft": "the logsumexp is missing: only - Q(s, a) is left",
+    "no_soft": "the logsumexp is missing: only - Q(s, a) is left",
     "data up": "the logsumexp is missing and Q(s, a) has the wrong sign",
     "max": "a hard maximum in place of the logsumexp",
     "mean": "the mean over actions in place of the logsumexp",
@@ -202,7 +202,7 @@ _ALPHAS = {
     "between": "(1 - cql_alpha) multiplies the temporal-difference loss",
     "inside": "cql_alpha stands inside the exponential, in the logsumexp of alpha Q, and not in "
     "front of the term",
-    "inside all": "cql_alpha stands inside the exponential and in front of Q(s, a): the logsumexp "
+    "inside_all": "cql_alpha stands inside the exponential and in front of Q(s, a): the logsumexp "
     "of alpha Q minus alpha Q(s, a)",
     "inside too": "cql_alpha stands inside the exponential, in the logsumexp of alpha Q, and in "
     "front of the term too",
@@ -223,7 +223,7 @@ def _explain(observations: Sequence[Observation]) -> Fit | None:
         rests = [_rest(seen, scale) for seen in observations]
         for kind, text in ({"": ""} | _TERMS).items():
             for extra, added in ({"": ""} | _EXTRAS).items():
-                if kind in {"none", "flipped"} or (kind == "no soft" and extra):
+                if kind in {"none", "flipped"} or (kind == "no_soft" and extra):
                     continue
                 found = [
                     _solve(seen, kind, extra, rest)

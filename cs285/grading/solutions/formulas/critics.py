@@ -364,7 +364,7 @@ def td_loss(
     total: torch.Tensor = losses.sum() if reduction in {"sum", "rows"} else losses.mean()
     if reduction == "rows":
         total = total / len(w.batch)
-    if error == "kept mean":
+    if error == "kept_mean":
         total = losses.sum() / (1 - w.dones).sum()
     elif error == "root":
         total = total.sqrt()
@@ -446,7 +446,7 @@ TD_MISTAKES: Choices = {
         "four": "the error is squared twice",
         "root": "the root of the mean squared error",
         "kept": "(1 - d) multiplies the whole error: Q of terminated rows learns nothing",
-        "kept mean": "terminated rows are left out of the mean: their Q learns nothing",
+        "kept_mean": "terminated rows are left out of the mean: their Q learns nothing",
     },
     "reduction": {"sum": "a sum over the batch instead of its mean"},
     "scale": {-1.0: "flipped sign: the loss is maximised", 2.0: "twice the squared error"},

@@ -44,7 +44,7 @@ def expectile_loss(
     t = tau if isinstance(expectile, str) else expectile
     weighed = (qs[None] - vs[:, None]) if shape.startswith("weights") else u
     below = (weighed < 0).double()
-    if shape == "weights rows":
+    if shape == "weights_rows":
         u = u[:, None]
     weights_rules: Rules = {
         "": (t - below).abs,
@@ -158,7 +158,7 @@ _EXPECTILE_MISTAKES: Choices = {
         "pairs": "(B, 1) against (B,), which broadcasts to (B, B): every V(s) meets every Q(s, a)",
         "weights columns": "(B, 1) against (B,), which broadcasts to (B, B): every error meets the "
         "weight of every row",
-        "weights rows": "(B, 1) against (B,), which broadcasts to (B, B): every error meets the "
+        "weights_rows": "(B, 1) against (B,), which broadcasts to (B, B): every error meets the "
         "weight of every row",
     },
     "reduction": {"sum": "a sum over the batch instead of its mean"},
