@@ -69,7 +69,8 @@ def chunk(seed: int, number: int, name: str = "") -> tuple[list[Report], list[st
         name: Make this mistake alone, in ever new styles.
     """
     torch.set_num_threads(1)
-    plan = Plan(np.random.default_rng([seed, number]))
+    order = np.random.default_rng(seed).permutation(len(MISTAKES))
+    plan = Plan(np.random.default_rng([seed, number]), tuple(map(int, order)))
     start = processor_seconds()
     reports = measured(plan, number * CHUNK, CHUNK, name)
     return reports, [name for name, _ in plan.without_effect], processor_seconds() - start

@@ -57,13 +57,13 @@ class Outcome:
         return self.combination.mistakes_in(self.agent)
 
     def blamed(self, mistake: Mistake) -> tuple[Finding, ...]:
-        """Return what was said against its method, or another that may be blamed for it."""
+        """Return what was said against its method, a helper, or another that may be blamed."""
         places = {mistake.method, *mistake.also}
         return tuple(
             one
             for one in self.findings
             if one.verdict.is_bad
-            and one.method in places
+            and (one.method in places or one.method.startswith("_"))
             and mistake.verdict in {"", str(one.verdict)}
         )
 
@@ -131,6 +131,8 @@ class Plan:
     """
 
     rng: np.random.Generator
+    order: tuple[int, ...] = tuple(range(len(MISTAKES)))
+    """In which order to go through the mistakes."""
     without_effect: list[tuple[str, Style]] = field(default_factory=list)
     """Mistakes that changed no number in a style, and the style: dropped, as they are none."""
 
@@ -236,7 +238,7 @@ def nth(plan: Plan, number: int) -> Combination | None:
         return plan.right(tuple(FILES)[number // 10 % len(FILES)])
     if number % 10 == 5:
         return plan.wrong_in_two()
-    return plan.wrong(MISTAKES[(number - number // 5 - 1) % len(MISTAKES)])
+    return plan.wrong(MISTAKES[plan.order[(number - number // 5 - 1) % len(MISTAKES)]])
 
 
 def measured(plan: Plan, first: int, count: int, name: str = "") -> list[Report]:
