@@ -114,7 +114,7 @@ DQN_WORDS: dict[str, tuple[str, ...]] = {
 
 AWAC_WORDS: dict[str, tuple[str, ...]] = {
     "max_next": (r"max|largest|greedy|dqn",),
-    "mode_next": (r"mode|argmax|most (likely|probable)|greedy",),
+    "mode_next": (r"mode|argmax|likeliest|most (likely|probable)|greedy",),
     "mean_next": (r"mean|average|uniform",),
     "sum_next": (r"\bsum",),
     "logits_next": (r"logit|log",),
@@ -455,6 +455,7 @@ MISTAKES: tuple[Mistake, ...] = (
             **RND_ERROR_WORDS,
             "loss_detached": (NO_GRAD + r"|predictor",),
             "loss_summed": (SUMMED,),
+            "loss_huber": (r"huber|smooth|l1",),
             "loss_signed": (r"cancel|sign|squar|absolute|negative",),
             "wrong_axis": (r"axis|dim|batch|rows",),
             "batch_averaged": (r"batch|mean|average|rows|cancel",),

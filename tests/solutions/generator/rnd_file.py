@@ -70,6 +70,7 @@ def update_rnd(w: Writer) -> Lines:
     whole = {
         "loss_detached": f"{f}.mse_loss({predicted}.detach(), {wanted})",
         "loss_summed": f"({predicted} - {wanted}).pow(2).sum()",
+        "loss_huber": f"{f}.smooth_l1_loss({predicted}, {wanted})",
         "loss_signed": f"({predicted} - {wanted}).mean()",
         "wrong_axis": f"torch.norm({predicted} - {wanted}, dim=0).mean()",
         "batch_averaged": f"({predicted}.mean(dim=0) - {wanted}.mean(dim=0)).pow(2).sum()",
