@@ -406,7 +406,7 @@ def make_critic(observation_shape, num_actions):
 
 
 def make_actor(observation_shape, num_actions):
-    return MLPPolicy(observation_shape, num_actions, num_layers=1, hidden_size=4)
+    return MLPPolicy(num_actions, *observation_shape, discrete=True, n_layers=1, layer_size=4)
 
 
 def make_value_critic(observation_shape):

@@ -159,11 +159,17 @@ def test_a_discrete_policy_is_made_with_the_arguments_of_the_starter(named):
     assert distribution.log_prob(torch.zeros(7, dtype=torch.int64)).shape == (7,)
 
 
-def test_a_policy_is_still_made_from_the_shape_of_an_observation():
-    policy = MLPPolicy((2, 3), 4, num_layers=1, hidden_size=8)
-    assert policy(torch.zeros(7, 6)).probs.shape == (7, 4)
-    with pytest.raises(TypeError, match="layer_size"):
-        MLPPolicy(5, 3, True, 2)
+def test_a_policy_may_rescale_its_observations():
+    torch.manual_seed(0)
+    plain = MLPPolicy(4, 3, True, 1, 8)
+    scaled = MLPPolicy(4, 3, True, 1, 8, input_scale=2.0)
+    linear = [layer for layer in scaled.logits_net if isinstance(layer, nn.Linear)]
+    for mine, its in zip(linear, plain.logits_net[::2], strict=True):
+        mine.load_state_dict(its.state_dict())
+    observations = torch.rand(7, 3)
+    torch.testing.assert_close(
+        scaled(observations).logits, plain(2.0 * (2 * observations - 1)).logits
+    )
 
 
 @pytest.mark.parametrize(

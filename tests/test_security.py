@@ -67,6 +67,21 @@ ALLOWED = {
         "importlib.import_module",
     ): "the judges that its own table names",
     ("tests/test_check_solution.py", "importlib.import_module"): "the agents of this package",
+    ("cs285/agents/__init__.py", "importlib.import_module"): "the agents of this package",
+    (
+        "cs285/infrastructure/import_names.py",
+        "importlib.import_module",
+    ): "a module whose import was asked for under another name",
+    (
+        "cs285/grading/sandbox/own_modules.py",
+        "importlib.import_module",
+    ): "student code, in a confined child",
+    (
+        "cs285/grading/sandbox/own_modules.py",
+        "importlib.util.spec_from_file_location",
+    ): "student code, in a confined child",
+    ("tests/solutions/generator/numbers.py", "exec"): "solutions that the generator wrote",
+    ("tests/test_public_starter.py", "importlib.import_module"): "the agents of this package",
     ("cs285/infrastructure/yaml_text.py", "yaml.load"): "one of two loaders, both SafeLoaders",
     ("cs285/report/sections/__init__.py", "importlib.import_module"): "the modules of this folder",
     ("cs285/results/sinks/__init__.py", "importlib.import_module"): "the modules of this folder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -36,12 +37,13 @@ class ActorConfig(CriticConfig):
 
         def make_actor(observation_shape: tuple[int, ...], num_actions: int) -> MLPPolicy:
             return MLPPolicy(
-                observation_shape,
                 num_actions,
-                self.actor_num_layers,
-                self.actor_hidden_size,
-                self.input_scale,
-                self.input_bounds,
+                math.prod(observation_shape),
+                discrete=True,
+                n_layers=self.actor_num_layers,
+                layer_size=self.actor_hidden_size,
+                input_scale=self.input_scale,
+                input_bounds=self.input_bounds,
             )
 
         return {

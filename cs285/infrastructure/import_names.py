@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader
+from collections.abc import Callable, Iterable, Sequence
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -30,44 +30,57 @@ def names_above(root: Path) -> frozenset[str]:
     return USUAL | {name for name in names if all(map(str.isidentifier, name.split(".")))}
 
 
-class _Above:
-    """Finds the modules of this package under their longer names, before any other finder does.
+def below(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a function from a module's longer name to its own; "" for all other names.
 
     Args:
         names: See `names_above`.
     """
+    above_of_all = frozenset(names)
 
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
+    def real_name(name: str) -> str:
+        above, found, _ = f"{name}.".partition(f".{PACKAGE}.")
+        return name[len(above) + 1 :] if found and above in above_of_all else ""
+
+    return real_name
+
+
+class SameModules(MetaPathFinder):
+    """Imports modules under other names as the modules themselves, so that classes stay the same.
+
+    Args:
+        real_name: Gives the name of a module from another one; "" if there is none.
+    """
+
+    def __init__(self, real_name: Callable[[str], str]) -> None:
+        self._real_name = real_name
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`."""
         del path, target
-        above, here, _ = f"{name}.".partition(f".{PACKAGE}.")
-        if not here or above not in self._names:
-            return None
-        return ModuleSpec(name, _SameModule(name[len(above) + 1 :]))
+        name = self._real_name(fullname)
+        return ModuleSpec(fullname, _SameModule(name)) if name else None
 
 
-class _Folders:
-    """Makes empty packages for the names above, where no other finder knows a package.
+class EmptyPackages(MetaPathFinder):
+    """Makes empty packages of the folders above.
 
     Args:
         names: See `names_above`.
     """
 
-    def __init__(self, names: frozenset[str]) -> None:
-        parts = (name.split(".") for name in names)
+    def __init__(self, names: Iterable[str]) -> None:
+        parts = [name.split(".") for name in names]
         self._names = {".".join(own[: k + 1]) for own in parts for k in range(len(own))}
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`."""
         del path, target
-        return ModuleSpec(name, None, is_package=True) if name in self._names else None
+        return ModuleSpec(fullname, None, is_package=True) if fullname in self._names else None
 
 
 class _SameModule(Loader):
@@ -95,7 +108,8 @@ def install(root: Path) -> None:
     Args:
         root: The folder that contains `cs285`.
     """
-    if not any(isinstance(finder, _Above) for finder in sys.meta_path):
+    if not any(isinstance(finder, SameModules) for finder in sys.meta_path):
         names = names_above(root)
-        sys.meta_path.insert(0, _Above(names))
-        sys.meta_path.append(_Folders(names))
+        # First, or other finders would find a second copy; last, for empty packages hide real ones.
+        sys.meta_path.insert(0, SameModules(below(names)))
+        sys.meta_path.append(EmptyPackages(names))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
-
 import torch
 from torch import nn
 from torch.distributions import Categorical, Distribution
@@ -18,35 +15,27 @@ MIN_STD = 1e-2
 
 
 class MLPPolicy(nn.Module):
-    """pi(. | s): observations `(batch, *observation_shape)` to distributions `(batch,)`.
+    """pi(. | s): observations `(batch, ob_dim)` to distributions `(batch,)`.
 
-    It is made with either of two lists of arguments. The configs here give the shape of an
-    observation first:
+    Continuous actions are normal. Their standard deviations are `softplus` of parameters, or of
+    further outputs with `state_dependent_std`, and at least `MIN_STD`.
 
-        MLPPolicy(observation_shape, num_actions, num_layers, hidden_size, input_scale,
-            input_bounds)
+    Args:
+        ac_dim: Number of discrete actions, or size of a continuous one.
+        ob_dim: Size of an observation.
+        discrete: Whether actions are discrete.
+        n_layers: Number of hidden layers.
+        layer_size: Width of every hidden layer.
+        use_tanh: Squash continuous actions into (-1, 1).
+        state_dependent_std: Compute the standard deviations from the observation.
+        fixed_std: The standard deviation, if it is not learned.
+        input_scale: Scale of a layer in front that rescales observations, or None for none.
+        input_bounds: Bounds of the observations for that layer; None for [0, 1].
 
-    The homework's files give two sizes and the kind of actions. Continuous actions are normal:
-    their standard deviations are `softplus` of parameters, or of further outputs with
-    `state_dependent_std`, and at least `MIN_STD`; `use_tanh` squashes the actions into (-1, 1).
-
-        MLPPolicy(ac_dim, ob_dim, discrete, n_layers, layer_size, use_tanh=False,
-            state_dependent_std=False, fixed_std=None)
+    Raises:
+        ValueError: If the standard deviation is both fixed and dependent on the state.
     """
 
-    discrete = True
-
-    @overload
-    def __init__(
-        self,
-        observation_shape: tuple[int, ...],
-        num_actions: int,
-        num_layers: int,
-        hidden_size: int,
-        input_scale: float | None = None,
-        input_bounds: Bounds | None = None,
-    ) -> None: ...
-    @overload
     def __init__(
         self,
         ac_dim: int,
@@ -57,47 +46,27 @@ class MLPPolicy(nn.Module):
         use_tanh: bool = False,  # noqa: FBT001, FBT002
         state_dependent_std: bool = False,  # noqa: FBT001, FBT002
         fixed_std: float | None = None,
-    ) -> None: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        *,
+        input_scale: float | None = None,
+        input_bounds: Bounds | None = None,
+    ) -> None:
         super().__init__()
-        has_shape = isinstance(args[0], Sequence) if args else "observation_shape" in kwargs
-        (self._build_for_shape if has_shape else self._build)(*args, **kwargs)
-
-    def _build_for_shape(
-        self,
-        observation_shape: tuple[int, ...],
-        num_actions: int,
-        num_layers: int,
-        hidden_size: int,
-        input_scale: float | None = None,
-        input_bounds: Bounds | None = None,
-    ) -> None:
-        self.logits_net = build_network(
-            observation_shape, num_actions, num_layers, hidden_size, input_scale, input_bounds
-        )
-
-    def _build(
-        self,
-        ac_dim: int,
-        ob_dim: int,
-        discrete: bool,  # noqa: FBT001 - the homework's signature
-        n_layers: int,
-        layer_size: int,
-        use_tanh: bool = False,  # noqa: FBT001, FBT002
-        state_dependent_std: bool = False,  # noqa: FBT001, FBT002
-        fixed_std: float | None = None,
-    ) -> None:
         self.discrete = discrete
         self.use_tanh = use_tanh
         self.state_dependent_std = state_dependent_std
         self.fixed_std = fixed_std
+
+        def build(outputs: int) -> nn.Sequential:
+            return build_network(
+                (ob_dim,), outputs, n_layers, layer_size, input_scale, input_bounds
+            )
+
         if discrete:
-            self.logits_net = ptu.build_mlp(ob_dim, ac_dim, n_layers, layer_size)
+            self.logits_net = build(ac_dim)
             return
         if state_dependent_std and fixed_std is not None:
             raise ValueError("a standard deviation that depends on the state cannot be fixed")
-        outputs = 2 * ac_dim if state_dependent_std else ac_dim
-        self.net = ptu.build_mlp(ob_dim, outputs, n_layers, layer_size)
+        self.net = build(2 * ac_dim if state_dependent_std else ac_dim)
         if not (state_dependent_std or fixed_std is not None):
             self.std = nn.Parameter(torch.zeros(ac_dim, device=ptu.device))
 

@@ -35,6 +35,7 @@ from cs285.report.experiments import (
 )
 from cs285.results.event_files import PAUSE_S, EventLog, read_events, separate_runs
 from cs285.results.folder_names import FolderName, parse_folder_path
+from cs285.results.foreign_logs import tag_of_other_years, was_written_again
 from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_lengths import Progress, progress_of, shared_length, usual_lengths
 from cs285.results.run_summary import RunStatus
@@ -70,16 +71,11 @@ IDENTITY = ("base_config", "env_name", "exp_name", "seed")
 """Keys of `config.yaml` that identify a run; the others say how it learns."""
 OUR_TAGS = ("eval/episodes", "dataset_transitions", "coverage")
 """Tags that only this project logs."""
-OTHER_YEARS = ("Eval_AverageReturn", "Train_AverageReturn", "Train_EnvstepsSoFar")
-"""Tags that only the homework of other years logs."""
 _ENV_ID = re.compile(r"(?<![A-Za-z\d])[A-Z][A-Za-z\d]*(?:-[A-Za-z\d]+)?-v\d+(?![A-Za-z\d])")
 _ABSURD_Q = 10_000
 """No return of this homework is nearly as large."""
 _FEW = 3
 """So many runs without events are named one by one."""
-REWRITTEN_STEPS, REWRITTEN_S = 5_000, 1.0
-"""If so many steps of learning are logged within so many seconds, the log was written again."""
-
 LONGEST_S = 1e8
 """No run takes three years; the clock was wrong."""
 
@@ -275,7 +271,8 @@ def _with_times_of_the_log(run: Run, log: EventLog) -> Run:
     if log.begins is None or log.ends is None:
         return run
     span = log.ends - log.begins
-    if log.last_step >= REWRITTEN_STEPS and span < REWRITTEN_S and run.algorithm != "random":
+    learns = run.algorithm != "random"
+    if learns and was_written_again(log.last_step, span, is_ours=run.is_ours):
         note = "its times are gone: the log was written again, as to make it smaller"
         return replace(run, notes=(*run.notes, note))
     try:
@@ -404,7 +401,7 @@ def _planned(run: Run) -> int:
 
 def _reason_to_leave_out(run: Run, named: FolderName, log: EventLog) -> str | None:
     planned = _planned(run)
-    other_year = next((tag for tag in OTHER_YEARS if tag in log.extents), None)
+    other_year = tag_of_other_years(log.extents)
     reason = None
     if not run.env_id and other_year:
         reason = f"a log of another homework, which has the tag {other_year}"

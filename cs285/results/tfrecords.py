@@ -99,7 +99,7 @@ class RecordBlock:
         """Return how many records come before the first whose data do not match their checksum."""
         ends = (self.starts + self.lengths)[:, None] + np.arange(_FOOTER.size)
         stored = self.as_bytes[ends].view("<u4").ravel()
-        computed = masked_crc32c_of(self.as_bytes, self.starts, self.lengths)
+        computed = masked_crc32c_of(self.content, self.starts, self.lengths)
         wrong = np.flatnonzero(stored != computed)
         return int(wrong[0]) if len(wrong) else len(self)
 

@@ -14,11 +14,10 @@ from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.grading.hand_ins.unpacking import is_junk
 from cs285.grading.solutions.editions import THIS, homework_of_tree
+from cs285.results.foreign_logs import tag_of_other_years
 
 _NUMBER = re.compile(r"(?:^|_)hw([1-4])(?=[_-]|$)")
 _EARLIER_RUN = re.compile(r"hw5_expl_|_env\d_(?:rnd|random)")
-_EARLIER_TAG = re.compile(r"(?:Eval|Train|Initial)_[A-Z]")
-"""Tags of 2019 to 2022, such as Eval_AverageReturn."""
 _ENVIRONMENTS = re.compile(
     r"(?i)(?:^|[_-])(ant|hopper|walker2d|humanoid|halfcheetah|cartpole|invertedpendulum|lunarlander"
     r"|reacher|mountaincar|pendulum|swimmer|mspacman|pong|obstacles|cheetah)(?:-?v\d)?(?=[_-]|$)"
@@ -45,8 +44,7 @@ def _is_of_this(run: Run) -> bool:
 
 
 def _is_earlier(run: Run) -> bool:
-    tags = any(map(_EARLIER_TAG.match, run.log.series))
-    return tags or bool(_EARLIER_RUN.search(str(run.folder)))
+    return bool(tag_of_other_years(run.log.series) or _EARLIER_RUN.search(str(run.folder)))
 
 
 def _by_names(runs: Sequence[Run]) -> str:

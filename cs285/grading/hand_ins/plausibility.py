@@ -25,6 +25,7 @@ from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.homework import Stage, algorithms
 from cs285.results.event_files import final_return_of
+from cs285.results.foreign_logs import was_written_again
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,10 +52,6 @@ LONGEST_WAIT = 7 * 24 * 3600
 TIME_ZONE_STEP = 900.0
 """Time zones differ by multiples of this, so times are compared modulo it."""
 MAX_EVALUATIONS = 100_000
-FASTEST_STEP = 1e-5
-"""Seconds per gradient step, on hardware faster than any today."""
-FASTEST_PUBLIC_STEP = 1e-4
-"""Seconds per step of learning in public versions, which call PyTorch many times in each."""
 DECISIVE_TAGS = {"rnd_loss", "actor_loss", "v_loss"}
 """Of a public version's log, only these tags show another algorithm: students add their own."""
 CRITIC_TAGS = {"critic_loss", "q_loss"}
@@ -311,15 +308,14 @@ def begins_with_its_folder(run: Run) -> bool:
 def why_written_again(run: Run) -> str:
     """Return what shows that a log was written again, after its run; empty if nothing does.
 
-    People do so to get below the size limit, and the times are then those of the program that
-    wrote. Nothing else is wrong with such a log, but nothing shows how long the run took.
+    Nothing else is wrong with such a log, but nothing shows how long the run took.
     """
     log = run.log
     learns = run.stage is not Stage.EXPLORE or "rnd_loss" in log.series
     took = log.ends - log.begins
-    fastest = FASTEST_STEP if run.config else FASTEST_PUBLIC_STEP
-    quick = log.last_step * fastest
-    if not log.tags or took >= max(quick, ROUNDING) or (not learns and begins_with_its_folder(run)):
+    if not log.tags or (not learns and begins_with_its_folder(run)):
+        return ""
+    if not was_written_again(log.last_step, took, is_ours=run.config is not None):
         return ""
     return (
         f"all times of its log, which reaches step {log.last_step:,}, lie within {took:.2f} s, as "

@@ -8,77 +8,45 @@ the sandbox holds its own copy, such as `pytorch_util`.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable, Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-_PACKAGE = "cs285"
+from cs285.infrastructure.import_names import PACKAGE, EmptyPackages, SameModules, below
+
 _ABOVE = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w[\w.]*)\.cs285\b", re.MULTILINE)
 _INSIDE = ("agents", "infrastructure", "networks")
 """Packages that files which were run from inside the package import without its name."""
 _RENAMED = {"gym": "gymnasium"}
 
 
-class Aliases(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports a module under another name as the module itself, so that classes stay the same.
+def _real_names(folder: Path, roots: Iterable[str]) -> Callable[[str], str]:
+    """Return a function from the names in a hand-in's imports to the modules they stand for.
 
     Args:
         folder: Where the hand-in's files lie.
-        texts: These files: the folders above the package are read from their imports.
+        roots: Dotted names of the folders above the package.
     """
+    without_root = below(roots)
 
-    def __init__(self, folder: Path, texts: Iterable[str]) -> None:
-        above = {found for text in texts for found in _ABOVE.findall(text)}
-        self._folder = folder
-        self._roots = sorted(above, key=len, reverse=True)
-        self._folders = {
-            ".".join(parts[:count])
-            for parts in (root.split(".") for root in above)
-            for count in range(1, len(parts) + 1)
-        }
-
-    def find_spec(
-        self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Find the names that stand for others."""
-        if fullname in self._folders:
-            return ModuleSpec(fullname, self, is_package=True)
-        return ModuleSpec(fullname, self) if self._real_name(fullname) else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Return the module that the name stands for; None for an empty folder."""
-        name = self._real_name(spec.name)
-        if not name:
-            return None
-        module = importlib.import_module(name)
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own spec back: it has been run under its own name."""
-        spec = module.__spec__
-        if spec is not None and spec.loader_state is not None:
-            module.__spec__ = spec.loader_state
-
-    def _real_name(self, name: str) -> str:
-        for root in self._roots:
-            if f"{name}.".startswith(f"{root}.{_PACKAGE}."):
-                return name.removeprefix(f"{root}.")
+    def real_name(name: str) -> str:
+        if short := without_root(name):
+            return short
         first, dot, rest = name.partition(".")
-        if first in _INSIDE and not (self._folder / first).exists():
-            return f"{_PACKAGE}.{name}"
+        if first in _INSIDE and not (folder / first).exists():
+            return f"{PACKAGE}.{name}"
         if first in _RENAMED and PathFinder.find_spec(first) is None:
             return f"{_RENAMED[first]}{dot}{rest}"
-        beside = self._folder / _PACKAGE / "agents" / f"{name}.py"
+        beside = folder / PACKAGE / "agents" / f"{name}.py"
         if beside.exists() and PathFinder.find_spec(first) is None:
-            return f"{_PACKAGE}.agents.{name}"
+            return f"{PACKAGE}.agents.{name}"
         return ""
+
+    return real_name
 
 
 def make_importable(folder: Path, files: dict[str, str]) -> None:
@@ -88,19 +56,20 @@ def make_importable(folder: Path, files: dict[str, str]) -> None:
         folder: Where the files lie.
         files: Their texts by path.
     """
-    own = folder / _PACKAGE
-    package = importlib.import_module(_PACKAGE)
+    own = folder / PACKAGE
+    package = importlib.import_module(PACKAGE)
     package.__path__ = [*package.__path__, str(own)]
     for entry in sorted(own.iterdir()):
-        name = f"{_PACKAGE}.{entry.name}"
+        name = f"{PACKAGE}.{entry.name}"
         if entry.is_dir() and importlib.util.find_spec(name) is not None:
             module = importlib.import_module(name)
             paths = [one for one in module.__path__ if one != str(entry)]
             # Only the job's own agents can be imported; in other packages its files come last.
             module.__path__ = [str(entry)] if entry.name == "agents" else [*paths, str(entry)]
     sys.path += [str(folder), str(own)]
+    roots = {found for text in files.values() for found in _ABOVE.findall(text)}
     # First: a parent under an alias has the real path, where others would find a second copy.
-    sys.meta_path.insert(0, Aliases(folder, files.values()))
+    sys.meta_path[:0] = [EmptyPackages(roots), SameModules(_real_names(folder, roots))]
     for path in files:
         _complete(folder, path)
 
@@ -108,7 +77,7 @@ def make_importable(folder: Path, files: dict[str, str]) -> None:
 def _complete(folder: Path, path: str) -> None:
     """Let a provided module have the names that the hand-in's module of the same path adds."""
     parts = Path(path).with_suffix("").parts
-    if parts[0] != _PACKAGE or parts[1] == "agents" or parts[-1] == "__init__":
+    if parts[0] != PACKAGE or parts[1] == "agents" or parts[-1] == "__init__":
         return
     name = ".".join(parts)
     spec = importlib.util.find_spec(name)
