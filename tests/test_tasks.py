@@ -452,7 +452,8 @@ ABOUT_MAZES = {
     "datasets/pickled_buffers.py",
     "scripts/convert_dataset.py",
     "grading/sandbox/probe.py",
-    "grading/solutions/world.py",
+    "probing/inputs.py",
+    "probing/networks.py",
     "grading/solutions/judges/actions.py",
     "grading/solutions/judges/sampling.py",
 }

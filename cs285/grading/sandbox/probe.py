@@ -15,147 +15,18 @@ import os
 import random
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.distributions import Categorical
 
 from cs285.grading.sandbox.own_modules import make_importable
+from cs285.probing.networks import NUM_ACTIONS, FeatureNetwork, Networks, replace_optimisers
 
-LEARNING_RATE = 0.5
-"""Learning rate of the agents' optimisers: plain gradient descent, so a step gives the gradient."""
-NUM_ACTIONS = 5
-RND_SIZE = 4
 MAX_ELEMENTS = 100_000
-PlainDescent = torch.optim.SGD
-_OPTIMISERS = ("Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 _PATH_IN_MESSAGE = re.compile(r" ?\((?:/|[A-Z]:\\)[^)]*\)")
-
-
-class FeatureNetwork(nn.Module):
-    """A linear map of fixed random features: `(batch, 2)` to `(batch, outputs)`.
-
-    Args:
-        kind: What the agent uses it as, such as `critic`.
-        features: `frequencies (2, features)` and `phases (features,)`.
-        outputs: Number of outputs; V has one, and returns `(batch, 1)`.
-    """
-
-    frequencies: torch.Tensor
-    phases: torch.Tensor
-
-    def __init__(self, kind: str, features: dict[str, torch.Tensor], outputs: int) -> None:
-        super().__init__()
-        self.kind = kind
-        self.register_buffer("frequencies", features["frequencies"].clone())
-        self.register_buffer("phases", features["phases"].clone())
-        self.linear = nn.Linear(features["phases"].shape[0], outputs)
-
-    def forward(self, observations: torch.Tensor) -> Any:
-        """Return the outputs, or for an actor their distribution."""
-        features = torch.cos(observations @ self.frequencies + self.phases)
-        outputs = self.linear(features)
-        if self.kind == "actor":
-            return Categorical(logits=outputs, validate_args=False)
-        return outputs
-
-
-class Networks:
-    """The networks that an agent has made, and which of them it optimises."""
-
-    def __init__(self, features: dict[str, torch.Tensor]) -> None:
-        self.features = features
-        self.made: list[FeatureNetwork] = []
-        self.optimised: set[int] = set()
-        self.optimisers: set[str] = set()
-        self.own_optimisers: set[str] = set()
-        """The kinds whose optimisers the class makes itself, without the makers."""
-
-    def make(self, kind: str, outputs: int) -> Callable[..., FeatureNetwork]:
-        """Return a maker of networks of one kind."""
-
-        def make_network(*_shape: Any, **_named_shape: Any) -> FeatureNetwork:
-            network = FeatureNetwork(kind, self.features, outputs)
-            self.made.append(network)
-            return network
-
-        return make_network
-
-    def optimise(self, kind: str) -> Callable[..., torch.optim.SGD]:
-        """Return a maker of optimisers for one kind, whose step is proportional to the gradient."""
-
-        def make_optimizer(params: Iterable[nn.Parameter]) -> torch.optim.SGD:
-            optimizer = PlainDescent(params, lr=LEARNING_RATE)
-            self.note(optimizer)
-            self.optimisers.add(kind)
-            return optimizer
-
-        return make_optimizer
-
-    def note(self, optimizer: torch.optim.SGD) -> set[str]:
-        """Remember what an optimiser trains; return the kinds of networks among it."""
-        groups = optimizer.param_groups
-        optimised = {id(parameter) for group in groups for parameter in group["params"]}
-        self.optimised |= optimised
-        return {one.kind for one in self.made if id(one.linear.weight) in optimised}
-
-    def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
-        """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
-
-        Deep copies come last. If the agent holds a network of a role, those of that role that it
-        made and dropped are left out.
-        """
-        held = {id(network): network for network in _networks_in(agent)}
-        made = {id(network): network for network in self.made}
-        roles: dict[str, list[FeatureNetwork]] = {}
-        for key, network in (made | held).items():
-            role = self.role(network)
-            if key in held or all(self.role(other) != role for other in held.values()):
-                roles.setdefault(role, []).append(network)
-        return roles
-
-    def role(self, network: FeatureNetwork) -> str:
-        """Return what a network is to the agent, such as `critic/online`."""
-        online = id(network.linear.weight) in self.optimised
-        return f"{network.kind}/{'online' if online else 'target'}"
-
-
-def replace_optimisers(watching: list[Networks]) -> None:
-    """Let optimisers that a class makes itself step along the gradient too, so it can be read.
-
-    Args:
-        watching: The networks of the agent that is being made, at the end.
-    """
-
-    class OwnOptimizer(PlainDescent):
-        def __init__(self, params: Iterable[nn.Parameter], *_args: Any, **_settings: Any) -> None:
-            super().__init__(params, lr=LEARNING_RATE)
-            if watching:
-                kinds = watching[-1].note(self)
-                watching[-1].optimisers |= kinds
-                watching[-1].own_optimisers |= kinds
-
-    for name in _OPTIMISERS:
-        setattr(torch.optim, name, OwnOptimizer)
-
-
-def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
-    """Yield the networks that an agent holds, also in plain lists, where `modules` misses them."""
-    if isinstance(value, FeatureNetwork):
-        yield value
-    elif depth < 4:  # noqa: PLR2004 - a list in a module in the agent
-        if isinstance(value, dict):
-            parts = list(value.values())
-        elif isinstance(value, list | tuple):
-            parts = list(value)
-        else:
-            parts = list(vars(value).values()) if isinstance(value, nn.Module) or not depth else []
-        for part in parts:
-            yield from _networks_in(part, depth + 1)
 
 
 class Scene:
@@ -240,18 +111,7 @@ def _run_trial(
 ) -> None:
     features = {name: _decode(value) for name, value in job["features"].items()}
     networks = Networks(features)
-    makers = {
-        "make_critic": networks.make("critic", NUM_ACTIONS),
-        "make_optimizer": networks.optimise("critic"),
-        "make_lr_schedule": lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
-        "make_actor": networks.make("actor", NUM_ACTIONS),
-        "make_actor_optimizer": networks.optimise("actor"),
-        "make_value_critic": networks.make("value", 1),
-        "make_value_critic_optimizer": networks.optimise("value"),
-        "make_rnd_network": networks.make("rnd", RND_SIZE),
-        "make_rnd_network_optimizer": networks.optimise("rnd"),
-        "make_target_rnd_network": networks.make("rnd", RND_SIZE),
-    }
+    makers = networks.makers()
     watching.append(networks)
     _seed(trial["seed"])
     try:

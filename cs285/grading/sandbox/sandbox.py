@@ -33,6 +33,7 @@ _STAGED = (
     "infrastructure",
     "learning",
     "networks",
+    "probing",
     "results",
 )
 _STAGED_FILES = ("__init__.py", "homework.py")

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from cs285.grading.sandbox.probe import NUM_ACTIONS
 from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.chance import are_samples, is_chance_share
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array
+from cs285.probing.networks import NUM_ACTIONS
 
 VALUES_POLICY = {0.0: 6, 0.25: 40, 1.0: 40}
 """Number of actions per observation at each epsilon, for `judge_values_policy`."""

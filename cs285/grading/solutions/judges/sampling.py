@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from cs285.grading.sandbox.probe import NUM_ACTIONS
 from cs285.grading.solutions.bench import Bench, Call
 from cs285.grading.solutions.chance import are_samples, is_chance
 from cs285.grading.solutions.fitting import Observation, row_weights
@@ -20,6 +19,7 @@ from cs285.grading.solutions.formulas.critics import DQN_BOOTSTRAPS, TD_SHAPES
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Reading, Verdict
 from cs285.grading.solutions.world import Array, Transitions, World, close, shown
+from cs285.probing.networks import NUM_ACTIONS
 
 FEW_DRAWS = 20
 """Number of seeds to see whether anything is sampled; with two, all rows may draw the same."""

@@ -1,0 +1,127 @@
+"""Made-up transitions and weights, drawn anew each time, and the derivatives behind a gradient.
+
+Every network is linear in F fixed random features, f(s) = W phi(s) + b. A loss over a batch then
+has the weight gradient  dL/dW = sum_i delta_i phi(s_i)^T  with  delta_i = dL/df(s_i);  with more
+features than states, this can be solved for every delta_i.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cs285.probing.networks import LEARNING_RATE, NUM_ACTIONS, RND_SIZE
+
+NUM_FEATURES = 64
+
+OUTPUTS = {"critic": NUM_ACTIONS, "actor": NUM_ACTIONS, "value": 1, "rnd": RND_SIZE}
+_SCALES = {"critic": 0.25, "actor": 0.2, "value": 0.25, "rnd": 0.3}
+COPIES = {"critic": 4, "actor": 2, "value": 2, "rnd": 2}
+"""Number of networks of each role for which weights are drawn: more than any solution makes."""
+
+Weights = dict[str, list[tuple[np.ndarray, np.ndarray]]]
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """A batch with terminated transitions and an odd number of rows."""
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    next_observations: Array
+    dones: Array
+
+    @property
+    def states(self) -> Array:
+        """Observations above next observations, `(2 batch, 2)`."""
+        return np.concatenate([self.observations, self.next_observations])
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+class Inputs:
+    """Draws the features, the weights and the batches of one check.
+
+    Args:
+        rng: Source of everything.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.frequencies = rng.normal(0.0, 12.0, (2, NUM_FEATURES)).astype(np.float32)
+        self.phases = rng.uniform(0.0, 2 * math.pi, NUM_FEATURES).astype(np.float32)
+
+    def features(self, states: Array) -> Array:
+        """Return phi with a one for the bias, `(states, features + 1)`."""
+        angles = states.astype(np.float64) @ self.frequencies + self.phases
+        return np.concatenate([np.cos(angles), np.ones((len(states), 1))], axis=1)
+
+    def draw_batch(self, size: int = 7) -> Transitions:
+        """Draw a batch whose states are well separated by the features; a third is terminated."""
+        rng = self.rng
+        while True:
+            states = rng.random((2 * size, 2)).astype(np.float32)
+            if np.linalg.cond(self.features(states)) < 30:  # noqa: PLR2004 - keeps five digits
+                break
+        dones = rng.permutation(np.arange(size) < size // 3)
+        # Every action at least once, if there are enough rows.
+        actions = rng.permutation(np.arange(size) % NUM_ACTIONS).astype(np.int64)
+        rewards = rng.uniform(-1.5, 0.5, size).astype(np.float32)
+        return Transitions(states[:size], actions, rewards, states[size:], dones)
+
+    def draw_weights(self) -> Weights:
+        """Draw weights for every role; no two networks are equal."""
+        weights: Weights = {}
+        for kind, outputs in OUTPUTS.items():
+            for role in ("online", "target"):
+                scale = _SCALES[kind]
+                weights[f"{kind}/{role}"] = [
+                    (
+                        self.rng.normal(0.0, scale, (outputs, NUM_FEATURES)).astype(np.float32),
+                        self.rng.normal(0.0, scale, outputs).astype(np.float32),
+                    )
+                    for _ in range(COPIES[kind])
+                ]
+        return weights
+
+
+def derivatives(
+    inputs: Inputs, batch: Transitions, gradient: tuple[Array, Array]
+) -> tuple[Array, float]:
+    """Solve a weight gradient for the derivative by every output, `(2 batch, outputs)`.
+
+    Returns:
+        The derivatives, and the fraction of the gradient that no loss on this batch can have.
+    """
+    phi = inputs.features(batch.states)
+    weight, bias = gradient
+    stacked = np.concatenate([weight, bias[:, None]], axis=1).astype(np.float64)
+    solution, *_ = np.linalg.lstsq(phi.T, stacked.T, rcond=None)
+    size = float(np.linalg.norm(stacked))
+    rest = float(np.linalg.norm(phi.T @ solution - stacked.T))
+    return solution, rest / size if size > 0 else 0.0
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
+    """Return whether two arrays agree up to float32 rounding, relative to the largest number."""
+    a, b = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return False
+    scale = max(float(np.abs(b).max(initial=0.0)), 1e-3)
+    return bool(np.abs(a - b).max(initial=0.0) <= tolerance * scale)
+
+
+def step_between(before: Sequence[Array], after: Sequence[Array]) -> tuple[Array, Array]:
+    """Return the gradient that a step of plain gradient descent has followed."""
+    weight, bias = (
+        (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / LEARNING_RATE
+        for b, a in zip(before, after, strict=True)
+    )
+    return weight, bias

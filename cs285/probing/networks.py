@@ -1,0 +1,173 @@
+"""Networks whose steps can be read: what an agent is given when its methods are tried.
+
+They are linear in fixed random features of the observation, and their optimisers are plain
+gradient descent. So a step shows the gradient that it followed, and the gradient the derivative of
+the loss by every output in every row of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributions import Categorical
+
+LEARNING_RATE = 0.5
+"""Learning rate of the agents' optimisers: plain gradient descent, so a step gives the gradient."""
+NUM_ACTIONS = 5
+RND_SIZE = 4
+PlainDescent = torch.optim.SGD
+_OPTIMISERS = ("Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
+
+
+class FeatureNetwork(nn.Module):
+    """A linear map of fixed random features: `(batch, 2)` to `(batch, outputs)`.
+
+    Args:
+        kind: What the agent uses it as, such as `critic`.
+        features: `frequencies (2, features)` and `phases (features,)`.
+        outputs: Number of outputs; V has one, and returns `(batch, 1)`.
+    """
+
+    frequencies: torch.Tensor
+    phases: torch.Tensor
+
+    def __init__(self, kind: str, features: dict[str, torch.Tensor], outputs: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("frequencies", features["frequencies"].clone())
+        self.register_buffer("phases", features["phases"].clone())
+        self.linear = nn.Linear(features["phases"].shape[0], outputs)
+
+    def forward(self, observations: torch.Tensor) -> Any:
+        """Return the outputs, or for an actor their distribution."""
+        features = torch.cos(observations @ self.frequencies + self.phases)
+        outputs = self.linear(features)
+        if self.kind == "actor":
+            return Categorical(logits=outputs, validate_args=False)
+        return outputs
+
+
+class Networks:
+    """The networks that an agent has made, and which of them it optimises.
+
+    Args:
+        features: `frequencies (2, features)` and `phases (features,)`.
+        learning_rate: Of every optimiser that is made for the agent.
+    """
+
+    def __init__(
+        self, features: dict[str, torch.Tensor], learning_rate: float = LEARNING_RATE
+    ) -> None:
+        self.features = features
+        self.learning_rate = learning_rate
+        self.made: list[FeatureNetwork] = []
+        self.schedules: list[torch.optim.lr_scheduler.LRScheduler] = []
+        self.optimised: set[int] = set()
+        self.optimisers: set[str] = set()
+        self.own_optimisers: set[str] = set()
+        """The kinds whose optimisers the class makes itself, without the makers."""
+
+    def make(self, kind: str, outputs: int) -> Callable[..., FeatureNetwork]:
+        """Return a maker of networks of one kind."""
+
+        def make_network(*_shape: Any, **_named_shape: Any) -> FeatureNetwork:
+            network = FeatureNetwork(kind, self.features, outputs)
+            self.made.append(network)
+            return network
+
+        return make_network
+
+    def optimise(self, kind: str) -> Callable[..., torch.optim.SGD]:
+        """Return a maker of optimisers for one kind, whose step is proportional to the gradient."""
+
+        def make_optimizer(params: Iterable[nn.Parameter]) -> torch.optim.SGD:
+            optimizer = PlainDescent(params, lr=self.learning_rate)
+            self.note(optimizer)
+            self.optimisers.add(kind)
+            return optimizer
+
+        return make_optimizer
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return a schedule that leaves the learning rate as it is."""
+        self.schedules.append(torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
+        return self.schedules[-1]
+
+    def note(self, optimizer: torch.optim.SGD) -> set[str]:
+        """Remember what an optimiser trains; return the kinds of networks among it."""
+        groups = optimizer.param_groups
+        optimised = {id(parameter) for group in groups for parameter in group["params"]}
+        self.optimised |= optimised
+        return {one.kind for one in self.made if id(one.linear.weight) in optimised}
+
+    def makers(self) -> dict[str, Callable[..., Any]]:
+        """Return what the constructors of the homework's agents take, by the argument's name."""
+        return {
+            "make_critic": self.make("critic", NUM_ACTIONS),
+            "make_optimizer": self.optimise("critic"),
+            "make_lr_schedule": self.schedule,
+            "make_actor": self.make("actor", NUM_ACTIONS),
+            "make_actor_optimizer": self.optimise("actor"),
+            "make_value_critic": self.make("value", 1),
+            "make_value_critic_optimizer": self.optimise("value"),
+            "make_rnd_network": self.make("rnd", RND_SIZE),
+            "make_rnd_network_optimizer": self.optimise("rnd"),
+            "make_target_rnd_network": self.make("rnd", RND_SIZE),
+        }
+
+    def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
+        """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
+
+        Deep copies come last. If the agent holds a network of a role, those of that role that it
+        made and dropped are left out.
+        """
+        held = {id(network): network for network in _networks_in(agent)}
+        made = {id(network): network for network in self.made}
+        roles: dict[str, list[FeatureNetwork]] = {}
+        for key, network in (made | held).items():
+            role = self.role(network)
+            if key in held or all(self.role(other) != role for other in held.values()):
+                roles.setdefault(role, []).append(network)
+        return roles
+
+    def role(self, network: FeatureNetwork) -> str:
+        """Return what a network is to the agent, such as `critic/online`."""
+        online = id(network.linear.weight) in self.optimised
+        return f"{network.kind}/{'online' if online else 'target'}"
+
+
+def replace_optimisers(watching: list[Networks]) -> None:
+    """Let optimisers that a class makes itself step along the gradient too, so it can be read.
+
+    Args:
+        watching: The networks of the agent that is being made, at the end.
+    """
+
+    class OwnOptimizer(PlainDescent):
+        def __init__(self, params: Iterable[nn.Parameter], *_args: Any, **_settings: Any) -> None:
+            super().__init__(params, lr=watching[-1].learning_rate if watching else LEARNING_RATE)
+            if watching:
+                kinds = watching[-1].note(self)
+                watching[-1].optimisers |= kinds
+                watching[-1].own_optimisers |= kinds
+
+    for name in _OPTIMISERS:
+        setattr(torch.optim, name, OwnOptimizer)
+
+
+def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
+    """Yield the networks that an agent holds, also in plain lists, where `modules` misses them."""
+    if isinstance(value, FeatureNetwork):
+        yield value
+    elif depth < 4:  # noqa: PLR2004 - a list in a module in the agent
+        if isinstance(value, dict):
+            parts = list(value.values())
+        elif isinstance(value, list | tuple):
+            parts = list(value)
+        else:
+            parts = list(vars(value).values()) if isinstance(value, nn.Module) or not depth else []
+        for part in parts:
+            yield from _networks_in(part, depth + 1)
