@@ -1,0 +1,409 @@
+"""Compares the runs of all hand-ins of a course."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from itertools import combinations, product
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from cs285.grading.archives import printable
+from cs285.grading.copies.fingerprints import Fingerprint
+from cs285.grading.copies.pairs import Evidence, Excerpt, Kind
+from cs285.grading.copies.runs import RunPrint, folder_name
+
+Floats = npt.NDArray[np.float64]
+
+LEAST_POINTS = 12
+"""Points that two logs must have in common to be compared."""
+LEAST_VALUES = 8
+"""Different values among them: episodes that all fail return the same."""
+LEAST_EQUAL = 0.95
+"""Share of the points that must be equal."""
+NEARLY = 1e-4
+"""Relative difference of values that count as equal here."""
+FEW_EDITS = 0.02
+"""Share of points that differ a little, at most, in a log with edits. If a machine rounds in
+another way, nearly all do, from some step on."""
+LEAST_OVERLAP = 0.8
+"""Share of the steps of both logs in which they must overlap: a run that goes on after the same
+beginning is another run."""
+LEAST_STEPS = 6
+"""Steps whose times are compared."""
+SAME_TIME = 1e-3
+"""Seconds between times that count as the same."""
+FITTING = 2e-4
+"""Deviation of times from a straight line through those of the other log, as a share of the
+duration. Two runs of one program on an idle computer deviate by some thousandths."""
+LEAST_DURATION = 0.05
+"""Seconds; the times of a log that was written in less say nothing."""
+_COMMON = 50
+"""Different logs with one point, above which it says nothing."""
+_SMALL = 10
+"""Equal logs of which all pairs are looked at."""
+_WIDELY_USED = 3
+"""Hand-ins with a name of a computer, above which it is a common name."""
+_SHOWN = 6
+
+
+PAIR = 2
+
+
+class Times(Enum):
+    """How the times of two logs go together."""
+
+    EQUAL = auto()
+    SHIFTED = auto()
+    STRETCHED = auto()
+    UNRELATED = auto()
+    UNKNOWN = auto()
+    """There are too few, or one of the logs was written at once."""
+
+
+_OF_TIMES = {Times.EQUAL: 1.0, Times.SHIFTED: 0.99, Times.STRETCHED: 0.98}
+_OTHER_CLAIM, _EDITED, _SAME_CLOCK = 0.97, 0.96, 0.98
+_SAME_PROCESS, _SAME_HOST, _OF_SEVERAL = 0.95, 0.5, 0.4
+_ONLY_EQUAL, _RARELY_EQUAL = 0.05, 0.1
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What two logs with equal values have in common otherwise."""
+
+    points: int
+    tags: int
+    near: int
+    """Points whose values are nearly, but not quite, equal."""
+    largest: float
+    """The largest relative difference among them."""
+    hidden_edit: bool
+    """Whether all compared points are equal, but not the whole log."""
+    thinned: bool
+    """Whether one log has fewer points of a tag than the other."""
+    times: Times
+    shift: float
+    """Seconds by which the second log is later."""
+    stretch: float
+    """How much longer the second took."""
+    deviation: float
+    """Seconds by which times deviate from that."""
+    contradictions: tuple[str, ...]
+    same_clock: bool
+    """Whether both summaries give the same duration, to the last digit."""
+    same_process: bool
+    same_host: str
+
+
+class _Known(NamedTuple):
+    """A run, and the hand-in that it belongs to."""
+
+    hand_in: int
+    run: RunPrint
+
+
+def compare_runs(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], list[Evidence]]:
+    """Return what pairs of hand-ins have in common in their logs, by their places."""
+    known = [_Known(place, run) for place, one in enumerate(prints) for run in one.runs]
+    hosts = Counter(
+        host
+        for one in prints
+        for host in {writer.host for run in one.runs for writer in run.writers}
+    )
+    usual = {host for host, count in hosts.items() if count > _WIDELY_USED}
+    found: defaultdict[tuple[int, int], list[Evidence]] = defaultdict(list)
+    seen = set()
+    for group, pairs in _candidates(known):
+        for one, other in pairs:
+            first, second = sorted((one, other), key=lambda each: each.hand_in)
+            if (id(first.run), id(second.run)) in seen:
+                continue
+            seen.add((id(first.run), id(second.run)))
+            relation = relate(first.run, second.run, usual)
+            if relation is not None:
+                evidence = _evidence(first.run, second.run, relation, group)
+                found[first.hand_in, second.hand_in].append(evidence)
+    return dict(found)
+
+
+_Pairs = Iterable[tuple[_Known, _Known]]
+
+
+def _candidates(known: Sequence[_Known]) -> Iterator[tuple[int, _Pairs]]:
+    """Yield pairs of runs that may be equal, with the number of hand-ins that have such a run."""
+    groups: defaultdict[bytes, list[_Known]] = defaultdict(list)
+    for one in known:
+        content = np.sort(one.run.keys).tobytes()
+        groups[hashlib.blake2b(content, digest_size=16).digest()].append(one)
+    members = list(groups.values())
+    sizes = [len({one.hand_in for one in group}) for group in members]
+    for group, size in zip(members, sizes, strict=True):
+        yield size, _of_different(_pairs_within(group))
+    for first, second in _similar([group[0].run for group in members]):
+        size = sizes[first] + sizes[second]
+        yield size, _of_different(product(members[first], members[second]))
+
+
+def _of_different(pairs: _Pairs) -> Iterator[tuple[_Known, _Known]]:
+    return ((one, other) for one, other in pairs if one.hand_in != other.hand_in)
+
+
+def _pairs_within(group: Sequence[_Known]) -> Iterator[tuple[_Known, _Known]]:
+    """Yield the pairs of runs with equal points; of very many, only those worth a look."""
+    if len(group) <= _SMALL:
+        yield from combinations(group, 2)
+        return
+    fits = _fitting_times([one.run for one in group])
+    for one, other in np.argwhere(np.triu(fits, 1)).tolist():
+        yield group[one], group[other]
+    marks: defaultdict[object, list[_Known]] = defaultdict(list)
+    claims: defaultdict[object, list[_Known]] = defaultdict(list)
+    for known in group:
+        claims[known.run.claim, tuple(sorted(known.run.extents.items()))].append(known)
+        for mark in {known.run.wall_time_s, *known.run.writers} - {None}:
+            marks[mark].append(known)
+    for members in marks.values():
+        yield from combinations(members[:_SMALL], 2)
+    if len(claims) <= _SMALL:
+        for some, others in combinations(claims.values(), 2):
+            yield from product(some[:_SMALL], others[:_SMALL])
+
+
+def _fitting_times(runs: Sequence[RunPrint]) -> npt.NDArray[np.bool_]:
+    """Return which runs (N,) of the same points have times on a straight line, shape (N, N)."""
+    times = np.array([_times_by_step(run) for run in runs])
+    centred = times - times.mean(axis=1, keepdims=True)
+    spread = np.maximum(centred.std(axis=1), 1e-9)
+    alike = (centred @ centred.T) / times.shape[1] / np.outer(spread, spread)
+    fits: npt.NDArray[np.bool_] = np.sqrt(np.maximum(0.0, 1 - alike**2)) <= 10 * FITTING
+    return fits
+
+
+def _similar(runs: Sequence[RunPrint]) -> Iterator[tuple[int, int]]:
+    """Yield the places of runs that have many points in common."""
+    if len(runs) < PAIR:
+        return
+    keys, columns = np.unique(np.concatenate([run.keys for run in runs]), return_inverse=True)
+    columns = columns.ravel()
+    rows = np.repeat(np.arange(len(runs)), [len(run.keys) for run in runs])
+    holders = np.bincount(columns, minlength=len(keys))
+    some = (holders[columns] > 1) & (holders[columns] <= _COMMON)
+    table = sparse.csr_matrix(
+        (np.ones(int(some.sum()), dtype=np.int32), (rows[some], columns[some])),
+        shape=(len(runs), len(keys)),
+    )
+    shared = sparse.triu(table @ table.T, 1).tocoo()
+    enough = shared.data >= LEAST_POINTS
+    yield from zip(shared.row[enough].tolist(), shared.col[enough].tolist(), strict=True)
+
+
+def _times_by_step(run: RunPrint) -> Floats:
+    """Return the first time of each step of the points."""
+    steps, places = np.unique(run.step, return_inverse=True)
+    return _first_times(run.time, places.ravel(), len(steps))
+
+
+def _first_times(times: Floats, places: npt.NDArray[np.int64], count: int) -> Floats:
+    first = np.full(count, np.inf)
+    np.minimum.at(first, places, times)
+    return first
+
+
+def relate(first: RunPrint, second: RunPrint, usual: Iterable[str] = ()) -> Relation | None:
+    """Return how two logs go together; None if their values are not those of one run.
+
+    Args:
+        first: A run.
+        second: A run of another hand-in.
+        usual: Names of computers that many hand-ins have.
+    """
+    shorter = min(first.last_step - first.first_step, second.last_step - second.first_step)
+    longer = max(first.last_step - first.first_step, second.last_step - second.first_step)
+    if shorter < LEAST_OVERLAP * longer:
+        return None
+    mine, others = _matching(first, second)
+    if len(mine) < LEAST_POINTS:
+        return None
+    ours, theirs = first.value[mine].astype(float), second.value[others].astype(float)
+    apart = np.abs(ours - theirs)
+    scale = np.maximum(np.abs(ours), np.abs(theirs))
+    relative = np.where(apart > 0, apart / np.maximum(scale, 1e-30), 0.0)
+    is_near = relative <= NEARLY
+    if is_near.mean() < LEAST_EQUAL or len(np.unique(ours[is_near])) < LEAST_VALUES:
+        return None
+    differs = relative > 0
+    both = first.extents.keys() & second.extents.keys()
+    counts = [(first.extents[tag].points, second.extents[tag].points) for tag in both]
+    digests = [
+        first.extents[tag].points == second.extents[tag].points
+        and first.extents[tag].digest != second.extents[tag].digest
+        for tag in both
+    ]
+    times, shift, stretch, deviation = _compare_times(first, second, mine, others)
+    clocks = {first.wall_time_s, second.wall_time_s}
+    shared_hosts = {one.host for one in first.writers} & {one.host for one in second.writers}
+    return Relation(
+        points=len(mine),
+        tags=len(set(first.tag[mine].tolist())),
+        near=int(differs.sum()),
+        largest=float(relative.max()),
+        hidden_edit=not differs.any() and any(digests),
+        thinned=any(one != other for one, other in counts),
+        times=times,
+        shift=shift,
+        stretch=stretch,
+        deviation=deviation,
+        contradictions=first.claim.contradicts(second.claim),
+        same_clock=len(clocks) == 1 and None not in clocks,
+        same_process=bool(set(first.writers) & set(second.writers)),
+        same_host=min(shared_hosts - set(usual), default=""),
+    )
+
+
+def _matching(
+    first: RunPrint, second: RunPrint
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the places of the points that both have, whatever their values."""
+    numbers = {tag: place for place, tag in enumerate(first.tags)}
+    translated = np.array([numbers.get(tag, -1) for tag in second.tags], dtype=np.int64)
+    size = max(first.last_step, second.last_step) + 1
+    mine = first.tag.astype(np.int64) * size + first.step
+    others = translated[second.tag] * size + second.step
+    _, one, other = np.intersect1d(mine, others, return_indices=True)
+    return one, other
+
+
+def _compare_times(
+    first: RunPrint,
+    second: RunPrint,
+    mine: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
+) -> tuple[Times, float, float, float]:
+    """Return how times go together, the shift, the stretch, and the deviation from both."""
+    steps, places = np.unique(first.step[mine], return_inverse=True)
+    ours = _first_times(first.time[mine], places.ravel(), len(steps))
+    theirs = _first_times(second.time[others], places.ravel(), len(steps))
+    shifts = theirs - ours
+    if len(steps) < LEAST_STEPS:
+        return Times.UNKNOWN, 0.0, 1.0, 0.0
+    if np.abs(shifts).max() <= SAME_TIME:
+        return Times.EQUAL, 0.0, 1.0, float(np.abs(shifts).max())
+    lasted = np.ptp(ours), np.ptp(theirs)
+    if min(lasted) < LEAST_DURATION:
+        return Times.UNKNOWN, float(np.median(shifts)), 1.0, 0.0
+    shift = float(np.median(shifts))
+    deviation = float((shifts - shift).std())
+    if deviation <= FITTING * min(lasted):
+        return Times.SHIFTED, shift, 1.0, deviation
+    stretch, start = np.polyfit(ours - ours[0], theirs - theirs[0], 1)
+    deviation = float((theirs - theirs[0] - start - stretch * (ours - ours[0])).std())
+    fits = stretch > 0 and deviation <= FITTING * lasted[1]
+    kind = Times.STRETCHED if fits else Times.UNRELATED
+    return kind, shift, float(stretch), deviation
+
+
+def _evidence(first: RunPrint, second: RunPrint, relation: Relation, group: int) -> Evidence:
+    kind, strength = _judge(relation, group)
+    return Evidence(
+        kind,
+        strength,
+        " ".join(_facts(first, relation, group)),
+        _excerpt(first, second),
+        _excerpt(second, first),
+    )
+
+
+def _judge(relation: Relation, group: int) -> tuple[Kind, float]:
+    edited = relation.hidden_edit or 0 < relation.near <= max(1, FEW_EDITS * relation.points)
+    # If others have these values too, it may be theirs that were changed.
+    is_only = group <= PAIR
+    reasons = [
+        _OF_TIMES.get(relation.times, 0.0),
+        (_OTHER_CLAIM if is_only else _OF_SEVERAL) if relation.contradictions else 0.0,
+        (_EDITED if is_only else _OF_SEVERAL) if edited else 0.0,
+        _SAME_CLOCK if relation.same_clock else 0.0,
+        _SAME_PROCESS if relation.same_process else 0.0,
+        _SAME_HOST if relation.same_host else 0.0,
+    ]
+    strength = max(reasons)
+    if not strength:
+        return Kind.RUN_EQUAL, _RARELY_EQUAL if is_only else _ONLY_EQUAL
+    if edited:
+        return Kind.RUN_EDITED, strength
+    if relation.thinned:
+        return Kind.RUN_THINNED, strength
+    if relation.times is Times.EQUAL:
+        return Kind.RUN_RENAMED, strength
+    if relation.times in _OF_TIMES or not relation.contradictions:
+        return Kind.RUN_RETIMED, strength
+    return Kind.RUN_RENAMED, strength
+
+
+def _facts(first: RunPrint, relation: Relation, group: int) -> Iterator[str]:
+    what = f"{relation.points} points of {relation.tags} tags were compared"
+    if relation.near:
+        equal = relation.points - relation.near
+        yield (
+            f"{what}: {equal:,} are equal to the last bit; in {relation.near:,} the values differ, "
+            f"by up to {relation.largest:.1g} of them."
+        )
+    else:
+        yield f"{what}, and all are equal to the last bit."
+    if relation.hidden_edit:
+        yield "Other points of a tag differ, though both logs have as many."
+    if relation.thinned:
+        yield "One log has fewer points than the other."
+    yield {
+        Times.EQUAL: "All times are the same.",
+        Times.SHIFTED: (
+            f"All times differ by {relation.shift:,.3f} s, to {relation.deviation:.6f} s."
+        ),
+        Times.STRETCHED: (
+            f"The times of one are those of the other, {relation.stretch:.4f} times as far apart, "
+            f"to {relation.deviation:.6f} s."
+        ),
+        Times.UNRELATED: "The times are unrelated.",
+        Times.UNKNOWN: "The times show nothing.",
+    }[relation.times]
+    if relation.contradictions:
+        yield f"The folders differ in {' and '.join(relation.contradictions)}."
+    if relation.same_clock:
+        yield f"Both summaries give {first.wall_time_s!r} s."
+    if relation.same_process:
+        yield "The names of the event files give the same computer, process and time."
+    elif relation.same_host:
+        yield f"Both were written on {printable(relation.same_host, 60)!r}."
+    if group > PAIR:
+        yield f"{group} hand-ins have a run with these values."
+
+
+def _excerpt(run: RunPrint, other: RunPrint) -> Excerpt:
+    """Return some points that both have, those that differ first."""
+    mine, others = _matching(run, other)
+    differs = run.value[mine] != other.value[others]
+    is_evaluation = run.tag[mine] == 0
+    order = np.lexsort((run.step[mine], ~is_evaluation, ~differs))[:_SHOWN]
+    lines = [f"written by {printable(' '.join(one), 60)}" for one in run.writers[:2]]
+    if run.wall_time_s is not None:
+        lines.append(f"took {run.wall_time_s:.3f} s, says summary.json")
+    lines += [
+        f"{printable(run.tags[run.tag[place]], 30)} at step {run.step[place]:,}: "
+        f"{run.value[place]:.9g}  ({_clock(run.time[place])})"
+        for place in mine[order]
+    ]
+    return Excerpt(printable(folder_name(run.folder)), tuple(lines))
+
+
+def _clock(time: float) -> str:
+    try:
+        moment = datetime.fromtimestamp(time, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{time:.6f} s"
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
