@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 import torch
 
+from cs285.grading.sandbox import layers
 from cs285.grading.sandbox.sandbox import Sandbox
 from cs285.grading.solutions.checking import check_files
 from cs285.grading.solutions.reports import SolutionReport, format_solution, format_table
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not path.exists():
             print(f"error: {path}: no such folder or zip file", file=sys.stderr)
             return 2
+    if note := layers.warning(layers.missing(layers.active())):
+        print(note, file=sys.stderr)
     reports = check_all(chosen.paths, chosen.workers)
     if chosen.json:
         print(json.dumps([report.as_json() for report in reports], indent=2))
@@ -87,9 +90,11 @@ def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
     """Check one solution; whatever is wrong with its files goes into the report."""
     try:
         solution = read_solution(path)
+        files = check_files(sandbox, solution.files, modules=solution.modules)
     except UserError as error:
         return SolutionReport(str(path), error=str(error))
-    files = check_files(sandbox, solution.files, modules=solution.modules)
+    except Exception as error:  # noqa: BLE001 - one hand-in must not cost the others their reports
+        return SolutionReport(str(path), error=f"the checker fails on it: {error!r}")
     return SolutionReport(str(path), tuple(files), solution.problems)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cs285.grading.hand_ins.hand_in import GradeResult, grade_path
 from cs285.grading.hand_ins.rubric import DEFAULT
+from cs285.grading.sandbox import layers
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.gradescope and len(chosen.hand_ins) > 1:
         parser.error("--gradescope accepts only one hand-in")
+    if not chosen.no_code and (note := layers.warning(layers.missing(layers.active()))):
+        print(note, file=sys.stderr)
     try:
         results = [
             grade_path(path, chosen.rubric, check_code=not chosen.no_code)

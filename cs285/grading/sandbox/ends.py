@@ -10,6 +10,10 @@ from cs285.grading.sandbox.confinement import CPU_SECONDS, EXTRA_MEMORY, FILE_BY
 
 ANSWER_BYTES = 16_000_000
 """Bytes that a job may send back."""
+DISK_BYTES, DISK_ENTRIES = 50_000_000, 5_000
+"""What a job may keep on the disk."""
+NOT_CONFINED = 119
+"""Exit status of a process that could not be confined and has run nothing."""
 IDLE_SECONDS = 3.0
 """How long a job may sleep; time spent waiting for a processor does not count."""
 
@@ -22,6 +26,8 @@ class End(StrEnum):
     KILLED = "killed"
     INTERPRETER = "interpreter"
     FILE_SIZE = "file size"
+    DISK = "disk"
+    UNCONFINED = "unconfined"
     SIGNAL = "signal"
     STATUS = "status"
     FLOODED = "flooded"
@@ -39,7 +45,7 @@ class End(StrEnum):
 
 _RECURRING = {
     End.PROCESSOR_TIME, End.KILLED, End.SIGNAL, End.STATUS, End.FLOODED, End.IDLE, End.TIME,
-    End.BROUGHT_DOWN, End.UNFINISHED,
+    End.BROUGHT_DOWN, End.UNFINISHED, End.DISK, End.UNCONFINED,
 }  # fmt: skip
 BY_SIGNAL: dict[int, End] = {
     signal.SIGXCPU: End.PROCESSOR_TIME,
@@ -71,6 +77,8 @@ _TEXTS = {
     f"{EXTRA_MEMORY / 1e9:g} GB of memory; look for a loop that never ends",
     End.INTERPRETER: "it crashed the Python interpreter",
     End.FILE_SIZE: f"it wrote a file larger than {FILE_BYTES / 1e6:g} MB",
+    End.DISK: f"it left more than {DISK_BYTES / 1e6:g} MB or {DISK_ENTRIES:,} files",
+    End.UNCONFINED: "it was not run: this system did not confine its process",
     End.SIGNAL: "its process was ended by signal {signal}",
     End.STATUS: "its process exited with status {number}",
     End.FLOODED: f"it sent more than {ANSWER_BYTES / 1e6:g} MB of output",

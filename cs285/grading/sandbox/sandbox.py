@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cs285
+from cs285.grading.sandbox import leftovers, reading
 from cs285.grading.sandbox.ends import End, Ending
+from cs285.grading.sandbox.layers import Layer
+from cs285.infrastructure.errors import UserError
 
 PACKAGE = Path(next(iter(cs285.__path__)))
 JOB_SECONDS = 120.0
@@ -24,6 +27,8 @@ JOB_SECONDS = 120.0
 START_SECONDS = 300.0
 """Wall time for importing PyTorch on a busy machine."""
 MAX_LINE = 40_000_000
+LONGEST_TEXT = 500
+"""Characters of each text in what a job says of an error."""
 _STAGED = (
     "agents",
     "compiling",
@@ -41,18 +46,30 @@ _CHILD_FILES = (
     "__init__.py",
     "confinement.py",
     "ends.py",
+    "kernel.py",
+    "landlock.py",
+    "layers.py",
+    "leftovers.py",
     "own_modules.py",
+    "privileges.py",
     "probe.py",
+    "reading.py",
     "supervisor.py",
+    "system_calls.py",
+    "views.py",
 )
 # An editable install would resolve imports to this repository and its reference agents.
 _START = """
 import sys
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
-sys.path.insert(0, {root!r})
+sys.path[:] = [{root!r}, *(path for path in sys.path if path not in {own!r})]
 from cs285.grading.sandbox import supervisor
-supervisor.main()
+supervisor.main({hidden!r}, {staged!r})
 """
+
+
+class SandboxError(UserError):
+    """The child process does not start."""
 
 
 class Answer(NamedTuple):
@@ -74,6 +91,9 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         self._folder = Path(tempfile.mkdtemp(prefix="cs285-grading-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self.layers: frozenset[Layer] = frozenset()
+        """What confines the jobs, as the child says once it has started."""
         self._stage()
 
     def __exit__(self, *_error: object) -> None:
@@ -82,7 +102,8 @@ class Sandbox(AbstractContextManager["Sandbox"]):
     def close(self) -> None:
         """End the child and remove its folder."""
         self._stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        leftovers.remove(self._folder)
+        self._complaints.close()
 
     def _stage(self) -> None:
         """Copy what student code may import: this package without its agents and graders."""
@@ -96,14 +117,20 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         shutil.copy(PACKAGE / "grading" / "__init__.py", staged / "grading")
         for name in _CHILD_FILES:
             shutil.copy(PACKAGE / "grading" / "sandbox" / name, staged / "grading" / "sandbox")
+        # Jobs of a grader who is root run as another user.
+        for path in self._folder.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
     def run(self, job: dict[str, Any]) -> Answer:
-        """Run one job and return what came back."""
-        fresh = self._process is None
+        """Run one job and return what came back.
+
+        Raises:
+            SandboxError: If the child does not start.
+        """
         if self._process is None:
             self._start()
-        seconds = job["seconds"] + (START_SECONDS if fresh else 10.0)
-        line = self._exchange(json.dumps(job).encode() + b"\n", time.monotonic() + seconds)
+        request = json.dumps(job).encode() + b"\n"
+        line = self._exchange(request, time.monotonic() + job["seconds"] + 10.0)
         if line is None:
             self._stop()
             return Answer([], Ending(End.BROUGHT_DOWN))
@@ -114,6 +141,9 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             return Answer([], Ending(End.NOT_AN_ANSWER))
         if not all(isinstance(record, dict) for record in records):
             return Answer([], Ending(End.NOT_AN_ANSWER))
+        for record in records:
+            if "error" in record:
+                record["error"] = plain(record["error"])
         return Answer(records, Ending(End(answer["end"]), answer["number"]))
 
     def _start(self) -> None:
@@ -128,16 +158,33 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             "MKL_NUM_THREADS": "1",
             "PYTHONHASHSEED": "0",
         }
+        start = _START.format(
+            root=str(self._folder),
+            own=[
+                path
+                for path in sys.path
+                if reading.is_code_of_the_repository(path, PACKAGE.resolve())
+            ],
+            hidden=str(PACKAGE.resolve()),
+            staged=str(self._folder / "cs285"),
+        )
         self._buffer = b""
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter on our own text
-            [sys.executable, "-I", "-B", "-c", _START.format(root=str(self._folder))],
+            [sys.executable, "-I", "-B", "-c", start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._complaints,
             env=environment,
             cwd=self._folder,
             start_new_session=True,
         )
+        ready = self._exchange(b"", time.monotonic() + START_SECONDS)
+        if ready is None:
+            self._stop()
+            self._complaints.seek(0)
+            last = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise SandboxError(f"the process that runs the checks does not start: {plain(last)}")
+        self.layers = frozenset(map(Layer, json.loads(ready)))
 
     def _exchange(self, request: bytes, deadline: float) -> bytes | None:
         """Send a line and return the answering line, or None if none arrives in time."""
@@ -172,3 +219,20 @@ class Sandbox(AbstractContextManager["Sandbox"]):
                     pipe.close()
         self._process.wait()
         self._process = None
+
+
+def plain(said: Any, depth: int = 4) -> Any:
+    """Return what a job says of an error in a form that is safe to show.
+
+    It is short, and without control characters, ends of lines, and marks that change the direction
+    of text.
+    """
+    if isinstance(said, str):
+        shown = said[:LONGEST_TEXT]
+        return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+    if depth and isinstance(said, dict):
+        few = list(said.items())[:20]
+        return {plain(str(key)): plain(value, depth - 1) for key, value in few}
+    if depth and isinstance(said, list):
+        return [plain(value, depth - 1) for value in said[:20]]
+    return said if isinstance(said, int | float | None) else None

@@ -10,28 +10,56 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cs285.grading.sandbox import confinement, probe
-from cs285.grading.sandbox.ends import ANSWER_BYTES, BY_SIGNAL, IDLE_SECONDS, End, Ending
+from cs285.grading.sandbox import confinement, layers, leftovers, privileges, probe, reading, views
+from cs285.grading.sandbox.ends import (
+    ANSWER_BYTES,
+    BY_SIGNAL,
+    DISK_BYTES,
+    DISK_ENTRIES,
+    IDLE_SECONDS,
+    NOT_CONFINED,
+    End,
+    Ending,
+)
 
 _IMPORTS_MATPLOTLIB = re.compile(r"^(?:import|from) matplotlib\b", re.MULTILINE)
+_DISK_SECONDS = 0.25
+"""Time between two looks at what a job has written."""
 
 
-def main() -> None:
-    """Answer jobs until the grader closes the pipe."""
+def main(hidden: str, staged: str) -> None:
+    """Answer jobs until the grader closes the pipe.
+
+    Args:
+        hidden: The reference's package, which no job may read.
+        staged: The copies that a job may import.
+    """
+    user = privileges.transient_user()
+    folder = Path(staged).parent
+    libraries = [path for path in reading.libraries(Path(hidden)) if path != folder.resolve()]
+    paths = (*libraries, Path(staged))
+    if user is not None:
+        os.chown(folder, -1, user)
+        folder.chmod(0o710)
+        if not views.open_up(paths, user):
+            user = None
+    ground = confinement.Ground(paths, Path(hidden), user)
     _import_what_torch_postpones()
+    found = layers.active() - ({layers.Layer.USER} if user is None and os.geteuid() == 0 else set())
+    print(json.dumps(sorted(found)), flush=True)
     for line in sys.stdin:
-        print(json.dumps(run(json.loads(line))), flush=True)
+        print(json.dumps(run(json.loads(line), ground)), flush=True)
 
 
 def _import_what_torch_postpones() -> None:
@@ -44,8 +72,12 @@ def _import_what_torch_postpones() -> None:
     schedule.step()
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
+def run(job: dict[str, Any], ground: confinement.Ground) -> dict[str, Any]:
     """Run one job in a separate process.
+
+    Args:
+        job: What to run, as `probe.run` takes it.
+        ground: What the process may read, and its user.
 
     Returns:
         `records`, the lines that came back, unparsed; `end` and `number`, the `Ending`.
@@ -62,40 +94,55 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         (folder / "cwd").mkdir()
+        _give(folder, ground.user)
         reader, writer = os.pipe()
         process = os.fork()
         if process == 0:
             os.close(reader)
-            _become_job(job, folder, writer)
+            _become_job(job, folder, writer, ground)
         os.close(writer)
-        chunks, ending = _listen(process, reader, job["seconds"])
+        chunks, ending = _listen(process, reader, folder / "cwd", job["seconds"])
         os.close(reader)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        leftovers.remove(folder)
     text = b"".join(chunks).decode("utf-8", errors="replace")
     return {"records": text, "end": ending.end, "number": ending.number}
 
 
-def _become_job(job: dict[str, Any], folder: Path, writer: int) -> None:
+def _give(folder: Path, user: int | None) -> None:
+    """Let a user, and no other, read what lies in a folder."""
+    if user is not None:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, user, user)
+
+
+def _become_job(job: dict[str, Any], folder: Path, writer: int, ground: confinement.Ground) -> None:
     """Give up all rights, run the job and exit."""
+    cwd = folder / "cwd"
+    status = NOT_CONFINED
     try:
         os.setsid()
-        os.chdir(folder / "cwd")
+        os.chdir(cwd)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        confinement.confine(folder / "cwd")
+        confinement.close_files(writer)
+        tempfile.tempdir = str(cwd)
+        ground = replace(ground, readable=(*ground.readable, folder))
+        confinement.confine(cwd, ground)
+        status = 0
         probe.run(job, folder, writer)
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
-def _listen(process: int, reader: int, seconds: float) -> tuple[list[bytes], Ending]:
+def _listen(process: int, reader: int, cwd: Path, seconds: float) -> tuple[list[bytes], Ending]:
     """Collect what a job writes until it ends, and end it if it exceeds its limits."""
     chunks: list[bytes] = []
     size = 0
     idle = 0.0
-    started = last = time.monotonic()
+    fills = False
+    started = last = looked = time.monotonic()
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
         for chunk in _available(reader, 0.0 if ended else 0.02):
@@ -109,8 +156,12 @@ def _listen(process: int, reader: int, seconds: float) -> tuple[list[bytes], End
         if not _runnable(process):
             idle += now - last
         last = now
+        if now - looked > _DISK_SECONDS:
+            fills = leftovers.exceed(cwd, DISK_BYTES, DISK_ENTRIES)
+            looked = time.monotonic()
         exceeded = {
             Ending(End.FLOODED): size > ANSWER_BYTES,
+            Ending(End.DISK): fills,
             Ending(End.IDLE): idle > IDLE_SECONDS,
             Ending(End.TIME, round(seconds)): now - started > seconds,
         }
@@ -126,6 +177,8 @@ def _ending(status: int) -> Ending:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return Ending(BY_SIGNAL.get(number, End.SIGNAL), number)
+    if os.WEXITSTATUS(status) == NOT_CONFINED:
+        return Ending(End.UNCONFINED)
     if os.WEXITSTATUS(status):
         return Ending(End.STATUS, os.WEXITSTATUS(status))
     return Ending(End.DONE)

@@ -64,6 +64,8 @@ def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
         seconds: Time limit for all files. Time spent waiting for a processor does not count.
     """
     with tempfile.TemporaryDirectory(prefix="cs285-code-", ignore_cleanup_errors=True) as scratch:
+        # Jobs of a grader who is root run as another user, which must reach its folder inside.
+        Path(scratch).chmod(0o711)
         process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
             [sys.executable, "-B", "-m", "cs285.grading.solutions.code_check", str(path.resolve())],
             stdin=subprocess.DEVNULL,

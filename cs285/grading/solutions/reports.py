@@ -67,17 +67,18 @@ class SolutionReport:
 
 def format_solution(report: SolutionReport) -> str:
     """Return one report as text: every file, and every method that is not plainly correct."""
+    name = printable(report.name)
     if report.error:
-        return f"{report.name}\n  {report.error}"
-    lines = [report.name]
+        return f"{name}\n  {printable(report.error, LONGEST)}"
+    lines = [name]
     for file in report.files:
         lines.append(f"  {file.file:<16} {file.verdict}")
         for finding in file.findings:
             if finding.verdict is not Verdict.CORRECT and (finding.method or finding.text):
-                place = f"{finding.method}: " if finding.method else ""
+                place = f"{printable(finding.method)}: " if finding.method else ""
                 text = f": {printable(finding.text, LONGEST)}" if finding.text else ""
                 lines.append(f"      {place}{finding.verdict}{text}")
-    lines += [f"  note: {problem}" for problem in report.problems]
+    lines += [f"  note: {printable(problem, LONGEST)}" for problem in report.problems]
     return "\n".join(lines)
 
 
@@ -86,7 +87,7 @@ def format_table(reports: Sequence[SolutionReport]) -> str:
     rows = [["solution", *AGENTS]]
     for report in reports:
         verdicts = [file.verdict.short for file in report.files]
-        rows.append([report.name, *(verdicts or ["refused"] * len(AGENTS))])
+        rows.append([printable(report.name), *(verdicts or ["refused"] * len(AGENTS))])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

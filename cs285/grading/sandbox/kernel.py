@@ -1,0 +1,60 @@
+"""Calls of the C library and of the kernel that Python does not offer."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 4, 22, 24
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
+
+
+@cache
+def libc() -> ctypes.CDLL:
+    """Return the C library."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, second: object = 0, third: object = 0) -> int:
+    """Set an attribute of this process.
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    return _checked(libc().prctl(option, second, third, 0, 0))
+
+
+def call(number: int, *arguments: object) -> int:
+    """Make a system call by its number.
+
+    Raises:
+        OSError: If it fails.
+    """
+    return _checked(libc().syscall(ctypes.c_long(number), *arguments))
+
+
+def unshare(namespaces: int) -> None:
+    """Give this process namespaces of its own; raise `OSError` if the kernel refuses."""
+    _checked(libc().unshare(namespaces))
+
+
+def mount(
+    source: str, target: os.PathLike[str] | str, kind: str, flags: int, data: str = ""
+) -> None:
+    """Mount a file system or a folder; raise `OSError` if the kernel refuses."""
+    texts = [text.encode() for text in (source, os.fspath(target), kind, data)]
+    _checked(libc().mount(*texts[:3], ctypes.c_ulong(flags), texts[3]))
+
+
+def unmount(target: os.PathLike[str] | str) -> None:
+    """Remove a mount, in use or not; raise `OSError` if the kernel refuses."""
+    detach = 2
+    _checked(libc().umount2(os.fspath(target).encode(), detach))
+
+
+def _checked(result: int) -> int:
+    if result == -1:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result

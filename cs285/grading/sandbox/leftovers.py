@@ -1,0 +1,56 @@
+"""Measures and removes what untrusted code has left in a folder, however deep or closed it is."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+
+
+def exceed(folder: Path, size: int, entries: int) -> bool:
+    """Return whether a folder holds more than so many bytes or so many files and folders.
+
+    It may change meanwhile; what cannot be read does not count.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as found:
+            for entry in found:
+                entries -= 1
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        size -= entry.stat(follow_symlinks=False).st_blocks * 512
+                if size < 0 or entries < 0:
+                    return True
+    return False
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and all that is in it; no process may be changing it.
+
+    `shutil.rmtree` fails on a folder without permissions, and on one so deep that its calls of
+    itself or its paths become too long. Here inner folders move up before they are emptied.
+    """
+    # Names that the code cannot have taken.
+    prefix, numbers = token_hex(), count()
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        with suppress(OSError):
+            place.chmod(0o700)
+            entries = list(place.iterdir())
+            for path in entries:
+                with suppress(OSError):
+                    if path.is_dir() and not path.is_symlink():
+                        path.chmod(0o700)
+                        waiting.append(path.rename(folder / f"{prefix}-{next(numbers)}"))
+                    else:
+                        path.unlink()
+            if place != folder:
+                place.rmdir()
+    with suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,65 @@
+"""No attack of a hand-in reaches the grader or another hand-in, whether the grader is root or not.
+
+Every attack is tried twice by `sandbox_attacks.py`, on victims of its own: in the open, where it
+works, and confined, where it must not.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sandbox_attacks import ATTACKS, DONE, SECRET
+
+from cs285.grading.sandbox import layers
+
+PROGRAM = Path(__file__).parent / "sandbox_attacks.py"
+ROLES = [(role, name) for role in ("root", "user") for name in ATTACKS]
+NOT_IN_THIS_KERNEL = ("ENOSYS", "ENODEV", "EOPNOTSUPP")
+
+pytestmark = pytest.mark.skipif(
+    layers.Layer.CALLS not in layers.active() or layers.Layer.FILES not in layers.active(),
+    reason="this system has no seccomp or no Landlock",
+)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """What came of all attacks, by the role of the grader."""
+    found = {}
+
+    def of(role):
+        if role not in found:
+            done = subprocess.run(
+                [sys.executable, "-B", str(PROGRAM), role], capture_output=True, text=True,
+                env=os.environ | {"SECRET_OF_THE_GRADER": SECRET}, timeout=300, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            found[role] = json.loads(done.stdout)
+        return found[role]
+
+    return of
+
+
+@pytest.mark.parametrize(("role", "name"), ROLES, ids=lambda value: value)
+def test_an_attack_works_in_the_open_and_not_when_confined(outcomes, role, name):
+    if role == "root" and os.geteuid() != 0:
+        pytest.skip("these tests do not run as root")
+    if role == "user" and ATTACKS[name].root:
+        pytest.skip("an ordinary user cannot do this in the open either")
+    in_the_open, confined = outcomes(role)[name]["open"], outcomes(role)[name]["confined"]
+    if any(word in in_the_open["said"] for word in NOT_IN_THIS_KERNEL):
+        pytest.skip(f"this kernel cannot do it: {in_the_open['said']}")
+    works = bool(in_the_open["changed"]) if ATTACKS[name].harms else in_the_open["said"] == DONE
+    assert works, f"shows nothing: {in_the_open}"
+    assert not confined["changed"]
+    assert ATTACKS[name].harms or confined["said"] != DONE
+
+
+def test_there_are_many_attacks():
+    assert len(ATTACKS) >= 60
+    assert sum(not one.root for one in ATTACKS.values()) >= 60
