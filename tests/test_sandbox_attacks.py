@@ -18,7 +18,9 @@ from sandbox_attacks import ATTACKS, DONE, SECRET
 from cs285.grading.sandbox import layers
 
 PROGRAM = Path(__file__).parent / "sandbox_attacks.py"
-ROLES = [(role, name) for role in ("root", "user") for name in ATTACKS]
+ROLES = [("root", name) for name in ATTACKS]
+# What an ordinary user cannot do in the open either shows nothing.
+ROLES += [("user", name) for name, one in ATTACKS.items() if not one.root]
 NOT_IN_THIS_KERNEL = ("ENOSYS", "ENODEV", "EOPNOTSUPP")
 
 pytestmark = pytest.mark.skipif(
@@ -49,8 +51,6 @@ def outcomes():
 def test_an_attack_works_in_the_open_and_not_when_confined(outcomes, role, name):
     if role == "root" and os.geteuid() != 0:
         pytest.skip("these tests do not run as root")
-    if role == "user" and ATTACKS[name].root:
-        pytest.skip("an ordinary user cannot do this in the open either")
     in_the_open, confined = outcomes(role)[name]["open"], outcomes(role)[name]["confined"]
     if any(word in in_the_open["said"] for word in NOT_IN_THIS_KERNEL):
         pytest.skip(f"this kernel cannot do it: {in_the_open['said']}")
