@@ -24,6 +24,7 @@ from cs285.datasets.dataset_files import Dataset, make_manifest, save_dataset
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
 from cs285.grading.hand_ins import plausibility, submitted_runs, unpacking
+from cs285.grading.hand_ins.gradescope_results import as_gradescope
 from cs285.grading.hand_ins.hand_in import grade_path
 from cs285.grading.hand_ins.logs import read_log
 from cs285.grading.hand_ins.rubric import ENVIRONMENTS, load_rubric
@@ -891,7 +892,7 @@ def test_absurd_steps_and_times_get_a_verdict(request, version, change):
     edit_log(run_folder(hand_in, "cql10_" if version == "public" else "alpha10_"), change)
     result = graded(hand_in)
     assert "19 of 20 runs are consistent" in logs_item(result).message
-    json.dumps(result.as_gradescope(), allow_nan=False)
+    json.dumps(as_gradescope(result, load_rubric()), allow_nan=False)
 
 
 @pytest.mark.parametrize(

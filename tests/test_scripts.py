@@ -470,7 +470,7 @@ def test_an_unknown_flag_is_one_sentence(start, script):
     assert re.fullmatch(r"error: unknown argument --helpp \(did you mean `--help`\?\); .*\n", said)
 
 
-@pytest.mark.parametrize("made", ["report", "submit.zip", "autograder.zip"])
+@pytest.mark.parametrize("made", ["report", "submit.zip", "autograder.zip", "grades"])
 def test_what_scripts_write_by_default_stays_out_of_the_repository(made):
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert any(line.strip("/") == made for line in ignored)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,15 +23,35 @@ from cs285.grading.hand_ins.plausibility import (
     why_written_again,
 )
 from cs285.grading.hand_ins.rubric import Rubric, load_rubric
-from cs285.grading.hand_ins.scoring import WRITTEN_AGAIN, is_of_kind, score_question
+from cs285.grading.hand_ins.scoring import (
+    WRITTEN_AGAIN,
+    best_score,
+    is_of_kind,
+    score_question,
+)
 from cs285.grading.hand_ins.submitted_runs import FoundRuns, Run, find_runs
 from cs285.grading.hand_ins.unpacking import HandIn, is_junk, open_hand_in
 from cs285.grading.solutions.assignment import AGENT_FILES
+from cs285.grading.solutions.code_check import SECONDS as CODE_SECONDS
+from cs285.grading.solutions.code_check import CodeVerdict
 from cs285.grading.solutions.code_check import check_code as check_agent_files
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.results.run_folders import is_event_file
 
 SHOWN = 20
 """Maximum number of lines in one message, since a hand-in could cause any number of them."""
+
+
+class Flag(StrEnum):
+    """What a grader of many hand-ins should look at."""
+
+    REFUSED = "not graded"
+    """It cannot be opened, or is another homework."""
+    TIME = "time limit"
+    """A part of it took longer than its limit."""
+    INCONSISTENT = "inconsistent logs"
+    WRITTEN_AGAIN = "logs written again"
+    UNJUDGED = "code not judged"
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,32 @@ class Item:
     score: float
     maximum: float
     message: str
+    part: str = ""
+    """Its key in `Rubric.parts`; empty if the hand-in was not graded."""
+    losses: tuple[str, ...] = ()
+    """Why points are missing, in words that do not depend on the hand-in where that is possible."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How well the best run of an experiment did."""
+
+    name: str
+    score: float
+    """On the scale of `scoring.normalised_score`."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each part of the grading of one hand-in may take, in seconds."""
+
+    files: float = 120.0
+    """Of processor time, for its files and logs; the largest that are read need a quarter."""
+    code: float = CODE_SECONDS
+    """For its six agent files; time spent waiting for a processor does not count."""
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -47,6 +97,10 @@ class GradeResult:
     name: str
     items: tuple[Item, ...]
     seconds: float
+    flags: tuple[Flag, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    part_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of wall time by part of the work, `files` and `code`."""
 
     @property
     def total(self) -> float:
@@ -65,35 +119,20 @@ class GradeResult:
             "total": self.total,
             "maximum": self.maximum,
             "seconds": self.seconds,
+            "part_seconds": dict(self.part_seconds),
+            "flags": [str(flag) for flag in self.flags],
+            "standings": [asdict(standing) for standing in self.standings],
             "items": [asdict(item) for item in self.items],
         }
 
-    def as_gradescope(self) -> dict[str, Any]:
-        """Return what Gradescope reads from `results.json`."""
-        return {
-            "score": self.total,
-            "execution_time": round(self.seconds, 1),
-            "output": f"{self.total:g} of {self.maximum:g} points",
-            "output_format": "text",
-            "test_output_format": "text",
-            "test_name_format": "text",
-            "visibility": "visible",
-            "stdout_visibility": "hidden",
-            "tests": [
-                {
-                    "number": str(number),
-                    "name": item.name,
-                    "score": item.score,
-                    "max_score": item.maximum,
-                    "output": item.message,
-                    "visibility": "visible",
-                }
-                for number, item in enumerate(self.items, 1)
-            ],
-        }
 
-
-def grade_path(path: Path, rubric: Path | None = None, *, check_code: bool = True) -> GradeResult:
+def grade_path(
+    path: Path,
+    rubric: Path | None = None,
+    *,
+    check_code: bool = True,
+    limits: Limits = DEFAULT_LIMITS,
+) -> GradeResult:
     """Grade a hand-in, a zip or a folder.
 
     Args:
@@ -101,30 +140,108 @@ def grade_path(path: Path, rubric: Path | None = None, *, check_code: bool = Tru
         rubric: A YAML file of weights and thresholds; by default the one of this package.
         check_code: Whether to check its agent files against the formulas, which takes seconds;
             otherwise there are no points for code.
+        limits: How long it may take.
 
     Raises:
         UserError: If the path does not exist, or the rubric is not usable. Whatever is wrong with
             the hand-in itself is part of the grade.
     """
+    return grade_by(path, [load_rubric(rubric)], check_code=check_code, limits=limits)[0]
+
+
+def grade_by(
+    path: Path,
+    rubrics: Sequence[Rubric],
+    *,
+    check_code: bool = True,
+    limits: Limits = DEFAULT_LIMITS,
+) -> list[GradeResult]:
+    """Grade a hand-in by each of some rubrics; its logs and its code are read only once.
+
+    Raises:
+        UserError: If the path does not exist.
+    """
     started = time.perf_counter()
-    loaded = load_rubric(rubric)
+    other = ""
+    flags: list[Flag] = []
+    graded: list[tuple[list[Item], list[Flag], list[Standing]]] = []
     try:
-        with open_hand_in(path) as hand_in:
+        with processor_time(limits.files), open_hand_in(path) as hand_in:
             runs = find_runs(hand_in)
             other = other_homework(hand_in.files, runs.read)
-            items = [] if other else _grade_files(hand_in, runs, loaded)
+            if not other:
+                graded = [_grade_files(hand_in, runs, rubric) for rubric in rubrics]
     except UnsafeHandInError as error:
         other = f"It cannot be opened: {printable(error, 400)}"
+    except OutOfTimeError:
+        flags = [Flag.TIME]
+        text = f"Reading the files and logs took longer than {limits.files:g} s."
+        graded = [
+            ([Item("Files and logs", 0.0, rubric.maximum - rubric.points.code, text, "logs")],
+             [], [])
+            for rubric in rubrics
+        ]  # fmt: skip
+    seconds = {"files": time.perf_counter() - started}
+    verdicts: list[CodeVerdict] = []
     if other:
-        maximum = loaded.maximum - (0 if check_code else loaded.points.code)
-        items = [Item("Hand-in", 0.0, maximum, other)]
-    else:
+        flags = [Flag.REFUSED]
+        graded = [
+            ([Item("Hand-in", 0.0, rubric.maximum - (0 if check_code else rubric.points.code),
+                   other)], [], [])
+            for rubric in rubrics
+        ]  # fmt: skip
+    elif check_code:
         # Last of all, so that student code cannot affect the other items.
-        items += _grade_code(path, loaded.points.code) if check_code else []
-    return GradeResult(printable(path.name), tuple(items), time.perf_counter() - started)
+        verdicts = check_agent_files(path, limits.code)
+        seconds["code"] = time.perf_counter() - started - seconds["files"]
+        if any(verdict.verdict is Verdict.UNJUDGED and verdict.reason for verdict in verdicts):
+            flags.append(Flag.UNJUDGED)
+    taken = time.perf_counter() - started
+    return [
+        GradeResult(
+            name=printable(path.name),
+            items=(*items, *_code(verdicts, rubric.points.code)),
+            seconds=taken,
+            flags=(*flags, *found),
+            standings=tuple(standings),
+            part_seconds=seconds,
+        )
+        for rubric, (items, found, standings) in zip(rubrics, graded, strict=True)
+    ]
 
 
-def _grade_files(hand_in: HandIn, runs: FoundRuns, rubric: Rubric) -> list[Item]:
+class OutOfTimeError(BaseException):
+    """A part took longer than its limit; no handler of ordinary errors may swallow this."""
+
+
+@contextmanager
+def processor_time(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTimeError` inside the context after so much processor time of this process.
+
+    Only the main thread of a process on a system with interval timers can be stopped so; elsewhere
+    there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise OutOfTimeError
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def _grade_files(
+    hand_in: HandIn, runs: FoundRuns, rubric: Rubric
+) -> tuple[list[Item], list[Flag], list[Standing]]:
     runs, copies = _without_copies(runs)
     found = find_inconsistencies(runs.read)
     # Runs of algorithms that the rubric does not ask for cost nothing, whatever they look like, nor
@@ -145,8 +262,28 @@ def _grade_files(hand_in: HandIn, runs: FoundRuns, rubric: Rubric) -> list[Item]
     for key, question in rubric.questions.items():
         for experiment, credit in score_question(question, runs, rubric, found):
             name = f"{key} ({question.title}): {experiment.name}"
-            items.append(_item(name, credit.share, experiment.points, credit.message.splitlines()))
-    return items
+            lines = credit.message.splitlines()
+            losses = sorted(map(str, credit.losses))
+            items.append(_item(key, name, credit.share, experiment.points, lines, losses))
+    flags = []
+    if any(found[run] for run in graded):
+        flags.append(Flag.INCONSISTENT)
+    if any(why_written_again(run) for run in graded if not found[run]):
+        flags.append(Flag.WRITTEN_AGAIN)
+    return items, flags, _standings(runs.read, rubric, found)
+
+
+def _standings(
+    runs: Sequence[Run], rubric: Rubric, found: Mapping[Run, Sequence[Inconsistency]]
+) -> list[Standing]:
+    """Return the best score for each experiment that asks for one."""
+    return [
+        Standing(f"{key} {experiment.name}", round(score, 4))
+        for key, question in rubric.questions.items()
+        for experiment in question.experiments
+        if experiment.score is not None
+        if (score := best_score(experiment, runs, found)) is not None
+    ]
 
 
 def _without_copies(runs: FoundRuns) -> tuple[FoundRuns, list[str]]:
@@ -182,18 +319,27 @@ def _stubs(runs: Sequence[Run]) -> Iterator[str]:
         yield f"{which} no events ({reason}); this costs nothing"
 
 
-def _item(name: str, share: float, maximum: float, lines: Sequence[str]) -> Item:
+def _item(
+    part: str,
+    name: str,
+    share: float,
+    maximum: float,
+    lines: Sequence[str],
+    losses: Sequence[str] = (),
+) -> Item:
     shown = list(lines[:SHOWN])
     if len(lines) > SHOWN:
         shown.append(f"... and {len(lines) - SHOWN} more")
-    return Item(name, round(share * maximum, 2), maximum, "\n".join(shown))
+    lost = tuple(losses) if share < 1 else ()
+    return Item(name, round(share * maximum, 2), maximum, "\n".join(shown), part, lost)
 
 
 def _size(hand_in: HandIn, rubric: Rubric) -> Item:
     megabytes = hand_in.packed / 1e6
     fits = megabytes <= rubric.max_megabytes
     text = f"{megabytes:.1f} MB packed, at most {rubric.max_megabytes:g}"
-    return _item("Size", float(fits), rubric.points.size, [text])
+    lost = [f"more than {rubric.max_megabytes:g} MB"]
+    return _item("size", "Size", float(fits), rubric.points.size, [text], lost)
 
 
 def _structure(hand_in: HandIn, points: float) -> Item:
@@ -209,13 +355,24 @@ def _structure(hand_in: HandIn, points: float) -> Item:
     logged = any(path.is_relative_to(root / "data") for path in logs)
     others = "" if logged or not logs else f"; they are in {printable(logs[0].parts[0])!r}"
     checks = (
-        ("" if logged else f"no folder data/ with event files{others}"),
-        (f"cs285/agents/ lacks {', '.join(absent)}" if absent else ""),
-        (f"files that do not belong in a hand-in, such as {junk[0]}" if junk else ""),
+        (
+            "" if logged else f"no folder data/ with event files{others}",
+            "no folder data/ with event files",
+        ),
+        (
+            f"cs285/agents/ lacks {', '.join(absent)}" if absent else "",
+            "cs285/agents/ lacks agent files",
+        ),
+        (
+            f"files that do not belong in a hand-in, such as {junk[0]}" if junk else "",
+            "files that do not belong in a hand-in",
+        ),
     )
-    lines = [line for line in checks if line]
+    lines = [line for line, _ in checks if line]
+    losses = [loss for line, loss in checks if line]
     share = 1 - len(lines) / len(checks)
-    return _item("Structure", share, points, lines or ["data/ and cs285/agents/ are complete"])
+    complete = ["data/ and cs285/agents/ are complete"]
+    return _item("structure", "Structure", share, points, lines or complete, losses)
 
 
 def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
@@ -236,7 +393,9 @@ def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
         notes += _renamed(run)
     share = 1 - len(lines) / len(runs) if runs else 0.0
     said = [f"{len(runs)} runs"] if runs else ["no runs"]
-    return _item("Names of run folders", share, rubric.points.names, [*(lines or said), *notes])
+    shown = [*(lines or said), *notes]
+    losses = ["names that do not start with their question" if runs else "no runs"]
+    return _item("names", "Names of run folders", share, rubric.points.names, shown, losses)
 
 
 def _renamed(run: Run) -> Iterator[str]:
@@ -274,16 +433,32 @@ def _logs(
     first = f"{len(valid)} of {len(runs)} runs are consistent with their folders"
     earned = len(valid) - (1 - WRITTEN_AGAIN) * len(written_again)
     share = earned / len(runs) if runs else 0.0
-    return _item("Logs", share, points, [first, *lines, *problems])
+    losses = {
+        "no runs": not runs,
+        "inconsistent logs": any(found[run] for run in runs),
+        "files that cannot be read": any(run.unreadable for run in runs),
+        "logs that were written again": bool(written_again),
+    }
+    lost = [text for text, is_so in losses.items() if is_so]
+    return _item("logs", "Logs", share, points, [first, *lines, *problems], lost)
 
 
-def _grade_code(path: Path, points: float) -> list[Item]:
+def _code(verdicts: Sequence[CodeVerdict], points: float) -> list[Item]:
     return [
         _item(
+            "code",
             f"Code: {verdict.file}",
             verdict.share,
             round(points / len(AGENT_FILES), 2),
             [verdict.summary, *verdict.lines],
+            list(filter(_is_bad, verdict.lines)) or [verdict.summary],
         )
-        for verdict in check_agent_files(path)
+        for verdict in verdicts
     ]
+
+
+def _is_bad(line: str) -> bool:
+    """Return whether a line on a method, `METHOD: VERDICT: TEXT`, counts against the student."""
+    named = {str(verdict): verdict for verdict in Verdict}
+    verdicts = [named[part] for part in line.split(": ", 2)[:2] if part in named]
+    return any(verdict.is_bad for verdict in verdicts)

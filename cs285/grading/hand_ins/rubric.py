@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from cs285.envs.tasks import known_tasks
 from cs285.homework import Stage, algorithms, title_of
@@ -95,6 +103,23 @@ class ItemPoints(_Strict):
     code: Points
 
 
+class Visibility(StrEnum):
+    """When a student sees an item on Gradescope; the values are Gradescope's."""
+
+    HIDDEN = "hidden"
+    AFTER_DUE_DATE = "after_due_date"
+    AFTER_PUBLISHED = "after_published"
+    VISIBLE = "visible"
+
+
+class GradescopeChoices(_Strict):
+    """What Gradescope shows; it changes no grade."""
+
+    visibility: dict[str, Visibility] = {}
+    """By part of the grade; the others are visible."""
+    leaderboard: bool = True
+
+
 class Rubric(_Strict):
     """Everything that decides a grade."""
 
@@ -102,6 +127,29 @@ class Rubric(_Strict):
     points: ItemPoints
     tags: dict[Algorithm | Stage, tuple[str, ...]]
     questions: dict[Annotated[str, Field(pattern=r"^q\d+$")], Question]
+    gradescope: GradescopeChoices = GradescopeChoices()
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Titles of the parts of a grade by their keys, in the order of a grade."""
+        return {
+            "size": "Size",
+            "structure": "Structure",
+            "names": "Names",
+            "logs": "Logs",
+            **{key: f"{key} {question.title}" for key, question in self.questions.items()},
+            "code": "Code",
+        }
+
+    @model_validator(mode="after")
+    def _names_its_parts(self) -> Self:
+        for part in self.gradescope.visibility:
+            if part not in self.parts:
+                raise ValueError(
+                    f"gradescope.visibility has the unknown part {part!r}; "
+                    f"the parts are {', '.join(self.parts)}"
+                )
+        return self
 
     @property
     def algorithms(self) -> frozenset[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from cs285.envs.tasks import known_tasks
@@ -17,9 +19,24 @@ from cs285.results.event_files import final_return_of
 
 WRITTEN_AGAIN = 0.5
 """Share of the points of a log that was written again, until the original is there."""
-NO_RUN = "no such run"
 NEARLY_ALL = 0.9
 """Fraction of its steps that a public version's log must reach: it may lack the last interval."""
+
+
+class Loss(StrEnum):
+    """Why an experiment lost points; a course counts how often each occurs."""
+
+    NO_RUN = "no such run"
+    UNREAD = "its log was not read"
+    EMPTY = "a log without events"
+    INCONSISTENT = "an inconsistent log"
+    DAMAGED = "a damaged log"
+    WRITTEN_AGAIN = "a log that was written again"
+    STEPS = "steps are missing"
+    TAGS = "tags are missing"
+    RESULT = "a result below its threshold"
+    SEEDS = "too few seeds"
+    ALPHAS = "too few alphas"
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Credit:
     """The last step of the run."""
     found: bool = True
     """Whether there is a run like the one asked for."""
+    losses: frozenset[Loss] = frozenset()
 
 
 def answers(run: Run, experiment: Experiment) -> bool:
@@ -92,8 +110,9 @@ def score_experiment(
     if not candidates:
         for run in unread:
             if answers(run, experiment):
-                return Credit(0.0, f"{run.name} was not read, see the item on logs")
-        return Credit(0.0, NO_RUN, found=False)
+                message = f"{run.name} was not read, see the item on logs"
+                return Credit(0.0, message, losses=frozenset({Loss.UNREAD}))
+        return Credit(0.0, Loss.NO_RUN, found=False, losses=frozenset({Loss.NO_RUN}))
     earned = {run: _credit(run, experiment, rubric.tags, found.get(run, ())) for run in candidates}
     if experiment.alphas is not None:
         return _sweep(experiment.alphas, earned)
@@ -106,9 +125,16 @@ def score_experiment(
     )
     counted = ranked[: experiment.seeds]
     message = "\n".join(credit.message for credit in counted)
+    losses = _losses(counted)
     if len(ranked) < experiment.seeds:
         message += f"\n{len(ranked)} of {experiment.seeds} seeds"
-    return Credit(sum(credit.share for credit in counted) / experiment.seeds, message)
+        losses |= {Loss.SEEDS}
+    share = sum(credit.share for credit in counted) / experiment.seeds
+    return Credit(share, message, losses=losses)
+
+
+def _losses(counted: Iterable[Credit]) -> frozenset[Loss]:
+    return frozenset(loss for credit in counted for loss in credit.losses)
 
 
 def _best(rivals: Iterable[Credit]) -> Credit:
@@ -126,7 +152,9 @@ def _sweep(wanted: int, earned: Mapping[Run, Credit]) -> Credit:
     listed = ", ".join(f"{alpha:g}" for alpha in best)
     lines = [f"alphas: {listed or 'none'}; {wanted} are required"]
     lines += [credit.message for credit in counted if credit.share < 1]
-    return Credit(sum(credit.share for credit in counted) / wanted, "\n".join(lines))
+    losses = _losses(counted) | ({Loss.ALPHAS} if len(counted) < wanted else frozenset())
+    share = sum(credit.share for credit in counted) / wanted
+    return Credit(share, "\n".join(lines), losses=losses)
 
 
 def _credit(
@@ -138,11 +166,14 @@ def _credit(
     """Return how complete a run is, times how close its results come to their thresholds."""
     if found:
         facts = "; ".join(one.fact for one in found)
-        return Credit(0.0, f"{run.name} is inconsistent: {facts}", len(found))
+        losses = frozenset({Loss.INCONSISTENT})
+        return Credit(0.0, f"{run.name} is inconsistent: {facts}", len(found), losses=losses)
     if not run.log.tags:
         reasons = [*run.log.damage, *run.log.cuts, *run.log.stubs]
-        return Credit(0.0, f"{run.name}: {'; '.join(reasons)}", len(reasons))
+        losses = frozenset({Loss.DAMAGED if run.log.damage else Loss.EMPTY})
+        return Credit(0.0, f"{run.name}: {'; '.join(reasons)}", len(reasons), losses=losses)
     notes = []
+    lost = set()
     share = 1.0
     wanted = [tag for key in (run.algorithm, run.stage) for tag in tags.get(key, ())]
     missing = [tag for tag in wanted if tag not in run.log.tags]
@@ -151,24 +182,57 @@ def _credit(
         missing = [tag for tag in missing if tag not in EPISODE_TAGS]
         notes.append("no episode ended")
     if missing:
+        lost.add(Loss.TAGS)
         share *= 1 - len(missing) / len(wanted)
         notes.append(f"tags missing: {', '.join(missing)}")
     planned = max(experiment.steps, run.planned_steps)
     taken = run.log.last_step if run.config else run.log.reached
     if taken < planned * (1.0 if run.config else NEARLY_ALL):
+        lost.add(Loss.STEPS)
         share *= run.log.last_step / planned
         notes.append(f"ends at step {run.log.last_step:,} of {planned:,}")
     if run.log.damage:
+        lost.add(Loss.DAMAGED)
         share *= 0.5
         notes.append("; ".join(run.log.damage))
     notes += run.log.cuts  # only the steps that are missing cost points
     if written_again := why_written_again(run):
+        lost.add(Loss.WRITTEN_AGAIN)
         share *= WRITTEN_AGAIN
         notes.append(f"{written_again}; until then, {WRITTEN_AGAIN:.0%} of the points")
     results, seen = _results(run, experiment)
     notes += seen
+    if results < 1:
+        lost.add(Loss.RESULT)
     message = f"{run.name}: {'; '.join(notes) or 'complete'}"
-    return Credit(share * results, message, len(notes), run.log.last_step)
+    credit = share * results
+    return Credit(credit, message, len(notes), run.log.last_step, losses=frozenset(lost))
+
+
+def normalised_score(run: Run) -> float | None:
+    """Return where a run's final return lies: 0 for the random policy, 1 for the best possible one.
+
+    Both ends come from dynamic programming, the return from the run's own evaluations. None if the
+    run has no final return, or explores.
+    """
+    final = final_return_of(run.log.series)
+    if run.stage is Stage.EXPLORE or final is None:
+        return None
+    best = known_tasks()[run.env_id].reference()
+    return (final - best.random_return) / (best.optimal_return - best.random_return)
+
+
+def best_score(
+    experiment: Experiment, runs: Iterable[Run], found: Mapping[Run, Sequence[Inconsistency]]
+) -> float | None:
+    """Return the highest normalised score among the consistent runs of an experiment, if any."""
+    scores = [
+        score
+        for run in runs
+        if answers(run, experiment) and not found.get(run) and not why_written_again(run)
+        if (score := normalised_score(run)) is not None and math.isfinite(score)
+    ]
+    return max(scores, default=None)
 
 
 def _results(run: Run, experiment: Experiment) -> tuple[float, list[str]]:
@@ -183,7 +247,7 @@ def _results(run: Run, experiment: Experiment) -> tuple[float, list[str]]:
         if experiment.score is not None:
             reach = best.optimal_return - best.random_return
             bound = best.random_return + experiment.score * reach
-            share *= _fraction((final - best.random_return) / reach, experiment.score)
+            share *= _fraction(normalised_score(run) or 0.0, experiment.score)
             note += f", required {bound:.1f}"
         notes.append(f"{note}, best possible {best.optimal_return:.1f}")
     elif experiment.score is not None:

@@ -1,0 +1,168 @@
+"""A course: its hand-ins, what became of each, and where all of it is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+
+from cs285.grading.course.records import (
+    RESULTS,
+    Outcome,
+    Record,
+    path_of,
+    read_record,
+    settings_of,
+    stamp_of,
+)
+from cs285.grading.course.roster import CourseHandIn, Roster
+from cs285.grading.course.worker import Task
+from cs285.grading.course.workers import grade_all, scratch_folder
+from cs285.grading.hand_ins.hand_in import DEFAULT_LIMITS, GradeResult, Limits
+from cs285.grading.hand_ins.rubric import Rubric, load_rubric
+from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.files import locked, prepare_folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One hand-in and what became of it."""
+
+    hand_in: CourseHandIn
+    record: Record | None
+    """None if it has not been graded yet."""
+
+    @property
+    def grade(self) -> GradeResult | None:
+        """Its grade; with two rubrics that by the second."""
+        return self.record.grades[-1] if self.record and self.record.grades else None
+
+    @property
+    def before(self) -> GradeResult | None:
+        """With two rubrics, its grade by the first."""
+        has_two = self.record is not None and len(self.record.grades) > 1
+        return self.record.grades[0] if self.record and has_two else None
+
+
+@dataclass(frozen=True)
+class Course:
+    """All hand-ins in the order of their names."""
+
+    entries: tuple[Entry, ...]
+    rubrics: tuple[Rubric, ...]
+    """One, or two of which the second is the newer."""
+    problems: tuple[str, ...]
+    seconds: float = 0.0
+    """How long this grading took, without what an earlier one had done."""
+
+    @property
+    def rubric(self) -> Rubric:
+        """What the grades are by."""
+        return self.rubrics[-1]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every hand-in has a record."""
+        return all(entry.record for entry in self.entries)
+
+    @property
+    def failed(self) -> list[Entry]:
+        """Those that the grader did not finish."""
+        return [
+            entry
+            for entry in self.entries
+            if entry.record and entry.record.outcome is not Outcome.GRADED
+        ]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to grade."""
+
+    out: Path
+    """The output folder."""
+    rubrics: tuple[Path, ...]
+    workers: int
+    check_code: bool = True
+    resume: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+
+@contextmanager
+def output_folder(choices: Choices) -> Iterator[None]:
+    """Make the output folder and keep other graders out of it.
+
+    Raises:
+        UserError: If it cannot be written to, is in use, or has results that nobody asked to keep.
+    """
+    results = choices.out / RESULTS
+    if not choices.resume and any(results.glob("*.json")):
+        raise UserError(
+            f"{choices.out} holds results of an earlier grading; pass --resume to keep those that "
+            "are still valid and grade the others, or choose another folder with --out"
+        )
+    prepare_folder(results)
+    with locked(choices.out):
+        yield
+
+
+def grade_course(
+    roster: Roster, choices: Choices, progress: Callable[[int, int], object] = lambda *_: None
+) -> Generator[Course, None, None]:
+    """Grade all hand-ins of a roster, and yield the course once it is known and after each of them.
+
+    Call this inside `output_folder`. Every result is on disk before the next course is yielded.
+
+    Args:
+        roster: The hand-ins.
+        choices: How to grade.
+        progress: Is called with the number of hand-ins that are done, and that of all.
+    """
+    started = time.monotonic()
+    rubrics = [load_rubric(path) for path in choices.rubrics]
+    settings = settings_of(rubrics, check_code=choices.check_code, limits=choices.limits)
+    scratch = scratch_folder()
+    records: dict[str, Record | None] = {}
+    tasks: list[Task] = []
+    for hand_in in roster.hand_ins:
+        target = path_of(choices.out, hand_in)
+        stamp = stamp_of(hand_in.path)
+        record = read_record(target)
+        # Whatever kept the grader from finishing may be over, so those are tried again.
+        valid = record is not None and record.outcome is Outcome.GRADED
+        valid = (
+            valid and record is not None and (record.settings, record.stamp) == (settings, stamp)
+        )
+        records[hand_in.key] = record if valid else None
+        if not valid:
+            task = Task(
+                key=hand_in.key,
+                path=hand_in.path,
+                target=target,
+                settings=settings,
+                stamp=stamp,
+                rubrics=rubrics,
+                check_code=choices.check_code,
+                limits=choices.limits,
+                scratch=scratch / hand_in.key,
+            )
+            tasks.append(task)
+
+    def course() -> Course:
+        entries = tuple(Entry(one, records[one.key]) for one in roster.hand_ins)
+        return Course(entries, tuple(rubrics), roster.problems, time.monotonic() - started)
+
+    done = len(records) - len(tasks)
+    progress(done, len(records))
+    yield course()
+    try:
+        for record in grade_all(tasks, choices.workers):
+            records[record.key] = record
+            done += 1
+            progress(done, len(records))
+            yield course()
+    finally:
+        rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,157 @@
+"""Runs workers side by side; whatever happens to one costs its own hand-in alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cs285.grading.course.records import Outcome, Record, read_record, write_record
+from cs285.grading.course.worker import Task, work
+
+SECONDS = 1_200.0
+"""Wall time for one hand-in, on a machine however busy; each part has a limit of its own."""
+MEMORY_OF_ONE = 700_000_000
+"""Bytes that grading one hand-in takes at most, with the processes that run its code."""
+_POLL_SECONDS = 1.0
+
+
+@dataclass
+class _Running:
+    task: Task
+    process: BaseProcess
+    started: float
+
+
+def usable_workers() -> int:
+    """Return how many workers fit on this machine, by its cores and its free memory."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+        return max(1, min(cores, int(free.split()[1]) * 1_024 // MEMORY_OF_ONE))
+    return cores
+
+
+def grade_all(
+    tasks: Iterable[Task],
+    workers: int,
+    seconds: float = SECONDS,
+    target: Callable[[Task], None] = work,
+) -> Iterator[Record]:
+    """Grade hand-ins, each in a new process, and yield their records when they are written.
+
+    A worker that is killed leaves a record that says so, and its hand-in is tried once more at the
+    end, alone: what filled the memory may have been another one. When the caller stops early, no
+    process is left.
+
+    Args:
+        tasks: What to grade.
+        workers: How many processes may grade at the same time.
+        seconds: Wall time for one hand-in.
+        target: What a process does with its task; it leaves a record.
+    """
+    again: list[Task] = []
+    for task, record in _grade(tasks, workers, seconds, target):
+        if record.outcome is Outcome.KILLED:
+            again.append(task)
+        else:
+            yield record
+    for _, record in _grade(again, 1, seconds, target):
+        yield record
+
+
+def _grade(
+    tasks: Iterable[Task], workers: int, seconds: float, target: Callable[[Task], None]
+) -> Iterator[tuple[Task, Record]]:
+    context = _context()
+    waiting = deque(tasks)
+    running: list[_Running] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                task = waiting.popleft()
+                task.scratch.mkdir(parents=True, exist_ok=True)
+                process = context.Process(target=target, args=(task,), name=task.key)
+                running.append(_Running(task, process, time.monotonic()))
+                process.start()
+            wait([one.process.sentinel for one in running], _POLL_SECONDS)
+            now = time.monotonic()
+            for one in list(running):
+                if not one.process.is_alive() or now - one.started > seconds:
+                    record = _finish(one, seconds)
+                    running.remove(one)
+                    yield one.task, record
+    finally:
+        for one in running:
+            _end(one)
+
+
+def _context() -> Any:
+    """Return how processes are started."""
+    available = multiprocessing.get_all_start_methods()
+    if "forkserver" not in available:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Every worker is a fork of a process that has imported all this and seen no hand-in.
+    context.set_forkserver_preload(["cs285.grading.course.worker"])
+    return context
+
+
+def _finish(one: _Running, seconds: float) -> Record:
+    """End a worker with all its children, and return its record or one that says what happened."""
+    taken = time.monotonic() - one.started
+    in_time = not one.process.is_alive()
+    _end(one)
+    task = one.task
+    record = read_record(task.target)
+    if record and (record.settings, record.stamp) == (task.settings, task.stamp):
+        return record
+    if in_time:
+        outcome, reason = Outcome.KILLED, _how_it_ended(one.process.exitcode)
+    else:
+        outcome, reason = Outcome.TIMED_OUT, f"it took longer than {seconds:,.0f} s"
+    record = Record(task.key, task.settings, task.stamp, outcome, taken, (), reason)
+    write_record(task.target, record)
+    return record
+
+
+def _end(one: _Running) -> None:
+    """End a worker and all that it started, and remove its temporary files."""
+    if one.process.pid is not None:  # it was started
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.kill()  # it may not have a group of its own yet
+        one.process.join()
+    shutil.rmtree(one.task.scratch, ignore_errors=True)
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code == -signal.SIGKILL:
+        return (
+            "its process was killed twice, the second time with no other beside it, as the system "
+            "does when memory runs out"
+        )
+    if exit_code is not None and exit_code < 0:
+        try:
+            return f"its process was ended by {signal.Signals(-exit_code).name}"
+        except ValueError:
+            return f"its process was ended by signal {-exit_code}"
+    return f"its process exited with status {exit_code} and left no result"
+
+
+def scratch_folder() -> Path:
+    """Make a folder for the temporary files of all workers."""
+    return Path(tempfile.mkdtemp(prefix="cs285-course-"))
