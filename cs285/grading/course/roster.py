@@ -31,6 +31,7 @@ _FOLDERS = {"data", "cs285"}
 _DEPTH = 2
 """Folders around a hand-in's own, as zip tools make them."""
 _LONGEST_KEY = 80
+_TIME = re.compile(r"(\S+)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(Z|UTC|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def _text(told: Mapping[str, yaml.Node], key: str) -> str:
 
 def _time(text: str) -> str:
     """Return a time such as `2026-11-30 08:13:04.123456789 -08:00` in UTC, to the minute."""
-    found = re.fullmatch(r"(\S+)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(Z|UTC|[+-]\d\d:?\d\d)?", text)
+    found = _TIME.fullmatch(text)
     if not found:
         return text
     zone = "+00:00" if found[3] in {None, "Z", "UTC"} else found[3]
