@@ -186,7 +186,7 @@ def task(folder, key):
 def test_whatever_happens_to_a_worker_costs_its_own_hand_in(tmp_path):
     names = ["killed", "fine", "killed once", "exits", "hangs", "fine too"]
     tasks = [task(tmp_path, name) for name in names]
-    records = {record.key: record for record in grade_all(tasks, 2, 2.0, hostile)}
+    records = {record.key: record for record in grade_all(tasks, 2, 8.0, hostile)}
     assert {name: record.outcome for name, record in records.items()} == {
         "fine": Outcome.GRADED,
         "fine too": Outcome.GRADED,
@@ -199,7 +199,7 @@ def test_whatever_happens_to_a_worker_costs_its_own_hand_in(tmp_path):
         assert read_record(tmp_path / f"{name}.json") == records[name]
     assert "memory" in records["killed"].reason
     assert "status 3" in records["exits"].reason
-    assert "2 s" in records["hangs"].reason
+    assert "8 s" in records["hangs"].reason
     assert not list(tmp_path.glob("* scratch"))
     assert processes_with(str(tmp_path / "hangs path")) == []
 

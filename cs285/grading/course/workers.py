@@ -87,6 +87,7 @@ def _grade(
                 process = context.Process(target=target, args=(task,), name=task.key)
                 running.append(_Running(task, process, time.monotonic()))
                 process.start()
+                running[-1].started = time.monotonic()
             wait([one.process.sentinel for one in running], _POLL_SECONDS)
             now = time.monotonic()
             for one in list(running):
