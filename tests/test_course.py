@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cs285.grading.copies import Evidence, Excerpt, Kind
+from cs285.grading.copies.pairs import make_pair
 from cs285.grading.course import overview, tables
 from cs285.grading.course.course import Course, Entry
 from cs285.grading.course.pages import Pages
@@ -276,7 +278,10 @@ def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path):
     rows = list(csv.DictReader((out / "grades.csv").read_text("utf-8-sig").splitlines()))
     assert [row["hand_in"] for row in rows] == ["s0", "s1", "s2", "s3", "s4"]
     assert json.loads((out / "grades.json").read_text())["is_complete"]
-    assert {path.stem for path in (out / "students").iterdir()} == {f"s{n}" for n in range(5)}
+    for folder in ("students", "fingerprints"):
+        assert {path.stem for path in (out / folder).iterdir()} == {f"s{n}" for n in range(5)}
+    assert json.loads((out / "copies.json").read_text()) == []
+    assert "No two hand-ins" in (out / "copies.html").read_text()
 
 
 # Tables
@@ -389,7 +394,15 @@ class Page(HTMLParser):
 
 def test_pages_show_everything_and_let_nothing_in(tmp_path):
     course = made_course((load_rubric(), load_rubric()))
-    Pages(tmp_path).write(course)
+    excerpts = Excerpt("a.py, lines 1 to 2", ("<u>x</u>",)), Excerpt("b.py", ())
+    evidence = Evidence(Kind.CODE, 0.9, "The same <u>text</u>.", *excerpts)
+    Pages(tmp_path).write(course, [make_pair("bob", "ann", [evidence] * 9)])
+    copies = Page((tmp_path / "copies.html").read_text())
+    assert copies.tags.count("h2") == 1
+    assert not {"script", "u"} & set(copies.tags)
+    assert copies.text.count("The same <u>text</u>.") == 6
+    assert "and 3 more" in copies.text
+    assert "<i>bob</i> and <i>ann</i>" in copies.text
     index = Page((tmp_path / "index.html").read_text())
     assert index.tags.count("script") == 1  # its own
     assert "i" not in index.tags

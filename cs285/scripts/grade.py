@@ -122,6 +122,16 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="keep the results in the output folder that are still valid and grade the others",
     )
+    parser.add_argument(
+        "--no_copies", action="store_true", help="do not look for what hand-ins have in common"
+    )
+    parser.add_argument(
+        "--starter",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="code that students were given, beside this project's starter; may be repeated",
+    )
     return parser
 
 
@@ -201,10 +211,10 @@ class _StoppedError(Exception):
 def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: Limits) -> int:
     from tqdm import tqdm
 
-    from cs285.grading.course.course import Choices, grade_course, output_folder
+    from cs285.grading.course.course import Choices, find_pairs, grade_course, output_folder
     from cs285.grading.course.pages import Pages
     from cs285.grading.course.roster import find_hand_ins
-    from cs285.grading.course.tables import write_csv, write_json
+    from cs285.grading.course.tables import write_csv, write_json, write_pairs
     from cs285.grading.course.workers import usable_workers
 
     started = time.monotonic()
@@ -214,7 +224,16 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: L
     out = chosen.out or OUT
     workers = usable_workers() if chosen.workers == AUTO else chosen.workers
     workers = max(1, min(workers, len(roster.hand_ins)))
-    choices = Choices(out, tuple(rubrics), workers, not chosen.no_code, chosen.resume, limits)
+    choices = Choices(
+        out=out,
+        rubrics=tuple(rubrics),
+        workers=workers,
+        check_code=not chosen.no_code,
+        resume=chosen.resume,
+        limits=limits,
+        find_copies=not chosen.no_copies,
+        starters=tuple(chosen.starter or ()),
+    )
     stopped = 0
     # Without a terminal, a bar would fill a log with its own copies.
     is_terminal = sys.stderr.isatty()
@@ -233,7 +252,11 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: L
             stopped = stop.number
         write_csv(out, course)
         write_json(out, course)
-        Pages(out).write(course)
+        # A comparison takes a while; whoever stopped the grading does not wait for it.
+        pairs = None if stopped or chosen.no_copies else find_pairs(course, out)
+        if pairs is not None:
+            write_pairs(out, pairs)
+        Pages(out).write(course, pairs)
     if stopped:
         done = sum(entry.record is not None for entry in course.entries)
         print(

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
+from cs285.grading.copies import Pair, compare
 from cs285.grading.course.records import (
+    FINGERPRINTS,
     RESULTS,
     Outcome,
     Record,
+    fingerprint_path_of,
     path_of,
+    read_fingerprint,
     read_record,
     settings_of,
     stamp_of,
@@ -89,6 +93,9 @@ class Choices:
     check_code: bool = True
     resume: bool = False
     limits: Limits = DEFAULT_LIMITS
+    find_copies: bool = True
+    starters: tuple[Path, ...] = ()
+    """Folders with code that students were given, which are no copies."""
 
 
 @contextmanager
@@ -105,6 +112,7 @@ def output_folder(choices: Choices) -> Iterator[None]:
             "are still valid and grade the others, or choose another folder with --out"
         )
     prepare_folder(results)
+    prepare_folder(choices.out / FINGERPRINTS)
     with locked(choices.out):
         yield
 
@@ -123,7 +131,12 @@ def grade_course(
     """
     started = time.monotonic()
     rubrics = [load_rubric(path) for path in choices.rubrics]
-    settings = settings_of(rubrics, check_code=choices.check_code, limits=choices.limits)
+    settings = settings_of(
+        rubrics,
+        check_code=choices.check_code,
+        limits=choices.limits,
+        starters=choices.starters,
+    )
     scratch = scratch_folder()
     records: dict[str, Record | None] = {}
     tasks: list[Task] = []
@@ -131,13 +144,18 @@ def grade_course(
         target = path_of(choices.out, hand_in)
         stamp = stamp_of(hand_in.path)
         record = read_record(target)
+        fingerprint = fingerprint_path_of(choices.out, hand_in) if choices.find_copies else None
+        is_whole = fingerprint is None or fingerprint.is_file()
         # Whatever kept the grader from finishing may be over, so those are tried again.
-        valid = record is not None and record.outcome is Outcome.GRADED
-        valid = (
-            valid and record is not None and (record.settings, record.stamp) == (settings, stamp)
-        )
-        records[hand_in.key] = record if valid else None
-        if not valid:
+        if not (
+            is_whole
+            and record
+            and record.outcome is Outcome.GRADED
+            and (record.settings, record.stamp) == (settings, stamp)
+        ):
+            record = None
+        records[hand_in.key] = record
+        if record is None:
             task = Task(
                 key=hand_in.key,
                 path=hand_in.path,
@@ -148,6 +166,8 @@ def grade_course(
                 check_code=choices.check_code,
                 limits=choices.limits,
                 scratch=scratch / hand_in.key,
+                fingerprint=fingerprint,
+                starters=choices.starters,
             )
             tasks.append(task)
 
@@ -166,3 +186,12 @@ def grade_course(
             yield course()
     finally:
         rmtree(scratch, ignore_errors=True)
+
+
+def find_pairs(course: Course, out: Path) -> list[Pair]:
+    """Return the pairs of hand-ins that have something in common, by their keys."""
+    found = {
+        entry.hand_in.key: read_fingerprint(fingerprint_path_of(out, entry.hand_in))
+        for entry in course.entries
+    }
+    return compare({key: one for key, one in found.items() if one is not None})

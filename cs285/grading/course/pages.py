@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from cs285.grading.copies import Pair
 from cs285.grading.course.course import Course, Entry
 from cs285.grading.course.overview import (
     changes,
@@ -26,6 +28,9 @@ from cs285.grading.hand_ins.rubric import Rubric
 from cs285.infrastructure.files import prepare_folder, write_atomically
 
 STUDENTS = "students"
+EVIDENCE = 6
+"""How much of what a pair has in common is shown; `copies.json` has all of it."""
+FOOTER = "This page requests nothing from any server."
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -49,8 +54,12 @@ class Pages:
         digest = base64.b64encode(hashlib.sha256(script).digest()).decode("ascii")
         self._script_hash = f"sha256-{digest}"
 
-    def write(self, course: Course, *, has_copies: bool = False) -> None:
+    def write(self, course: Course, pairs: Sequence[Pair] | None = None) -> None:
         """Write all pages.
+
+        Args:
+            course: The course.
+            pairs: Hand-ins that have something in common, by their keys; None if nobody looked.
 
         Raises:
             UserError: If a file cannot be written.
@@ -65,9 +74,12 @@ class Pages:
         self._render(
             "index.html",
             "index.html.j2",
-            {**index_page(course), "has_copies": has_copies},
+            {**index_page(course), "has_copies": pairs is not None},
             script_hash=self._script_hash,
         )
+
+        if pairs is not None:
+            self._render("copies.html", "copies.html.j2", copies_page(course, pairs))
 
     def _render(
         self, name: str, template: str, values: dict[str, Any], script_hash: str = ""
@@ -75,6 +87,25 @@ class Pages:
         text = self._environment.get_template(template).render(**values, script_hash=script_hash)
         content = text.encode("utf-8", "replace")
         write_atomically(self._out / name, lambda file: file.write(content))
+
+
+def copies_page(course: Course, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return the values of the template of the list of pairs."""
+    titles = {entry.hand_in.key: entry.hand_in.title for entry in course.entries}
+    return {
+        "pairs": [
+            {
+                "first": {"key": pair.first, "title": titles[pair.first]},
+                "second": {"key": pair.second, "title": titles[pair.second]},
+                "kind": str(pair.kind),
+                "strength": pair.strength,
+                "evidence": pair.evidence[:EVIDENCE],
+                "more": max(0, len(pair.evidence) - EVIDENCE),
+            }
+            for pair in pairs
+        ],
+        "footer": FOOTER,
+    }
 
 
 def index_page(course: Course) -> dict[str, Any]:
@@ -117,8 +148,7 @@ def index_page(course: Course) -> dict[str, Any]:
         ],
         "problems": course.problems,
         "slowest": slowest(course),
-        "footer": "Grades are by files, logs and code; docs/autograder.md says how. "
-        "This page requests nothing from any server.",
+        "footer": f"Grades are by files, logs and code; docs/autograder.md says how. {FOOTER}",
     }
 
 
@@ -192,5 +222,5 @@ def student_page(entry: Entry, rubric: Rubric) -> dict[str, Any]:
             if part in points
         ],
         "no_grade": no_grade,
-        "footer": "This page requests nothing from any server.",
+        "footer": FOOTER,
     }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cs285.grading.copies import Fingerprint
 from cs285.grading.course.roster import CourseHandIn
 from cs285.grading.hand_ins.hand_in import GradeResult, Limits
 from cs285.grading.hand_ins.rubric import Rubric
@@ -18,6 +20,7 @@ from cs285.infrastructure.files import write_atomically
 
 RESULTS = "results"
 """The folder of these files, in the output folder."""
+FINGERPRINTS = "fingerprints"
 _VERSION = 1
 """Changes when old files can no longer be used."""
 
@@ -47,17 +50,17 @@ class Record:
     """One for each rubric."""
     reason: str = ""
     """Why the grader did not finish."""
-    fingerprint: Any = None
-    """What copies are found by, as JSON."""
 
 
 _ADAPTER = TypeAdapter(Record)
 
 
-def settings_of(rubrics: list[Rubric], *, check_code: bool, limits: Limits) -> str:
-    """Return a digest of all that decides a grade except the hand-in."""
+def settings_of(
+    rubrics: Sequence[Rubric], *, check_code: bool, limits: Limits, starters: Sequence[Path]
+) -> str:
+    """Return a digest of all that decides a record except the hand-in."""
     parts = [str(_VERSION), *(rubric.model_dump_json() for rubric in rubrics), str(check_code)]
-    return _digest([*parts, repr(limits)])
+    return _digest([*parts, repr(limits), *map(str, starters)])
 
 
 def stamp_of(path: Path) -> str:
@@ -85,6 +88,11 @@ def path_of(out: Path, hand_in: CourseHandIn) -> Path:
     return out / RESULTS / f"{hand_in.key}.json"
 
 
+def fingerprint_path_of(out: Path, hand_in: CourseHandIn) -> Path:
+    """Return where the fingerprint of a hand-in is kept."""
+    return out / FINGERPRINTS / f"{hand_in.key}.json"
+
+
 def write_record(path: Path, record: Record) -> None:
     """Write a record.
 
@@ -103,6 +111,19 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
-def without_fingerprint(record: Record) -> Record:
-    """Return a record without what only the search for copies needs."""
-    return replace(record, fingerprint=None)
+def write_fingerprint(path: Path, found: Fingerprint) -> None:
+    """Write what copies are found by.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    content = json.dumps(found.as_json()).encode()
+    write_atomically(path, lambda file: file.write(content))
+
+
+def read_fingerprint(path: Path) -> Fingerprint | None:
+    """Return a fingerprint, or None if there is none that can be used."""
+    try:
+        return Fingerprint.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

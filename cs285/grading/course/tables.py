@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cs285.grading.copies import Pair
 from cs285.grading.course.course import Course, Entry
 from cs285.grading.course.overview import changes, flags_of, maxima_of, points_of
 from cs285.infrastructure.errors import printable
@@ -80,6 +81,16 @@ def write_json(out: Path, course: Course) -> None:
     """
     content = json.dumps(as_json(course), indent=1).encode()
     write_atomically(out / "grades.json", lambda file: file.write(content))
+
+
+def write_pairs(out: Path, pairs: Sequence[Pair]) -> None:
+    """Write what hand-ins have in common as `copies.json`.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    content = json.dumps([pair.as_json() for pair in pairs], indent=1).encode()
+    write_atomically(out / "copies.json", lambda file: file.write(content))
 
 
 def as_json(course: Course) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from cs285.grading.course.records import Outcome, Record, write_record
-from cs285.grading.hand_ins.hand_in import Limits, grade_by
+from cs285.grading.archives import printable
+from cs285.grading.copies import Fingerprint, fingerprint
+from cs285.grading.course.records import Outcome, Record, write_fingerprint, write_record
+from cs285.grading.hand_ins.hand_in import Limits, OutOfTimeError, grade_by, processor_time
 from cs285.grading.hand_ins.rubric import Rubric
 
 _LINES = 12
@@ -38,6 +40,10 @@ class Task(NamedTuple):
     limits: Limits
     scratch: Path
     """A folder for temporary files, which the caller removes."""
+    fingerprint: Path | None = None
+    """Where its fingerprint is to be, if there is to be one."""
+    starters: tuple[Path, ...] = ()
+    """Folders with code that students were given."""
 
 
 def work(task: Task) -> None:
@@ -45,7 +51,10 @@ def work(task: Task) -> None:
     os.setsid()  # so that the caller can end all that this process starts
     _end_with_the_caller(task.scratch)
     os.environ["TMPDIR"] = tempfile.tempdir = str(task.scratch)
-    write_record(task.target, grade(task))
+    record = grade(task)
+    if task.fingerprint is not None:
+        write_fingerprint(task.fingerprint, fingerprint_of(task))
+    write_record(task.target, record)  # last: with it, a hand-in is done
 
 
 def grade(task: Task) -> Record:
@@ -61,6 +70,17 @@ def grade(task: Task) -> Record:
         reason = "".join(traceback.format_exc().splitlines(keepends=True)[-_LINES:])
     seconds = time.perf_counter() - started
     return Record(task.key, task.settings, task.stamp, outcome, seconds, grades, reason)
+
+
+def fingerprint_of(task: Task) -> Fingerprint:
+    """Return what copies are found by; whatever happens, the grade is not lost."""
+    try:
+        with processor_time(task.limits.files):
+            return fingerprint(task.path, task.starters)
+    except OutOfTimeError:
+        return Fingerprint(problems=(f"took longer than {task.limits.files:g} s",))
+    except Exception as error:  # noqa: BLE001 - it costs this fingerprint alone
+        return Fingerprint(problems=(printable(repr(error)),))
 
 
 def _end_with_the_caller(scratch: Path) -> None:
