@@ -5,8 +5,9 @@ Runs are short and their networks small: what they learn does not matter here.
 
 import json
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from unittest import mock
 
@@ -34,6 +35,7 @@ from cs285.training.trainer import Trainer
 
 EASY = "PointmassEasy-v0"
 TOTAL_STEPS = {"explore": 60, "offline": 12, "finetune": 61}
+EVALUATION_INTERVAL = {"explore": 20, "offline": 4, "finetune": 20}
 STEPS = {
     "explore": {"total_steps": 60, "learning_starts": 20},
     "offline": {"training_steps": 12},
@@ -77,7 +79,8 @@ class Lab:
         """Runs a script on files; returns the new run folders in the order of the runs."""
         folders = {"data_dir": "data", "dataset_dir": "datasets", "visualization_dir": "pictures"}
         located = [x for flag, name in folders.items() for x in (f"--{flag}", self.root / name)]
-        defaults = ["-neval", 2, "-ei", 4, "--log_interval", 2, "--compile", "off", *located]
+        often = ["-neval", 2, "-ei", EVALUATION_INTERVAL[stage], "--log_interval", 2]
+        defaults = [*often, "--compile", "off", *located]
         command = ["-cfg", *configs, "--no_gpu", *defaults, *flags]
         self.trainers = []
 
@@ -165,18 +168,23 @@ def lab(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Trains on demand, once for all tests: `folder, trainer = finished("offline", "cql")`."""
+    """Trains on demand, once for all tests: `folder, trainer = finished("offline", "cql")`.
+
+    `finished.said` has what each run printed.
+    """
     lab = Lab(tmp_path_factory.mktemp("lab"), draws=True)
     lab.save_data()
     runs = {}
 
     def finished(stage, algorithm):
         if (stage, algorithm) not in runs:
-            (folder,) = lab.run(stage, lab.config(stage, algorithm))
+            with redirect_stdout(StringIO()) as printed:
+                (folder,) = lab.run(stage, lab.config(stage, algorithm))
             runs[stage, algorithm] = folder, lab.trainers[0]
+            finished.said[stage, algorithm] = printed.getvalue()
         return runs[stage, algorithm]
 
-    finished.lab = lab
+    finished.lab, finished.said = lab, {}
     return finished
 
 
@@ -333,15 +341,13 @@ def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):
 
 
 @each_run
-def test_a_run_ends_with_a_line_on_its_result(lab, capsys, stage, algorithm):
-    if stage != "explore":
-        lab.save_data()
-    (folder,) = lab.run(stage, lab.config(stage, algorithm))
+def test_a_run_ends_with_a_line_on_its_result(finished, stage, algorithm):
+    folder, _ = finished(stage, algorithm)
     summary = json.loads((folder / "summary.json").read_text())
-    line = capsys.readouterr().out.splitlines()[-1]
+    line = finished.said[stage, algorithm].splitlines()[-1]
     assert line.startswith(f"{stage}_{algorithm}_sd1: ")
     if stage == "explore":
-        path = lab.root / "datasets" / f"explore_{algorithm}_seed1.npz"
+        path = finished.lab.root / "datasets" / f"explore_{algorithm}_seed1.npz"
         assert line.endswith(f"goal reached {summary['goals_reached']} times; {path}")
         assert f"{summary['coverage']:.1%} of the free cells" in line
     else:
@@ -376,9 +382,13 @@ def test_exploration_learns_only_after_its_warm_up(finished):
     assert [step for step, _ in scalars["rnd_loss"]] == list(range(22, 61, 2))
 
 
-def test_evaluations_come_at_their_interval_and_at_the_end_of_each_phase(finished):
+def test_evaluations_come_at_their_interval_and_at_the_end_of_each_phase(finished, lab):
     scalars = read_scalars(finished("finetune", "iql")[0])
-    assert [step for step, _ in scalars["eval_return"]] == [4, 6, *range(8, 61, 4), 61]
+    assert [step for step, _ in scalars["eval_return"]] == [6, 20, 40, 60, 61]
+    lab.save_data()
+    config = lab.config("finetune", "dqn", online_steps=5)
+    (folder,) = lab.run("finetune", config, flags=["-ei", 4])
+    assert [step for step, _ in read_scalars(folder)["eval_return"]] == [4, 6, 8, 11]
 
 
 def test_pictures_mark_the_switch_to_online(finished):
