@@ -28,6 +28,9 @@ from cs285.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.usefixtures("untraced")
+"""Whatever is resumed would be traced anew."""
+
 
 class Interrupted(Lab):
     """A lab that stops its runs at some steps and resumes them each time, until they end."""
@@ -121,6 +124,9 @@ def read_tensors(path):
     return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
 
 
+FEWER_UPDATES = {"rnd": {"updates_per_step": 2}}
+"""Instead of four, by algorithm: without tracing they take long."""
+
 CASES = [
     ("explore", ["rnd"], [7, 20, 33], []),
     ("explore", ["random"], [30], []),
@@ -137,7 +143,10 @@ CASES = [
 @pytest.mark.parametrize(("stage", "algorithms", "stops", "flags"), CASES)
 def test_an_interrupted_run_ends_as_the_uninterrupted_one(labs, stage, algorithms, stops, flags):
     calm, stormy = labs
-    configs = [calm.config(stage, algorithm) for algorithm in algorithms]
+    configs = [
+        calm.config(stage, algorithm, **FEWER_UPDATES.get(algorithm, {}))
+        for algorithm in algorithms
+    ]
     calm.run(stage, *configs, flags=flags)
     stormy.run(stage, *configs, flags=flags, stops=stops)
     assert outcome(calm) == outcome(stormy)
@@ -146,7 +155,7 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(labs, stage, algorithm
 
 def test_the_critic_that_acts_still_acts_after_resuming(labs):
     calm, stormy = labs
-    config = calm.config("explore", "rnd", num_exploration_steps=40)
+    config = calm.config("explore", "rnd", num_exploration_steps=40, **FEWER_UPDATES["rnd"])
     calm.run("explore", config)
     stormy.run("explore", config, stops=[30, 40, 50])
     assert outcome(calm) == outcome(stormy)
@@ -287,7 +296,10 @@ def test_kills_at_random_moments_change_nothing(tmp_path, number):
     flags = [*flags, "--checkpoint_interval", 20, "-ei", 40]
     rng = np.random.default_rng([SEED, number])
     calm = make_lab(tmp_path / "calm")
-    configs = [calm.config(stage, algorithm, **LONGER[stage]) for algorithm in algorithms]
+    configs = [
+        calm.config(stage, algorithm, **LONGER[stage] | FEWER_UPDATES.get(algorithm, {}))
+        for algorithm in algorithms
+    ]
     began = time.monotonic()
     assert end_of(start(lambda: calm.run(stage, *configs, flags=flags))) == 0
     duration = time.monotonic() - began
