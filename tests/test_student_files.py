@@ -22,6 +22,8 @@ from cs285.learning.learner import make_learner
 from cs285.scripts import training_flags
 from cs285.training.runs import make_agent
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 FOLDER = Path(__file__).parent / "student_files"
 ALGORITHMS = ("random", "rnd", "dqn", "cql", "awac", "iql")
 MODULES = [f"cs285.agents.{name}_agent" for name in (*ALGORITHMS, "two_critic_rnd")]
