@@ -27,11 +27,13 @@ from cs285.training.interruption import StoppedError
 from cs285.training.preparation import read_configs
 from cs285.training.runs import make_agent
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT = Path(__file__).parents[1]
 SMALL = {"hidden_size": 8}
 ALGORITHMS = {
     "random": {},
-    "rnd": SMALL | {"rnd_hidden_size": 8},
+    "rnd": SMALL | {"rnd_hidden_size": 8, "updates_per_step": 1},
     "dqn": SMALL,
     "cql": SMALL,
     "awac": SMALL | {"actor_hidden_size": 8},
@@ -147,7 +149,7 @@ def test_exploration_names_its_dataset(room):
 
 def test_the_door_and_the_script_do_the_same(room):
     config = room.config("finetune", "dqn")
-    (scripted,) = room.run("finetune", config)
+    (scripted,) = room.run("finetune", config, flags=["-ei", QUICK["eval_interval"]])
     (run,) = train(config, stage="finetune", **QUICK)
     assert read_scalars(run.folder) == read_scalars(scripted)
     weights = [torch.load(x / "agent.pt", weights_only=True) for x in (run.folder, scripted)]
@@ -174,8 +176,8 @@ def test_several_workers_train_without_a_main_guard(room):
         sys.path.insert(0, {str(room.root)!r})
         print("begins")
         from cs285 import train
-        results = train({settings("dqn", training_steps=3)!r}, seeds=[1, 2], workers=2,
-                        num_eval_trajectories=1, compile="off")
+        results = train({settings("random", total_steps=3)!r}, seeds=[1, 2], workers=2,
+                        num_eval_trajectories=1, eval_interval=9)
         print([run.status for run in results])
     """
     path = room.root / "program.py"
@@ -455,7 +457,7 @@ def test_a_run_folder_can_be_copied_alone(room, tmp_path):
     [("explore", "rnd"), ("explore", "dqn"), ("offline", "dqn"), ("finetune", "dqn")],
 )
 def test_an_agent_needs_only_its_config(room, tmp_path, stage, algorithm):
-    (folder,) = room.run(stage, room.config(stage, algorithm))
+    (folder,) = room.run(stage, room.config(stage, algorithm, **ALGORITHMS[algorithm]))
     (tmp_path / "alone").mkdir()
     for name in ("config.yaml", "agent.pt"):
         (tmp_path / "alone" / name).write_bytes((folder / name).read_bytes())
@@ -477,14 +479,15 @@ OBSERVATIONS = np.random.default_rng(0).random((40, 2), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, untraced):
     """A finished run of each algorithm."""
     lab = Lab(tmp_path_factory.mktemp("policies"))
     lab.save_data()
     folders = {}
-    for algorithm in ALGORITHMS:
+    for algorithm, values in ALGORITHMS.items():
         stage = "explore" if algorithm in {"random", "rnd"} else "offline"
-        (folders[algorithm],) = lab.run(stage, lab.config(stage, algorithm))
+        config = lab.config(stage, algorithm, **values)
+        (folders[algorithm],) = lab.run(stage, config)
     return folders
 
 
