@@ -26,14 +26,20 @@ FILES = files_of("Add an algorithm")
 """Contents of the three files, by path."""
 
 # Calls scripts one after the other in one process, which saves the time that imports take; a
-# script that is to be stopped gets SIGTERM when it has written its first checkpoint.
+# script that is to be stopped gets SIGTERM when it has written its first checkpoint. Pictures are
+# drawn where a test looks at them.
 DRIVER = """
 import contextlib, importlib, io, json, os, signal, sys
 from unittest import mock
 
-def call(script, *flags, stopped=False):
+def call(script, *flags, stopped=False, draws=True):
     said = io.StringIO()
     with contextlib.ExitStack() as stack:
+        if not draws:
+            from cs285.training.program_recorder import ProgramRecorder
+            from cs285.training.run_recorder import RunRecorder
+            stack.enter_context(mock.patch.object(ProgramRecorder, "draw"))
+            stack.enter_context(mock.patch.object(RunRecorder, "draw_learning_curve"))
         if stopped:
             from cs285.training import trainer
             save = trainer.save_checkpoint
@@ -133,12 +139,14 @@ def tree(tmp_path_factory):
     for stage, command in (("offline", [*offline, *few]), ("finetune", tune)):
         command += [*QUICK]
         script = command[0]
+        quietly = {"draws": False}
         calls += [
-            [*command, *at(f"{stage}/alone"), "--compile", "off"],
-            [*command, *at(f"{stage}/compiled"), "--compile", "on"],
-            ([*command, *at(f"{stage}/stopped"), "--compile", "off", *part], {"stopped": True}),
-            [script, *sweep, *QUICK, *at(f"{stage}/sweep"), "--compile", "off",
-             "--steps_fraction", "0.0002"],
+            ([*command, *at(f"{stage}/alone"), "--compile", "off"], quietly),
+            ([*command, *at(f"{stage}/compiled"), "--compile", "on"], quietly),
+            ([*command, *at(f"{stage}/stopped"), "--compile", "off", *part],
+             {"stopped": True} | quietly),
+            ([script, *sweep, *QUICK, *at(f"{stage}/sweep"), "--compile", "off",
+              "--steps_fraction", "0.0002"], quietly),
         ]  # fmt: skip
     calls += [
         [*offline, *few, *QUICK, *at("data")],
@@ -157,10 +165,12 @@ def tree(tmp_path_factory):
     stopped = [
         next((tree.root / f"{stage}/stopped").iterdir()) for stage in ("offline", "finetune")
     ]
-    done = tree.call(
-        ["run_hw5_offline", "--resume", str(stopped[0])],
-        ["run_hw5_finetune", "--resume", str(stopped[1])],
-    )
+    *done, tree.handed_in = tree.call(
+        (["run_hw5_offline", "--resume", str(stopped[0])], quietly),
+        (["run_hw5_finetune", "--resume", str(stopped[1])], quietly),
+        ["make_submission", "--data_dir", "data", "--out", "submit.zip", "--allow_missing",
+         "--json"],
+    )  # fmt: skip
     assert [status for status, _ in done] == [0, 0], done
     return tree
 
@@ -238,10 +248,7 @@ def test_it_has_sections_and_figures_in_the_report(tree):
 def test_it_is_in_the_hand_in_and_costs_no_points(tree):
     from cs285.grading.hand_ins.hand_in import grade_path
 
-    ((status, said),) = tree.call(
-        ["make_submission", "--data_dir", "data", "--out", "submit.zip", "--allow_missing",
-         "--json"]
-    )  # fmt: skip
+    status, said = tree.handed_in
     assert status == 1, said  # most runs of the handout are missing
     with zipfile.ZipFile(tree.root / "submit.zip") as archive:
         names = archive.namelist()
@@ -260,28 +267,27 @@ def test_it_is_in_the_hand_in_and_costs_no_points(tree):
             assert item.score == item.maximum, item
 
 
-def test_it_is_refused_where_it_cannot_run(tree):
+def test_it_is_refused_where_it_cannot_run_and_other_algorithms_refuse_its_keys(tree):
+    (tree.root / "slip.yaml").write_text(
+        "base_config: bc\nenv_name: PointmassEasy-v0\nlearning_rat: 1\nexpectile: 0.9\n"
+    )
     before = tree.files()
-    ((status, said),) = tree.call(
+    explored, slipped = tree.call(
         ["run_hw5_explore", "-cfg", "experiments/offline/pointmass_easy_bc.yaml",
-         "--data_dir", "nowhere", "--dataset_dir", "nowhere"]
+         "--data_dir", "nowhere", "--dataset_dir", "nowhere"],
+        ["run_hw5_offline", "-cfg", "slip.yaml"],
     )  # fmt: skip
+    status, said = explored
     assert status == 2
     assert said == (
         "error: experiments/offline/pointmass_easy_bc.yaml: `bc` cannot explore; "
         "run it with run_hw5_offline.py or run_hw5_finetune.py\n"
     )
-    assert tree.files() == before
-
-
-def test_other_algorithms_refuse_its_keys(tree):
-    (tree.root / "slip.yaml").write_text(
-        "base_config: bc\nenv_name: PointmassEasy-v0\nlearning_rat: 1\nexpectile: 0.9\n"
-    )
-    ((status, said),) = tree.call(["run_hw5_offline", "-cfg", "slip.yaml"])
+    status, said = slipped
     assert status == 2
     assert "unknown key `learning_rat` (did you mean `learning_rate`?)" in said
     assert "unknown key `expectile`, which is for iql" in said
+    assert tree.files() == before
 
 
 @pytest.mark.parametrize("same_class_name", [False, True])
