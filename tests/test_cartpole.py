@@ -23,6 +23,8 @@ from cs285.results.summaries import format_results, read_summaries
 from cs285.scripts import training_flags
 from cs285.training.runs import make_agent
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 CARTPOLE = "CartPole-v1"
 LEARNERS = ("dqn", "cql", "awac", "iql")
 NEEDS_AN_OPTIMUM = {"eval/normalised_score", "coverage", "goals_reached"}
@@ -32,7 +34,8 @@ class CartPoleLab(Interrupted):
     """Writes configs for CartPole, whose dataset the random agent collects first."""
 
     def config(self, stage, algorithm, name=None, **values):
-        return super().config(stage, algorithm, name, **{"env_name": CARTPOLE} | values)
+        few = {"updates_per_step": 1} if algorithm == "rnd" else {}
+        return super().config(stage, algorithm, name, **{"env_name": CARTPOLE} | few | values)
 
     def run(self, stage, *configs, flags=(), stops=()):
         # An evaluation takes longer than in a maze, where the environments step together.
