@@ -211,7 +211,9 @@ def test_an_interrupted_run_has_the_same_csv_as_the_uninterrupted_one(
     for name, stops in (("calm", ()), ("stormy", (stop,))):
         lab = make_lab(tmp_path / name)
         flags = ["--log", "tensorboard,csv"]
-        (folder,) = lab.run(stage, lab.config(stage, algorithm), flags=flags, stops=stops)
+        values = {"updates_per_step": 1} if algorithm == "rnd" else {}
+        config = lab.config(stage, algorithm, **values)
+        (folder,) = lab.run(stage, config, flags=flags, stops=stops)
         record = json.loads((folder / "sweep.json").read_text())
         assert record["options"]["log"] == ["tensorboard", "csv"]
         tables.append(RunFolder(folder).scalars.read_bytes())
@@ -226,7 +228,7 @@ def test_what_a_run_logs_does_not_depend_on_its_sinks(tmp_path):
     outcomes = []
     for name, flags in (("one", []), ("two", ["--log", "csv,tensorboard"])):
         lab = make_lab(tmp_path / name)
-        lab.run("explore", lab.config("explore", "rnd"), flags=flags)
+        lab.run("explore", lab.config("explore", "rnd", updates_per_step=1), flags=flags)
         outcomes.append(outcome(lab))
     assert outcomes[0] == outcomes[1]
 
@@ -401,7 +403,8 @@ def test_wandb_logs_the_same_values_as_tensorboard(tmp_path, offline):
     lab = make_lab(tmp_path / "lab")
     lab.draws = True
     flags = ["--log", "tensorboard,wandb", "-vi", 60, "--seeds", 1, 2]
-    for folder in lab.run("explore", lab.config("explore", "rnd"), flags=flags):
+    config = lab.config("explore", "rnd", updates_per_step=1)
+    for folder in lab.run("explore", config, flags=flags):
         (file,) = folder.glob("wandb/offline-run-*/*.wandb")
         logged = wandb_rows(file)
         pictures = [tag for tag in logged if tag.startswith("exploration_trajectories_eval/")]
