@@ -20,6 +20,8 @@ from cs285.training import checkpoints
 from cs285.training.checkpoints import load_checkpoint
 from cs285.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.fixture
 def labs(tmp_path):
@@ -64,7 +66,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(labs, capsys)
 
 def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
     calm, other = labs
-    config = calm.config("explore", "rnd")
+    config = calm.config("explore", "rnd", updates_per_step=1)
     calm.run("explore", config)
     advance = Trainer.advance
 
