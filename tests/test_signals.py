@@ -18,6 +18,8 @@ from cs285.training import interruption
 from cs285.training.interruption import StoppedError, deferred_signals
 from cs285.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -186,9 +188,9 @@ def test_ctrl_c_while_workers_start_is_one_sentence(lab, tmp_path):
 
 def test_ctrl_c_that_first_ends_the_reader_of_the_output_leaves_a_checkpoint(lab):
     """As in `script 2>&1 | tee log`: the terminal sends it to both."""
-    config = lab.config("offline", "dqn", training_steps=2_000_000)
-    script = ROOT / "cs285" / "scripts" / "run_hw5_offline.py"
-    flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
+    config = lab.config("explore", "random", total_steps=200_000)
+    script = ROOT / "cs285" / "scripts" / "run_hw5_explore.py"
+    flags = ["-cfg", config, "--no_gpu", "-ei", "1000000", "-neval", "1"]
     process = subprocess.Popen(
         [sys.executable, script, *flags],
         cwd=lab.root,
@@ -203,9 +205,9 @@ def test_ctrl_c_that_first_ends_the_reader_of_the_output_leaves_a_checkpoint(lab
 
 
 def test_the_script_says_how_to_resume_and_that_works(lab):
-    config = lab.config("offline", "dqn", training_steps=2_000_000)
-    command = [sys.executable, str(ROOT / "cs285" / "scripts" / "run_hw5_offline.py")]
-    flags = ["-cfg", config, "--no_gpu", "--compile", "off", "-ei", "1000000", "-neval", "1"]
+    config = lab.config("explore", "random", total_steps=200_000)
+    command = [sys.executable, str(ROOT / "cs285" / "scripts" / "run_hw5_explore.py")]
+    flags = ["-cfg", config, "--no_gpu", "-ei", "1000000", "-neval", "1"]
     process = subprocess.Popen(
         [*command, *flags],
         cwd=lab.root,
