@@ -28,7 +28,7 @@ from cs285.grading.hand_ins.rubric import Rubric
 from cs285.infrastructure.files import prepare_folder, write_atomically
 
 STUDENTS = "students"
-EVIDENCE = 6
+EVIDENCE = 4
 """How much of what a pair has in common is shown; `copies.json` has all of it."""
 FOOTER = "This page requests nothing from any server."
 _TEMPLATES = Path(__file__).with_name("templates")

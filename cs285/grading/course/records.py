@@ -46,6 +46,8 @@ class Record:
     outcome: Outcome
     seconds: float
     """Wall time from the start of its process to the end."""
+    processor_seconds: float = 0.0
+    """Processor time of that process and all that it started, if it came to its end."""
     grades: tuple[GradeResult, ...] = ()
     """One for each rubric."""
     reason: str = ""

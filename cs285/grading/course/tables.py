@@ -110,6 +110,7 @@ def as_json(course: Course) -> dict[str, Any]:
                 "outcome": entry.record and str(entry.record.outcome),
                 "reason": entry.record.reason if entry.record else "",
                 "seconds": entry.record and round(entry.record.seconds, 1),
+                "processor_seconds": entry.record and round(entry.record.processor_seconds, 1),
                 "flags": flags_of(entry),
                 "grade": entry.grade and entry.grade.as_json(),
                 **(

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,10 +52,13 @@ def work(task: Task) -> None:
     os.setsid()  # so that the caller can end all that this process starts
     _end_with_the_caller(task.scratch)
     os.environ["TMPDIR"] = tempfile.tempdir = str(task.scratch)
+    started = time.perf_counter()
     record = grade(task)
     if task.fingerprint is not None:
         write_fingerprint(task.fingerprint, fingerprint_of(task))
-    write_record(task.target, record)  # last: with it, a hand-in is done
+    seconds, used = time.perf_counter() - started, _processor_seconds()
+    # Last: with its record, a hand-in is done.
+    write_record(task.target, replace(record, seconds=seconds, processor_seconds=used))
 
 
 def grade(task: Task) -> Record:
@@ -69,7 +73,15 @@ def grade(task: Task) -> Record:
         grades, outcome = (), Outcome.CRASHED
         reason = "".join(traceback.format_exc().splitlines(keepends=True)[-_LINES:])
     seconds = time.perf_counter() - started
-    return Record(task.key, task.settings, task.stamp, outcome, seconds, grades, reason)
+    return Record(
+        task.key, task.settings, task.stamp, outcome, seconds, grades=grades, reason=reason
+    )
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and of all that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def fingerprint_of(task: Task) -> Fingerprint:

@@ -124,7 +124,7 @@ def _finish(one: _Running, seconds: float) -> Record:
         outcome, reason = Outcome.KILLED, _how_it_ended(one.process.exitcode)
     else:
         outcome, reason = Outcome.TIMED_OUT, f"it took longer than {seconds:,.0f} s"
-    record = Record(task.key, task.settings, task.stamp, outcome, taken, (), reason)
+    record = Record(task.key, task.settings, task.stamp, outcome, taken, reason=reason)
     write_record(task.target, record)
     return record
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Gradescope runs this once, when it builds the image. It makes an environment with the pinned packages and
-# computes the best policy of every maze, which takes seconds.
+# computes the best policy of every maze, which takes seconds. Where Python has neither venv nor pip, it asks
+# apt-get for venv.
 #
 #   AUTOGRADER_ROOT     the folder that holds Gradescope's folders (default: /autograder)
 #   AUTOGRADER_PYTHON   an interpreter that already has the packages; then nothing is installed
@@ -19,10 +20,15 @@ if [[ -z $python ]]; then
     echo "The grader needs Python 3.11 or newer: choose a base image with Ubuntu 24.04 or newer." >&2
     exit 1
   fi
-  if "$python" -m venv "$root/venv"; then
+  if ! "$python" -m venv "$root/venv" >/dev/null && ! "$python" -m pip --version &>/dev/null; then
+    # Debian's and Ubuntu's Python comes without venv and pip, and so do images made from it.
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends "$python-venv" || true
+  fi
+  if "$python" -m venv --clear "$root/venv"; then
     pip=("$root/venv/bin/python" -m pip)
   else
-    # Without python3-venv, Debian's Python can only make environments without pip.
+    # Without venv, there may be a pip that installs into an environment without one.
     "$python" -m venv --clear --without-pip "$root/venv"
     pip=("$python" -m pip --python "$root/venv/bin/python")
   fi
