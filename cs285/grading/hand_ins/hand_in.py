@@ -20,6 +20,7 @@ from cs285.grading.hand_ins.plausibility import (
     Inconsistency,
     begins_with_its_folder,
     find_inconsistencies,
+    find_remarks,
     why_written_again,
 )
 from cs285.grading.hand_ins.rubric import Rubric, load_rubric
@@ -427,6 +428,11 @@ def _logs(
     ]
     lines += [f"{run.name}: {cut}; only missing steps cost points"
               for run in runs for cut in run.log.cuts]  # fmt: skip
+    lines += [
+        f"{run.name}: {remark.fact}; for a person to look at, this costs nothing"
+        for run in runs
+        for remark in find_remarks(run)
+    ]
     valid = [run for run in runs if not found[run] and not run.unreadable]
     written_again = {run: why for run in valid if (why := why_written_again(run))}
     lines += [f"{run.name}: {why}" for run, why in written_again.items()]

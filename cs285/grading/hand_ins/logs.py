@@ -55,6 +55,8 @@ class RunLog:
     """What the event files of one run hold."""
 
     series: Mapping[str, Curve] = field(default_factory=dict)
+    times: Mapping[str, Floats] = field(default_factory=dict)
+    """When each point of a series was logged, in seconds since 1970."""
     pictures: Mapping[str, int] = field(default_factory=dict)
     """The last step of the pictures of each tag."""
     begins: float = 0.0
@@ -137,6 +139,7 @@ class _Reader:
     def __init__(self) -> None:
         self.steps: dict[str, list[npt.NDArray[np.int64]]] = {}
         self.values: dict[str, list[Floats]] = {}
+        self.times: dict[str, list[Floats]] = {}
         self.pictures: dict[str, int] = {}
         self.begins, self.ends = math.inf, -math.inf
         self.setbacks: list[float] = []
@@ -221,6 +224,7 @@ class _Reader:
             if kept.any() and (tag in self.values or not is_full):
                 self.steps.setdefault(tag, []).append(block.steps[points.events[kept]])
                 self.values.setdefault(tag, []).append(points.values[kept])
+                self.times.setdefault(tag, []).append(block.wall_times[points.events[kept]])
         for picture in block.pictures:
             is_full = len(self.values) + len(self.pictures) >= MAX_TAGS
             if picture.event < count and (picture.tag in self.pictures or not is_full):
@@ -228,15 +232,17 @@ class _Reader:
                 self.pictures[picture.tag] = max(step, self.pictures.get(picture.tag, 0))
 
     def log(self) -> RunLog:
-        series = {}
+        series, times = {}, {}
         for tag, parts in self.values.items():
             # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
             steps, chosen = np.unique(np.concatenate(self.steps[tag])[::-1], return_index=True)
             series[tag] = Curve(steps, np.concatenate(parts)[::-1][chosen])
+            times[tag] = np.concatenate(self.times[tag])[::-1][chosen]
         # Beside a whole log, a file that was not fetched or unpacked does no harm.
         (self.stubs if series or self.pictures else self.damage).extend(self.unfetched)
         return RunLog(
             series,
+            times,
             self.pictures,
             float(self.begins),
             float(self.ends),

@@ -25,7 +25,7 @@ from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.homework import Stage, algorithms
 from cs285.results.event_files import final_return_of
-from cs285.results.foreign_logs import was_written_again
+from cs285.results.foreign_logs import FASTEST_PUBLIC_STEP, FASTEST_STEP, was_written_again
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,6 +49,19 @@ FARTHEST_ZONE = 15 * 3600
 """Upper bound on the seconds between a local time and UTC."""
 LONGEST_WAIT = 7 * 24 * 3600
 """Seconds between the creation of a run's folder and its first step."""
+FUTURE_SLACK = 24 * 3600.0
+"""Seconds by which clocks may be ahead of this one before that is worth a remark."""
+FEW_EVALUATIONS = 5
+"""Successive evaluations with the same numbers that are no remark."""
+MANY_EVALUATIONS = 12
+"""The same if an evaluation may be a single episode, of which one in three is like the one before.
+Twelve in a row happen in one run of some thousands."""
+SAME_FOR = 2_000
+"""Steps over which evaluations must be the same."""
+STRETCH = 0.2
+"""Share of a run's steps over which its speed is measured."""
+LEAST_LACKING = 0.1
+"""Seconds that a stretch must at least have taken, since logs are written some entries at once."""
 TIME_ZONE_STEP = 900.0
 """Time zones differ by multiples of this, so times are compared modulo it."""
 MAX_EVALUATIONS = 100_000
@@ -103,6 +116,159 @@ def find_inconsistencies(runs: Sequence[Run]) -> dict[Run, list[Inconsistency]]:
     return found
 
 
+class Oddity(StrEnum):
+    """What a remark is about."""
+
+    FUTURE = "times in the future"
+    VARIANCE = "evaluations without variance"
+    SPEED = "steps beyond what the times allow"
+
+
+class Remark(NamedTuple):
+    """Something that honest runs do not show, for a person to look at; it costs nothing."""
+
+    oddity: Oddity
+    fact: str
+
+
+def find_remarks(run: Run, now: float | None = None) -> list[Remark]:
+    """Return what is odd about a log that may well be consistent.
+
+    Args:
+        run: The run.
+        now: Seconds since 1970; by default this computer's time.
+    """
+    moment = time.time() if now is None else now
+    facts = {
+        Oddity.FUTURE: _future(run, moment),
+        Oddity.VARIANCE: _without_variance(run),
+        Oddity.SPEED: _too_fast(run),
+    }
+    return [Remark(oddity, fact) for oddity, found in facts.items() for fact in found]
+
+
+def _future(run: Run, now: float) -> Iterator[str]:
+    """Look for times that are not yet, in whatever has one."""
+    log = run.log
+    told: dict[str, float] = {}
+    if log.tags:
+        told |= {"its first entry": log.begins, "its last entry": log.ends}
+    if log.named_times:
+        told["the name of its event file"] = max(float(named) for named, _ in log.named_times)
+    if (made := _folder_time(run.time_in_name)) is not None:
+        told["the folder's name"] = made - FARTHEST_ZONE  # it is a local time
+    if run.summary is not None:
+        with suppress(OverflowError, ValueError):
+            told["summary.json"] = run.summary.started.timestamp()
+    ahead = {what: when for what, when in told.items() if when > now + FUTURE_SLACK}
+    if ahead:
+        latest = max(ahead.values())
+        yield (
+            f"{' and '.join(ahead)} {'is' if len(ahead) == 1 else 'are'} in the future: up to "
+            f"{_date(latest)}, {(latest - now) / 86_400:,.0f} days after this check "
+            f"({_date(now)})"
+        )
+
+
+def _date(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
+
+
+def _without_variance(run: Run) -> Iterator[str]:
+    """Look for evaluations that are all the same though an episode is a matter of chance.
+
+    If all episodes fail, they all return the same.
+    """
+    series = run.log.series
+    returns = series.get("eval_return")
+    if returns is None or not run.env_id:
+        return
+    tags = ["eval_return", "eval_ep_len"] + [
+        f"eval/{what}_{which}" for what in ("return", "ep_len") for which in ("std", "min", "max")
+    ]
+    known = [series[tag] for tag in tags if tag in series]
+    if any(not np.array_equal(one.steps, returns.steps) for one in known):
+        return
+    table = np.array([one.values for one in known])
+    lengths = series.get("eval_ep_len")
+    succeeds = np.ones(len(returns.steps), dtype=bool)
+    if lengths is not None:
+        succeeds = returns.values + lengths.values > ROUNDING
+    spread = series.get("eval/return_std")
+    episodes = series.get("eval/episodes")
+    is_single = spread is None
+    if episodes is not None and np.array_equal(episodes.steps, returns.steps):
+        is_single |= bool(episodes.values.min() < FEW_EVALUATIONS)
+    least = MANY_EVALUATIONS if is_single else FEW_EVALUATIONS
+    same = (table[:, 1:] == table[:, :-1]).all(axis=0) & succeeds[1:] & succeeds[:-1]
+    yield from _longest_stretch(run, same, least, "the same numbers")
+    if spread is not None and not is_single:
+        flat = (spread.values == 0) & succeeds
+        both = flat[1:] & flat[:-1] & ~same
+        yield from _longest_stretch(run, both, MANY_EVALUATIONS, "no spread at all")
+
+
+def _longest_stretch(
+    run: Run, together: npt.NDArray[np.bool_], least: int, what: str
+) -> Iterator[str]:
+    """Tell the longest row of evaluations of which each next two belong together `(N - 1,)`."""
+    returns = run.log.series["eval_return"]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], together, [False]]).astype(int)))
+    rows = sorted(
+        zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True),
+        key=lambda row: row[1] - row[0],
+        reverse=True,
+    )
+    for begin, end in rows[:1]:
+        first, last = int(returns.steps[begin]), int(returns.steps[end])
+        if end - begin + 1 > least and last - first >= SAME_FOR:
+            yield (
+                f"{end - begin + 1} evaluations in a row, from step {first:,} to step {last:,}, "
+                f"have {what} (eval_return {returns.values[begin]:.6g}); where actions have noise, "
+                "episodes differ"
+            )
+
+
+def _too_fast(run: Run) -> Iterator[str]:
+    """Look for steps that took less time than any computer needs."""
+    log, is_ours = run.log, run.config is not None
+    learns = run.stage is not Stage.EXPLORE or "rnd_loss" in log.series
+    if not learns or why_written_again(run):
+        return
+    fastest = FASTEST_STEP if is_ours else FASTEST_PUBLIC_STEP
+    summary = run.summary
+    if summary is not None and summary.wall_time_s < summary.total_steps * fastest:
+        yield (
+            f"summary.json says that {summary.total_steps:,} steps took {summary.wall_time_s:.3g} "
+            f"s, {1e6 * summary.wall_time_s / max(1, summary.total_steps):.2g} microseconds each; "
+            f"no computer takes less than {1e6 * fastest:.0f}"
+        )
+    worst: tuple[float, int, int, float] | None = None
+    for tag, series in log.series.items():
+        for first, last, took in _stretches(series.steps, log.times[tag], log.last_step):
+            lacking = (last - first) * fastest - took
+            if took >= 0 and lacking >= LEAST_LACKING and (worst is None or lacking > worst[0]):
+                worst = lacking, first, last, took
+    if worst is not None:
+        _, first, last, took = worst
+        yield (
+            f"by the times in its log, steps {first:,} to {last:,} took {took:.3g} s, "
+            f"{1e6 * took / (last - first):.2g} microseconds each; no computer takes less than "
+            f"{1e6 * fastest:.0f}"
+        )
+
+
+def _stretches(
+    steps: npt.NDArray[np.int64], times: Floats, total: int
+) -> Iterator[tuple[int, int, float]]:
+    """Yield the first and last step of every stretch of a run, and the seconds that it took."""
+    ends = np.searchsorted(steps, steps + max(1, int(STRETCH * total)))
+    begins = np.flatnonzero(ends < len(steps))
+    for begin in begins[:: max(1, len(begins) // 500)]:
+        end = ends[begin]
+        yield int(steps[begin]), int(steps[end]), float(times[end] - times[begin])
+
+
 def foreign_tags(algorithm: str) -> list[str]:
     """Return the tags that other algorithms write and this one does not."""
     if algorithm not in algorithms():
@@ -145,6 +311,18 @@ def _evaluations(run: Run) -> Iterator[str]:
         yield "eval_return and the other tags of evaluations are not logged at the same steps"
         return
     columns = [series[tag].values[: len(steps)] for tag in tags]
+    episodes = series.get("eval/episodes")
+    if episodes is not None and np.array_equal(episodes.steps[: len(steps)], steps):
+        sums = episodes.values[: len(steps)] * columns[1]
+        slack = np.minimum(0.25, episodes.values[: len(steps)] * ROUNDING)
+        bad = np.flatnonzero(np.abs(sums - np.round(sums)) > slack)
+        if len(bad):
+            count, mean = episodes.values[bad[0]], columns[1][bad[0]]
+            yield (
+                f"the lengths of {count:.0f} episodes add up to a whole number; not so at step "
+                f"{steps[bad[0]]:,} (eval_ep_len {mean:.6g})"
+            )
+            return
     for rule, holds in _arithmetic(_step_limit(run), 0 if run.config else PUBLIC_SLACK, *columns):
         # For NaN, no rule holds.
         bad = np.flatnonzero(~holds)
