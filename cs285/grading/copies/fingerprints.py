@@ -13,6 +13,7 @@ from cs285.grading.copies.code import PYTHON, CodeFile, digest, given_text, read
 from cs285.grading.copies.runs import RunPrint, read_run
 from cs285.grading.hand_ins.submitted_runs import FoundRuns, find_runs
 from cs285.grading.hand_ins.unpacking import HandIn, is_junk, open_hand_in
+from cs285.grading.solutions.assignment import AGENT_FILES
 from cs285.infrastructure.errors import UserError
 from cs285.results.run_folders import ANY_EVENTS, is_event_file
 
@@ -77,9 +78,10 @@ def fingerprint_opened(
 ) -> Fingerprint:
     """Return the fingerprint of a hand-in that is open, and whose runs are read."""
     problems: list[str] = []
-    given = given_text(starters)
+    texts = list(_texts(path, hand_in, problems))
+    given = given_text(frozenset({*AGENT_FILES, *(name.name for name, _ in texts)}), starters)
     files: dict[bytes, CodeFile | None] = {}
-    for name, text in _texts(path, hand_in, problems):
+    for name, text in texts:
         key = digest(text)
         if key not in files:
             files[key] = read_code(str(name), text, given)
