@@ -31,6 +31,7 @@ from cs285.grading.starter.student_version import (
     published_files,
     restore,
     strip,
+    without_formulas,
 )
 from cs285.infrastructure.errors import UserError, is_unwritten
 from cs285.learning.agent import Agent
@@ -42,7 +43,7 @@ REQUIRED = {
     (file.removeprefix("cs285/agents/"), name.split(".")[-1])
     for file, bodies in WRITTEN.items()
     for name, todo in bodies.items()
-    if not isinstance(todo, OptionalTodo)
+    if not isinstance(todo, OptionalTodo) and file.startswith("cs285/agents/")
 }
 HELPERS = {"compute_errors"}
 """Required, but not under a name of the assignment, so the checker does not look for it."""
@@ -142,26 +143,55 @@ def test_files_equal_the_source_except_for_the_chosen_bodies(starter):
     assert changed == {*WRITTEN, "README.md"}
 
 
-def test_todos_are_in_exactly_the_chosen_bodies(starter):
+@pytest.mark.parametrize(
+    ("marker", "optional"), [("TODO(student)", False), ("OPTIONAL(student)", True)]
+)
+def test_todos_are_in_exactly_the_chosen_bodies(starter, marker, optional):
+    """Optional ones are apart: a search for TODO does not find them."""
     found = {
         (path.relative_to(starter).as_posix(), name)
         for path in starter.rglob("*.py")
         for name, node in functions(path.read_text()).items()
-        if "TODO(student)" in "\n".join(path.read_text().splitlines()[body_lines(node)])
+        if marker in "\n".join(path.read_text().splitlines()[body_lines(node)])
     }
-    chosen = {(file, name) for file, bodies in WRITTEN.items() for name in bodies}
+    chosen = {
+        (file, name)
+        for file, bodies in WRITTEN.items()
+        for name, todo in bodies.items()
+        if isinstance(todo, OptionalTodo) == optional
+    }
     assert found == chosen
     text = "".join(path.read_text() for path in starter.rglob("*.py"))
-    assert text.count("TODO(student)") == len(chosen)
+    assert text.count(marker) == len(chosen)
+
+
+def test_todos_name_the_tools_and_the_tags_that_they_need(starter):
+    tools = {
+        "DQNAgent.get_action": ("ptu.from_numpy",),
+        "DQNAgent.update_critic": (
+            "self.lr_scheduler.step()", "clip_grad_norm", "critic_loss", "grad_norm"
+        ),
+        "AWACAgent.update": ("actor_loss",),
+        "IQLAgent.update_q": ("lr_scheduler.step()", "clip_grad_norm", "q_loss", "q_grad_norm"),
+        "IQLAgent.update_v": ("v_loss", "vs_adv"),
+        "RNDAgent.update": ("rnd_loss",),
+    }  # fmt: skip
+    todos = {name: todo for bodies in WRITTEN.values() for name, todo in bodies.items()}
+    for name, words in tools.items():
+        assert all(f"{word}" in todos[name] for word in words), name
+    lines = (starter / "cs285/agents/dqn_agent.py").read_text().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("`self.lr_scheduler.step()`" in line for line in lines)
 
 
 def test_putting_the_bodies_back_restores_the_files(starter):
     for file in WRITTEN:
-        source, text = (ROOT / file).read_text(), (starter / file).read_text()
+        source = without_formulas((ROOT / file).read_text(), file)
+        text = (starter / file).read_text()
         lines, originals = text.splitlines(keepends=True), source.splitlines(keepends=True)
         sources = functions(source)
         for name, node in sorted(functions(text).items(), key=lambda one: -one[1].lineno):
-            if "TODO(student)" in "".join(lines[body_lines(node)]):
+            if "(student): " in "".join(lines[body_lines(node)]):
                 if name in sources:
                     lines[body_lines(node)] = originals[body_lines(sources[name])]
                 else:  # inherited by the reference
@@ -181,6 +211,49 @@ def test_no_line_of_a_solution_is_published(starter):
                         assert not any(line in text for text in published), (name, line)
 
 
+def normal(node):
+    """Returns a statement as text that does not depend on its layout."""
+    return ast.unparse(node)
+
+
+def test_no_statement_of_a_solution_is_published_in_another_layout(starter):
+    published = {
+        normal(node)
+        for path in starter.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.stmt)
+    }
+    for file, bodies in WRITTEN.items():
+        for name, node in functions((ROOT / file).read_text()).items():
+            if name in bodies:
+                for statement in ast.walk(node):
+                    text = normal(statement) if isinstance(statement, ast.stmt) else ""
+                    calculates = any(
+                        isinstance(part, ast.BinOp | ast.Attribute) for part in ast.walk(statement)
+                    )
+                    if statement is not node and len(text) > 45 and calculates:
+                        assert text not in published, (name, text)
+
+
+def test_no_formula_of_the_references_docstrings_is_published(starter):
+    texts = [path.read_text() for path in starter.rglob("*") if path.suffix in {".py", ".md"}]
+    formulas = [
+        line.strip()
+        for path in (ROOT / "cs285/agents").glob("*_agent.py")
+        for line in ast.get_docstring(ast.parse(path.read_text())).splitlines()
+        if line.startswith("    ") and " = " in line
+    ]
+    assert len(formulas) >= 14
+    for formula in formulas:
+        assert not any(formula in text for text in texts), formula
+
+
+def test_formulas_are_cut_from_the_first_docstring_alone():
+    source = '"""One.\n\n    y = r + 1\n    a  b\n\nTwo.\n\n    no equation\n"""\nx = 1\n'
+    assert without_formulas(source, "a.py") == ('"""One.\n\nTwo.\n\n    no equation\n"""\nx = 1\n')
+    assert without_formulas("x = 1\n", "a.py") == "x = 1\n"
+
+
 def test_every_method_is_either_given_or_written_by_students():
     """A new method of an agent must be assigned to one of the two."""
     for file, bodies in WRITTEN.items():
@@ -197,7 +270,8 @@ def test_every_method_is_either_given_or_written_by_students():
 
 def test_graders_and_solutions_are_not_published(starter):
     names = {path.relative_to(starter).as_posix() for path in starter.rglob("*")}
-    assert {"cs285/scripts/make_submission.py", "README.md", "run_hw5.sh"} <= names
+    assert {"cs285/scripts/self_check.py", "README.md", "run_hw5.sh"} <= names
+    assert "cs285/probing/self_check.py" in names
     at_home = ("tests", "benchmarks", "cs285/grading", "docs/grading.md", ".git")
     scripts = ("check_solution", "grade", "make_gradescope", "make_student_version")
     assert names.isdisjoint({*at_home, *(f"cs285/scripts/{name}.py" for name in scripts)})
@@ -234,10 +308,11 @@ def test_scripts_name_the_method_to_write(starter, tmp_path):
         ("make_submission", "--allow_missing"),
     )  # fmt: skip
     methods = (
-        "RandomAgent.get_action", "DQNAgent.get_action", "IQLAgent.update", "DQNAgent.update",
+        "RandomAgent.get_action", "DQNAgent.get_action", "IQLAgent.update", "finetune",
     )  # fmt: skip
     for (status, said), method in zip(ends, methods, strict=False):
         file = f"{method.split('Agent')[0].lower()}_agent.py"
+        file = "run_hw5_finetune.py" if method == "finetune" else file
         assert said.splitlines()[-1] == f"error: {method} is yours to write ({file})"
         assert status == 1
         assert "Traceback" not in said
@@ -392,6 +467,21 @@ def test_the_readmes_example_of_trying_a_method_works(starter):
     )
     assert done[ROOT].stdout.startswith("torch.Size([]) {")
     assert done[ROOT].stdout.endswith("torch.Size([4])\n")
+    assert done[ROOT].returncode == 0
+    without_mask = (
+        "from cs285.agents.dqn_agent import DQNAgent\nimport torch\n"
+        "def loss(self, obs, action, reward, next_obs, done):\n"
+        "    with torch.no_grad():\n"
+        "        target = reward + self.discount * self.target_critic(next_obs).max(-1).values\n"
+        "    q = self.critic(obs).gather(1, action[:, None])[:, 0]\n"
+        "    return (q - target).square().mean(), {}, {'q_values': q}\n"
+        "DQNAgent.compute_critic_loss = loss\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", without_mask + block], cwd=ROOT, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert "look at dones" in done.stderr.splitlines()[-1]
 
 
 def test_places_of_the_readme_are_filled():

@@ -452,8 +452,10 @@ ABOUT_MAZES = {
     "datasets/pickled_buffers.py",
     "scripts/convert_dataset.py",
     "grading/sandbox/probe.py",
-    "probing/inputs.py",
-    "probing/networks.py",
+    *(
+        f"probing/{name}.py"
+        for name in ("acting", "actors", "critics", "inputs", "networks", "subject", "targets")
+    ),
     "grading/solutions/judges/actions.py",
     "grading/solutions/judges/sampling.py",
 }

@@ -44,7 +44,7 @@ class AWACAgent(DQNAgent, AnyParent):
         num_actions: Number of actions.
         make_actor: `(observation_shape, num_actions) -> policy`.
         make_actor_optimizer: Parameters to optimiser.
-        temperature: Lambda above, positive: small is greedy, large clones the data.
+        temperature: Lambda, positive: small is greedy, large clones the data.
         **kwargs: Those of `DQNAgent`.
     """
 

@@ -23,7 +23,7 @@ class CQLAgent(DQNAgent):
     Args:
         *args: Those of `DQNAgent`.
         cql_alpha: Weight of the conservative term, at least 0.
-        cql_temperature: T above, positive.
+        cql_temperature: T, of the soft maximum; positive.
         **kwargs: Those of `DQNAgent`.
     """
 

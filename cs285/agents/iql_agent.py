@@ -42,7 +42,7 @@ class IQLAgent(AWACAgent, AnyParent):
         num_actions: Number of actions.
         make_value_critic: `(observation_shape) -> V`, called twice; V returns `(batch, 1)`.
         make_value_critic_optimizer: Parameters to optimiser.
-        expectile: Tau above, in (0, 1).
+        expectile: Tau, in (0, 1): above 1/2 is optimistic.
         **kwargs: Those of `AWACAgent`.
     """
 
@@ -131,7 +131,7 @@ class IQLAgent(AWACAgent, AnyParent):
         actions: torch.Tensor,
         action_dist: Categorical | None = None,
     ) -> torch.Tensor:
-        """Return A(s, a) = Q(s, a) - V(s) `(batch,)`; the actor plays no part in it."""
+        """Return A(s, a) `(batch,)`, with V as the baseline; the actor plays no part in it."""
         del action_dist
         q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         values = self.state_values(self.value_critic, observations)

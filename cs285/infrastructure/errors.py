@@ -3,6 +3,9 @@
 import difflib
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 class UserError(Exception):
@@ -43,8 +46,10 @@ def is_unwritten(error: NotImplementedError) -> bool:
     """
     if isinstance(error, NotWrittenError):
         return True
-    modules = [
-        str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    package = __name__.partition(".")[0]
-    return bool(error.args and modules) and modules[-1].partition(".")[0] == package
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not error.args or not frames:
+        return False
+    module = str(frames[-1].f_globals.get("__name__"))
+    if module == "__main__":  # one of the scripts
+        return Path(frames[-1].f_code.co_filename).absolute().is_relative_to(_PACKAGE)
+    return module.partition(".")[0] == _PACKAGE.name

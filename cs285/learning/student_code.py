@@ -70,8 +70,8 @@ def get_action(agent: Any, observation: np.ndarray, epsilon: float) -> int:
     Raises:
         UserError: If the agent cannot be asked, or returns anything else.
     """
-    method = _method(agent, "get_action")
-    arguments = (observation, epsilon) if _takes(method, 2) else (observation,)
+    method = method_of(agent, "get_action")
+    arguments = (observation, epsilon) if takes(method, 2) else (observation,)
     _check_call(method, arguments)
     given = method(*arguments)
     value = given.detach().cpu() if isinstance(given, torch.Tensor) else given
@@ -96,7 +96,7 @@ def update(agent: Any, arguments: tuple[Any, ...]) -> Mapping[str, Any]:
     Raises:
         UserError: If the agent cannot take an update, or returns anything but numbers by name.
     """
-    method = _method(agent, "update")
+    method = method_of(agent, "update")
     _check_call(method, arguments)
     logged = method(*arguments)
     if logged is None:
@@ -119,7 +119,7 @@ def scalar(agent: Any, tag: str, value: Any, device: torch.device) -> torch.Tens
         return torch.as_tensor(value, device=device).detach().float().mean()
     except (TypeError, ValueError, RuntimeError):
         raise UserError(
-            f"{_place_of(_method(agent, 'update'))}: what it returned as {tag!r} is "
+            f"{_place_of(method_of(agent, 'update'))}: what it returned as {tag!r} is "
             f"{_kind(value)}; it must be a number"
         ) from None
 
@@ -127,7 +127,12 @@ def scalar(agent: Any, tag: str, value: Any, device: torch.device) -> torch.Tens
 # Calls
 
 
-def _method(agent: Any, name: str) -> Callable[..., Any]:
+def method_of(agent: Any, name: str) -> Callable[..., Any]:
+    """Return a method of an agent.
+
+    Raises:
+        UserError: If there is none.
+    """
     method = getattr(agent, name, None)
     if not callable(method):
         raise UserError(f"{_place_of(type(agent))}: {type(agent).__name__} has no method `{name}`")
@@ -135,7 +140,7 @@ def _method(agent: Any, name: str) -> Callable[..., Any]:
     return found
 
 
-def _takes(method: Callable[..., Any], count: int) -> bool:
+def takes(method: Callable[..., Any], count: int) -> bool:
     """Return whether a method can be called with this many positional arguments."""
     function = getattr(method, "__func__", None)
     return _can_call(method, count) if function is None else _can_call(function, count + 1)
@@ -153,7 +158,7 @@ def _can_call(function: Callable[..., Any], count: int) -> bool:
 
 
 def _check_call(method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    if not _takes(method, len(arguments)):
+    if not takes(method, len(arguments)):
         raise UserError(
             f"{_place_of(method)}: it cannot be called with {len(arguments)} arguments, "
             f"as the training loop does; it takes {inspect.signature(method)}"

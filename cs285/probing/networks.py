@@ -8,6 +8,7 @@ the loss by every output in every row of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -156,6 +157,18 @@ def replace_optimisers(watching: list[Networks]) -> None:
 
     for name in _OPTIMISERS:
         setattr(torch.optim, name, OwnOptimizer)
+
+
+@contextmanager
+def own_optimisers_replaced(watching: list[Networks]) -> Iterator[None]:
+    """Do what `replace_optimisers` does, for as long as the context lasts."""
+    originals = {name: getattr(torch.optim, name) for name in _OPTIMISERS}
+    replace_optimisers(watching)
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch.optim, name, original)
 
 
 def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:

@@ -37,11 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gaps_as_json = [asdict(gap) for gap in gaps]
         print(json.dumps({"out": str(chosen.out), "to_write": gaps_as_json}, indent=2))
         return 0
-    print(f"{chosen.out}: {len(gaps)} bodies to write")
-    for file, members in groupby(gaps, key=lambda gap: gap.file):
+    required = [gap for gap in gaps if not gap.is_optional]
+    print(f"{chosen.out}: {len(required)} bodies to write")
+    for file, members in groupby(required, key=lambda gap: gap.file):
         print(f"  {file}")
         for gap in members:
             print(f"    {gap.name}: {gap.todo}")
+    optional = [gap.name for gap in gaps if gap.is_optional]
+    print(f"and {len(optional)} optional ones: {', '.join(optional)}")
     return 0
 
 

@@ -18,12 +18,13 @@ from cs285.scripts.arguments import ArgumentParser, at_least
 from cs285.training import door, interruption
 from cs285.training.interruption import StoppedError
 from cs285.training.runs import Options
+from cs285.training.stages import Plan
 
 RESUME_FILE = "CS285_RESUME_FILE"
 """Variable that names a file; a stopped script appends the command that resumes it."""
 
 
-def main(stage: Stage, description: str) -> NoReturn:
+def main(stage: Stage, description: str, plan: Plan | None = None) -> NoReturn:
     """Run one of the three scripts and exit.
 
     The status is 0 on success, 1 if a run diverged, 2 on bad input, 130 after Ctrl-C and 143 after
@@ -32,6 +33,7 @@ def main(stage: Stage, description: str) -> NoReturn:
     Args:
         stage: What the script does.
         description: What `--help` says.
+        plan: Asks for the steps of fine-tuning.
     """
     console.forgive()
     parser = make_parser(stage, description)
@@ -41,7 +43,7 @@ def main(stage: Stage, description: str) -> NoReturn:
             alone = parser.parse_args(["--resume", str(arguments.resume)])
             if arguments != alone:
                 raise UserError("--resume uses the flags of the first start; give it alone")  # noqa: TRY301 - reported like all others
-        run(stage, arguments)
+        run(stage, arguments, plan)
     except UserError as error:
         _exit(2, f"error: {error}")
     except DivergenceError as error:
@@ -59,7 +61,7 @@ def main(stage: Stage, description: str) -> NoReturn:
     sys.exit(0)
 
 
-def run(stage: Stage, arguments: argparse.Namespace) -> None:
+def run(stage: Stage, arguments: argparse.Namespace, plan: Plan | None = None) -> None:
     """Train or resume what parsed flags ask for.
 
     Raises:
@@ -77,10 +79,10 @@ def run(stage: Stage, arguments: argparse.Namespace) -> None:
         )
     folder, configs, seed = (flags.pop(name) for name in ("resume", "config_file", "seed"))
     if folder is not None:
-        results = door.resume(folder, stage=stage)
+        results = door.resume(folder, stage=stage, plan=plan)
     else:
         flags["seeds"] = flags["seeds"] if seed is None else [seed]
-        results = door.train(configs, stage=stage, **flags)
+        results = door.train(configs, stage=stage, plan=plan, **flags)
     if results.diverged:
         raise DivergenceError(
             f"diverged: {', '.join(results.diverged)}; all other runs are complete"

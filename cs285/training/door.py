@@ -44,7 +44,7 @@ from cs285.training.preparation import (
 from cs285.training.programs import begin, check_environments, choose_workers, train_parts
 from cs285.training.run_results import Results, RunResult, load_run
 from cs285.training.runs import Options, Program
-from cs285.training.stages import phases_of
+from cs285.training.stages import Plan, phases_of
 from cs285.training.trainer import Trainer
 
 __all__ = ["Results", "RunResult", "load_policy", "load_run", "prepare", "resume", "train"]
@@ -75,6 +75,7 @@ def train(
     workers: int | Literal["auto"] = "auto",
     no_gpu: bool = False,
     which_gpu: int = 0,
+    plan: Plan | None = None,
 ) -> Results:
     """Train all runs of one or more configs, as `run_hw5_explore.py` and the other scripts do.
 
@@ -106,6 +107,8 @@ def train(
             needs no `if __name__ == "__main__"`.
         no_gpu: Stay on the CPU.
         which_gpu: Index of the GPU.
+        plan: Asks for the steps of fine-tuning, as `finetune` in `run_hw5_finetune.py` does; by
+            default offline, then online.
 
     Returns:
         The results of all runs, in the order of configs and seeds.
@@ -142,7 +145,7 @@ def train(
             use_reward=use_reward,
             steps_fraction=steps_fraction,
         )
-        programs = make_programs(chosen, configs, options.dataset_dir)
+        programs = make_programs(chosen, configs, options.dataset_dir, plan)
         count = choose_workers(workers, programs)
         check_environments(programs, count)
         folders = [options.data_dir]
@@ -157,7 +160,7 @@ def train(
     return Results(load_run(_known(located[one.exp_name, one.seed]).path) for one in configs)
 
 
-def resume(folder: AnyPath, *, stage: str | None = None) -> Results:
+def resume(folder: AnyPath, *, stage: str | None = None, plan: Plan | None = None) -> Results:
     """Resume a stopped run, and all other runs that the same call or command trains.
 
     They continue from their last checkpoints, with the arguments of the first start.
@@ -165,6 +168,7 @@ def resume(folder: AnyPath, *, stage: str | None = None) -> Results:
     Args:
         folder: The folder of any of the runs.
         stage: The stage that it must belong to, if that matters.
+        plan: That of `train`, if one was given.
 
     Returns:
         The results of all runs of the command.
@@ -188,13 +192,15 @@ def resume(folder: AnyPath, *, stage: str | None = None) -> Results:
                 "which this machine does not have"
             )
         notes: list[str] = []
-        parts = [_reopen(sweep, names, notes) for names in sweep.programs]
+        parts = [_reopen(sweep, names, notes, plan) for names in sweep.programs]
         print_notes(notes)
         train_parts(parts, sweep.options, sweep.workers)
     return Results(load_run(_known(run.folder).path) for part in parts for run in part.runs)
 
 
-def _reopen(sweep: sweep_records.Sweep, names: Sequence[str], notes: list[str]) -> Program:
+def _reopen(
+    sweep: sweep_records.Sweep, names: Sequence[str], notes: list[str], plan: Plan | None
+) -> Program:
     """Return the program whose runs have folders of these names."""
     folders = [RunFolder(sweep.options.data_dir / name) for name in names]
     configs = [load_config(folder.config, sweep.stage, notes=notes) for folder in folders]
@@ -204,7 +210,7 @@ def _reopen(sweep: sweep_records.Sweep, names: Sequence[str], notes: list[str]) 
         replace(make_run(sweep.stage, config, dataset_dir), folder=folder)
         for config, folder in zip(configs, folders, strict=True)
     ]
-    return Program(runs, phases_of(sweep.stage, configs[0]))
+    return Program(runs, phases_of(sweep.stage, configs[0], plan))
 
 
 def prepare(stage: str, configs: Sequence[BaseConfig], options: Options) -> Trainer:

@@ -17,7 +17,7 @@ from cs285.infrastructure.files import check_name, prepare_folder
 from cs285.learning.columns import check_columns, columns_of
 from cs285.training.programs import group
 from cs285.training.runs import Program, Run, RunInfo, make_agent
-from cs285.training.stages import phases_of
+from cs285.training.stages import Plan, phases_of
 
 Source = Path | Mapping[str, Any]
 """A YAML file, or a dict of the values of one."""
@@ -119,7 +119,9 @@ def _shorten(config: BaseConfig, stage: Stage, fraction: float) -> BaseConfig:
     )
 
 
-def make_programs(stage: Stage, configs: Sequence[BaseConfig], dataset_dir: Path) -> list[Program]:
+def make_programs(
+    stage: Stage, configs: Sequence[BaseConfig], dataset_dir: Path, plan: Plan | None = None
+) -> list[Program]:
     """Put the runs of configs into programs, with the datasets that they start from.
 
     Raises:
@@ -128,7 +130,7 @@ def make_programs(stage: Stage, configs: Sequence[BaseConfig], dataset_dir: Path
     return [
         Program(
             [make_run(stage, config, dataset_dir) for config in together],
-            phases_of(stage, together[0]),
+            phases_of(stage, together[0], plan),
         )
         for together in group(configs)
     ]

@@ -1,6 +1,7 @@
 """Makes the starter: this repository without its graders and without the code that students write.
 
-`WRITTEN` names what students write, so the reference needs no markers. Parts of a function can be
+`WRITTEN` names what students write, so the reference needs no markers; formulas in the first
+docstring of such a file are removed as well. Parts of a function can be
 marked in the source, by comments on separate lines:
 
     # STUDENT: begin
@@ -14,6 +15,7 @@ import ast
 import io
 import re
 import shutil
+import textwrap
 import tokenize
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +32,12 @@ class OptionalTodo(str):
     __slots__ = ()
 
 
-_HELPER = OptionalTodo("optional, a helper of the reference")
-_SECOND_CRITIC = OptionalTodo("optional, only for num_exploration_steps in a config")
-_OBJECTIVES = OptionalTodo(
-    "optional: lets several runs train as one; without it the scripts call `update`"
+_HELPER = OptionalTodo("a helper of the reference")
+_SECOND_CRITIC = OptionalTodo("only for num_exploration_steps in a config")
+_OBJECTIVES = OptionalTodo("lets several runs train as one; without it the scripts call `update`")
+_TENSOR = "`ptu.from_numpy` of `cs285.infrastructure.pytorch_util` makes a tensor of an observation"
+_CLIP = (
+    "with its gradient clipped by `nn.utils.clip_grad_norm_` if `self.clip_grad_norm` is not None"
 )
 WRITTEN: Mapping[str, Mapping[str, str]] = {
     "cs285/agents/acting.py": {
@@ -44,24 +48,45 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     },
     "cs285/agents/dqn_agent.py": {
         "DQNAgent.action_probabilities": _HELPER,
-        "DQNAgent.get_action": "act epsilon-greedily on the critic's values",
-        "DQNAgent.compute_critic_loss": "return the loss, metrics, and qa_values and q_values",
+        "DQNAgent.get_action": f"act epsilon-greedily on the critic's values; {_TENSOR}",
+        "DQNAgent.compute_critic_loss": (
+            "return the loss; metrics with the tags `q_values` and `target_values`; and the "
+            "variables `qa_values` and `q_values`"
+        ),
         "DQNAgent.objectives": _OBJECTIVES,
-        "DQNAgent.update_critic": "take one step on compute_critic_loss; return its metrics",
-        "DQNAgent.update": "update the critic, and at multiples of the period its target",
+        "DQNAgent.update_critic": (
+            "take one step of `self.critic_optimizer` on the loss of compute_critic_loss, "
+            f"{_CLIP}, and then `self.lr_scheduler.step()`; return its metrics and the tags "
+            "`critic_loss` and `grad_norm`"
+        ),
+        "DQNAgent.update": (
+            "update the critic and, at multiples of `self.target_update_period`, its target; "
+            "return the critic's metrics"
+        ),
     },
     "cs285/agents/cql_agent.py": {
-        "CQLAgent.compute_critic_loss": "add the conservative term to DQN's loss",
+        "CQLAgent.compute_critic_loss": (
+            "add the conservative term to DQN's loss, and the term itself to its metrics as "
+            "`cql_term`"
+        ),
     },
     "cs285/agents/awac_agent.py": {
         "AWACAgent.action_probabilities": _HELPER,
-        "AWACAgent.get_action": "act with the actor",
+        "AWACAgent.get_action": (
+            f"act with the actor, at epsilon 0 by its likeliest action; {_TENSOR}"
+        ),
         "AWACAgent.compute_critic_loss": "as in DQN, but with the expectation under the actor",
         "AWACAgent.compute_advantage": "return an advantage for every row, without gradient",
         "AWACAgent.compute_actor_loss": _HELPER,
         "AWACAgent.objectives": _OBJECTIVES,
-        "AWACAgent.update_actor": "take one step on the weighted log-likelihood; return its loss",
-        "AWACAgent.update": "update critic and actor, and at multiples of the period the target",
+        "AWACAgent.update_actor": (
+            "take one step of `self.actor_optimizer` on the weighted log-likelihood; return the "
+            "loss"
+        ),
+        "AWACAgent.update": (
+            "update critic and actor, and at multiples of the period the target; return the "
+            "critic's metrics and the tag `actor_loss`"
+        ),
     },
     "cs285/agents/iql_agent.py": {
         "IQLAgent.state_values": _HELPER,
@@ -70,9 +95,19 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "IQLAgent.compute_value_loss": _HELPER,
         "IQLAgent.compute_advantage": "return an advantage for every row, without gradient",
         "IQLAgent.objectives": _OBJECTIVES,
-        "IQLAgent.update_q": "take one step on Q; return its metrics",
-        "IQLAgent.update_v": "take one step on V; return its metrics",
-        "IQLAgent.update": "update Q, V and actor, and at multiples of the period V's target",
+        "IQLAgent.update_q": (
+            f"take one step of `self.critic_optimizer` on Q, {_CLIP}, and then "
+            "`self.lr_scheduler.step()`; return the tags `q_loss`, `q_values`, `target_values` "
+            "and `q_grad_norm`"
+        ),
+        "IQLAgent.update_v": (
+            f"take one step of `self.value_critic_optimizer` on V, {_CLIP}; return the tags "
+            "`v_loss`, `vs`, `vs_adv` (the mean of V - Q) and `v_grad_norm`"
+        ),
+        "IQLAgent.update": (
+            "update Q, V and actor, and at multiples of the period V's target; return the metrics "
+            "of Q and V and the tag `actor_loss`"
+        ),
     },
     "cs285/agents/rnd_agent.py": {
         "RNDAgent.compute_errors": "return the prediction error of every row",
@@ -81,8 +116,19 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
         "RNDAgent.compute_exploration_loss": _HELPER,
         "RNDAgent.compute_rnd_loss": _HELPER,
         "RNDAgent.objectives": _OBJECTIVES,
-        "RNDAgent.update_rnd": "take one step on the predictor; return its loss",
-        "RNDAgent.update": "train the critic on the bonus, then the predictor",
+        "RNDAgent.update_rnd": (
+            "take one step of `self.rnd_optimizer` on the predictor; return its loss"
+        ),
+        "RNDAgent.update": (
+            "train the critic on the bonus, then the predictor; return the critic's metrics and "
+            "the tag `rnd_loss`"
+        ),
+    },
+    "cs285/scripts/run_hw5_finetune.py": {
+        "finetune": (
+            "ask for the steps: first on the dataset alone, then online, with the dataset still "
+            "in the buffer"
+        ),
     },
     # This file shows how the agent above is written.
     "cs285/agents/two_critic_rnd_agent.py": {
@@ -126,8 +172,11 @@ INHERITED = {
 write. In the starter such a line becomes a method that starts like this."""
 
 TODO = "TODO(student)"
+OPTIONAL = "OPTIONAL(student)"
+"""Marks bodies that the assignment does not need, so that a search for `TODO` skips them."""
 MAX_LINE = 100
 _MARKER = re.compile(r"#\W*(?:STUDENT\b|(?i:student)\s*:)")
+_FORMULA = re.compile(r"\s=\s")
 _BEGIN, _END = "# STUDENT: begin", "# STUDENT: end"
 _TO_WRITE, _SECTION = "to write", "section"
 _PLACE = re.compile(rf"<!-- ({_TO_WRITE}|{_SECTION}): (.+?) -->")
@@ -282,7 +331,7 @@ def _sections(page: str) -> Iterator[tuple[str, str]]:
 
 
 def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tuple[str, list[Gap]]:
-    """Remove from a Python file what students write.
+    """Remove from a Python file what students write, and the formulas in its first docstring.
 
     Args:
         text: The file, with any kind of line ends.
@@ -297,10 +346,12 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
     """
     written = WRITTEN.get(file, {}) if written is None else written
     regions = list(_regions(text, file))
-    if TODO in text:
-        raise UserError(f"{file}: already contains a {TODO}")
+    if found := [marker for marker in (TODO, OPTIONAL) if marker in text]:
+        raise UserError(f"{file}: already contains a {found[0]}")
     if not written and not regions:
         return text, []
+    text = without_formulas(text, file)
+    regions = list(_regions(text, file))
     tree = _parse(text, file)
     functions, inherited = _functions(tree), _inherited(tree)
     lines = _lines(text)
@@ -332,6 +383,26 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
             f"{file}: the removed parts of {', '.join(sorted(names))} cannot be put back"
         )
     return result, [gap for _, gap in cuts]
+
+
+def without_formulas(text: str, file: str) -> str:
+    """Return a file without the formulas in its first docstring, which students are to find.
+
+    A formula is an indented block with an equals sign.
+    """
+    tree, lines = _parse(text, file), _lines(text)
+    if ast.get_docstring(tree) is None:
+        return text
+    first, last = _start(tree.body[0]), _end(tree.body[0])
+    kept: list[str] = []
+    for is_block, members in groupby(lines[first:last], key=lambda line: line.startswith("    ")):
+        block = list(members)
+        if is_block and any(_FORMULA.search(line) for line in block):
+            if kept and not kept[-1].strip():
+                kept.pop()
+        else:
+            kept += block
+    return "".join([*lines[:first], *kept, *lines[last:]])
 
 
 def restore(text: str, reference: str, names: Collection[str], file: str = "") -> str:
@@ -444,7 +515,11 @@ def _stub(indent: str, gap: Gap, newline: str) -> list[str]:
     error = [f"raise NotImplementedError({message})"]
     if len(indent + error[0]) > MAX_LINE:
         error = ["raise NotImplementedError(", f"    {message}", ")"]
-    return [f"{indent}{line}{newline}" for line in (f"# {TODO}: {gap.todo}", *error)]
+    marker = OPTIONAL if gap.is_optional else TODO
+    todo = textwrap.wrap(
+        f"{marker}: {gap.todo}", MAX_LINE - len(indent) - 2, break_on_hyphens=False
+    )
+    return [f"{indent}{line}{newline}" for line in (*(f"# {part}" for part in todo), *error)]
 
 
 # Markers

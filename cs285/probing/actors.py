@@ -1,0 +1,250 @@
+"""AWAC and IQL: advantages, and an actor that is trained by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cs285.learning import student_code
+from cs285.probing.critics import ONLINE, TARGET, shape_of
+from cs285.probing.inputs import Array, Weights
+from cs285.probing.networks import NUM_ACTIONS
+from cs285.probing.subject import Read, Seen, Subject, Trial, doubled
+from cs285.probing.targets import BROADCAST, same, trained_rows
+
+ACTOR = "actor/online"
+VALUES = ("value/online", "value/target")
+_STEP, _ADVANTAGE = "update_actor", "compute_advantage"
+
+
+def better(subject: Subject, rows: Array | int, amount: float) -> Weights:
+    """Return weights with which the actions taken in some rows are worth more."""
+    change = np.zeros((len(subject.batch), NUM_ACTIONS))
+    change[rows, subject.batch.actions[rows]] = amount
+    return _shift_all(subject, (ONLINE, TARGET), change)
+
+
+def others_better(subject: Subject, rows: Array | int, amount: float) -> Weights:
+    """Return weights with which all other actions in some rows are worth more."""
+    change = np.zeros((len(subject.batch), NUM_ACTIONS))
+    change[rows] = amount
+    change[rows, subject.batch.actions[rows]] = 0
+    return _shift_all(subject, (ONLINE, TARGET), change)
+
+
+def _shift_all(subject: Subject, roles: Sequence[str], change: Array) -> Weights:
+    """Shift what networks of several roles say: either of two may be the one that is asked."""
+    weights = subject.weights
+    for role in roles:
+        weights = subject.shifted(role, change, weights=weights)
+    return weights
+
+
+# The advantage
+
+
+def _advantage(subject: Subject, weights: Weights | None = None) -> tuple[Array | None, object]:
+    """Return the advantages `(batch,)`, or None if their number is wrong, and what was returned."""
+    trial = subject.build(weights)
+    batch = subject.batch
+    values = [batch.observations, batch.actions]
+    method = student_code.method_of(trial.agent, _ADVANTAGE)
+    if student_code.takes(method, len(values) + 1):
+        values.append(trial.roles()[ACTOR][0](torch.tensor(batch.observations)))
+    result = trial.call(_ADVANTAGE, *values)
+    if not isinstance(result, torch.Tensor) or result.numel() != len(batch):
+        return None, result
+    return result.detach().numpy().astype(np.float64).ravel(), result
+
+
+def advantage(subject: Subject, *, on_actor: bool) -> Iterator[str]:
+    """Yield what is odd about advantages; they are those of an actor (AWAC) or of V (IQL)."""
+    base, result = _advantage(subject)
+    size = len(subject.batch)
+    if base is None:
+        shape = shape_of(result)
+        yield f"it should return one advantage a row, ({size},), not {shape}; {BROADCAST}"
+        return
+    row, rows = subject.live, np.arange(size)
+    noise = 1e-3 * max(float(np.abs(base).max()), 1.0)
+
+    def effect(weights: Weights) -> Array:
+        found, _ = _advantage(subject, weights)
+        return np.full(size, np.nan) if found is None else found - base
+
+    alone = effect(better(subject, row, 1.0))
+    taken, others = (effect(one(subject, rows, 1.0)) for one in (better, others_better))
+    if np.abs(np.delete(alone, row)).max() > noise:
+        yield f"values in one row change the advantages of other rows; {BROADCAST}"
+    elif (taken < -noise).any():
+        yield "an action that is worth more has a smaller advantage; look at the signs"
+    elif max(np.abs(taken).max(), np.abs(others).max()) < noise:
+        yield "what the critic says makes no difference; look at which values it is made of"
+    elif on_actor:
+        yield from _advantage_over_actor(subject, effect, others, noise)
+    else:
+        yield from _advantage_over_v(subject, effect, others, noise)
+
+
+def _advantage_over_actor(
+    subject: Subject, effect: Callable[[Weights], Array], others: Array, noise: float
+) -> Iterator[str]:
+    if np.abs(others).max() < noise:
+        yield (
+            "it does not matter how good the other actions are; look at what the value of the "
+            "action is compared with"
+        )
+    elif (others > noise).any():
+        yield "better alternatives make the advantage larger; look at the signs"
+    else:
+        all_better = np.ones((len(subject.batch), NUM_ACTIONS))
+        if np.abs(effect(_shift_all(subject, (ONLINE, TARGET), all_better))).max() > noise:
+            yield (
+                "adding one number to the values of all actions changes the advantage; look at "
+                "what the value of the action is compared with"
+            )
+
+
+def _advantage_over_v(
+    subject: Subject, effect: Callable[[Weights], Array], others: Array, noise: float
+) -> Iterator[str]:
+    if np.abs(others).max() > noise:
+        yield "values of actions that were not taken change it; look at what it is made of"
+        return
+    row = subject.live
+    higher = effect(_shift_all(subject, VALUES, subject.change(row, 1.0, 0, 1)))
+    if np.abs(np.delete(higher, row)).max() > noise:
+        yield f"V of one row changes the advantages of other rows; {BROADCAST}"
+    elif not higher[row] < -noise:
+        yield "a higher V(s) does not make it smaller; look at what it is compared with, and signs"
+
+
+# The step
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the actor."""
+
+    trial: Trial
+    seen: Seen
+    read: Read
+
+    def pulls(self, actions: Array) -> Array:
+        """Return how strongly each row pulls its action up, `(batch,)`."""
+        found: Array = -self.read.at_states[np.arange(len(actions)), actions]
+        return found
+
+
+def _step(subject: Subject, weights: Weights | None = None, **settings: float) -> _Step:
+    trial = subject.build(weights, **settings)
+    batch = subject.batch
+    seen = trial.see(_STEP, batch.observations, batch.actions)
+    return _Step(trial, seen, trial.read_step(seen, ACTOR, batch))
+
+
+def step_of_actor(subject: Subject) -> Iterator[str]:
+    """Yield what is odd about the actor's step."""
+    base = _step(subject)
+    if not base.seen.moved(ACTOR):
+        yield "the actor does not change; look at `backward()`, `step()` and whose optimiser it is"
+        return
+    for role, name in ((ONLINE, "the critic"), ("value/online", "V")):
+        if base.seen.moved(role):
+            yield f"it changes {name} too; look at which optimiser takes the step"
+    yield from not_a_number(base.seen.result, "its loss")
+    wrong = list(trained_rows(base.read, None))
+    yield from wrong
+    if wrong:
+        return
+    actions = subject.batch.actions
+    pulls = base.pulls(actions)
+    if (pulls <= 0).all():
+        yield "it makes the actions of the data less likely; look at the sign of the loss"
+    elif (pulls <= 1e-6).any():  # noqa: PLR2004 - rounding
+        yield (
+            "it does not make every action of the data more likely; look at what the weights can "
+            "be, at what is detached, and at which actions and states the likelihood is of"
+        )
+    else:
+        wrong = list(_weights(subject, base, pulls))
+        yield from wrong
+        if not wrong:
+            yield from _repeated(subject, base)
+
+
+def _weights(subject: Subject, base: _Step, pulls: Array) -> Iterator[str]:
+    """Yield what is odd about the weight of each row."""
+    actions = subject.batch.actions
+    noise = 1e-3 * float(pulls.max())
+    effects = _step(subject, better(subject, np.arange(len(actions)), 0.5)).pulls(actions) - pulls
+    if np.abs(effects).max() < noise:
+        yield "advantages make no difference: every row has its weight whatever it is worth"
+        return
+    if (effects < -noise).any():
+        yield "a better action gets a smaller weight; look at the signs"
+        return
+    # Not the largest: its weight may be capped.
+    row = int(np.argmin(np.where(effects > 10 * noise, effects, np.inf)))
+    found = _step(subject, better(subject, row, 0.5))
+    more = found.pulls(actions)
+    if np.abs(np.delete(more - pulls, row)).max() > noise:
+        yield f"an advantage in one row changes the weight of other rows; {BROADCAST}"
+        return
+    before, after = base.read.at_states[row], found.read.at_states[row]
+    cosine = before @ after / (np.linalg.norm(before) * np.linalg.norm(after))
+    if cosine < 0.9999:  # noqa: PLR2004 - rounding
+        yield "the gradient flows through the advantage; look at what should be constant here"
+        return
+    warm, warm_more = (
+        _step(subject, weights, temperature=3.0).pulls(actions)
+        for weights in (None, better(subject, row, 0.5))
+    )
+    if same(warm, pulls):
+        yield "the temperature makes no difference; look at where it is used"
+    elif warm_more[row] / warm[row] > more[row] / pulls[row] * 0.999:
+        yield (
+            "a higher temperature should make the weights of good and bad actions differ less; "
+            "look at what the temperature does to the advantage"
+        )
+
+
+def _repeated(subject: Subject, base: _Step) -> Iterator[str]:
+    """Yield whether a step contains an earlier one, or depends on the number of rows."""
+    batch = subject.batch
+    again = base.trial.see(_STEP, batch.observations, batch.actions)
+    fresh = _step(subject, again.before)
+    second = base.trial.read_step(again, ACTOR, batch)
+    if not same(second.gradient, fresh.read.gradient):
+        yield "the second step contains the gradient of the first; look at `zero_grad()`"
+    twice = doubled(batch)
+    trial = subject.build()
+    seen = trial.see(_STEP, twice.observations, twice.actions)
+    if _draws(subject, base):
+        return
+    if not same(trial.read_step(seen, ACTOR, batch).gradient, base.read.gradient):
+        yield (
+            "the same rows twice give another step, so it depends on the batch size; look at how "
+            "the loss goes over the rows"
+        )
+
+
+def _draws(subject: Subject, base: _Step) -> bool:
+    """Return whether the step depends on random numbers: an expectation may be sampled."""
+    trial = subject.build()
+    trial.seed = 2
+    seen = trial.see(_STEP, subject.batch.observations, subject.batch.actions)
+    return not same(trial.read_step(seen, ACTOR, subject.batch).gradient, base.read.gradient)
+
+
+def not_a_number(value: object, what: str) -> Iterator[str]:
+    """Yield whether a method does not return one number."""
+    if isinstance(value, torch.Tensor):
+        single = value.numel() == 1
+    else:
+        single = isinstance(value, int | float | np.generic) or np.size(np.asarray(value)) == 1
+    if value is None or not single:
+        yield f"it should return {what}, one number, not {shape_of(value)}"

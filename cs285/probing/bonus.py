@@ -1,0 +1,174 @@
+"""RND: the predictor, and what its error does to the critic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from cs285.probing.actors import not_a_number
+from cs285.probing.critics import ONLINE, shape_of
+from cs285.probing.inputs import Array, Weights
+from cs285.probing.networks import RND_SIZE
+from cs285.probing.subject import PERIOD, Read, Subject, doubled, values_of
+from cs285.probing.targets import BROADCAST, same, trained_rows
+
+PREDICTOR, FIXED = "rnd/online", "rnd/target"
+_STEP = 9 * PERIOD + 4
+"""A step at which nothing is copied."""
+
+
+def errors(subject: Subject) -> Iterator[str]:
+    """Yield what is odd about the prediction errors."""
+    found = _errors(subject, subject.weights)
+    size = len(subject.batch)
+    if not isinstance(found, torch.Tensor) or found.numel() != size:
+        yield f"it should return one error a row, ({size},), not {shape_of(found)}"
+        return
+    base = found.detach().numpy().ravel()
+    if (base < 0).any():
+        yield "some errors are negative; look at how differences become one number a row"
+        return
+    equal = _errors(subject, {**subject.weights, FIXED: subject.weights[PREDICTOR]})
+    if float(equal.detach().abs().max()) > 1e-4 * base.max():
+        yield "the error is not 0 where the predictor is right; look at what is compared"
+        return
+    row = subject.live
+    other = subject.shifted(PREDICTOR, subject.change(row, 1.0, outputs=RND_SIZE))
+    changed = np.abs(_errors(subject, other).detach().numpy().ravel() - base) > 1e-4 * base.max()
+    if changed.sum() > 1:
+        yield f"one row changes the errors of other rows; {BROADCAST}"
+    elif not changed[row]:
+        yield "what the predictor says makes no difference; look at what is compared"
+
+
+def _errors(subject: Subject, weights: Weights) -> Any:
+    return subject.build(weights).call("compute_errors", subject.batch.observations)
+
+
+def step_of_predictor(subject: Subject) -> Iterator[str]:
+    """Yield what is odd about `update_rnd`."""
+    batch, method = subject.batch, "update_rnd"
+
+    def step(weights: Weights | None = None, observations: Array | None = None) -> Read:
+        trial = subject.build(weights)
+        seen = trial.see(method, batch.observations if observations is None else observations)
+        return trial.read_step(seen, PREDICTOR, batch)
+
+    trial = subject.build()
+    first = trial.see(method, batch.observations)
+    if FIXED not in first.before:
+        yield "the target network has an optimiser too; only the predictor is to be trained"
+        return
+    if first.moved(FIXED):
+        yield "it changes the target network, which has to stay as it is"
+        return
+    if not first.moved(PREDICTOR):
+        yield "the predictor does not change; look at `backward()`, `step()` and the optimiser"
+        return
+    yield from not_a_number(first.result, "its loss")
+    base = trial.read_step(first, PREDICTOR, batch)
+    wrong = list(trained_rows(base, None))
+    if not wrong:
+        wrong = list(_lessons(subject, step, base))
+    yield from wrong
+    if wrong:
+        return
+    again = trial.see(method, batch.observations)
+    if not same(trial.read_step(again, PREDICTOR, batch).gradient, step(first.after).gradient):
+        yield "the second step contains the gradient of the first; look at `zero_grad()`"
+    if not same(step(observations=doubled(batch).observations).gradient, base.gradient):
+        yield "the same rows twice give another step; look at how the loss goes over the rows"
+
+
+def _lessons(subject: Subject, step: Any, base: Read) -> Iterator[str]:
+    """Yield what is odd about what the predictor learns."""
+    row = subject.live
+    away = subject.outputs(FIXED) - subject.outputs(PREDICTOR)
+    towards = -(base.at_states * away).sum(1)
+    if (towards <= 0).all():
+        yield "it moves the predictor away from its target; look at the signs"
+        return
+    if (towards <= 0).any():
+        yield "it does not move every prediction towards its target; look at how errors add up"
+        return
+    found = step(subject.shifted(FIXED, subject.change(row, 1.0, outputs=RND_SIZE))).at_states
+    if not same(np.delete(found, row, 0), np.delete(base.at_states, row, 0)):
+        yield f"the target of one row changes what other rows learn; {BROADCAST}"
+    elif same(found, base.at_states):
+        yield "what the target network says makes no difference; look at what is compared"
+
+
+def update_with_bonus(subject: Subject) -> Iterator[str]:
+    """Yield what is odd about what the exploration critic learns in `update`."""
+    batch = subject.batch
+
+    def learn(weights: Weights | None = None, **settings: Any) -> Read:
+        # Small steps: the predictor may learn before its error is looked at.
+        trial = subject.build(weights, learning_rate=1e-3, **settings)
+        seen = trial.see("update", *values_of(batch), _STEP)
+        return trial.read_step(seen, ONLINE, batch)
+
+    trial = subject.build()
+    seen = trial.see("update", *values_of(batch), _STEP)
+    if not seen.moved(ONLINE):
+        yield "the critic does not change; look at which methods it calls"
+        return
+    if not seen.moved(PREDICTOR):
+        yield "the predictor does not change; look at which methods it calls"
+        return
+    base = learn()
+    if same(learn(rnd_weight=0.2).at_states, base.at_states):
+        yield "rnd_weight makes no difference to the critic; look at where the bonus goes"
+        return
+    yield from _surprise(subject, learn, base)
+
+
+def _surprise(subject: Subject, learn: Any, base: Read) -> Iterator[str]:
+    """Yield whether a state in which the predictor errs more is not rewarded more."""
+    rows, noise = np.arange(len(subject.batch)), 1e-3 * base.largest
+    before = -base.at_states[rows, subject.batch.actions]
+    strongest = dict.fromkeys((PREDICTOR, FIXED), 0.0)
+    # Larger ones too: a bonus may be clipped.
+    for factor in (1.0, 4.0):
+        for role, at_next, row, change in _more_errors(subject, factor):
+            found = learn(subject.shifted(role, change, at_next=at_next)).at_states
+            effect = -found[rows, subject.batch.actions] - before
+            if effect[row] < -10 * noise and effect.argmin() == row:
+                yield "an error of the predictor makes the reward smaller; look at the bonus's sign"
+                return
+            if effect.max() > max(10 * noise, 3 * effect[row]):
+                yield f"an error in one row is a bonus in other rows, or not at all; {BROADCAST}"
+                return
+            if np.abs(effect).max() > noise > np.ptp(effect):
+                yield "an error in one row is a bonus in all rows alike; look at means and axes"
+                return
+            if abs(effect[row]) > abs(strongest[role]):
+                strongest[role] = float(effect[row])
+        if all(abs(one) > noise for one in strongest.values()):
+            break
+    if min(np.abs(list(strongest.values()))) < noise:
+        yield (
+            "what the predictor or its target says makes no difference to what the critic learns; "
+            "look at what the bonus is computed from, and when"
+        )
+    elif min(strongest.values()) < 0:
+        yield "the critic is rewarded for what the predictor knows; look at the sign of the bonus"
+
+
+def _more_errors(subject: Subject, factor: float) -> Iterator[tuple[str, bool, int, Array]]:
+    """Yield ways to make the error of one row larger: role, where, row and change.
+
+    With a factor of 1 it does not become the largest, by which others may be normalised.
+    """
+    for at_next in (True, False):
+        away = subject.outputs(PREDICTOR, at_next=at_next) - subject.outputs(FIXED, at_next=at_next)
+        size = np.square(away).sum(1)
+        order = np.argsort(size)
+        for row in order[1:-2] if factor == 1 else order:
+            change = np.zeros_like(away)
+            change[row] = away[row] * (factor * np.sqrt(size[order[-2]] / size[row]) - 1)
+            yield PREDICTOR, at_next, int(row), change
+            yield FIXED, at_next, int(row), -change

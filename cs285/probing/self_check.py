@@ -1,0 +1,180 @@
+"""What students can learn of their methods without being told what they should compute.
+
+Every item tries one method on made-up networks and transitions. It compares what the method did
+with what the same method did when something was changed, and so knows no right number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cs285.probing import acting, actors, bonus, critics, expectiles, updating
+from cs285.probing.subject import NotWrittenYetError, StoppedError, Subject
+
+CLASSES: Mapping[str, str] = {
+    "random": "RandomAgent",
+    "dqn": "DQNAgent",
+    "rnd": "RNDAgent",
+    "cql": "CQLAgent",
+    "awac": "AWACAgent",
+    "iql": "IQLAgent",
+}
+"""The classes, in the order in which they are written."""
+ALGORITHMS = tuple(CLASSES)
+_SEED = 5
+_OPTIONAL_HELPERS = {"compute_errors"}
+"""Not part of the homework's interface: a file of other origin may do without."""
+
+
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading odd results may raise."""
+
+
+class State(StrEnum):
+    """What is said of a method."""
+
+    FINE = "nothing odd"
+    UNWRITTEN = "not written yet"
+    LOOK = "look again"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is said of one method."""
+
+    file: str
+    method: str
+    """`Class.method`, or the name of a function."""
+    state: State
+    texts: tuple[str, ...] = ()
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "file": self.file,
+            "method": self.method,
+            "state": str(self.state),
+            "texts": list(self.texts),
+        }
+
+
+Check = Callable[[Subject], Iterator[str]]
+_CHECKS: Mapping[str, Mapping[str, Check]] = {
+    "random": {"get_action": acting.random_actions},
+    "dqn": {
+        "get_action": acting.epsilon_greedy,
+        "compute_critic_loss": critics.loss_of_dqn,
+        "update_critic": critics.step_of_critic,
+        "update": updating.update,
+    },
+    "rnd": {
+        "compute_errors": bonus.errors,
+        "update_rnd": bonus.step_of_predictor,
+        "update": bonus.update_with_bonus,
+    },
+    "awac": {
+        "get_action": acting.with_the_actor,
+        "compute_critic_loss": critics.loss_of_awac,
+        "compute_advantage": partial(actors.advantage, on_actor=True),
+        "update_actor": actors.step_of_actor,
+        "update": updating.update,
+    },
+    "iql": {
+        "iql_expectile_loss": expectiles.expectile_loss,
+        "update_q": expectiles.step_of_q,
+        "update_v": expectiles.step_of_v,
+        "compute_advantage": partial(actors.advantage, on_actor=False),
+        "update_actor": actors.step_of_actor,
+        "update": updating.update,
+    },
+}
+
+
+def check_agent(
+    algorithm: str, classes: Mapping[str, type], methods: Collection[str] = ()
+) -> list[Item]:
+    """Try the methods of one agent.
+
+    Args:
+        algorithm: Which, such as `dqn`.
+        classes: The classes by algorithm; CQL is compared with DQN.
+        methods: Try only these.
+    """
+
+    def subject(name: str) -> Subject:
+        return Subject(name, classes[name], np.random.default_rng(_SEED))
+
+    state, texts = judged(partial(_construction, subject(algorithm)))
+    if state is not State.FINE:
+        return [Item(f"{algorithm}_agent.py", f"{CLASSES[algorithm]}.__init__", state, texts)]
+    checks = dict(_CHECKS.get(algorithm, {}))
+    if algorithm == "cql":
+        checks["compute_critic_loss"] = partial(critics.loss_of_cql, parent=subject("dqn"))
+    if algorithm == "rnd":
+        checks["update"] = _both(bonus.update_with_bonus, updating.update)
+    items: list[Item] = []
+    for method, check in checks.items():
+        if methods and method not in methods:
+            continue
+        if method in _OPTIONAL_HELPERS and not hasattr(classes[algorithm], method):
+            continue
+        items.append(_item(algorithm, method, partial(check, subject(algorithm)), items))
+    return items
+
+
+def _construction(subject: Subject) -> Iterator[str]:
+    """Yield which networks have no optimiser."""
+    roles = subject.build().roles()
+    for kind in sorted({role.partition("/")[0] for role in roles}):
+        if f"{kind}/online" not in roles:
+            yield f"no optimiser has the parameters of the {kind} network; look at what it is given"
+
+
+def _both(*checks: Check) -> Check:
+    def check(subject: Subject) -> Iterator[str]:
+        for one in checks:
+            yield from one(subject)
+
+    return check
+
+
+def _item(
+    algorithm: str, method: str, check: Callable[[], Iterator[str]], before: Sequence[Item]
+) -> Item:
+    file, name = f"{algorithm}_agent.py", f"{CLASSES[algorithm]}.{method}"
+    state, texts = judged(check)
+    told = {text for item in before for text in item.texts}
+    if state is State.LOOK and told.intersection(texts):
+        texts = ("a method that it calls fails, see above",)
+    return Item(file, name, state, texts)
+
+
+def judged(check: Callable[[], Iterator[str]]) -> tuple[State, tuple[str, ...]]:
+    """Run one check; whatever the method raises is a text."""
+    texts: list[str] = []
+    try:
+        texts += check()
+    except NotWrittenYetError as error:
+        return State.UNWRITTEN, (str(error),)
+    except StoppedError as error:
+        texts.append(str(error))
+    except _UNREADABLE as error:
+        texts.append(
+            f"what it does cannot be read ({type(error).__name__}: {error}); look at what it "
+            "returns, and try it by hand"
+        )
+    return (State.LOOK if texts else State.FINE), tuple(dict.fromkeys(texts))

@@ -1,0 +1,56 @@
+"""Tries what students have written, in the files where they write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cs285.agents
+from cs285.probing.self_check import CLASSES, Item, State, check_agent, judged
+from cs285.probing.subject import StoppedError, errors_told
+from cs285.training.stages import FineTuning, Plan
+
+FINETUNE = "finetune"
+FINETUNE_FILE = "run_hw5_finetune.py"
+_OFFLINE, _ONLINE = 5, 3
+
+
+def check_files(names: Sequence[str], plan: Plan) -> list[Item]:
+    """Try agents, and the plan of fine-tuning if `finetune` is among the names."""
+    items: list[Item] = []
+    for name in names:
+        if name == FINETUNE:
+            items.append(_check_plan(plan))
+            continue
+        needed = {name, "dqn"} if name == "cql" else {name}
+        classes = {}
+        try:
+            with errors_told():
+                for one in needed:
+                    classes[one] = getattr(cs285.agents, CLASSES[one])
+        except StoppedError as error:
+            items.append(Item(f"{name}_agent.py", CLASSES[name], State.LOOK, (str(error),)))
+            continue
+        items += check_agent(name, classes)
+    return items
+
+
+def _check_plan(plan: Plan) -> Item:
+    state, texts = judged(lambda: _fine_tuning(plan))
+    return Item(FINETUNE_FILE, FINETUNE, state, texts)
+
+
+def _fine_tuning(plan: Plan) -> Iterator[str]:
+    """Yield what is odd about a plan of fine-tuning."""
+    run = FineTuning()
+    with errors_told():
+        plan(run, _OFFLINE, _ONLINE)
+        run.phases()
+    for name, steps, wanted in (
+        ("offline", run.offline, _OFFLINE),
+        ("online", run.online, _ONLINE),
+    ):
+        if steps != wanted:
+            yield (
+                f"with {name}_steps = {wanted} it takes {steps} {name} steps; look at what it "
+                "counts"
+            )

@@ -1,0 +1,380 @@
+"""An agent class that is tried, and what its methods did to its networks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from cs285.infrastructure.errors import UserError, is_unwritten, printable
+from cs285.learning import student_code
+from cs285.probing.inputs import (
+    NUM_FEATURES,
+    OUTPUTS,
+    Array,
+    Inputs,
+    Transitions,
+    Weights,
+    close,
+    derivatives,
+)
+from cs285.probing.networks import (
+    LEARNING_RATE,
+    NUM_ACTIONS,
+    FeatureNetwork,
+    Networks,
+    own_optimisers_replaced,
+)
+
+MAX_UNEXPLAINED = 2e-3
+"""Part of a gradient that may be rounding error."""
+PERIOD = 7
+
+_CRITIC = ("make_critic", "make_optimizer", "make_lr_schedule")
+_ACTOR = (*_CRITIC, "make_actor", "make_actor_optimizer")
+MAKERS: Mapping[str, tuple[str, ...]] = {
+    "random": (),
+    "rnd": (
+        *_CRITIC,
+        "make_rnd_network",
+        "make_rnd_network_optimizer",
+        "make_target_rnd_network",
+    ),
+    "dqn": _CRITIC,
+    "cql": _CRITIC,
+    "awac": _ACTOR,
+    "iql": (*_ACTOR, "make_value_critic", "make_value_critic_optimizer"),
+}
+"""The arguments of each agent's constructor that make networks and optimisers."""
+_SCALARS = {
+    "discount": 0.7,
+    "target_update_period": PERIOD,
+    "use_double_q": False,
+    "clip_grad_norm": None,
+}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "random": {},
+    "rnd": {**_SCALARS, "rnd_weight": 1.5},
+    "dqn": _SCALARS,
+    "cql": {**_SCALARS, "cql_alpha": 0.6, "cql_temperature": 1.0},
+    "awac": {**_SCALARS, "temperature": 1.5},
+    "iql": {**_SCALARS, "temperature": 1.5, "expectile": 0.8},
+}
+"""The other arguments of each constructor, where nothing else is asked for."""
+
+
+class NotWrittenYetError(Exception):
+    """A method that students write is not written; the message is that of its stub."""
+
+
+class StoppedError(Exception):
+    """A method raised an error; the message says where and which."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one call did: its result, and the networks before and after it, by role."""
+
+    result: Any
+    before: Weights
+    after: Weights
+
+    def moved(self, role: str) -> bool:
+        """Return whether the call changed a network of this role."""
+        return not same_weights(self.before.get(role, []), self.after.get(role, []), 1e-6)
+
+
+@dataclass(frozen=True)
+class Read:
+    """The derivatives of a loss by what one network says in every row of a batch."""
+
+    at_states: Array
+    """`(batch, outputs)`."""
+    at_next: Array
+    """`(batch, outputs)`, at the next states."""
+    gradient: Array
+    """By the weights, as a vector."""
+    unexplained: float
+    """The part of the gradient that no loss on the batch can have."""
+
+    @property
+    def largest(self) -> float:
+        """The largest derivative."""
+        return float(max(np.abs(self.at_states).max(), np.abs(self.at_next).max()))
+
+
+class Trial:
+    """One agent whose networks have known weights.
+
+    Args:
+        agent: The agent.
+        networks: Those that it was given.
+        inputs: What their features were drawn by.
+    """
+
+    def __init__(self, agent: Any, networks: Networks, inputs: Inputs) -> None:
+        self.agent = agent
+        self.networks = networks
+        self.inputs = inputs
+        self.seed = 1
+
+    def roles(self) -> dict[str, list[FeatureNetwork]]:
+        """Return the agent's networks by role, such as `critic/online`."""
+        return self.networks.by_role(self.agent)
+
+    def weights(self) -> Weights:
+        """Return a copy of all weights, by role."""
+        return {
+            role: [
+                (
+                    network.linear.weight.detach().numpy().copy(),
+                    network.linear.bias.detach().numpy().copy(),
+                )
+                for network in networks
+            ]
+            for role, networks in self.roles().items()
+        }
+
+    def call(self, method: str, *values: Any) -> Any:
+        """Call a method with copies of arrays as tensors, always with the same random numbers.
+
+        Raises:
+            NotWrittenYetError: If it, or a method that it calls, is left to write.
+            StoppedError: If it raises anything else.
+        """
+        tensors = [torch.tensor(v) if isinstance(v, np.ndarray) else v for v in values]
+        seed_everything(self.seed)
+        with errors_told():
+            return student_code.method_of(self.agent, method)(*tensors)
+
+    def see(self, method: str, *values: Any) -> Seen:
+        """Call a method and return what it did to the networks."""
+        before = self.weights()
+        result = self.call(method, *values)
+        return Seen(result, before, self.weights())
+
+    def act(self, observation: Array, epsilon: float) -> int:
+        """Return the action for one observation `(2,)`.
+
+        Raises:
+            NotWrittenYetError: If the method is left to write.
+            StoppedError: If it raises anything else, or returns no action.
+        """
+        with errors_told():
+            return student_code.get_action(self.agent, observation.copy(), epsilon)
+
+    def read_step(self, seen: Seen, role: str, batch: Transitions, index: int = 0) -> Read:
+        """Return the derivatives that a call's step of one network has followed."""
+        rate = self.networks.learning_rate
+        weight, bias = (
+            (np.asarray(old, np.float64) - np.asarray(new, np.float64)) / rate
+            for old, new in zip(seen.before[role][index], seen.after[role][index], strict=True)
+        )
+        return self._read((weight, bias), batch)
+
+    def read_loss(self, loss: torch.Tensor, role: str, batch: Transitions) -> Read:
+        """Return the derivatives of a loss that the agent has computed.
+
+        Raises:
+            StoppedError: If PyTorch cannot differentiate it.
+        """
+        roles = self.roles()
+        for networks in roles.values():
+            for network in networks:
+                network.zero_grad(set_to_none=True)
+        with errors_told():
+            loss.backward()  # type: ignore[no-untyped-call]
+        network = roles[role][0]
+        outputs = OUTPUTS[role.partition("/")[0]]
+        weight, bias = network.linear.weight.grad, network.linear.bias.grad
+        if weight is None or bias is None:
+            gradient = np.zeros((outputs, NUM_FEATURES)), np.zeros(outputs)
+        else:
+            gradient = weight.numpy().astype(np.float64), bias.numpy().astype(np.float64)
+        return self._read(gradient, batch)
+
+    def _read(self, gradient: tuple[Array, Array], batch: Transitions) -> Read:
+        found, unexplained = derivatives(self.inputs, batch, gradient)
+        vector = np.concatenate([gradient[0].ravel(), gradient[1].ravel()])
+        return Read(found[: len(batch)], found[len(batch) :], vector, unexplained)
+
+
+@dataclass
+class Subject:
+    """A class to try.
+
+    Args:
+        algorithm: Which agent it is, such as `dqn`.
+        cls: The class.
+        rng: Draws transitions and weights.
+    """
+
+    algorithm: str
+    cls: type
+    rng: np.random.Generator
+    inputs: Inputs = field(init=False)
+    weights: Weights = field(init=False)
+    batch: Transitions = field(init=False)
+    """Seven transitions, two of which terminate."""
+
+    def __post_init__(self) -> None:
+        self.inputs = Inputs(self.rng)
+        self.weights = self.inputs.draw_weights()
+        self.batch = self.inputs.draw_batch()
+
+    @property
+    def live(self) -> int:
+        """A row after which the episode continues."""
+        return int(np.flatnonzero(~self.batch.dones)[0])
+
+    @property
+    def ended(self) -> int:
+        """A row that terminates."""
+        return int(np.flatnonzero(self.batch.dones)[0])
+
+    def build(
+        self,
+        weights: Weights | None = None,
+        *,
+        learning_rate: float = LEARNING_RATE,
+        **settings: Any,
+    ) -> Trial:
+        """Make an agent and give its networks their weights.
+
+        Args:
+            weights: By role; by default those of the subject.
+            learning_rate: Of all its optimisers.
+            **settings: Arguments of the constructor that differ from `SETTINGS`.
+
+        Raises:
+            NotWrittenYetError: If its constructor calls a method that is left to write.
+            StoppedError: If the constructor raises anything else.
+        """
+        features = {
+            "frequencies": torch.tensor(self.inputs.frequencies),
+            "phases": torch.tensor(self.inputs.phases),
+        }
+        networks = Networks(features, learning_rate)
+        makers = networks.makers()
+        chosen = {name: makers[name] for name in MAKERS[self.algorithm]}
+        seed_everything(1)
+        with errors_told(), own_optimisers_replaced([networks]):
+            scalars = {**SETTINGS[self.algorithm], **settings}
+            agent = self.cls((2,), NUM_ACTIONS, **chosen, **scalars)
+        trial = Trial(agent, networks, self.inputs)
+        given = self.weights if weights is None else weights
+        with torch.no_grad():
+            for role, members in trial.roles().items():
+                for network, (weight, bias) in zip(members, given.get(role, []), strict=False):
+                    network.linear.weight.copy_(torch.tensor(weight))
+                    network.linear.bias.copy_(torch.tensor(bias))
+        return trial
+
+    def shifted(
+        self,
+        role: str,
+        change: Array,
+        *,
+        at_next: bool = False,
+        weights: Weights | None = None,
+    ) -> Weights:
+        """Return weights with which networks of a role say something else in the batch.
+
+        Args:
+            role: Such as `critic/target`.
+            change: What to add to the outputs, `(batch, outputs)`; at the other states of the
+                batch nothing changes.
+            at_next: Whether to add it at the next states, not at the states.
+            weights: Those to start from; by default those of the subject.
+        """
+        start = self.weights if weights is None else weights
+        zero = np.zeros_like(change)
+        wanted = np.concatenate([zero, change] if at_next else [change, zero])
+        phi = self.inputs.features(self.batch.states)
+        moved, *_ = np.linalg.lstsq(phi, wanted, rcond=None)
+        members = [
+            ((w + moved[:-1].T).astype(np.float32), (b + moved[-1]).astype(np.float32))
+            for w, b in start[role]
+        ]
+        return {**start, role: members}
+
+    def outputs(self, role: str, *, at_next: bool = False) -> Array:
+        """Return what the first network of a role says in the batch, `(batch, outputs)`."""
+        weight, bias = self.weights[role][0]
+        states = self.batch.next_observations if at_next else self.batch.observations
+        values: Array = self.inputs.features(states) @ np.concatenate([weight, bias[:, None]], 1).T
+        return values
+
+    def change(
+        self, row: int, amount: float, actions: Any = slice(None), outputs: int = 0
+    ) -> Array:
+        """Return an array for `shifted` that adds an amount in one row, to some of its outputs."""
+        array = np.zeros((len(self.batch), outputs or NUM_ACTIONS))
+        array[row, actions] = amount
+        return array
+
+
+def values_of(batch: Transitions) -> tuple[Array, ...]:
+    """Return the five arrays of a batch, in the order in which methods take them."""
+    return tuple(getattr(batch, one.name) for one in fields(batch))
+
+
+def with_reward(batch: Transitions, row: int, amount: float) -> Transitions:
+    """Return the batch with another reward in one row."""
+    rewards = batch.rewards.copy()
+    rewards[row] += amount
+    return replace(batch, rewards=rewards)
+
+
+def doubled(batch: Transitions) -> Transitions:
+    """Return a batch that holds every row twice."""
+    return Transitions(*(np.concatenate([part, part]) for part in values_of(batch)))
+
+
+def same_weights(
+    first: list[tuple[Array, Array]], second: list[tuple[Array, Array]], tolerance: float = 1e-4
+) -> bool:
+    """Return whether networks have the same weights."""
+    return len(first) == len(second) and all(
+        close(a, b, tolerance)
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed what agents draw from."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - what students draw from
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Turn whatever agents raise into one of two errors.
+
+    Raises:
+        NotWrittenYetError: In place of the error of a stub.
+        StoppedError: In place of all others.
+    """
+    try:
+        with student_code.reported():
+            yield
+    except UserError as error:
+        raise StoppedError(str(error)) from error
+    except NotImplementedError as error:
+        if is_unwritten(error):
+            raise NotWrittenYetError(str(error)) from error
+        raise StoppedError(_described(error)) from error
+    except (Exception, SystemExit) as error:
+        raise StoppedError(_described(error)) from error
+
+
+def _described(error: BaseException) -> str:
+    text = printable(" ".join(str(error).split()))[: student_code.MAX_MESSAGE]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,214 @@
+"""What the target of a temporal-difference loss depends on, seen from outside.
+
+Nothing here computes a target. A reward, a termination, the discount or what a network says in one
+row is changed, and what the critic learns in each row is compared with what it learned before: it
+must depend on some of these and not on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from cs285.probing.inputs import Array, Transitions, Weights, close
+from cs285.probing.networks import NUM_ACTIONS
+from cs285.probing.subject import MAX_UNEXPLAINED, Read, Subject, doubled, with_reward
+
+BROADCAST = (
+    "print the shapes of everything in it: (batch, 1) against (batch,) silently becomes "
+    "(batch, batch)"
+)
+_OUTPUTS = {"critic": NUM_ACTIONS, "value": 1}
+
+
+class Reader(Protocol):
+    """Reads what a critic learns from a batch."""
+
+    def __call__(self, batch: Transitions, weights: Weights | None = None, **settings: Any) -> Read:
+        """Return the derivatives by the critic's values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How a target sees the next state."""
+
+    networks: Mapping[str, str]
+    """The roles of the networks that may value it, with their names; one of them must."""
+    forbidden: Mapping[str, str]
+    """Those that must not."""
+
+
+def same(first: Array, second: Array) -> bool:
+    """Return whether derivatives agree up to rounding."""
+    return close(first, second, 1e-3)
+
+
+def trained_rows(read: Read, actions: Array | None) -> Iterator[str]:
+    """Yield what is odd about where a loss trains a network; with actions, only their values."""
+    if not np.isfinite(read.gradient).all():
+        yield "its gradient is not finite; look for an `exp`, a `log` or a division"
+        return
+    if read.largest == 0:
+        yield (
+            "no gradient reaches the network; look at what is under `no_grad` or detached, and at "
+            "which network its values come from"
+        )
+        return
+    if read.unexplained > MAX_UNEXPLAINED:
+        yield "it learns at other states than those of the batch; look at what the network is given"
+        return
+    noise = 1e-3 * read.largest
+    if np.abs(read.at_states).max() < noise:
+        yield "it is trained at the next observations; look at which observations it is given"
+        return
+    if np.abs(read.at_next).max() > noise:
+        yield (
+            "gradient flows through what is said about the next states; look at what should be "
+            "constant in this step"
+        )
+    if actions is None:
+        return
+    rows = np.arange(len(actions))
+    others = read.at_states.copy()
+    others[rows, actions] = 0
+    if np.abs(others).max() > noise:
+        yield (
+            "values of actions that were not taken are trained too; look at how the value of the "
+            "action taken is picked, and print its shape"
+        )
+    elif (np.abs(read.at_states[rows, actions]) < 1e-6).any():  # noqa: PLR2004 - rounding
+        yield "some rows are not trained; look at how the loss goes over the rows"
+
+
+def target(subject: Subject, read: Reader, bootstrap: Bootstrap) -> Iterator[str]:
+    """Yield what is odd about what a critic's target depends on."""
+    base = read(subject.batch)
+    found = list(trained_rows(base, None))
+    if found:
+        yield from found
+        return
+    mixed = yield from _rewards(subject, read, base)
+    if not mixed:
+        yield from _terminations(subject, read, base, bootstrap)
+        yield from _discount(subject, read, base, bootstrap)
+        yield from _next_values(subject, read, base, bootstrap)
+
+
+def _others(change: Array, row: int) -> Array:
+    return np.delete(change, row, axis=0)
+
+
+def _rewards(subject: Subject, read: Reader, base: Read) -> Generator[str, None, bool]:
+    """Yield what is odd about rewards; return whether rows learn from each other's."""
+    for row, kind in ((subject.live, "a"), (subject.ended, "a terminated")):
+        found = read(with_reward(subject.batch, row, 1.0)).at_states
+        if not same(_others(found, row), _others(base.at_states, row)):
+            yield f"the reward of one row changes what other rows learn; {BROADCAST}"
+            return True
+        taken = subject.batch.actions[row]
+        before, after = base.at_states[row, taken], found[row, taken]
+        if abs(after - before) < 1e-3 * base.largest:
+            yield (
+                f"{kind} transition's own reward makes no difference; look at what the target adds "
+                "up, and at what `done` multiplies"
+            )
+            return False
+        if after > before:
+            yield "a higher reward makes the critic's value fall; look at the signs"
+            return False
+    return False
+
+
+def _elsewhere(subject: Subject, row: int, bootstrap: Bootstrap) -> Weights:
+    """Return weights with which all networks value the next state of one row differently."""
+    weights = subject.weights
+    for role in {**bootstrap.networks, **bootstrap.forbidden}:
+        outputs = _OUTPUTS[role.partition("/")[0]]
+        change = subject.change(row, 1.0, outputs=outputs)
+        weights = subject.shifted(role, change, at_next=True, weights=weights)
+    return weights
+
+
+def _terminations(
+    subject: Subject, read: Reader, base: Read, bootstrap: Bootstrap
+) -> Iterator[str]:
+    ended, live = subject.ended, subject.live
+    found = read(subject.batch, _elsewhere(subject, ended, bootstrap)).at_states
+    if not same(found[ended], base.at_states[ended]):
+        yield (
+            "what follows a terminated transition changes what it learns: nothing follows it; look "
+            "at where `done` is used"
+        )
+    elif not same(found, base.at_states):
+        yield f"the next state of one row changes what other rows learn; {BROADCAST}"
+    found = read(subject.batch, _elsewhere(subject, live, bootstrap)).at_states
+    if same(found[live], base.at_states[live]):
+        yield (
+            "what follows a transition that did not terminate makes no difference; look at where "
+            "`done` and the discount are used, and at which states the target is computed"
+        )
+        return
+    flipped = subject.batch.dones.copy()
+    flipped[live] = True
+    found = read(replace(subject.batch, dones=flipped)).at_states
+    if same(found, base.at_states):
+        yield "it learns the same whether a transition terminated or not; `done` has no effect"
+
+
+def _discount(subject: Subject, read: Reader, base: Read, bootstrap: Bootstrap) -> Iterator[str]:
+    ended, live = subject.ended, subject.live
+    other = read(subject.batch, discount=0.4).at_states
+    if not same(other[ended], base.at_states[ended]):
+        yield "the discount changes what a terminated transition learns; look at what it multiplies"
+    elif same(other[live], base.at_states[live]):
+        yield "the discount makes no difference; look at where it is used"
+    else:
+        blind = read(subject.batch, discount=0.0).at_states
+        moved = _elsewhere(subject, live, bootstrap)
+        if not same(read(subject.batch, moved, discount=0.0).at_states, blind):
+            yield "with discount 0 the next state counts; look at what the discount multiplies"
+
+
+def _next_values(subject: Subject, read: Reader, base: Read, bootstrap: Bootstrap) -> Iterator[str]:
+    """Yield which networks value the next states, if they should not, or at which states."""
+    live = subject.live
+    taken = subject.batch.actions[live]
+    effects = {}
+    for role in {**bootstrap.networks, **bootstrap.forbidden}:
+        outputs = _OUTPUTS[role.partition("/")[0]]
+        change = subject.change(live, 1.0, outputs=outputs)
+        moved = read(subject.batch, subject.shifted(role, change, at_next=True)).at_states
+        effects[role] = moved[live, taken] - base.at_states[live, taken]
+        if role in bootstrap.networks and role.endswith("target"):
+            here = read(subject.batch, subject.shifted(role, change)).at_states
+            if not same(here, base.at_states):
+                yield (
+                    f"what {bootstrap.networks[role]} says about the observations changes what is "
+                    "learned; look at which states the target is computed at"
+                )
+                return
+    noise = 1e-3 * base.largest
+    for role, name in bootstrap.forbidden.items():
+        if abs(effects[role]) > noise:
+            yield f"{name} values the next states; look at which network should"
+            return
+    counted = [effects[role] for role in bootstrap.networks if abs(effects[role]) > noise]
+    if not counted:
+        names = " or ".join(bootstrap.networks.values())
+        yield f"the next states are not valued by {names}; look at which network is asked"
+    elif sum(counted) > 0:
+        yield "a higher value of the next state makes the critic's value fall; look at the signs"
+
+
+def mean_over_rows(subject: Subject, read: Reader, base: Read) -> Iterator[str]:
+    """Yield whether twice the same rows give another loss."""
+    twice = read(doubled(subject.batch)).gradient
+    if not same(twice, base.gradient):
+        yield (
+            "the same rows twice give another gradient, so it depends on the batch size; look at "
+            "how the loss goes over the rows"
+        )
