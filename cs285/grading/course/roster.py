@@ -130,7 +130,7 @@ def _add_export(path: Path, found: _Found) -> None:
     told = read_metadata(path / METADATA)
     for name, submission in told.items():
         folder = path / name
-        if Path(name).name == name and folder.is_dir():
+        if folder.parent == path and name != ".." and folder.is_dir():
             found.hand_ins.append(replace(submission, path=_inner(folder)))
         else:
             found.problems.append(

@@ -37,24 +37,25 @@ def write_csv(out: Path, course: Course) -> None:
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(_headings(course))
+    parts = list(maxima_of(course))
+    writer.writerow(_headings(course, parts))
     for entry in course.entries:
-        for row in _rows(entry, course):
+        for row in _rows(entry, course, parts):
             writer.writerow(list(map(cell, row)))
     # With a byte order mark, spreadsheets read names in any alphabet.
     content = text.getvalue().encode("utf-8-sig")
     write_atomically(out / "grades.csv", lambda file: file.write(content))
 
 
-def _headings(course: Course) -> list[str]:
+def _headings(course: Course, parts: Sequence[str]) -> list[str]:
     compared = ["total_before", "difference"] if len(course.rubrics) > 1 else []
     return [
         "name", "sid", "email", "hand_in", "handed_in", "flags", "total", "maximum", *compared,
-        *maxima_of(course), "seconds", "page",
+        *parts, "seconds", "page",
     ]  # fmt: skip
 
 
-def _rows(entry: Entry, course: Course) -> Iterator[list[object]]:
+def _rows(entry: Entry, course: Course, parts: Sequence[str]) -> Iterator[list[object]]:
     hand_in, grade = entry.hand_in, entry.grade
     points = points_of(grade, course.rubric) if grade else {}
     total: list[object] = [grade.total, grade.maximum] if grade else [None, None]
@@ -68,7 +69,7 @@ def _rows(entry: Entry, course: Course) -> Iterator[list[object]]:
     for student in hand_in.students:
         yield [
             student.name, student.sid, student.email, hand_in.name, hand_in.handed_in,
-            "; ".join(flags_of(entry)), *total, *(points.get(part) for part in maxima_of(course)),
+            "; ".join(flags_of(entry)), *total, *map(points.get, parts),
             seconds, page,
         ]  # fmt: skip
 

@@ -59,6 +59,7 @@ def work(task: Task) -> None:
     seconds, used = time.perf_counter() - started, _processor_seconds()
     # Last: with its record, a hand-in is done.
     write_record(task.target, replace(record, seconds=seconds, processor_seconds=used))
+    shutil.rmtree(task.scratch, ignore_errors=True)
 
 
 def grade(task: Task) -> Record:
@@ -103,6 +104,8 @@ def _end_with_the_caller(scratch: Path) -> None:
         if caller is not None:
             caller.join()
             shutil.rmtree(scratch, ignore_errors=True)
+            with suppress(OSError):
+                scratch.parent.rmdir()  # the last worker removes the folder of them all
             with suppress(ProcessLookupError):
                 os.killpg(0, signal.SIGKILL)
 

@@ -83,7 +83,7 @@ def _grade(
         while waiting or running:
             while waiting and len(running) < workers:
                 task = waiting.popleft()
-                task.scratch.mkdir(parents=True, exist_ok=True)
+                task.scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
                 process = context.Process(target=target, args=(task,), name=task.key)
                 running.append(_Running(task, process, time.monotonic()))
                 process.start()
@@ -155,4 +155,7 @@ def _how_it_ended(exit_code: int | None) -> str:
 
 def scratch_folder() -> Path:
     """Make a folder for the temporary files of all workers."""
-    return Path(tempfile.mkdtemp(prefix="cs285-course-"))
+    folder = Path(tempfile.mkdtemp(prefix="cs285-course-"))
+    # Student code may run as another user, who has to pass through to its own folder.
+    folder.chmod(0o711)
+    return folder
