@@ -161,11 +161,16 @@ def test_an_unknown_id_is_an_error():
         planner.plan("PointmassEasy-v1")
 
 
+@pytest.fixture(scope="module")
+def small():
+    """The plan of a small maze."""
+    return planner.solve(open_box())
+
+
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path, monkeypatch, small):
     """An empty cache folder and a solver that counts its calls and plans a small maze."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = planner.solve(open_box())
     calls = []
 
     def counting_solve(maze):
