@@ -274,11 +274,10 @@ def estimate_curve(
 
 def _interval(strata: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """Bootstrap along the first axis; NaN if a stratum has only one value."""
-    from scipy.stats import bootstrap, trim_mean
-
     if min(map(len, strata)) < 2:  # noqa: PLR2004 - one value has no spread
         nothing = np.full(strata[0].shape[1:], np.nan)
         return nothing, nothing
+    from scipy.stats import bootstrap, trim_mean
 
     def statistic(*samples: FloatArray, axis: int) -> Any:
         return trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
