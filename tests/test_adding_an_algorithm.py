@@ -32,9 +32,14 @@ DRIVER = """
 import contextlib, importlib, io, json, os, signal, sys
 from unittest import mock
 
-def call(script, *flags, stopped=False, draws=True):
+def call(script, *flags, stopped=False, draws=True, checks_code=True):
     said = io.StringIO()
     with contextlib.ExitStack() as stack:
+        if not checks_code:
+            from cs285.grading.hand_ins.hand_in import grade_path
+            from cs285.scripts import make_submission
+            grade = lambda path: grade_path(path, check_code=False)
+            stack.enter_context(mock.patch.object(make_submission, "grade_own", grade))
         if not draws:
             from cs285.training.program_recorder import ProgramRecorder
             from cs285.training.run_recorder import RunRecorder
@@ -168,8 +173,8 @@ def tree(tmp_path_factory):
     *done, tree.handed_in = tree.call(
         (["run_hw5_offline", "--resume", str(stopped[0])], quietly),
         (["run_hw5_finetune", "--resume", str(stopped[1])], quietly),
-        ["make_submission", "--data_dir", "data", "--out", "submit.zip", "--allow_missing",
-         "--json"],
+        (["make_submission", "--data_dir", "data", "--out", "submit.zip", "--allow_missing",
+          "--json"], {"checks_code": False}),
     )  # fmt: skip
     assert [status for status, _ in done] == [0, 0], done
     return tree
