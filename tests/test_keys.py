@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from test_training import Lab
 from cs285.env_configs.loading import load_config, load_sweep
 from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
 from cs285.infrastructure.errors import UserError
+from cs285.training import program_recorder
+from cs285.training.rollouts import Evaluation
 
 # Keys that say which run it is, and how long it lasts.
 IDENTITY = {"base_config", "env_name", "exp_name", "dataset_name", "dataset_seed", "seed"}
@@ -43,11 +46,17 @@ def cases():
         )
 
 
+def unevaluated(learner, env_ids, seeds, episodes, step):
+    return [Evaluation(np.zeros(episodes), np.ones(episodes, int), []) for _ in seeds]
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, untraced):
+    """Its runs are not evaluated, which takes long and has no part in what they learn."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     lab.save_data()
-    return lab
+    with mock.patch.object(program_recorder, "evaluate", unevaluated):
+        yield lab
 
 
 def outcome(lab, stage, algorithm, **values):
