@@ -22,7 +22,7 @@ SETTINGS = {
 }
 """What differs between the three runs of an algorithm, apart from their seeds."""
 
-UPDATES = 200
+UPDATES = 100
 SIZE = 32
 TOLERANCE = 1e-4
 """Rounding comes to about 1e-6 in any weight after 200 updates, to 2e-5 if it tips the argmax of
