@@ -761,7 +761,7 @@ def main(role):
         os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
         LIBC.prctl(4, 1, 0, 0, 0)  # as a program that this user has started
-    ground = confinement.Ground(libraries, REFERENCE, privileges.transient_user())
+    ground = confinement.Ground(libraries, REFERENCE, privileges.transient_user(os.getpid()))
 
     def confined(stage, writer):
         """Confine as a supervisor confines a job."""

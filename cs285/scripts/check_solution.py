@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not path.exists():
             print(f"error: {path}: no such folder or zip file", file=sys.stderr)
             return 2
-    if note := layers.warning(layers.missing(layers.active())):
+    if note := layers.warning():
         print(note, file=sys.stderr)
     reports = check_all(chosen.paths, chosen.workers)
     if chosen.json:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rubric can be given once, or twice to compare two")
     if chosen.gradescope and (len(chosen.hand_ins) > 1 or len(rubrics) > 1):
         parser.error("--gradescope accepts only one hand-in and one rubric")
-    if not chosen.no_code and (note := layers.warning(layers.missing(layers.active()))):
+    if not chosen.no_code and (note := layers.warning()):
         print(note, file=sys.stderr)
     limits = Limits(files=chosen.file_seconds, code=chosen.code_seconds)
     try:

@@ -24,6 +24,11 @@ MAX_NOTE = 5_000
 """Maximum bytes of one `config.yaml` or `summary.json`; they have less than a thousand."""
 MAX_UNPACKED = 300_000_000
 """Maximum bytes that are unpacked in total."""
+MAX_FILES = 4_000
+"""Maximum number of files that are unpacked: four for each run that is looked at. To make a file
+takes longer than to store one in a zip."""
+MAX_PROBLEMS = 20
+"""Maximum number of files of which the report says that they were not read."""
 _LIMITS = {
     ANY_EVENTS: MAX_LOG,
     "*.npz": MAX_DATASET,
@@ -107,7 +112,7 @@ def _unpack(path: Path, root: Path) -> HandIn:
     files: dict[PurePosixPath, int] = {}
     problems: list[str] = []
     listed: set[PurePosixPath] = set()
-    total = 0
+    total = unpacked = 0
     with open_zip(path) as archive:
         for member in archive.infolist():
             name = PurePosixPath(member.filename.replace("\\", "/"))
@@ -124,10 +129,25 @@ def _unpack(path: Path, root: Path) -> HandIn:
             if member.file_size > limit or total > MAX_UNPACKED:
                 problems.append(_too_large(name, member.file_size))
                 continue
+            unpacked += 1
+            if unpacked > MAX_FILES:
+                continue
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as packed, (root / name).open("xb") as file:
                 shutil.copyfileobj(packed, file)
-    return HandIn(root, files, path.stat().st_size, tuple(problems), frozenset(listed))
+    if unpacked > MAX_FILES:
+        problems.append(
+            f"{unpacked:,} logs, configs and datasets; only the first {MAX_FILES:,} are read"
+        )
+    return HandIn(root, files, path.stat().st_size, _few(problems), frozenset(listed))
+
+
+def _few(problems: list[str]) -> tuple[str, ...]:
+    """Return as many problems as a reader reads; the last one is about all."""
+    left_out = len(problems) - MAX_PROBLEMS
+    if left_out <= 0:
+        return tuple(problems)
+    return (*problems[-MAX_PROBLEMS:], f"and {left_out:,} more files are not read")
 
 
 def _look_into(root: Path) -> HandIn:
@@ -150,7 +170,7 @@ def _look_into(root: Path) -> HandIn:
                 listed.add(relative)
             else:
                 problems.append(f"{printable(relative)}: not read: it is a link or a device")
-    return HandIn(root, files, _measure(root, files), tuple(problems), frozenset(listed))
+    return HandIn(root, files, _measure(root, files), _few(problems), frozenset(listed))
 
 
 def _measure(root: Path, files: Mapping[PurePosixPath, int]) -> int:

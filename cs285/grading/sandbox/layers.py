@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 
-from cs285.grading.sandbox import landlock, privileges, system_calls
+from cs285.grading.sandbox import bubblewrap, landlock, privileges, system_calls
 
 
 class Layer(StrEnum):
@@ -43,7 +43,7 @@ def active() -> frozenset[Layer]:
         found.add(Layer.FILES)
     if landlock.scopes_signals():
         found.add(Layer.SIGNALS)
-    if os.geteuid() != 0 or privileges.transient_user() is not None:
+    if os.geteuid() != 0 or privileges.transient_user(0) is not None:
         found.add(Layer.USER)
     return frozenset(found)
 
@@ -60,8 +60,14 @@ def missing(found: Iterable[Layer]) -> list[Layer]:
     return [layer for layer in Layer if layer in needed - known]
 
 
-def warning(lacking: Iterable[Layer]) -> str:
-    """Return one line for the grader; empty if nothing is missing."""
+def warning() -> str:
+    """Return one line for the grader about what confines no student code here; empty if all does.
+
+    It may take a second: bubblewrap is tried, if it is installed.
+    """
+    lacking = missing(active())
+    if bubblewrap.state() is bubblewrap.State.FAILS:
+        lacking.append(Layer.OUTER)
     texts = [_WITHOUT[layer] for layer in lacking]
     if not texts:
         return ""

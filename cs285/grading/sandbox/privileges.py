@@ -21,14 +21,18 @@ _SET_GROUPS, _SET_USER = 6, 7
 """CAP_SETGID and CAP_SETUID."""
 
 
-def transient_user() -> int | None:
-    """Return an unprivileged user for jobs of this process, or None if it may not change users."""
+def transient_user(seed: int) -> int | None:
+    """Return an unprivileged user for jobs, or None if this process may not change users.
+
+    Args:
+        seed: Of the choice, so that graders who work at the same time choose different users.
+    """
     if platform.system() != "Linux" or os.geteuid() != 0:
         return None
     held = _effective_capabilities()
     if not (held >> _SET_GROUPS & 1 and held >> _SET_USER & 1):
         return None
-    user = _FIRST_USER + os.getpid() % _USERS
+    user = _FIRST_USER + seed % _USERS
     for number in (user, 65534):
         if _is_mapped(number, "uid_map") and _is_mapped(number, "gid_map"):
             return number

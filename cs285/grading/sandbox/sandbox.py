@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cs285
-from cs285.grading.sandbox import leftovers, reading
+from cs285.grading.sandbox import bubblewrap, leftovers, reading
 from cs285.grading.sandbox.ends import End, Ending
 from cs285.grading.sandbox.layers import Layer
 from cs285.infrastructure.errors import UserError
@@ -44,6 +44,7 @@ _STAGED = (
 _STAGED_FILES = ("__init__.py", "homework.py")
 _CHILD_FILES = (
     "__init__.py",
+    "bubblewrap.py",
     "confinement.py",
     "ends.py",
     "kernel.py",
@@ -168,9 +169,10 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             hidden=str(PACKAGE.resolve()),
             staged=str(self._folder / "cs285"),
         )
+        outer = bubblewrap.command(self._folder, PACKAGE.resolve())
         self._buffer = b""
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter on our own text
-            [sys.executable, "-I", "-B", "-c", start],
+            [*outer, sys.executable, "-I", "-B", "-c", start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
@@ -185,6 +187,8 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             last = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise SandboxError(f"the process that runs the checks does not start: {plain(last)}")
         self.layers = frozenset(map(Layer, json.loads(ready)))
+        if outer:
+            self.layers |= {Layer.OUTER}
 
     def _exchange(self, request: bytes, deadline: float) -> bytes | None:
         """Send a line and return the answering line, or None if none arrives in time."""

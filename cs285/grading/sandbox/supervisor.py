@@ -45,8 +45,8 @@ def main(hidden: str, staged: str) -> None:
         hidden: The reference's package, which no job may read.
         staged: The copies that a job may import.
     """
-    user = privileges.transient_user()
     folder = Path(staged).parent
+    user = privileges.transient_user(folder.stat().st_ino)
     libraries = [path for path in reading.libraries(Path(hidden)) if path != folder.resolve()]
     paths = (*libraries, Path(staged))
     if user is not None:
