@@ -707,47 +707,107 @@ REFERENCE = Path(__file__).resolve().parents[1] / "cs285"
 REFUSED, DONE = "refused", "done"
 
 
-def outcome(name, confine, root):
-    """Try an attack on fresh victims; return what it says, and what has changed."""
-    one = ATTACKS[name]
-    stage = Stage(Path(tempfile.mkdtemp(dir=root)))
-    stage.root.chmod(0o755)
-    stage.set_up()
-    before = stage.state()
-    reader, writer = os.pipe()
+class Stages:
+    """Gives out a stage, and another one once its victims have been harmed."""
+
+    def __init__(self, root):
+        self.root = root
+        self.stage = None
+
+    def fresh(self):
+        if self.stage is None:
+            self.stage = Stage(Path(tempfile.mkdtemp(dir=self.root)))
+            self.stage.root.chmod(0o755)
+            self.stage.set_up()
+            self.before = self.stage.state()
+        return self.stage
+
+    def changed(self, seconds):
+        """Return what an attack has changed, at the latest after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (after := self.stage.state()) == self.before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        found = [key for key, value in self.before.items() if value != after[key]]
+        if found:
+            self.close()
+        return found
+
+    def close(self):
+        if self.stage is not None:
+            self.stage.tear_down()
+        self.stage = None
+
+
+def attempt(name, stage):
+    """Try an attack in this process; return what it says."""
+    try:
+        os.chdir(stage.cwd)
+        said = REFUSED if ATTACKS[name].run(stage) is False else DONE
+    except BaseException as error:  # noqa: BLE001
+        number = getattr(error, "errno", None)
+        said = f"{type(error).__name__} {errno.errorcode.get(number, '')} {error}"
+    return said.encode()[:300]
+
+
+def begin(stage, work):
+    """Start a process that does some work with one end of a pipe; return it and the other end."""
+    mine, other = socket.socketpair()
     process = os.fork()
     if process == 0:
+        mine.close()
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDWR), 2)
         try:
-            os.setsid()
-            os.dup2(os.open(os.devnull, os.O_RDWR), 2)
-            os.chdir(stage.cwd)
-            confine(stage, writer)
-            result = one.run(stage)
-            said = REFUSED if result is False else DONE
-        except BaseException as error:  # noqa: BLE001
-            number = getattr(error, "errno", None)
-            said = f"{type(error).__name__} {errno.errorcode.get(number, '')} {error}"
-        os.write(writer, said.encode()[:300])
-        os._exit(0)
-    os.close(writer)
-    said = b""
-    while chunk := os.read(reader, 1000):
-        said += chunk
-    os.close(reader)
-    status = os.waitpid(process, 0)[1]
-    if os.waitstatus_to_exitcode(status) == EXECUTED:
+            work(stage, other.detach())
+        finally:
+            os._exit(0)
+    other.close()
+    return process, mine
+
+
+def in_the_open(name, stages):
+    """Try an attack in a process that nothing confines."""
+    process, pipe = begin(stages.fresh(), lambda stage, end: os.write(end, attempt(name, stage)))
+    with pipe:
+        said = pipe.recv(1000)
+    if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == EXECUTED:
         said = DONE.encode()
-    deadline = time.monotonic() + (0.3 if one.harms and confine is open_field else 0.0)
-    while stage.state() == before and time.monotonic() < deadline:
-        time.sleep(0.005)
-    after = stage.state()
-    stage.tear_down()
-    changed = [key for key in before if before[key] != after[key]]
-    return {"said": said.decode(errors="replace"), "status": status, "changed": changed}
+    changed = stages.changed(0.3 if ATTACKS[name].harms else 0.0)
+    return {"said": said.decode(errors="replace"), "changed": changed}
 
 
-def open_field(stage, writer):
-    """Confine nothing."""
+def confined(names, stages, confine):
+    """Try attacks one after the other in a confined process, or in several if it ends early."""
+    found = {}
+    while len(found) < len(names):
+        left = names[len(found) :]
+
+        def work(stage, end, left=left):
+            os.chdir(stage.cwd)
+            confine(stage, end)
+            Path("own").write_text("what a solution may do")
+            os.write(end, Path("own").read_bytes()[:4])
+            lowest = os.dup(end)
+            for name in left:
+                os.closerange(lowest, confinement.OPEN_FILES)  # what the last one left open
+                os.write(end, attempt(name, stage))
+                os.read(end, 1)
+
+        process, pipe = begin(stages.fresh(), work)
+        with pipe:
+            assert pipe.recv(4) == b"what", "it was not confined, or too much"
+            for name in left:
+                said = pipe.recv(1000)
+                found[name] = {"said": said.decode(errors="replace"), "changed": stages.changed(0)}
+                if not said or found[name]["changed"]:
+                    break
+                pipe.send(b"x")
+        os.kill(process, signal.SIGKILL)
+        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == EXECUTED:
+            found[name]["said"] = DONE
+    # What comes late would be seen here.
+    assert stages.stage is None or not stages.changed(0.1), "a late change"
+    return found
 
 
 def main(role):
@@ -763,23 +823,21 @@ def main(role):
         LIBC.prctl(4, 1, 0, 0, 0)  # as a program that this user has started
     ground = confinement.Ground(libraries, REFERENCE, privileges.transient_user(os.getpid()))
 
-    def confined(stage, writer):
+    def confine(stage, kept):
         """Confine as a supervisor confines a job."""
-        confinement.close_files(writer)
+        confinement.close_files(kept)
         if ground.user is not None:
             os.chown(stage.cwd, ground.user, ground.user)
         confinement.confine(stage.cwd, ground)
 
-    chosen = [name for name, one in ATTACKS.items() if role == "root" or not one.root]
-    found = {
-        name: {
-            "open": outcome(name, open_field, folder),
-            "confined": outcome(name, confined, folder),
-        }
-        for name in chosen
-    }
+    names = [name for name, one in ATTACKS.items() if role == "root" or not one.root]
+    stages = Stages(folder)
+    opened = {name: in_the_open(name, stages) for name in names}
+    stages.close()
+    closed = confined(names, stages, confine)
+    stages.close()
     leftovers.remove(folder)
-    print(json.dumps(found))
+    print(json.dumps({name: {"open": opened[name], "confined": closed[name]} for name in names}))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ MAX_NOTE = 5_000
 """Maximum bytes of one `config.yaml` or `summary.json`; they have less than a thousand."""
 MAX_UNPACKED = 300_000_000
 """Maximum bytes that are unpacked in total."""
-MAX_FILES = 4_000
-"""Maximum number of files that are unpacked: four for each run that is looked at. To make a file
-takes longer than to store one in a zip."""
+MAX_FILES = 2_000
+"""Maximum number of files that are unpacked; a hand-in has a few hundred. To make a file takes
+longer than to store one in a zip."""
 MAX_PROBLEMS = 20
 """Maximum number of files of which the report says that they were not read."""
 _LIMITS = {

@@ -10,7 +10,7 @@ from cs285.grading.sandbox.confinement import CPU_SECONDS, EXTRA_MEMORY, FILE_BY
 
 ANSWER_BYTES = 16_000_000
 """Bytes that a job may send back."""
-DISK_BYTES, DISK_ENTRIES = 50_000_000, 5_000
+DISK_BYTES, DISK_ENTRIES = 50_000_000, 2_000
 """What a job may keep on the disk."""
 NOT_CONFINED = 119
 """Exit status of a process that could not be confined and has run nothing."""

@@ -5,8 +5,8 @@ or change a path are therefore allowed here where Landlock governs them, and ref
 not: changing modes, owners, times and extended attributes. Calls that act on a process may only
 name the process itself.
 
-`tests/test_sandbox_calls.py` compares the numbers with the kernel's headers, and the list with
-what honest solutions were seen to call.
+`tests/test_sandbox.py` compares the numbers with the kernel's headers, runs the filter, and tries
+honest programs.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ CALLS: Mapping[str, tuple[int | None, int | None]] = {
     "mmap": (9, 222),
     "mprotect": (10, 226),
     "mremap": (25, 216),
+    "msync": (26, 227),
     "munmap": (11, 215),
     "restart_syscall": (219, 128),
     "rseq": (334, 293),
