@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cs285.grading.archives import UnsafeHandInError
 from cs285.grading.hand_ins import unpacking
 from cs285.grading.hand_ins.unpacking import open_hand_in
 from cs285.grading.sandbox import bubblewrap, layers, leftovers, reading, system_calls
@@ -27,7 +28,9 @@ from cs285.grading.sandbox.layers import Layer
 from cs285.grading.sandbox.sandbox import LONGEST_TEXT, PACKAGE, Sandbox, SandboxError, plain
 from cs285.grading.solutions.checking import check_file
 from cs285.grading.solutions.reports import FileReport, SolutionReport, format_solution
+from cs285.grading.solutions.sources import read_solution
 from cs285.grading.solutions.verdicts import Finding, Verdict
+from cs285.infrastructure.errors import UserError
 from cs285.scripts import check_solution
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
@@ -251,6 +254,47 @@ def test_an_honest_solution_may_do_what_it_needs(sandbox, program):
     assert {one.verdict for one in findings} == {Verdict.CORRECT}, findings[0].text
 
 
+# Stand-ins
+
+
+def stand_in_job(code):
+    text = STYLES["student"].joinpath("cql_agent.py").read_text(encoding="utf-8")
+    own = f"{textwrap.dedent(code)}\n{text.replace('from __future__ import annotations', '')}"
+    return {"cql_agent.py": own}
+
+
+def test_a_class_is_checked_on_a_stand_in_whose_text_it_cannot_read(sandbox):
+    """Nor does it lie in the memory of the process, such as in the job that it was told."""
+    code = """
+        import gc, inspect, os, sys
+        import cs285.agents.dqn_agent as parent
+        texts = [text for text in gc.get_objects() if isinstance(text, dict)]
+        texts = [str(value) for one in texts for value in list(one.values()) if type(value) is str]
+        frame = sys._getframe()
+        while frame:
+            texts += [str(value) for value in list(frame.f_locals.values())]
+            frame = frame.f_back
+        folder = os.path.dirname(__file__)
+        for name in os.listdir(folder):
+            texts.append(open(os.path.join(folder, name), errors="replace").read())
+        found = [text for text in texts if "class " + "DQNAgent" in text]
+        try: found.append(inspect.getsource(parent.DQNAgent))
+        except (OSError, TypeError): pass
+        doc = parent.__doc__, parent.DQNAgent.__doc__
+        if found or doc != (None, None): raise RuntimeError(f"found {len(found)}, {doc}")
+    """
+    findings = check_file(sandbox, "cql", stand_in_job(code), np.random.default_rng(1))
+    assert {one.verdict for one in findings} == {Verdict.CORRECT}, findings[0].text
+
+
+def test_an_error_in_a_stand_in_names_its_method_and_shapes(sandbox):
+    text = stand_in_job("")["cql_agent.py"].replace(
+        "super().compute_critic_loss(obs,", "super().compute_critic_loss(obs[0],"
+    )
+    findings = check_file(sandbox, "cql", {"cql_agent.py": text}, np.random.default_rng(1))
+    assert any("in the inherited `compute_critic_loss` on obs (2,)" in one.text for one in findings)
+
+
 # Hostile hand-ins on their way through the checker
 
 SPOILED = {
@@ -471,6 +515,32 @@ def test_a_zip_of_thousands_of_large_configs_has_few_problems(tmp_path):
     with open_hand_in(tmp_path / "a.zip") as hand_in:
         assert len(hand_in.problems) == 21
         assert "480 more" in hand_in.problems[-1]
+
+
+def test_a_zip_or_a_folder_as_deep_as_no_program_can_go_is_refused_or_cut(tmp_path):
+    """Removing what lies a thousand folders deep ends a program that calls itself for each."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a/" * 985 + "config.yaml", "base_config: dqn")
+    with (
+        pytest.raises(UnsafeHandInError, match="985 folders deep"),
+        open_hand_in(tmp_path / "a.zip"),
+    ):
+        pass
+    place = tmp_path / "folder"
+    for _ in range(985):
+        place = place / "a"
+    deepest = []
+    for part in reversed([place, *place.parents]):
+        if part.is_relative_to(tmp_path) and part != tmp_path:
+            part.mkdir()
+            deepest = [part]
+    (deepest[0] / "dqn_agent.py").write_text("")
+    with open_hand_in(tmp_path / "folder") as hand_in:
+        assert not hand_in.files
+    with pytest.raises(UserError, match="contains none of"):
+        read_solution(tmp_path / "folder")
+    leftovers.remove(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 # Layers

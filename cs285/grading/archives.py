@@ -20,6 +20,9 @@ MAX_ARCHIVE = 64_000_000
 MAX_CONTENTS = 4_000_000
 """Maximum bytes of a zip's table of contents, enough for 20,000 names."""
 MAX_ENTRIES = 20_000
+MAX_DEPTH = 40
+"""Maximum number of folders inside one another; functions that call themselves for each fail at a
+thousand."""
 MAX_TOTAL = 1_000_000_000
 """Maximum bytes that an archive may unpack to."""
 MAX_RATIO = 200
@@ -114,6 +117,8 @@ def _problem(member: zipfile.ZipInfo) -> str:
             name.startswith(("/", "\\")) or ":" in parts[0] or "\0" in name
         ),
         f"the name {name!r} leads out of the archive": ".." in parts,
+        f"the name {printable(name, 60)!r} lies {len(parts) - 1} folders deep": len(parts)
+        > MAX_DEPTH,
         f"{name!r} is a symbolic link": kind == stat.S_IFLNK,
         f"{name!r} is a device, not a file": kind
         not in {0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK},

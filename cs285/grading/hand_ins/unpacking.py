@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip, printable
+from cs285.grading.archives import MAX_DEPTH, MAX_ENTRIES, UnsafeHandInError, open_zip, printable
 from cs285.infrastructure.errors import UserError
 from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY
 
@@ -155,7 +155,8 @@ def _look_into(root: Path) -> HandIn:
     problems: list[str] = []
     listed: set[PurePosixPath] = set()
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(set(folders) - _SKIPPED)
+        too_deep = len(Path(folder).relative_to(root).parts) >= MAX_DEPTH
+        folders[:] = [] if too_deep else sorted(set(folders) - _SKIPPED)
         if len(files) + len(folders) + len(names) > MAX_ENTRIES:
             raise UnsafeHandInError(f"more than {MAX_ENTRIES:,} files")
         for name in (*folders, *sorted(names)):

@@ -35,11 +35,13 @@ class Scene:
     Args:
         folder: Where a job's files lie.
         own: The paths of those from the hand-in.
+        compiled: The paths of those that are there as bytecode, which says where it comes from.
     """
 
-    def __init__(self, folder: Path, own: frozenset[str]) -> None:
+    def __init__(self, folder: Path, own: frozenset[str], compiled: frozenset[str]) -> None:
         self.folder = folder
         self.own = own
+        self.compiled = compiled
 
     def describe(self, error: BaseException) -> dict[str, Any]:
         """Return the error as plain data; places are given only in the hand-in's own files."""
@@ -74,6 +76,8 @@ class Scene:
 
     def _path(self, filename: str) -> str:
         """Return the path of a file below the folder; empty if it is not there."""
+        if filename in self.compiled:
+            return filename
         inside = filename.startswith(f"{self.folder}/")
         return filename.removeprefix(f"{self.folder}/") if inside else ""
 
@@ -88,7 +92,7 @@ def run(job: dict[str, Any], folder: Path, writer: int) -> None:
 
     watching: list[Networks] = []
     replace_optimisers(watching)
-    scene = Scene(folder, frozenset(job["own"]))
+    scene = Scene(folder, frozenset(job["own"]), frozenset(job.get("compiled", ())))
     try:
         make_importable(folder, job["files"])
         cls = getattr(importlib.import_module(job["module"]), job["class"])

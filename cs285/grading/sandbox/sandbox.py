@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import importlib.util
 import json
+import marshal
 import os
 import select
 import shutil
@@ -12,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,7 +135,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         """
         if self._process is None:
             self._start()
-        request = json.dumps(job).encode() + b"\n"
+        request = json.dumps(_without_sources(job)).encode() + b"\n"
         line = self._exchange(request, time.monotonic() + job["seconds"] + 10.0)
         if line is None:
             self._stop()
@@ -223,6 +228,44 @@ class Sandbox(AbstractContextManager["Sandbox"]):
                     pipe.close()
         self._process.wait()
         self._process = None
+
+
+def _without_sources(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job with the agents that are not the hand-in's own as bytecode.
+
+    A class runs on them, and could read their text and quote it in an exception.
+    """
+    stand_ins = {
+        path: text
+        for path, text in job.get("files", {}).items()
+        if path not in job["own"] and path.endswith("_agent.py")
+    }
+    if not stand_ins:
+        return job
+    return job | {
+        "files": {path: text for path, text in job["files"].items() if path not in stand_ins},
+        "compiled": {path: _compile(path, text) for path, text in stand_ins.items()},
+    }
+
+
+@cache
+def _compile(path: str, text: str) -> str:
+    """Return what Python keeps in a `.pyc` file, in base 64, without docstrings."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
+    code = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+    header = importlib.util.MAGIC_NUMBER + bytes(12)  # no flags, no time and no size of a source
+    return base64.b64encode(header + marshal.dumps(code)).decode("ascii")
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def plain(said: Any, depth: int = 4) -> Any:

@@ -6,6 +6,7 @@ JSON. Importing PyTorch takes seconds; it happens once, before any student code 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -93,6 +94,10 @@ def run(job: dict[str, Any], ground: confinement.Ground) -> dict[str, Any]:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        for name, code in job.get("compiled", {}).items():
+            path = (folder / name).with_suffix(".pyc")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(code))
         (folder / "cwd").mkdir()
         _give(folder, ground.user)
         reader, writer = os.pipe()

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cs285.grading.archives import printable
+from cs285.grading.sandbox import leftovers
 from cs285.grading.sandbox.sandbox import PACKAGE
 from cs285.grading.solutions.assignment import AGENT_FILES, AGENTS
 from cs285.grading.solutions.sources import read_solution
@@ -63,16 +63,16 @@ def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
         path: The hand-in, a zip or a folder.
         seconds: Time limit for all files. Time spent waiting for a processor does not count.
     """
-    with tempfile.TemporaryDirectory(prefix="cs285-code-", ignore_cleanup_errors=True) as scratch:
+    with leftovers.temporary_folder("cs285-code-") as scratch:
         # Jobs of a grader who is root run as another user, which must reach its folder inside.
-        Path(scratch).chmod(0o711)
+        scratch.chmod(0o711)
         process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
             [sys.executable, "-B", "-m", "cs285.grading.solutions.code_check", str(path.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=PACKAGE.parent,
-            env=os.environ | {"TMPDIR": scratch, "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
         )
         output = _wait(process, seconds)
         reason = "the checker stopped before it reached this file"

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from cs285.grading.archives import MAX_ENTRIES, UnsafeHandInError, open_zip
+from cs285.grading.archives import MAX_DEPTH, MAX_ENTRIES, UnsafeHandInError, open_zip
 from cs285.grading.solutions.agent_source import AgentSource, with_line_feeds
 from cs285.grading.solutions.assignment import AGENT_FILES, AGENTS
 from cs285.grading.solutions.editions import homework_of_file, homework_of_tree
@@ -187,7 +187,8 @@ def _list_folder(root: Path) -> tuple[_Readers, list[str]]:
     problems: list[str] = []
     entries = 0
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(set(folders) - _IGNORED)
+        too_deep = len(Path(folder).relative_to(root).parts) >= MAX_DEPTH
+        folders[:] = [] if too_deep else sorted(set(folders) - _IGNORED)
         entries += len(names) + len(folders)
         if entries > MAX_ENTRIES:
             raise UnsafeHandInError(f"more than {MAX_ENTRIES} files")
