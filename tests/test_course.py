@@ -248,7 +248,7 @@ def run(arguments, **options):
     )
 
 
-def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path):
+def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path, capsys):
     course, out = tmp_path / "course", tmp_path / "out"
     for number in range(4):
         small_hand_in(course / f"s{number}")
@@ -263,10 +263,12 @@ def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path):
     done = list(out.glob("results/*.json"))
     kept = {path: path.stat().st_mtime_ns for path in done}
     assert all(read_record(path) for path in done)
-    # Another grading does not overwrite it unasked.
-    refused = run(arguments)
-    assert refused.wait(120) == 2
-    assert "--resume" in refused.communicate()[1]
+    # Another grading does not overwrite it unasked, nor does one by other rules.
+    given = list(map(str, arguments))
+    assert script.main(given) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert script.main([*given, "--resume", "--file_seconds", "9"]) == 2
+    assert "other flags" in capsys.readouterr().err
     (course / "s4").mkdir()  # a late hand-in
     interrupted = run([*arguments, "--resume"])
     while len(list(out.glob("results/*.json"))) == len(done) and interrupted.poll() is None:

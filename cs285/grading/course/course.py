@@ -128,6 +128,9 @@ def grade_course(
         roster: The hand-ins.
         choices: How to grade.
         progress: Is called with the number of hand-ins that are done, and that of all.
+
+    Raises:
+        UserError: If a rubric cannot be used, or the folder has results by another one.
     """
     started = time.monotonic()
     rubrics = [load_rubric(path) for path in choices.rubrics]
@@ -137,47 +140,37 @@ def grade_course(
         limits=choices.limits,
         starters=choices.starters,
     )
-    scratch = scratch_folder()
-    records: dict[str, Record | None] = {}
-    tasks: list[Task] = []
-    for hand_in in roster.hand_ins:
-        target = path_of(choices.out, hand_in)
-        stamp = stamp_of(hand_in.path)
-        record = read_record(target)
-        fingerprint = fingerprint_path_of(choices.out, hand_in) if choices.find_copies else None
-        is_whole = fingerprint is None or fingerprint.is_file()
-        # Whatever kept the grader from finishing may be over, so those are tried again.
-        if not (
-            is_whole
-            and record
-            and record.outcome is Outcome.GRADED
-            and (record.settings, record.stamp) == (settings, stamp)
-        ):
-            record = None
-        records[hand_in.key] = record
-        if record is None:
-            task = Task(
-                key=hand_in.key,
-                path=hand_in.path,
-                target=target,
-                settings=settings,
-                stamp=stamp,
-                rubrics=rubrics,
-                check_code=choices.check_code,
-                limits=choices.limits,
-                scratch=scratch / hand_in.key,
-                fingerprint=fingerprint,
-                starters=choices.starters,
-            )
-            tasks.append(task)
+    stamps = {hand_in.key: stamp_of(hand_in.path) for hand_in in roster.hand_ins}
+    records = {
+        hand_in.key: _kept(hand_in, choices, settings, stamps[hand_in.key])
+        for hand_in in roster.hand_ins
+    }
 
     def course() -> Course:
         entries = tuple(Entry(one, records[one.key]) for one in roster.hand_ins)
         return Course(entries, tuple(rubrics), roster.problems, time.monotonic() - started)
 
-    done = len(records) - len(tasks)
+    done = sum(record is not None for record in records.values())
     progress(done, len(records))
     yield course()
+    scratch = scratch_folder()
+    tasks = [
+        Task(
+            key=hand_in.key,
+            path=hand_in.path,
+            target=path_of(choices.out, hand_in),
+            settings=settings,
+            stamp=stamps[hand_in.key],
+            rubrics=rubrics,
+            check_code=choices.check_code,
+            limits=choices.limits,
+            scratch=scratch / hand_in.key,
+            fingerprint=_fingerprint_path(hand_in, choices),
+            starters=choices.starters,
+        )
+        for hand_in in roster.hand_ins
+        if records[hand_in.key] is None
+    ]
     try:
         for record in grade_all(tasks, choices.workers):
             records[record.key] = record
@@ -186,6 +179,27 @@ def grade_course(
             yield course()
     finally:
         rmtree(scratch, ignore_errors=True)
+
+
+def _kept(hand_in: CourseHandIn, choices: Choices, settings: str, stamp: str) -> Record | None:
+    """Return the record of an earlier grading if it is still valid."""
+    record = read_record(path_of(choices.out, hand_in))
+    if record is None:
+        return None
+    if record.settings != settings:
+        raise UserError(
+            f"{choices.out} holds results by another rubric or with other flags; repeat the "
+            "command with the same ones, or choose another folder with --out"
+        )
+    fingerprint = _fingerprint_path(hand_in, choices)
+    is_whole = fingerprint is None or fingerprint.is_file()
+    # Whatever kept the grader from finishing may be over, so those are tried again.
+    is_valid = is_whole and record.outcome is Outcome.GRADED and record.stamp == stamp
+    return record if is_valid else None
+
+
+def _fingerprint_path(hand_in: CourseHandIn, choices: Choices) -> Path | None:
+    return fingerprint_path_of(choices.out, hand_in) if choices.find_copies else None
 
 
 def find_pairs(course: Course, out: Path) -> list[Pair]:
