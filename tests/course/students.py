@@ -107,7 +107,14 @@ class Planted(NamedTuple):
 class Course:
     """A course: its students, and who copied."""
 
-    def __init__(self, bases: Sequence[Base], count: int, seed: int, pairs: int = 2) -> None:
+    def __init__(
+        self,
+        bases: Sequence[Base],
+        count: int,
+        seed: int,
+        pairs: int = 2,
+        equal: float = EQUAL,
+    ) -> None:
         self.bases, self.count, self.seed = bases, count, seed
         rng = np.random.default_rng(seed)
         self.reference = [
@@ -118,7 +125,7 @@ class Course:
         more = -(-count // len(names))
         names = [f"{name}{number or ''}" for number in range(more) for name in names]
         self.names = [str(name) for name in rng.permutation(names)[:count]]
-        self.is_equal = rng.random(count) < EQUAL
+        self.is_equal = rng.random(count) < equal
         self.copies = self._plan(rng, pairs)
 
     def _plan(self, rng: np.random.Generator, pairs: int) -> dict[int, tuple[int, Way, bool]]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cs285.grading.copies.packing import pack, unpack
 from cs285.grading.copies.tokens import GRAM, Hashes, Indices, grams, read_tokens
-from cs285.grading.starter.student_version import WRITTEN, published_files, strip
+from cs285.grading.starter.student_version import WRITTEN, strip
 from cs285.infrastructure.errors import UserError
 
 WINDOW = 5
@@ -131,11 +131,12 @@ def given_text(names: frozenset[str], folders: tuple[Path, ...] = ()) -> Given:
 def _starter(names: frozenset[str]) -> Iterator[str]:
     """Yield the Python files of the starter that this project gives to students."""
     root = Path(__file__).parents[3]
-    for path in published_files(root):
-        if path.suffix == ".py" and path.name in names:
-            text = (root / path).read_text(encoding="utf-8")
+    for path in sorted(Path(__file__).parents[2].rglob(PYTHON)):
+        place = path.relative_to(root)
+        if path.name in names and "grading" not in place.parts:
+            text = path.read_text(encoding="utf-8")
             with suppress(UserError):
-                yield strip(text, str(path))[0] if str(path) in WRITTEN else text
+                yield strip(text, place.as_posix())[0] if place.as_posix() in WRITTEN else text
 
 
 def _texts_below(folders: Collection[Path]) -> Iterator[str]:

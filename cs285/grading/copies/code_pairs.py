@@ -28,6 +28,8 @@ STRONGEST = 0.95
 _WIDEST = 120
 _GAP = 4
 """Fingerprints between two shared ones that do not end a passage: a changed line."""
+LEAST_PASSAGE = 1.0
+"""Weight below which a passage is none."""
 _SHARPNESS = 4
 _CHUNK = 512
 
@@ -148,10 +150,14 @@ def _evidence(
     strengths: Mapping[Scope, float], share: float, passages: Sequence[Passage]
 ) -> Evidence:
     scope = max(strengths, key=lambda one: strengths[one])
-    lines = sum(one.first_lines[1] - one.first_lines[0] + 1 for one in passages)
+    lines = {
+        (one.first.path, line)
+        for one in passages
+        for line in range(one.first_lines[0], one.first_lines[1] + 1)
+    }
     fact = (
         f"Names, comments and the order of methods aside, {share:.0%} of what one of them has and "
-        f"few others have is in the other's files too: {lines} lines in {len(passages)} passages."
+        f"few others have is in the other's files too, in {len(lines)} lines."
     )
     shown = passages[:MAX_PASSAGES]
     return Evidence(
@@ -199,24 +205,19 @@ def _passages(one: CodeFile, other: CodeFile, index: Index) -> Iterator[Passage]
     mine, theirs, weights = mine[order], theirs[order], weights[order]
     # A passage goes on as long as both files go on together.
     steps, jumps = np.diff(mine), np.diff(theirs)
-    breaks = (steps > _GAP) | (jumps > _GAP) | (jumps < 1)
-    for begin, end in _runs(breaks):
-        chosen = slice(begin, end)
+    breaks = np.flatnonzero((steps > _GAP) | (jumps > _GAP) | (jumps < 1)) + 1
+    starts = np.concatenate([[0], breaks])
+    sums = np.add.reduceat(weights, starts)
+    ends = np.append(breaks, len(mine))
+    for place in np.flatnonzero(sums >= LEAST_PASSAGE).tolist():
+        chosen = slice(starts[place], ends[place])
         yield Passage(
-            float(weights[chosen].sum()),
+            float(sums[place]),
             one,
             _lines(one, mine[chosen]),
             other,
             _lines(other, theirs[chosen]),
         )
-
-
-def _runs(breaks: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    begin = 0
-    for place in np.flatnonzero(breaks):
-        yield begin, int(place) + 1
-        begin = int(place) + 1
-    yield begin, len(breaks) + 1
 
 
 def _lines(file: CodeFile, places: npt.NDArray[np.int64]) -> tuple[int, int]:

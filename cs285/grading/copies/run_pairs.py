@@ -109,6 +109,15 @@ class _Known(NamedTuple):
     run: RunPrint
 
 
+class _Related(NamedTuple):
+    """Two runs with equal values, and the number of hand-ins with such a run."""
+
+    first: _Known
+    second: _Known
+    relation: Relation
+    group: int
+
+
 def compare_runs(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], list[Evidence]]:
     """Return what pairs of hand-ins have in common in their logs, by their places."""
     known = [_Known(place, run) for place, one in enumerate(prints) for run in one.runs]
@@ -118,18 +127,28 @@ def compare_runs(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], list[Ev
         for host in {writer.host for run in one.runs for writer in run.writers}
     )
     usual = {host for host, count in hosts.items() if count > _WIDELY_USED}
-    found: defaultdict[tuple[int, int], list[Evidence]] = defaultdict(list)
-    seen = set()
+    related: dict[tuple[int, int], _Related] = {}
     for group, pairs in _candidates(known):
         for one, other in pairs:
             first, second = sorted((one, other), key=lambda each: each.hand_in)
-            if (id(first.run), id(second.run)) in seen:
-                continue
-            seen.add((id(first.run), id(second.run)))
-            relation = relate(first.run, second.run, usual)
-            if relation is not None:
-                evidence = _evidence(first.run, second.run, relation, group)
-                found[first.hand_in, second.hand_in].append(evidence)
+            place = id(first.run), id(second.run)
+            if place not in related and (relation := relate(first.run, second.run, usual)):
+                related[place] = _Related(first, second, relation, group)
+    best: defaultdict[int, float] = defaultdict(float)
+    for place, pair in related.items():
+        strength = _judge(pair.relation, pair.group)[1]
+        for run in place:
+            best[run] = max(best[run], strength)
+    found: defaultdict[tuple[int, int], list[Evidence]] = defaultdict(list)
+    for place, pair in related.items():
+        kind, strength = _judge(pair.relation, pair.group)
+        # Where one came from is known: that others have its values too is nothing more.
+        if strength <= _OF_SEVERAL and max(best[run] for run in place) >= _SAME_PROCESS:
+            kind, strength = Kind.RUN_EQUAL, _ONLY_EQUAL
+        mine, theirs = pair.first.run, pair.second.run
+        fact = " ".join(_facts(mine, pair.relation, pair.group))
+        evidence = Evidence(kind, strength, fact, _excerpt(mine, theirs), _excerpt(theirs, mine))
+        found[pair.first.hand_in, pair.second.hand_in].append(evidence)
     return dict(found)
 
 
@@ -307,17 +326,6 @@ def _compare_times(
     fits = stretch > 0 and deviation <= FITTING * lasted[1]
     kind = Times.STRETCHED if fits else Times.UNRELATED
     return kind, shift, float(stretch), deviation
-
-
-def _evidence(first: RunPrint, second: RunPrint, relation: Relation, group: int) -> Evidence:
-    kind, strength = _judge(relation, group)
-    return Evidence(
-        kind,
-        strength,
-        " ".join(_facts(first, relation, group)),
-        _excerpt(first, second),
-        _excerpt(second, first),
-    )
 
 
 def _judge(relation: Relation, group: int) -> tuple[Kind, float]:
