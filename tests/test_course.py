@@ -101,7 +101,7 @@ def export(tmp_path):
 
 def test_an_export_says_whose_each_hand_in_is(export):
     roster = find_hand_ins([export])
-    first, second = roster.hand_ins
+    second, first = roster.hand_ins  # in the order of names
     assert first.students == (
         Student("Ada Lovelace", "0301", "ada@example.edu"),
         Student("Grace Hopper", "0302", "grace@example.edu"),
@@ -155,6 +155,13 @@ def test_a_place_without_hand_ins_is_an_error(tmp_path, capsys):
     assert script.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two", "1.5"])
+def test_the_number_of_workers_is_a_number_or_auto(number, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["x", "--workers", number])
+    assert re.search(r"whole number of at least 1, not .*, or auto", capsys.readouterr().err)
 
 
 # What happens to workers

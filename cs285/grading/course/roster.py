@@ -115,6 +115,7 @@ def find_hand_ins(paths: Sequence[Path]) -> Roster:
             _add_folder(path, found)
     if not found.hand_ins:
         raise UserError(f"{', '.join(map(str, paths))}: no hand-ins, neither zips nor folders")
+    found.hand_ins.sort(key=lambda one: (one.title.casefold(), one.name))
     return Roster(tuple(_with_keys(found.hand_ins)), tuple(found.problems))
 
 

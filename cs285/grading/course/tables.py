@@ -51,7 +51,7 @@ def _headings(course: Course, parts: Sequence[str]) -> list[str]:
     compared = ["total_before", "difference"] if len(course.rubrics) > 1 else []
     return [
         "name", "sid", "email", "hand_in", "handed_in", "flags", "total", "maximum", *compared,
-        *parts, "seconds", "page",
+        *parts, "score_in_export", "seconds", "page",
     ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _rows(entry: Entry, course: Course, parts: Sequence[str]) -> Iterator[list[o
         yield [
             student.name, student.sid, student.email, hand_in.name, hand_in.handed_in,
             "; ".join(flags_of(entry)), *total, *map(points.get, parts),
-            seconds, page,
+            hand_in.earlier_score, seconds, page,
         ]  # fmt: skip
 
 
@@ -108,6 +108,7 @@ def as_json(course: Course) -> dict[str, Any]:
                 "name": entry.hand_in.name,
                 "students": [asdict(student) for student in entry.hand_in.students],
                 "handed_in": entry.hand_in.handed_in,
+                "score_in_export": entry.hand_in.earlier_score,
                 "outcome": entry.record and str(entry.record.outcome),
                 "reason": entry.record.reason if entry.record else "",
                 "seconds": entry.record and round(entry.record.seconds, 1),
