@@ -733,7 +733,7 @@ MUTANTS = [
         "iql: max for V",
         "iql",
         "update_q",
-        "maximum of the target critic",
+        "maximum of the critic",
         "self.target_value_critic(next_observations).squeeze(-1)",
         "self.target_critic(next_observations).max(dim=1).values",
     ),

@@ -63,6 +63,7 @@ def cql_loss(
         "divides": lambda: loss + penalty / factor,
         "added": lambda: loss + factor + penalty,
         "temperature": lambda: loss + w.scalars["cql_temperature"] * penalty,
+        "alone": lambda: 0 * loss + factor * penalty,
     }
     return total_rules[alpha]() if isinstance(alpha, str) else loss + float(alpha) * penalty
 
@@ -212,6 +213,7 @@ _ALPHAS = {
     "divides": "cql_alpha divides the conservative term instead of multiplying it",
     "added": "cql_alpha is added instead of multiplied: the term has weight 1",
     "temperature": "cql_temperature in place of cql_alpha in front of the term",
+    "alone": "the temporal-difference loss is missing: the conservative term replaces it",
 }
 
 _MEANS = {"sum": "the conservative term is summed over the batch, not averaged"}

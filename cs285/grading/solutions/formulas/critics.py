@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -30,30 +30,42 @@ def _of(values: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
     return values.gather(1, actions[:, None])[:, 0]
 
 
+def _on_both(make: Callable[[str], Rules]) -> Rules:
+    """Return rules on the target network, and those on the online one as `... online`."""
+    online = {f"{kind} online".strip(): rule for kind, rule in make("online").items()}
+    return make("target") | online
+
+
+def _told_of_both(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return what rules are called, also on the online network."""
+    return dict(texts) | {
+        f"{kind} online": f"{text}, by the online network" for kind, text in texts.items()
+    }
+
+
 def _q_learning(w: World) -> Rules:
     """Return ways to value the next state by the critics alone."""
 
-    def target() -> torch.Tensor:
-        return w.next("critic/target")
+    def of_network(network: str) -> Rules:
+        def values() -> torch.Tensor:
+            return w.next(f"critic/{network}")
 
-    def online() -> torch.Tensor:
-        return w.next("critic/online")
+        return {
+            "max": lambda: values().max(-1).values,
+            "mean": lambda: values().mean(-1),
+            "min": lambda: values().min(-1).values,
+            "sum": lambda: values().sum(-1),
+            "taken": lambda: w.taken(values()),
+            "all": lambda: values().max().expand(len(w.batch)),
+            "axis": lambda: values().max(0).values[:, None],
+            "soft": lambda: values().logsumexp(-1),
+            "softmax": lambda: (values().softmax(-1) * values()).sum(-1),
+        }
 
-    return {
-        "max": lambda: target().max(-1).values,
-        "online max": lambda: online().max(-1).values,
-        "double": lambda: _of(target(), online().argmax(-1)),
-        "swapped": lambda: _of(online(), target().argmax(-1)),
+    return _on_both(of_network) | {
+        "double": lambda: _of(w.next("critic/target"), w.next("critic/online").argmax(-1)),
+        "swapped": lambda: _of(w.next("critic/online"), w.next("critic/target").argmax(-1)),
         "dqn": lambda: dqn_value(w),
-        "mean": lambda: target().mean(-1),
-        "min": lambda: target().min(-1).values,
-        "sum": lambda: target().sum(-1),
-        "taken": lambda: w.taken(target()),
-        "taken online": lambda: w.taken(online()),
-        "all": lambda: target().max().expand(len(w.batch)),
-        "axis": lambda: target().max(0).values[:, None],
-        "soft": lambda: target().logsumexp(-1),
-        "softmax": lambda: (target().softmax(-1) * target()).sum(-1),
         "index": lambda: _chooser(w).argmax(-1).double(),
     }
 
@@ -87,18 +99,22 @@ DQN_BOOTSTRAPS = {
     "max": "the target network chooses its own action although use_double_q is set",
     "double": "the online network chooses the action although use_double_q is not set",
     "reversed": "use_double_q is reversed",
-    "online max": "the online network values the next state (the target network is not used)",
+    "max online": "the online network values the next state (the target network is not used)",
     "swapped": "double Q with the two networks swapped: the online one values the target's choice",
-    "mean": "the mean over next actions instead of the maximum",
-    "min": "the minimum over next actions instead of the maximum",
-    "sum": "the sum over next actions instead of the maximum",
-    "all": "wrong axis: one maximum over the whole batch",
-    "axis": "wrong axis: the maximum of each action over the batch",
-    "taken": "the value of the data's action at the next state instead of the best action's",
-    "taken online": "the value of the data's action at the next state, by the online network",
-    "soft": "a logsumexp over next actions instead of the maximum",
+    **_told_of_both(
+        {
+            "mean": "the mean over next actions instead of the maximum",
+            "min": "the minimum over next actions instead of the maximum",
+            "sum": "the sum over next actions instead of the maximum",
+            "all": "wrong axis: one maximum over the whole batch",
+            "axis": "wrong axis: the maximum of each action over the batch",
+            "taken": "the value of the data's action at the next state instead of the best "
+            "action's",
+            "soft": "a logsumexp over next actions instead of the maximum",
+            "softmax": "an expectation under softmax(Q) instead of the maximum",
+        }
+    ),
     "index": "the index of the best next action in place of its value",
-    "softmax": "an expectation under softmax(Q) instead of the maximum",
     "chosen now": "wrong state: the next action is chosen by the values at s instead of s'",
     "valued now": "wrong state: the action chosen for s' is valued at s instead of s'",
     "clipped": "the smaller of both networks' values in place of the target network's",
@@ -111,92 +127,92 @@ DQN_BOOTSTRAPS = {
 def awac_bootstrap(w: World, kind: str) -> torch.Tensor:
     """Return the value of the next state under AWAC's rule or another, `(batch,)`."""
 
-    def target() -> torch.Tensor:
-        return w.next("critic/target")
-
-    def online() -> torch.Tensor:
-        return w.next("critic/online")
-
     def following() -> torch.Tensor:
         return w.policy(next_state=True)
 
-    def entropic() -> torch.Tensor:
-        return target() - float(w.scalars["temperature"]) * following().log()
+    def of_network(network: str) -> Rules:
+        def values() -> torch.Tensor:
+            return w.next(f"critic/{network}")
 
-    rules = _q_learning(w) | {
-        "": lambda: (following() * target()).sum(-1),
-        "online": lambda: (following() * online()).sum(-1),
-        "averaged": lambda: (following() * target()).mean(-1),
-        "averaged online": lambda: (following() * online()).mean(-1),
-        "current": lambda: (w.policy() * target()).sum(-1),
-        "current online": lambda: (w.policy() * online()).sum(-1),
-        "valued now": lambda: (following() * w.now("critic/target")).sum(-1),
-        "mode": lambda: _of(target(), following().argmax(-1)),
-        "mode online": lambda: _of(online(), following().argmax(-1)),
-        "logits": lambda: (w.next("actor/online") * target()).sum(-1),
-        "log": lambda: (following().log() * target()).sum(-1),
-        "softmax": lambda: (following().softmax(-1) * target()).sum(-1),
-        "scalar": lambda: (following() * target()).sum().expand(len(w.batch)),
-        "entropic": lambda: (following() * entropic()).sum(-1),
-        "columns": lambda: target()[:, following().argmax(-1)],
-    }
-    return rules[kind]()
+        def entropic(weight: float) -> torch.Tensor:
+            return (following() * (values() - weight * following().log())).sum(-1)
+
+        return {
+            "": lambda: (following() * values()).sum(-1),
+            "averaged": lambda: (following() * values()).mean(-1),
+            "current": lambda: (w.policy() * values()).sum(-1),
+            "valued now": lambda: (following() * w.now(f"critic/{network}")).sum(-1),
+            "mode": lambda: _of(values(), following().argmax(-1)),
+            "logits": lambda: (w.next("actor/online") * values()).sum(-1),
+            "log": lambda: (following().log() * values()).sum(-1),
+            "softmax of the policy": lambda: (following().softmax(-1) * values()).sum(-1),
+            "scalar": lambda: (following() * values()).sum().expand(len(w.batch)),
+            "entropic": lambda: entropic(float(w.scalars["temperature"])),
+            "entropic one": lambda: entropic(1.0),
+            "columns": lambda: values()[:, following().argmax(-1)],
+        }
+
+    return (_q_learning(w) | _on_both(of_network))[kind]()
 
 
 AWAC_BOOTSTRAPS = {
     "dqn": "DQN's target, with use_double_q, instead of the expectation under the actor: its "
     "compute_critic_loss is that of DQN",
-    "max": "the maximum over next actions instead of the expectation under the actor",
     "double": "double Q's choice of the next action instead of the expectation under the actor",
-    "online max": "the online network's maximum instead of the expectation under the actor",
     "swapped": "the online network's value of the target network's best action instead of the "
     "expectation under the actor",
-    "mean": "all next actions weighted equally instead of by the actor",
-    "sum": "the plain sum over next actions instead of the expectation under the actor",
-    "averaged": "a mean over actions of pi Q instead of the sum",
-    "averaged online": "a mean over actions of pi Q (online) instead of the sum",
-    "current": "wrong state: the actor at s instead of s'",
-    "current online": "wrong state: the actor at s instead of s', on the online network",
-    "valued now": "wrong state: Q at s instead of s' under the actor at s'",
-    "mode": "the actor's likeliest action instead of the expectation",
-    "mode online": "the actor's likeliest action instead of the expectation, on the online network",
-    "logits": "the actor's logits in place of its probabilities",
-    "log": "the actor's log-probabilities in place of its probabilities",
-    "softmax": "a softmax of the actor's probabilities, applied a second time",
-    "taken": "the value of the data's action at the next state",
-    "taken online": "the value of the data's action at the next state, by the online network",
-    "scalar": "wrong axis: the expectation summed over the whole batch",
-    "entropic": "the actor's entropy is added to the value of the next state",
-    "columns": "indexing by [:, a'] gives a table (B, B): every next state's Q of every row's "
-    "action",
+    **_told_of_both(
+        {
+            "max": "the maximum over next actions instead of the expectation under the actor",
+            "mean": "all next actions weighted equally instead of by the actor",
+            "sum": "the plain sum over next actions instead of the expectation under the actor",
+            "min": "the minimum over next actions instead of the expectation under the actor",
+            "soft": "a logsumexp over next actions instead of the expectation under the actor",
+            "softmax": "an expectation under softmax(Q) instead of that under the actor",
+            "averaged": "a mean over actions of pi Q instead of the sum",
+            "current": "wrong state: the actor at s instead of s'",
+            "valued now": "wrong state: Q at s instead of s' under the actor at s'",
+            "mode": "the actor's likeliest action instead of the expectation",
+            "logits": "the actor's logits in place of its probabilities",
+            "log": "the actor's log-probabilities in place of its probabilities",
+            "softmax of the policy": "a softmax of the actor's probabilities, applied a second "
+            "time",
+            "taken": "the value of the data's action at the next state",
+            "scalar": "wrong axis: the expectation summed over the whole batch",
+            "entropic": "the actor's entropy is added to the value of the next state",
+            "entropic one": "the actor's entropy is added to the value of the next state",
+            "columns": "indexing by [:, a'] gives a table (B, B): every next state's Q of every "
+            "row's action",
+        }
+    ),
 }
 
 
 def iql_bootstrap(w: World, kind: str) -> torch.Tensor:
     """Return the value of the next state under IQL's rule or another, `(batch,)`."""
-    rules: Rules = {
-        "": lambda: w.next("value/target"),
-        "online": lambda: w.next("value/online"),
-        "now": lambda: w.now("value/target"),
-        "now online": lambda: w.now("value/online"),
-        "actor": lambda: (w.policy(next_state=True) * w.next("critic/target")).sum(-1),
-        "actor online": lambda: (w.policy(next_state=True) * w.next("critic/online")).sum(-1),
-    }
-    return rules[kind]() if kind in rules else _q_learning(w)[kind]()
+
+    def of_network(network: str) -> Rules:
+        return {
+            "": lambda: w.next(f"value/{network}"),
+            "now": lambda: w.now(f"value/{network}"),
+            "actor": lambda: (w.policy(next_state=True) * w.next(f"critic/{network}")).sum(-1),
+        }
+
+    return (_q_learning(w) | _on_both(of_network))[kind]()
 
 
 IQL_BOOTSTRAPS = {
     "dqn": "DQN's target, with use_double_q, instead of V(s')",
-    "max": "the maximum of the target critic instead of V(s')",
-    "online max": "the maximum of the online critic instead of V(s')",
     "double": "double Q's value instead of V(s')",
-    "actor": "AWAC's expectation under the actor instead of V(s')",
-    "actor online": "AWAC's expectation under the actor, on the online critic, instead of V(s')",
-    "taken": "the target critic's Q(s', a) of the data's action instead of V(s')",
-    "taken online": "the online critic's Q(s', a) of the data's action instead of V(s')",
-    "mean": "the mean over actions of the target critic instead of V(s')",
-    "now": "wrong state: V at s instead of s'",
-    "now online": "wrong state: V at s instead of s' (online network)",
+    **_told_of_both(
+        {
+            "max": "the maximum of the critic instead of V(s')",
+            "actor": "AWAC's expectation under the actor instead of V(s')",
+            "taken": "the critic's Q(s', a) of the data's action instead of V(s')",
+            "mean": "the mean over actions of the critic instead of V(s')",
+            "now": "wrong state: V at s instead of s'",
+        }
+    ),
 }
 
 # The loss

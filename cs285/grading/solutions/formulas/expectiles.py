@@ -64,6 +64,8 @@ def expectile_loss(
         "absolute": u.abs,
         "signed": lambda: u,
         "four": lambda: u.pow(4),
+        "cubed": lambda: u.abs().pow(3),
+        "whole": lambda: weights * u.pow(4),
         "weight": lambda: weights * u.square(),
         "root": u.square,
     }
@@ -151,6 +153,8 @@ _EXPECTILE_MISTAKES: Choices = {
         "absolute": "a quantile loss: the error is not squared",
         "signed": "the error is not squared",
         "four": "the error is squared twice",
+        "cubed": "the error is cubed, not squared",
+        "whole": "the weighted square is squared once more, with its weight",
         "weight": "the weight |tau - 1{u < 0}| is squared too",
         "root": "the root of the mean",
     },

@@ -100,8 +100,8 @@ class IQLJudge(AWACJudge):
             updates,
             oracles,
             {"critic/online": "critic", "value/online": "V", "actor/online": "actor"},
-            # No loss reads a lagging Q, so it does not matter whether it is copied.
-            {"value/target": "value/online"},
+            # Some let V regress on a lagging Q; where no loss reads it, its copying is not judged.
+            {"value/target": "value/online", "critic/target": "critic/online"},
         )
 
     def judge_regression(
