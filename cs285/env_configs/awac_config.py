@@ -71,5 +71,6 @@ class AWACConfig(ActorConfig):
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `AWACAgent`."""
         from cs285.agents.awac_agent import AWACAgent
+        from cs285.learning.student_code import construct
 
-        return AWACAgent(observation_shape, num_actions, **self.actor_arguments())
+        return construct(AWACAgent, observation_shape, num_actions, **self.actor_arguments())

@@ -38,8 +38,10 @@ class CQLConfig(QLearningConfig):
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `CQLAgent`."""
         from cs285.agents.cql_agent import CQLAgent
+        from cs285.learning.student_code import construct
 
-        return CQLAgent(
+        return construct(
+            CQLAgent,
             observation_shape,
             num_actions,
             cql_alpha=self.cql_alpha,

@@ -26,5 +26,6 @@ class DQNConfig(QLearningConfig):
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `DQNAgent`."""
         from cs285.agents.dqn_agent import DQNAgent
+        from cs285.learning.student_code import construct
 
-        return DQNAgent(observation_shape, num_actions, **self.critic_arguments())
+        return construct(DQNAgent, observation_shape, num_actions, **self.critic_arguments())

@@ -45,6 +45,7 @@ class IQLConfig(ActorConfig):
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `IQLAgent`."""
         from cs285.agents.iql_agent import IQLAgent
+        from cs285.learning.student_code import construct
         from cs285.networks.critics import ValueCritic
 
         def make_value_critic(observation_shape: tuple[int, ...]) -> nn.Module:
@@ -56,7 +57,8 @@ class IQLConfig(ActorConfig):
                 self.input_bounds,
             )
 
-        return IQLAgent(
+        return construct(
+            IQLAgent,
             observation_shape,
             num_actions,
             make_value_critic=make_value_critic,

@@ -30,5 +30,6 @@ class RandomConfig(BaseConfig):
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build a `RandomAgent`."""
         from cs285.agents.random_agent import RandomAgent
+        from cs285.learning.student_code import construct
 
-        return RandomAgent(observation_shape, num_actions)
+        return construct(RandomAgent, observation_shape, num_actions)

@@ -83,6 +83,7 @@ class RNDConfig(QLearningConfig):
         from cs285.agents.dqn_agent import DQNAgent
         from cs285.agents.exploration import hidden_task
         from cs285.agents.rnd_agent import RNDAgent
+        from cs285.learning.student_code import construct
         from cs285.networks.mlp import build_network
 
         def make_network(observation_shape: tuple[int, ...]) -> nn.Module:
@@ -103,10 +104,10 @@ class RNDConfig(QLearningConfig):
             **self.critic_arguments(),
         }
         if self.num_exploration_steps is None:
-            agent = RNDAgent(observation_shape, num_actions, **arguments)
+            agent = construct(RNDAgent, observation_shape, num_actions, **arguments)
             if not self.use_reward:
                 # Not in the class, which may be a student's that knows nothing of columns.
-                agent.derived_columns = hidden_task  # type: ignore[method-assign]
+                agent.derived_columns = hidden_task
             return agent
 
         from cs285.agents.two_critic_rnd_agent import TwoCriticRNDAgent
@@ -114,7 +115,9 @@ class RNDConfig(QLearningConfig):
         return TwoCriticRNDAgent(
             observation_shape,
             num_actions,
-            exploiter=DQNAgent(observation_shape, num_actions, **self.critic_arguments()),
+            exploiter=construct(
+                DQNAgent, observation_shape, num_actions, **self.critic_arguments()
+            ),
             use_reward=self.use_reward,
             **arguments,
         )

@@ -61,6 +61,23 @@ def reported() -> Iterator[None]:
         raise UserError(sentence) from error
 
 
+def construct(
+    agent_class: type, observation_shape: tuple[int, ...], num_actions: int, **arguments: Any
+) -> Any:
+    """Make an agent of a class that takes these two first, or by name in any order."""
+    try:
+        inspect.signature(agent_class).bind(observation_shape, num_actions, **arguments)
+    except (TypeError, ValueError):
+        named = {"observation_shape": observation_shape, "num_actions": num_actions, **arguments}
+        try:
+            inspect.signature(agent_class).bind(**named)
+        except (TypeError, ValueError):
+            pass  # making it says what does not fit
+        else:
+            return agent_class(**named)
+    return agent_class(observation_shape, num_actions, **arguments)
+
+
 def get_action(agent: Any, observation: np.ndarray, epsilon: float) -> int:
     """Return the action that an agent chooses for one observation `(*observation_shape)`.
 

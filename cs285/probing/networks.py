@@ -7,8 +7,11 @@ the loss by every output in every row of a batch.
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ LEARNING_RATE = 0.5
 NUM_ACTIONS = 5
 RND_SIZE = 4
 PlainDescent = torch.optim.SGD
+_NAME_OF_TARGET = re.compile(r"(?i)target|slow|lagg|frozen|delayed|(?:^|_)old(?:_|$)")
 _OPTIMISERS = ("Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 
 
@@ -38,6 +42,8 @@ class FeatureNetwork(nn.Module):
     def __init__(self, kind: str, features: dict[str, torch.Tensor], outputs: int) -> None:
         super().__init__()
         self.kind = kind
+        self.is_for_target = False
+        """Whether the homework's argument that made it is for a target network."""
         self.register_buffer("frequencies", features["frequencies"].clone())
         self.register_buffer("phases", features["phases"].clone())
         self.linear = nn.Linear(features["phases"].shape[0], outputs)
@@ -70,12 +76,17 @@ class Networks:
         self.optimisers: set[str] = set()
         self.own_optimisers: set[str] = set()
         """The kinds whose optimisers the class makes itself, without the makers."""
+        self.swapped: set[str] = set()
+        """The kinds of which the optimiser has the parameters of the target network instead."""
 
-    def make(self, kind: str, outputs: int) -> Callable[..., FeatureNetwork]:
+    def make(
+        self, kind: str, outputs: int, *, for_target: bool = False
+    ) -> Callable[..., FeatureNetwork]:
         """Return a maker of networks of one kind."""
 
         def make_network(*_shape: Any, **_named_shape: Any) -> FeatureNetwork:
             network = FeatureNetwork(kind, self.features, outputs)
+            network.is_for_target = for_target
             self.made.append(network)
             return network
 
@@ -116,8 +127,31 @@ class Networks:
             "make_value_critic_optimizer": self.optimise("value"),
             "make_rnd_network": self.make("rnd", RND_SIZE),
             "make_rnd_network_optimizer": self.optimise("rnd"),
-            "make_target_rnd_network": self.make("rnd", RND_SIZE),
+            "make_target_rnd_network": self.make("rnd", RND_SIZE, for_target=True),
         }
+
+    def settle(self, agent: Any) -> None:
+        """Prepare a new agent: its networks have parameters of their own, and each its role.
+
+        A target network that is the online one, or shares its parameters, would give away nothing
+        of the methods that use both; and an optimiser that was given the target's parameters must
+        not make that network the online one.
+        """
+        _separate(agent, self.made)
+        held = dict(_named_networks(agent))
+        for kind in {network.kind for network in held.values()}:
+            of_kind = {name: one for name, one in held.items() if one.kind == kind}
+            trained = [self._is_optimised(one) for one in of_kind.values()]
+            targets = [
+                one.is_for_target or bool(_NAME_OF_TARGET.search(name))
+                for name, one in of_kind.items()
+            ]
+            if any(targets) and not all(targets) and trained == targets:
+                self.swapped.add(kind)
+
+    def shared(self, agent: Any) -> set[str]:
+        """Return the kinds of networks of which two names of an agent mean the same parameters."""
+        return {network.kind for _, network, _ in _shared_targets(agent)}
 
     def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
         """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
@@ -136,8 +170,11 @@ class Networks:
 
     def role(self, network: FeatureNetwork) -> str:
         """Return what a network is to the agent, such as `critic/online`."""
-        online = id(network.linear.weight) in self.optimised
+        online = self._is_optimised(network) != (network.kind in self.swapped)
         return f"{network.kind}/{'online' if online else 'target'}"
+
+    def _is_optimised(self, network: FeatureNetwork) -> bool:
+        return id(network.linear.weight) in self.optimised
 
 
 def replace_optimisers(watching: list[Networks]) -> None:
@@ -184,3 +221,38 @@ def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
             parts = list(vars(value).values()) if isinstance(value, nn.Module) or not depth else []
         for part in parts:
             yield from _networks_in(part, depth + 1)
+
+
+def _named_networks(agent: Any) -> list[tuple[str, FeatureNetwork]]:
+    """Return the networks that an agent's attributes hold, wrapped or not, by attribute."""
+    held = getattr(agent, "__dict__", {})
+    attributes = {**held, **held.get("_modules", {})}
+    return [
+        (name, network)
+        for name, value in attributes.items()
+        if not name.startswith("_") or isinstance(value, nn.Module)
+        for network in _networks_in(value, depth=1)
+    ]
+
+
+def _shared_targets(agent: Any) -> list[tuple[str, FeatureNetwork, FeatureNetwork]]:
+    """Return target networks that share parameters with another one: attribute, both networks."""
+    found = []
+    for (one, first), (other, second) in combinations(_named_networks(agent), 2):
+        share = first.linear.weight.data_ptr() == second.linear.weight.data_ptr()
+        are_targets = [bool(_NAME_OF_TARGET.search(name)) for name in (one, other)]
+        if first.kind == second.kind and share and any(are_targets) and not all(are_targets):
+            found.append((one, first, second) if are_targets[0] else (other, second, first))
+    return found
+
+
+def _separate(agent: Any, made: Iterable[FeatureNetwork]) -> None:
+    """Give target networks that share parameters with another network some of their own."""
+    for name, target, other in _shared_targets(agent):
+        if target is not other:
+            for parameter in target.parameters():
+                parameter.data = parameter.data.clone()
+        elif getattr(agent, name, None) is target:
+            held = {id(network) for _, network in _named_networks(agent)}
+            dropped = (new for new in made if new.kind == target.kind and id(new) not in held)
+            setattr(agent, name, next(dropped, None) or copy.deepcopy(target))

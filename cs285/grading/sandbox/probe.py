@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from cs285.grading.sandbox.own_modules import make_importable
+from cs285.learning.student_code import construct
 from cs285.probing.networks import NUM_ACTIONS, FeatureNetwork, Networks, replace_optimisers
 
 MAX_ELEMENTS = 100_000
@@ -120,7 +121,9 @@ def _run_trial(
     _seed(trial["seed"])
     try:
         chosen = {name: makers[name] for name in trial["makers"]}
-        agent = cls((2,), NUM_ACTIONS, **chosen, **trial["arguments"])
+        agent = construct(cls, (2,), NUM_ACTIONS, **chosen, **trial["arguments"])
+        shared = networks.shared(agent)
+        networks.settle(agent)
     except BaseException as error:  # noqa: BLE001
         send({"trial": index, "stage": "construct", "error": scene.describe(error)})
         return
@@ -132,6 +135,7 @@ def _run_trial(
             "weights": _weights(roles),
             "optimisers": sorted(networks.optimisers),
             "own_optimisers": sorted(networks.own_optimisers),
+            "shared": sorted(shared),
         }
     )
     with torch.no_grad():
@@ -145,6 +149,7 @@ def _run_trial(
         try:
             record |= _call(agent, call, networks.by_role(agent))
             record["weights"] = _weights(networks.by_role(agent))
+            record["shared"] = sorted(networks.shared(agent))
         except BaseException as error:  # noqa: BLE001
             send(record | {"error": scene.describe(error)})
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,15 +79,34 @@ class AgentSource:
 
     def reached(self, method: str) -> set[str]:
         """Return the methods that a method calls on `self` or `super()`, directly or not."""
-        found: set[str] = set()
-        waiting = [method]
-        while waiting:
-            node = self.methods.get(waiting.pop())
-            if node is not None:
-                fresh = _called(node, self.methods) - found
+        return reached_in([self], method) - {method}
+
+
+def reached_in(sources: Sequence[AgentSource], method: str, more: Collection[str] = ()) -> set[str]:
+    """Return the methods that a method and those it calls use.
+
+    Args:
+        sources: A class and its parents, nearest first.
+        method: One of theirs.
+        more: Names of methods that are defined elsewhere, as in a mixin.
+    """
+    known = {name for source in sources for name in source.methods} | set(more)
+    own = sources[0]
+    found: set[str] = set()
+    waiting = [method]
+    while waiting:
+        name = waiting.pop()
+        for source in sources if name not in overridden_in(own) else [own]:
+            if (node := source.methods.get(name)) is not None:
+                fresh = _called(node, known) - found
                 found |= fresh
                 waiting += fresh
-        return found - {method}
+    return found
+
+
+def overridden_in(source: AgentSource) -> set[str]:
+    """Return the methods of a class that do not call the parent's of the same name."""
+    return {name for name, node in source.methods.items() if name not in _called(node, {name})}
 
 
 def _indent(line: str) -> int:

@@ -101,6 +101,8 @@ class Seen:
     before: Weights = field(default_factory=dict)
     after: Weights = field(default_factory=dict)
     gradients: Any = None
+    shared: frozenset[str] = frozenset()
+    """Kinds of networks of which the target shares the parameters of the online one."""
     failure: Failure | None = None
     """Why this call, or an earlier one of its trial, returned nothing."""
 
@@ -162,6 +164,8 @@ class Bench:
         """Kinds of networks for which an optimiser was made, whatever its parameters."""
         self.own_optimisers: set[str] = set()
         """Kinds of networks whose optimisers the class makes without the makers."""
+        self.shared: set[str] = set()
+        """Kinds of networks that shared their parameters with their target in a new agent."""
         self.import_failure: Failure | None = None
         self.construct_failure: Failure | None = None
 
@@ -206,6 +210,7 @@ class Bench:
                 self.initial.append(initial)
                 self.optimisers = set(map(str, record["optimisers"]))
                 self.own_optimisers = set(map(str, record["own_optimisers"]))
+                self.shared = set(map(str, record["shared"]))
                 starts[trial] = {
                     role: [
                         self.weights[role][k] if k < len(self.weights[role]) else member
@@ -225,7 +230,8 @@ class Bench:
         kind = self.trials[trial][2][number].kind
         if gradients is not None:
             gradients = decode_weights(gradients) if kind == "loss" else decode(gradients)
-        self.seen[trial, number] = Seen(decode(record["result"]), before, after, gradients)
+        shared = frozenset(map(str, record["shared"]))
+        self.seen[trial, number] = Seen(decode(record["result"]), before, after, gradients, shared)
         starts[trial] = after
 
     def _job(self) -> dict[str, Any]:

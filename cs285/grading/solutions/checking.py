@@ -18,7 +18,12 @@ from types import MappingProxyType
 import numpy as np
 
 from cs285.grading.sandbox.sandbox import PACKAGE, Sandbox
-from cs285.grading.solutions.agent_source import AgentSource, with_line_feeds
+from cs285.grading.solutions.agent_source import (
+    AgentSource,
+    overridden_in,
+    reached_in,
+    with_line_feeds,
+)
 from cs285.grading.solutions.assignment import AGENTS, AgentFile
 from cs285.grading.solutions.bench import Bench, Failure
 from cs285.grading.solutions.editions import homework_of_file
@@ -167,8 +172,52 @@ class SolutionChecker:
             elif finding.of_parent and (other is None or other.verdict is Verdict.CRASHES):
                 merged.append(Finding(finding.method, Verdict.CORRECT))
             else:
-                merged.append(finding if other is None else other)
+                merged.append(self._decided(agent, finding, other, plain))
         return list(dict.fromkeys(merged))
+
+    def _decided(
+        self, agent: AgentFile, finding: Finding, other: Finding | None, plain: _Run
+    ) -> Finding:
+        """Return what counts of a bad finding on own parents, one of which is wrong too.
+
+        A class may need what only its own parents have, such as renamed networks. Then plain
+        parents show nothing, and the finding counts unless it may come from the parent's fault.
+        """
+        needs_its_own = other is not None and (
+            other.verdict is Verdict.UNJUDGED
+            or (
+                other.verdict is Verdict.CRASHES
+                and other.raised == "AttributeError"
+                and finding.verdict is not Verdict.CRASHES
+            )
+        )
+        if other is not None and not needs_its_own:
+            return other
+        if (needs_its_own or plain.failure is not None) and (
+            culprit := self._rests_on(agent, finding.method)
+        ):
+            text = f"it uses {culprit}"
+            return Finding(finding.method, Verdict.UNJUDGED, text)
+        return finding
+
+    def _rests_on(self, agent: AgentFile, method: str) -> str:
+        """Return a wrong method of an own parent that a method may get its numbers from."""
+        sources = [
+            AgentSource(self.files[one.file], one.class_name)
+            for one in (agent, *self._own_parents(agent))
+        ]
+        faults = self._faults(agent)
+        wrong = {fault.method for findings in faults.values() for fault in findings}
+        used = {*reached_in(sources, method, wrong), method}
+        for parent, source in zip(self._own_parents(agent), sources[1:], strict=True):
+            right = {one.method for one in self.check(parent.algorithm) if one.verdict.is_right}
+            for fault in faults.get(parent.file, []):
+                suspects = {fault.method, *reached_in([source], fault.method)}
+                suspects -= right | overridden_in(sources[0])
+                if not fault.method or fault.method == "__init__" or used & suspects:
+                    name = f"`{fault.method}` of " if fault.method else ""
+                    return f"{name}{parent.file}, which counts as {fault.verdict}"
+        return ""
 
     def _misread(self, agent: AgentFile, finding: Finding, other: Finding | None) -> bool:
         """Return whether an unusual parent, though right, may be why numbers look wrong."""

@@ -143,10 +143,13 @@ class Judge:
         text: str = "",
         *,
         end: End = End.DONE,
+        raised: str = "",
         readings: Iterable[Reading] = (),
     ) -> None:
         """Add a finding."""
-        self.findings.append(Finding(method, verdict, text, end, frozenset(readings)))
+        self.findings.append(
+            Finding(method, verdict, text, end, frozenset(readings), raised=raised)
+        )
 
     def failed(self, method: str, *calls: Seen) -> bool:
         """Report the first failure among the calls that judge a method; return if there is one."""
@@ -198,7 +201,7 @@ class Judge:
             verdict = Verdict.CRASHES
             if self.bench.is_not_handed_in(failure):
                 verdict, text = Verdict.UNJUDGED, import_text(failure, text)
-            self.say(method, verdict, text, end=failure.ending.end)
+            self.say(method, verdict, text, end=failure.ending.end, raised=failure.type)
 
     def rests_on_unsolved(self, method: str) -> bool:
         """Report a method whose failure follows from an unsolved one that it calls, if so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
         "centred": lambda: _centred(taken - (policy * values).sum(-1)),
         "positive": lambda: (taken - (policy * values).sum(-1)).clamp(min=0),
         "columns": lambda: values[:, w.actions] - (policy * values).sum(-1),
+        "first row": lambda: values.flatten()[w.actions] - (policy * values).sum(-1),
         "columns rows": lambda: values[:, w.actions] - (policy * values).sum(-1)[:, None],
         **_crossed(taken, (policy * values).sum(-1)),
         "actions": lambda: values - (policy * values).sum(-1)[:, None],
@@ -89,6 +91,7 @@ _SHARED_ADVANTAGES = {
     "positive": "max(A, 0) in place of the advantage",
     "columns": "indexing by [:, a] gives every state's Q of every row's action: " + _TABLE,
     "columns rows": "indexing by [:, a] gives every state's Q of every row's action: " + _TABLE,
+    "first row": "flat indexing, as by torch.take, reads every Q(s, a) from the first row",
     "actions": "an advantage for every action, (B, actions), not that of the action taken",
 }
 TABLES = {"Q column", "baseline column", "columns", "columns rows"}
@@ -156,6 +159,7 @@ def iql_advantage(w: World, kind: str = "", network: str = "online") -> torch.Te
         "centred": lambda: _centred(taken - baseline),
         "positive": lambda: (taken - baseline).clamp(min=0),
         "columns": lambda: values[:, w.actions] - baseline,
+        "first row": lambda: values.flatten()[w.actions] - baseline,
         "columns rows": lambda: values[:, w.actions] - baseline[:, None],
         **_crossed(taken, baseline),
         "actions": lambda: values - baseline[:, None],
@@ -408,33 +412,59 @@ def _rows(world: World, rule: Callable[..., torch.Tensor], kind: str, network: s
 def _name_weights(
     found: Sequence[Array], advantages: Sequence[Array | None], temperatures: Array
 ) -> list[str]:
-    """Name weights that are clipped, exponential or linear in the advantages; empty if not."""
-    logarithms, slopes, limits = [], [], []
-    for weights, values, temperature in zip(found, advantages, temperatures, strict=True):
-        if values is None:
-            return []
-        ones = np.ones_like(values)
-        exact = np.exp(values / temperature)
-        low, high = weights.min(), weights.max()
-        if close(weights, np.clip(exact, low, high), 2e-3):
-            limits.append((low if low > exact.min() * 1.01 else 0.0, high, exact.max()))
-        # Small weights are known to few digits.
-        large = weights > 0.02 * high
-        if (weights > 0).all() and large.sum() > 3:  # noqa: PLR2004 - two numbers are fitted
-            line = solve([values[large], ones[large]], np.log(weights[large]))
-            if line is not None and close(weights, np.exp(line[0] * values + line[1]), 1e-2):
-                logarithms.append(line)
-        if (line := solve([values, ones], weights)) is not None:
-            slopes.append(line)
-    if len(limits) == len(found):
-        return _name_limits(limits)
-    if len(logarithms) == len(found):
-        return _name_exponents(np.array(logarithms), temperatures)
-    if len(slopes) == len(found):
-        slope, constant = slopes[0]
+    """Name weights that are equal, clipped, exponential or linear in the advantages; or none."""
+    present = [one for one in advantages if one is not None]
+    if len(present) < len(found):
+        return []
+    exact = [np.exp(one / t) for one, t in zip(present, temperatures, strict=True)]
+    if all(map(_are_equal, found)):
+        ratios = [one.mean() / expected.mean() for one, expected in zip(found, exact, strict=True)]
+        mean = ", the mean of exp(A / lambda)" if np.ptp([1.0, *ratios]) < 1e-2 else ""  # noqa: PLR2004
+        return [
+            f"behaviour cloning: every row has the same weight{mean}, as in a product of two means"
+        ]
+    limits = [_limits(one, expected) for one, expected in zip(found, exact, strict=True)]
+    if whole := _all_of(limits):
+        return _name_limits(whole)
+    if whole := _all_of([_exponent(*pair) for pair in zip(found, present, strict=True)]):
+        return _name_exponents(np.array(whole), temperatures)
+    pairs = zip(found, present, strict=True)
+    if whole := _all_of([solve([values, np.ones_like(values)], one) for one, values in pairs]):
+        slope, constant = whole[0]
         found_line = f"{slope:.4g} A + {constant:.4g}"
         return [f"the exponential is missing: the weight is linear in the advantage, {found_line}"]
     return []
+
+
+def _all_of(found: Sequence[Any]) -> list[Any]:
+    """Return what was found in every batch; nothing if it was not found in one of them."""
+    return [] if any(one is None for one in found) else list(found)
+
+
+def _are_equal(weights: Array) -> bool:
+    return bool(np.ptp(weights) < 1e-3 * np.abs(weights).max())
+
+
+def _limits(weights: Array, exact: Array) -> tuple[float, float, float] | None:
+    """Return the floor, the cap and the largest weight without it, if there are such limits."""
+    low, high = weights.min(), weights.max()
+    if not close(weights, np.clip(exact, low, high), 2e-3):
+        return None
+    return (low if low > exact.min() * 1.01 else 0.0, high, exact.max())
+
+
+def _exponent(weights: Array, advantages: Array) -> Array | None:
+    """Return slope and offset of the exponent as a line in the advantage, if it is one."""
+    high = weights.max()
+    # Small weights are known to few digits, and the largest may be capped.
+    large = (weights > 0.02 * high) & (weights < 0.999 * high)
+    if not (weights > 0).all() or large.sum() <= 2:  # noqa: PLR2004 - two numbers are fitted
+        return None
+    line = solve([advantages[large], np.ones(large.sum())], np.log(weights[large]))
+    if line is None:
+        return None
+    expected = np.exp(np.minimum(line[0] * advantages + line[1], np.log(high)))
+    return line if close(weights, expected, 1e-2) else None
 
 
 def _name_limits(limits: Sequence[tuple[float, float, float]]) -> list[str]:
@@ -461,6 +491,10 @@ def _name_exponents(found: Array, temperatures: Array) -> list[str]:
     if np.abs(products - 1).max() > 1e-2:  # noqa: PLR2004
         if np.abs(products - products[0]).max() < 1e-2:  # noqa: PLR2004
             texts.append(f"the advantage is multiplied by {products[0]:.4g} in the exponential")
+        elif np.abs(slopes / temperatures - 1).max() < 1e-2:  # noqa: PLR2004
+            texts.append("the temperature multiplies the advantage instead of dividing it")
+        elif np.abs(products * temperatures - 1).max() < 1e-2:  # noqa: PLR2004
+            texts.append("the temperature divides the advantage twice: exp(A / lambda^2)")
         elif np.abs(slopes - slopes[0]).max() < 1e-2 * abs(slopes[0]):
             texts.append(f"the temperature is hard-coded as {1 / slopes[0]:.4g}")
         else:

@@ -364,8 +364,6 @@ CQL = Formula(
         "temperature": {
             "inside": "logsumexp(Q / T) without the factor T in front",
             "none": "the temperature left out, which changes nothing at T = 1",
-            "times": "logsumexp(T Q): the temperature multiplies, which changes nothing at T = 1",
-            "times both": "T logsumexp(T Q), which changes nothing at T = 1",
             "inverse": "logsumexp(T Q) / T, the inverse convention, which is the same at T = 1",
             "outside": "T logsumexp(Q), which changes nothing at T = 1",
             "over": "logsumexp(Q / T) / T, which changes nothing at T = 1",
@@ -379,6 +377,10 @@ CQL = Formula(
         "conservative": _TERMS,
         "alpha": _ALPHAS,
         "mean": _MEANS,
+        "temperature": {
+            "times": "the temperature multiplies Q in the logsumexp instead of dividing it",
+            "times both": "the temperature multiplies Q in the logsumexp instead of dividing it",
+        },
         **TD_MISTAKES,
         "bootstrap": DQN_BOOTSTRAPS,
     },

@@ -290,6 +290,7 @@ def _predictions(w: World, kind: str) -> torch.Tensor:
         "mode": lambda: _of(values, w.policy().argmax(-1)),
         "actor": lambda: (w.policy() * values).sum(-1),
         "columns": lambda: values[:, w.actions],
+        "first row": lambda: values.flatten()[w.actions],
         "masked": lambda: (1 - w.dones) * w.taken(values),
         "discounted": lambda: w.scalars["discount"] * w.taken(values),
     }
@@ -477,6 +478,7 @@ TD_MISTAKES: Choices = {
         "chosen target": "Q(s, a') of the target network's best next action in place of Q(s, a) of "
         "the action taken",
         "columns": "indexing by [:, a] gives a table (B, B): every state's Q of every row's action",
+        "first row": "flat indexing, as by torch.take, reads every Q(s, a) from the first row",
         "masked": "(1 - d) also multiplies Q(s, a) itself",
         "discounted": "the discount multiplies Q(s, a) itself",
     },

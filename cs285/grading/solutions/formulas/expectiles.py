@@ -108,6 +108,7 @@ def _expected(w: World, kind: str) -> torch.Tensor:
         "following online": lambda: following("value/online"),
         "all": lambda: w.now("critic/online"),
         "columns": lambda: w.now("critic/online")[:, w.actions],
+        "first row": lambda: w.now("critic/online").flatten()[w.actions],
         "batch": lambda: w.taken(w.now("critic/online")).mean().expand(len(w.batch)),
         "advantage": lambda: w.taken(w.now("critic/online")) - w.now("value/online"),
     }
@@ -130,6 +131,7 @@ _VALUES = {
     "following online": "V learns from r + discount V(s') in place of Q(s, a)",
     "all": "V(s) learns from Q of every action in place of Q(s, a) of the action taken",
     "columns": "indexing by [:, a] gives a table (B, B): every state's Q of every row's action",
+    "first row": "flat indexing, as by torch.take, reads every Q(s, a) from the first row",
     "batch": "V(s) learns from the mean of Q(s, a) over the batch in place of its own row's",
     "advantage": "V learns from Q(s, a) - V(s) in place of Q(s, a)",
 }

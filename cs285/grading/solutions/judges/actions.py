@@ -138,7 +138,11 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
     if (greedy == mode).all():
         _judge_actor_exploration(judge, exploring, mode, probabilities)
     elif are_samples(greedy, probabilities):
-        judge.say("get_action", Verdict.VARIANT, "a sample of the actor, also in evaluation")
+        if (exploring == mode).all():
+            text = "reversed: it samples the actor in evaluation, and takes its likeliest action"
+            judge.wrong("get_action", f"{text} while exploring (epsilon > 0)")
+        else:
+            judge.say("get_action", Verdict.VARIANT, "a sample of the actor, also in evaluation")
     elif (greedy == values.argmax(1)[:, None]).all() and not judge.defines("get_action"):
         text = "acts on argmax Q: the actor is trained but never used"
         judge.say("get_action", Verdict.VARIANT, f"{text} (`get_action` is inherited from DQN)")

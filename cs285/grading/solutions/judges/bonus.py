@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,12 @@ from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.fitting import Observation, fit
 from cs285.grading.solutions.formulas.critics import dqn_bootstrap
 from cs285.grading.solutions.formulas.distillation import RND
+from cs285.grading.solutions.formulas.targets import solve
 from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, judge_values_policy
 from cs285.grading.solutions.judges.updates import Updates, add_updates, judge_copying
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.grading.solutions.world import Array, Transitions, close, shown
+from cs285.grading.solutions.world import Array, Transitions, Weights, close, shown
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,8 @@ class RNDJudge(Judge):
             ("", self.bench.seen[trial, 0].before),
             ("the predictor learns before the bonus is computed", self.bench.seen[trial, 0].after),
         ):
-            phi = self.inputs.features(batch.states)
-            outputs = []
-            for role in ("rnd/online", "rnd/target"):
-                weight, bias = weights[role][0]
-                outputs.append(phi @ np.concatenate([weight, bias[:, None]], 1).astype(float).T)
-            difference = outputs[0] - outputs[1]
+            online, target = self.predictions(batch, weights)
+            difference = online - target
             for state, rows in (("", slice(size, None)), ("the bonus is that of s", slice(size))):
                 part = difference[rows]
                 forms = {
@@ -188,13 +186,68 @@ class RNDJudge(Judge):
         if close(rewards, batch.rewards, 2e-3):
             return Bonus("no bonus reaches the critic: it learns from the reward alone")
         added = rewards - batch.rewards
-        if added.std() < 1e-3 * (1 + abs(added.mean())):
+        if any(one.std() < 1e-3 * (1 + abs(one.mean())) for one in (added, rewards)):
             return Bonus(
                 "the bonus is the same for every row: a wrong axis, a mean over the batch, or a "
                 "broadcast of shapes (B, 1) and (B,); expected one error per row"
             )
         errors = list(self.errors(trial, batch))
-        return relate_bonus(errors, batch.rewards, rewards, weight)
+        found = relate_bonus(errors, batch.rewards, rewards, weight)
+        if not found.right and (named := self.name_bonus(trial, batch, rewards, errors)):
+            return Bonus(named)
+        return found
+
+    def name_bonus(
+        self,
+        trial: int,
+        batch: Transitions,
+        rewards: Array,
+        errors: Sequence[tuple[str, Array]],
+    ) -> str:
+        """Name a bonus that is no function of the errors; empty if it is not known."""
+        size = len(batch)
+        online, target = self.predictions(batch, self.bench.seen[trial, 0].before)
+        measures = {
+            "the bonus is a signed difference, summed or averaged over features: errors cancel": (
+                (online - target).sum(1)
+            ),
+            "the bonus is the difference of two norms, not the norm of the difference": np.abs(
+                np.linalg.norm(online, axis=1) - np.linalg.norm(target, axis=1)
+            ),
+            "the bonus contains the target's outputs alone, not the error": (target**2).sum(1),
+            "the bonus contains the predictor's outputs alone, not the error": (online**2).sum(1),
+            "the predictor's and the target's outputs are added, not subtracted": (
+                ((online + target) ** 2).sum(1)
+            ),
+        }
+        for text, measure in measures.items():
+            forms = (measure, np.abs(measure), np.sqrt(np.abs(measure)))
+            for form, rows in itertools.product(forms, (slice(size, None), slice(size))):
+                for bonus in (rewards - batch.rewards, rewards):
+                    if normalisation(form[rows], bonus, 1.0)[1]:
+                        return text
+        for name, error in errors:
+            for rows in (np.roll(error, 1), np.roll(error, -1), error[::-1]):
+                if normalisation(rows, rewards - batch.rewards, 1.0)[1]:
+                    return (
+                        f"the rows are mixed: the bonus of one row is the error of another ({name})"
+                    )
+            line = solve([batch.rewards.astype(float), error, np.ones(size)], rewards)
+            if line is not None and abs(line[0] - 1) > 1e-2 and abs(line[1]) > 1e-4:  # noqa: PLR2004
+                return (
+                    f"the reward is multiplied by {line[0]:.4g}, together with the bonus: both are "
+                    "normalised as one sum, so rnd_weight is no weight"
+                )
+        return ""
+
+    def predictions(self, batch: Transitions, weights: Weights) -> tuple[Array, Array]:
+        """Return the outputs `(2 batch, outputs)` of the predictor and of its target."""
+        phi = self.inputs.features(batch.states)
+        outputs = []
+        for role in ("rnd/online", "rnd/target"):
+            weight, bias = weights[role][0]
+            outputs.append(phi @ np.concatenate([weight, bias[:, None]], 1).astype(float).T)
+        return outputs[0], outputs[1]
 
 
 def relate_bonus(

@@ -230,6 +230,10 @@ class CQLJudge(CriticJudge):
             return False
         if fit(self.formula, other, correct_only=True):
             return False
+        found = fit(self.formula, other, single=True)
+        if found is not None and self.formula.mistaken(found) == {"temperature"}:
+            self.conclude(method, found)
+            return True
         self.say(method, Verdict.VARIANT, "right at temperature 1, scaled differently at others")
         return True
 

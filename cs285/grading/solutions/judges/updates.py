@@ -98,10 +98,60 @@ def _training_problems(
         for role, name in differs.items()
         if role in judge.sampled and _learns_elsewhere(bench, update, oracles, role)
     ]
-    # An update may draw other samples than single steps do.
-    names = " and the ".join(name for role, name in differs.items() if role not in judge.sampled)
-    steps = "the class's own single steps on this batch, in any order"
-    return elsewhere + ([f"it changes the {names} differently from {steps}"] if names else [])
+    if elsewhere:
+        return elsewhere
+    problems = []
+    for role, name in differs.items():
+        # Which order of single steps an update takes is not known where they are sampled.
+        counts = [_steps_taken(judge, update, one, role) for one in oracles]
+        if count := min((one or 0 for one in counts), default=0):
+            problems.append(f"the {name} is trained about {count} times in one update, not once")
+        elif role not in judge.sampled:  # An update may draw other samples than single steps do.
+            steps = "the class's own single steps on this batch, in any order"
+            problems.append(f"it changes the {name} differently from {steps}")
+    return problems
+
+
+def _steps_taken(
+    judge: Judge, update: tuple[int, int], oracle: tuple[int, int], role: str
+) -> int | None:
+    """Return how many steps of a network an update takes, if about 2 or 3; None otherwise.
+
+    What is sampled is averaged over seeds.
+    """
+    bench = judge.make_bench()
+    bench.weights = judge.bench.weights
+    seeds = range(2, 18) if role in judge.sampled else range(1, 2)
+    means = []
+    for trial, number in (update, oracle):
+        arguments, _, calls = judge.bench.trials[trial]
+        trials = [bench.add(arguments, *calls[: number + 1], seed=seed) for seed in seeds]
+        means.append((trials, number))
+    bench.run()
+    own, single = (_mean_change(bench, trials, number, role) for trials, number in means)
+    if own is None or single is None:
+        return None
+    ratio = float(own @ single / (single @ single))
+    alignment = ratio * float(np.linalg.norm(single) / np.linalg.norm(own))
+    # The second step starts from other weights, so that it is not quite equal to the first.
+    count = round(ratio)
+    return count if count in {2, 3} and alignment > 0.8 and ratio > 1.6 else None  # noqa: PLR2004
+
+
+def _mean_change(bench: Bench, trials: Sequence[int], number: int, role: str) -> Array | None:
+    """Return the mean change of a network's weights by the calls of trials, if they moved it."""
+    changes = []
+    for trial in trials:
+        first, last = bench.seen[trial, 0], bench.seen[trial, number]
+        if last.failure is not None or role not in last.after or role not in first.before:
+            return None
+        before, after = (
+            np.concatenate([part.ravel() for part in weights[role][0]])
+            for weights in (first.before, last.after)
+        )
+        changes.append(after - before)
+    mean: Array = np.mean(changes, axis=0)
+    return mean if np.isfinite(mean).all() and np.linalg.norm(mean) > 0 else None
 
 
 def _learns_elsewhere(
@@ -196,10 +246,20 @@ def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) 
     seen = judge.bench.seen[trial, 0]
     if judge.failed(method, seen):
         return
+    kind = target.partition("/")[0]
+    if kind in judge.bench.shared and kind not in seen.shared:
+        text = "the target network is made with the online network's own parameters, not a copy"
+        judge.wrong("__init__", text)
     if target.startswith("value") and target not in seen.after and online in seen.after:
         judge.say(method, Verdict.VARIANT, "there is no target V to copy to")
     elif target not in seen.after or online not in seen.after:
         judge.say(method, Verdict.UNJUDGED, "found no target network")
+    elif kind in seen.shared:
+        judge.wrong(
+            method,
+            "the target network shares the online network's parameters instead of having a copy "
+            "of their values: it follows every step",
+        )
     elif judge.bench.moved(trial, 0, online):
         judge.wrong(method, "it changes the online network: the copy goes in the wrong direction")
     elif not judge.bench.moved(trial, 0, target):
