@@ -27,15 +27,26 @@ class AgentSource:
 
     @cached_property
     def methods(self) -> dict[str, ast.FunctionDef]:
-        """The methods that the class itself defines.
+        """The methods that the class defines, itself or in its bases of the same file.
 
         Raises:
             SyntaxError: If the file is not valid Python.
         """
-        for node in ast.walk(ast.parse(with_line_feeds(self.text))):
-            if isinstance(node, ast.ClassDef) and node.name == self.class_name:
-                return {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
-        return {}
+        tree = ast.parse(with_line_feeds(self.text))
+        classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        found: dict[str, ast.FunctionDef] = {}
+        waiting, seen = [self.class_name], set()
+        while waiting:
+            name = waiting.pop(0)
+            if name in seen or name not in classes:
+                continue
+            seen.add(name)
+            node = classes[name]
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef):
+                    found.setdefault(part.name, part)
+            waiting += [base.id for base in node.bases if isinstance(base, ast.Name)]
+        return found
 
     def placeholder(self, method: str) -> str:
         """Return what stands in a method in place of code, with its line; empty if nothing does.

@@ -166,7 +166,9 @@ class SolutionChecker:
             if not finding.verdict.is_bad or not (faults or self._misread(agent, finding, other)):
                 merged.append(finding)
             elif finding.method in _steps_of(agent) and (other is None or not other.verdict.is_bad):
-                if self._is_right_in_its_parent(agent, finding.method):
+                if self._is_right_in_its_parent(agent, finding.method) and not self._rests_on(
+                    agent, finding.method
+                ):
                     merged.append(finding)  # but not in this class
                 # Otherwise `report` says that it is inherited.
             elif finding.of_parent and (other is None or other.verdict is Verdict.CRASHES):

@@ -102,26 +102,51 @@ def _training_problems(
         return elsewhere
     problems = []
     for role, name in differs.items():
-        # Which order of single steps an update takes is not known where they are sampled.
-        counts = [_steps_taken(judge, update, one, role) for one in oracles]
-        if count := min((one or 0 for one in counts), default=0):
-            problems.append(f"the {name} is trained about {count} times in one update, not once")
-        elif role not in judge.sampled:  # An update may draw other samples than single steps do.
+        if role in judge.sampled:  # An update may draw other samples than single steps do.
+            # Which order of single steps it takes is then not known.
+            counts = [_steps_taken(judge, update, one, role) for one in oracles]
+            if count := min((one or 0 for one in counts), default=0):
+                problems.append(f"the {name} is trained about {count} times in an update, not once")
+        elif any(_repeats(judge, update, one, role) for one in oracles):
+            problems.append(f"the {name} is trained twice in an update, not once")
+        else:
             steps = "the class's own single steps on this batch, in any order"
             problems.append(f"it changes the {name} differently from {steps}")
     return problems
 
 
+def _repeats(judge: Judge, update: tuple[int, int], oracle: tuple[int, int], role: str) -> bool:
+    """Return whether an update is equal to single steps of which one is taken twice."""
+    arguments, seed, calls = judge.bench.trials[oracle[0]]
+    calls = calls[: oracle[1] + 1]
+    bench = judge.make_bench()
+    bench.weights = judge.bench.weights
+    trials = [
+        bench.add(arguments, *calls[: k + 1], *calls[j : j + 1], *calls[k + 1 :], seed=seed)
+        for k in range(len(calls))
+        for j in range(k + 1)
+    ]
+    bench.run()
+    wanted = judge.bench.seen[update].after.get(role, [])
+    return any(
+        bool(wanted)
+        and len(found := bench.seen[trial, len(calls)].after.get(role, [])) == len(wanted)
+        and all(
+            close(a, b, 1e-4)
+            for one, other in zip(found, wanted, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+        for trial in trials
+    )
+
+
 def _steps_taken(
     judge: Judge, update: tuple[int, int], oracle: tuple[int, int], role: str
 ) -> int | None:
-    """Return how many steps of a network an update takes, if about 2 or 3; None otherwise.
-
-    What is sampled is averaged over seeds.
-    """
+    """Return how many sampled steps of a network an update takes, if about 2 or 3, else None."""
     bench = judge.make_bench()
     bench.weights = judge.bench.weights
-    seeds = range(2, 18) if role in judge.sampled else range(1, 2)
+    seeds = range(2, 18)
     means = []
     for trial, number in (update, oracle):
         arguments, _, calls = judge.bench.trials[trial]
