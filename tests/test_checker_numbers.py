@@ -566,7 +566,7 @@ WRONG = [
     wrong("awac", ACTOR, "other actions than the data's",
           actor_loss="-(dist.log_prob(dist.sample()) * weights).mean()"),
     # Around a sampled baseline, of which two steps differ
-    wrong("awac", "update", "changes the critic differently", baseline=SAMPLED_BASELINE,
+    wrong("awac", "update", "critic is trained (about 2 times|twice)", baseline=SAMPLED_BASELINE,
           awac_steps=DEFAULTS["awac_steps"] + "\n        self.update_critic(" + BATCH + ")"),
     wrong("awac", "update", "actor learns at other states", baseline=SAMPLED_BASELINE,
           awac_steps=DEFAULTS["awac_steps"].replace(

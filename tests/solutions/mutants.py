@@ -1120,7 +1120,7 @@ MUTANTS = [
         "rnd: the predictor alone",
         "rnd",
         "update",
-        "expected a rising function",
+        "the predictor's outputs alone",
         "bonus = self.errors(next_observations)",
         "bonus = self.rnd_net(next_observations).norm(dim=-1)",
     ),

@@ -195,6 +195,8 @@ class SolutionChecker:
         )
         if other is not None and not needs_its_own:
             return other
+        if finding.of_child:
+            return finding
         if (needs_its_own or plain.failure is not None) and (
             culprit := self._rests_on(agent, finding.method)
         ):

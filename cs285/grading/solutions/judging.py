@@ -235,6 +235,7 @@ class Judge:
             self.findings[-1] = replace(
                 self.findings[-1],
                 of_parent=bool(ignored) and set(found.choices) <= (ignored or set()),
+                of_child=bool(ignored) and not set(found.choices) <= (ignored or set()),
                 readings=frozenset({Reading.PAIRS} if found.choices.get("shape") else ()),
             )
         elif found.variants:

@@ -70,6 +70,8 @@ class Finding:
     """How its numbers are to be read when other methods use them."""
     of_parent: bool = False
     """Whether a wrong parent alone may explain it."""
+    of_child: bool = False
+    """Whether no wrong parent can explain it."""
     raised: str = ""
     """The type of the error that was raised, if that is the reason."""
 
