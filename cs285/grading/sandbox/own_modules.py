@@ -41,8 +41,8 @@ def _real_names(folder: Path, roots: Iterable[str]) -> Callable[[str], str]:
             return f"{PACKAGE}.{name}"
         if first in _RENAMED and PathFinder.find_spec(first) is None:
             return f"{_RENAMED[first]}{dot}{rest}"
-        beside = folder / PACKAGE / "agents" / f"{name}.py"
-        if beside.exists() and PathFinder.find_spec(first) is None:
+        beside = folder / PACKAGE / "agents"
+        if PathFinder.find_spec(name, [str(beside)]) and PathFinder.find_spec(first) is None:
             return f"{PACKAGE}.agents.{name}"
         return ""
 

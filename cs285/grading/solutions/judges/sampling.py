@@ -119,11 +119,27 @@ def _conclude_targets(
     expected = readings[0].constants + readings[0].factors * (
         policies[""] * readings[0].values
     ).sum(1)
-    text = crossed or (
-        f"its targets are random, but not r + discount (1 - d) Q(s', a') with a' drawn from the "
-        f"actor: expected a mean of {shown(expected)}, got {shown(targets.mean(0))}"
+    text = (
+        crossed
+        or _changed_reward(world, targets)
+        or (
+            "its targets are random, but not r + discount (1 - d) Q(s', a') with a' drawn from the "
+            f"actor: expected a mean of {shown(expected)}, got {shown(targets.mean(0))}"
+        )
     )
     judge.wrong(method, "; ".join([*mistakes, text]))
+
+
+def _changed_reward(world: World, targets: Array) -> str:
+    """Name a reward that is not the batch's, as terminated rows show it; empty if it is."""
+    ended = world.dones.numpy() == 1
+    found, rewards = targets[:, ended], world.rewards.numpy()[ended]
+    if np.ptp(found, axis=0).max(initial=0.0) > _SLACK or close(found[0], rewards, 2e-3):
+        return ""
+    return (
+        "the reward is changed before it enters the target: at terminated transitions the target "
+        f"is {shown(found[0])}, and the reward {shown(rewards)}"
+    )
 
 
 def _source(
