@@ -46,9 +46,12 @@ def _shift_all(subject: Subject, roles: Sequence[str], change: Array) -> Weights
 # The advantage
 
 
-def _advantage(subject: Subject, weights: Weights | None = None) -> tuple[Array | None, object]:
+def _advantage(
+    subject: Subject, weights: Weights | None = None, seed: int = 1
+) -> tuple[Array | None, object]:
     """Return the advantages `(batch,)`, or None if their number is wrong, and what was returned."""
     trial = subject.build(weights)
+    trial.seed = seed
     batch = subject.batch
     values = [batch.observations, batch.actions]
     method = student_code.method_of(trial.agent, _ADVANTAGE)
@@ -106,6 +109,38 @@ def _advantage_over_actor(
                 "adding one number to the values of all actions changes the advantage; look at "
                 "what the value of the action is compared with"
             )
+        elif not _is_sampled(subject):
+            yield from _expectation(subject, effect, noise)
+
+
+def _is_sampled(subject: Subject) -> bool:
+    """Return whether advantages depend on random numbers."""
+    first, second = (_advantage(subject, None, seed)[0] for seed in (1, 2))
+    return first is None or second is None or not same(first, second)
+
+
+def _expectation(
+    subject: Subject, effect: Callable[[Weights], Array], noise: float
+) -> Iterator[str]:
+    """Yield what is odd about what the value of the action taken is compared with."""
+    row = subject.live
+    likely = int(subject.outputs(ACTOR)[row].argmax())
+    mode = subject.shifted(ACTOR, subject.change(row, 2.0, likely))
+    if abs(effect(mode)[row]) < noise:
+        yield (
+            "how likely the actor finds actions makes no difference; look at what the value of "
+            "the action is compared with"
+        )
+        return
+    for action in set(range(NUM_ACTIONS)) - {int(subject.batch.actions[row])}:
+        # Small, so that the order of the actions stays.
+        better_one = _shift_all(subject, (ONLINE, TARGET), subject.change(row, 0.1, action))
+        if abs(effect(better_one)[row]) < 1e-2 * noise:
+            yield (
+                "the values of some of the other actions make no difference; look at what the "
+                "value of the action is compared with"
+            )
+            return
 
 
 def _advantage_over_v(
@@ -180,7 +215,8 @@ def _weights(subject: Subject, base: _Step, pulls: Array) -> Iterator[str]:
     """Yield what is odd about the weight of each row."""
     actions = subject.batch.actions
     noise = 1e-3 * float(pulls.max())
-    effects = _step(subject, better(subject, np.arange(len(actions)), 0.5)).pulls(actions) - pulls
+    all_better = _step(subject, better(subject, np.arange(len(actions)), 0.5))
+    effects = all_better.pulls(actions) - pulls
     if np.abs(effects).max() < noise:
         yield "advantages make no difference: every row has its weight whatever it is worth"
         return
@@ -194,9 +230,7 @@ def _weights(subject: Subject, base: _Step, pulls: Array) -> Iterator[str]:
     if np.abs(np.delete(more - pulls, row)).max() > noise:
         yield f"an advantage in one row changes the weight of other rows; {BROADCAST}"
         return
-    before, after = base.read.at_states[row], found.read.at_states[row]
-    cosine = before @ after / (np.linalg.norm(before) * np.linalg.norm(after))
-    if cosine < 0.9999:  # noqa: PLR2004 - rounding
+    if _turns(base.read.at_states, all_better.read.at_states):
         yield "the gradient flows through the advantage; look at what should be constant here"
         return
     warm, warm_more = (
@@ -210,6 +244,13 @@ def _weights(subject: Subject, base: _Step, pulls: Array) -> Iterator[str]:
             "a higher temperature should make the weights of good and bad actions differ less; "
             "look at what the temperature does to the advantage"
         )
+
+
+def _turns(before: Array, after: Array) -> bool:
+    """Return whether a row's derivatives `(batch, actions)` have another direction, not a size."""
+    sizes = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    clear = sizes > 1e-4 * sizes.max()
+    return bool(((before * after).sum(1)[clear] < 0.9999 * sizes[clear]).any())
 
 
 def _repeated(subject: Subject, base: _Step) -> Iterator[str]:

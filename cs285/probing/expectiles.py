@@ -187,7 +187,7 @@ def step_of_v(subject: Subject) -> Iterator[str]:
     if wrong:
         return
     found = read(batch, better(subject, row, 3.0)).at_states
-    others = read(batch, others_better(subject, row, 3.0)).at_states
+    others = read(batch, others_better(subject, np.arange(len(batch)), 3.0)).at_states
     change = subject.change(row, 3.0, 0, 1)
     higher = read(batch, subject.shifted(VALUE, change)).at_states
     if not all(

@@ -118,7 +118,7 @@ def check_agent(
     def subject(name: str) -> Subject:
         return Subject(name, classes[name], np.random.default_rng(_SEED))
 
-    state, texts = judged(partial(_construction, subject(algorithm)))
+    state, texts = judged(partial(_construction, subject(algorithm)), "")
     if state is not State.FINE:
         return [Item(f"{algorithm}_agent.py", f"{CLASSES[algorithm]}.__init__", state, texts)]
     checks = dict(_CHECKS.get(algorithm, {}))
@@ -156,20 +156,20 @@ def _item(
     algorithm: str, method: str, check: Callable[[], Iterator[str]], before: Sequence[Item]
 ) -> Item:
     file, name = f"{algorithm}_agent.py", f"{CLASSES[algorithm]}.{method}"
-    state, texts = judged(check)
+    state, texts = judged(check, name)
     told = {text for item in before for text in item.texts}
     if state is State.LOOK and told.intersection(texts):
         texts = ("a method that it calls fails, see above",)
     return Item(file, name, state, texts)
 
 
-def judged(check: Callable[[], Iterator[str]]) -> tuple[State, tuple[str, ...]]:
-    """Run one check; whatever the method raises is a text."""
+def judged(check: Callable[[], Iterator[str]], method: str) -> tuple[State, tuple[str, ...]]:
+    """Run one check; whatever is raised is a text, unless the method itself is not written."""
     texts: list[str] = []
     try:
         texts += check()
     except NotWrittenYetError as error:
-        return State.UNWRITTEN, (str(error),)
+        return State.UNWRITTEN, () if error.method == method else (str(error),)
     except StoppedError as error:
         texts.append(str(error))
     except _UNREADABLE as error:

@@ -35,7 +35,7 @@ def check_files(names: Sequence[str], plan: Plan) -> list[Item]:
 
 
 def _check_plan(plan: Plan) -> Item:
-    state, texts = judged(lambda: _fine_tuning(plan))
+    state, texts = judged(lambda: _fine_tuning(plan), FINETUNE)
     return Item(FINETUNE_FILE, FINETUNE, state, texts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -70,6 +71,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 class NotWrittenYetError(Exception):
     """A method that students write is not written; the message is that of its stub."""
+
+    def __init__(self, error: NotImplementedError) -> None:
+        super().__init__(str(error))
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        self.method = frames[-1].f_code.co_qualname if frames else ""
+        """Its name, such as `DQNAgent.update`."""
 
 
 class StoppedError(Exception):
@@ -369,7 +376,7 @@ def errors_told() -> Iterator[None]:
         raise StoppedError(str(error)) from error
     except NotImplementedError as error:
         if is_unwritten(error):
-            raise NotWrittenYetError(str(error)) from error
+            raise NotWrittenYetError(error) from error
         raise StoppedError(_described(error)) from error
     except (Exception, SystemExit) as error:
         raise StoppedError(_described(error)) from error

@@ -120,6 +120,9 @@ def _rewards(subject: Subject, read: Reader, base: Read) -> Generator[str, None,
         if after > before:
             yield "a higher reward makes the critic's value fall; look at the signs"
             return False
+    large, larger = (read(with_reward(subject.batch, subject.live, by)) for by in (4.0, 8.0))
+    if same(large.at_states, larger.at_states):
+        yield "beyond some size a reward makes no difference; look at what happens to rewards"
     return False
 
 

@@ -72,8 +72,8 @@ def _lines(items: Sequence[Item]) -> Iterator[str]:
                     yield textwrap.fill(
                         text, 100, initial_indent=" " * 6 + "- ", subsequent_indent=" " * 8
                     )
-            elif item.texts and item.method not in item.texts[0]:
-                yield f"{' ' * 8}{item.texts[0]}"
+            for text in item.texts if item.state is State.UNWRITTEN else ():
+                yield f"{' ' * 8}{text}"
 
 
 def _name(text: str) -> str:
