@@ -405,7 +405,8 @@ def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, t
     assert verdicts <= {Verdict.CORRECT, Verdict.VARIANT}, [r.as_json() for r in reports]
     ends = run_scripts(
         folder,
-        ("run_hw5_explore", "-cfg", "experiments/exploration/pointmass_easy_rnd.yaml", *QUICK),
+        ("run_hw5_explore", "-cfg", "experiments/exploration/pointmass_easy_rnd.yaml",
+         *QUICK[:-1], "0.016"),  # learning starts after 150 of these 160 steps
         ("run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_iql.yaml",
          *QUICK[:-1], "0.0005"),
     )  # fmt: skip
