@@ -13,8 +13,10 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+import torch
 from test_training import random_walk
 
+from cs285.agents.dqn_agent import DQNAgent
 from cs285.datasets.dataset_files import save_dataset
 from cs285.grading.sandbox.sandbox import Sandbox
 from cs285.grading.solutions.checking import check_files
@@ -450,39 +452,48 @@ def test_the_readme_shares_sections_with_that_of_the_repository(starter):
         assert f"\n## {heading}\n\n{section}\n" in text
 
 
-def test_the_readmes_example_of_trying_a_method_works(starter):
+@pytest.fixture
+def readme_example(tmp_path, monkeypatch):
+    """Runs an example as a module that is imported anew, which needs no process of its own."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(block):
+        (tmp_path / "readme_example.py").write_text(block)
+        sys.modules.pop("readme_example", None)
+        import readme_example  # noqa: F401 - importing runs it
+
+    yield run
+    sys.modules.pop("readme_example", None)
+
+
+def test_the_readmes_example_of_trying_a_method_works(starter, monkeypatch, capsys, readme_example):
     """The method is missing in the starter and exists in the repository."""
     (block,) = re.findall(
         r"^```python\n(from .*?)^```", (starter / "README.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    done = {
-        folder: subprocess.run(
-            [sys.executable, "-B", "-c", block], cwd=folder, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}, check=False,
-        )
-        for folder in (starter, ROOT)
-    }  # fmt: skip
-    error = done[starter].stderr.splitlines()[-1]
-    assert error == (
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", block], cwd=starter, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(starter), "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == (
         "NotImplementedError: DQNAgent.compute_critic_loss is yours to write (dqn_agent.py)"
     )
-    assert done[ROOT].stdout.startswith("torch.Size([]) {")
-    assert done[ROOT].stdout.endswith("torch.Size([4])\n")
-    assert done[ROOT].returncode == 0
-    without_mask = (
-        "from cs285.agents.dqn_agent import DQNAgent\nimport torch\n"
-        "def loss(self, obs, action, reward, next_obs, done):\n"
-        "    with torch.no_grad():\n"
-        "        target = reward + self.discount * self.target_critic(next_obs).max(-1).values\n"
-        "    q = self.critic(obs).gather(1, action[:, None])[:, 0]\n"
-        "    return (q - target).square().mean(), {}, {'q_values': q}\n"
-        "DQNAgent.compute_critic_loss = loss\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", without_mask + block], cwd=ROOT, capture_output=True,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert "look at dones" in done.stderr.splitlines()[-1]
+
+    monkeypatch.chdir(ROOT)
+    readme_example(block)
+    printed = capsys.readouterr().out
+    assert printed.startswith("torch.Size([]) {")
+    assert printed.endswith("torch.Size([4])\n")
+
+    def without_mask(self, obs, action, reward, next_obs, done):
+        with torch.no_grad():
+            target = reward + self.discount * self.target_critic(next_obs).max(-1).values
+        q = self.critic(obs).gather(1, action[:, None])[:, 0]
+        return (q - target).square().mean(), {}, {"q_values": q}
+
+    monkeypatch.setattr(DQNAgent, "compute_critic_loss", without_mask)
+    with pytest.raises(AssertionError, match="look at dones"):
+        readme_example(block)
 
 
 def test_places_of_the_readme_are_filled():
