@@ -25,16 +25,20 @@ from cs285.grading.course.records import Outcome, Record, read_record, write_rec
 from cs285.grading.course.roster import CourseHandIn, Student, find_hand_ins, is_course
 from cs285.grading.course.worker import Task, grade
 from cs285.grading.course.workers import grade_all
+from cs285.grading.hand_ins import hand_in
 from cs285.grading.hand_ins.hand_in import (
     DEFAULT_LIMITS,
     Flag,
     GradeResult,
     Item,
+    Limits,
     OutOfTimeError,
     grade_by,
     processor_time,
 )
 from cs285.grading.hand_ins.rubric import load_rubric
+from cs285.grading.solutions.code_check import CodeVerdict
+from cs285.grading.solutions.verdicts import Verdict
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import grade as script
 
@@ -130,10 +134,10 @@ def test_a_folder_of_zips_and_folders_is_a_course_and_a_hand_in_is_none(tmp_path
     assert not is_course(course / "bob.zip")
     assert not is_course(one)
     roster = find_hand_ins([course])
-    assert sorted(hand_in.name for hand_in in roster.hand_ins) == [
+    assert sorted(one.name for one in roster.hand_ins) == [
         "Bob.ZIP", "ann", "bob.zip", "broken.zip",
     ]  # fmt: skip
-    keys = [hand_in.key.lower() for hand_in in roster.hand_ins]
+    keys = [one.key.lower() for one in roster.hand_ins]
     assert len(set(keys)) == 4
     assert all(re.fullmatch(r"[\w.-]+", key) for key in keys)
     assert "notes.txt" in roster.problems[0]
@@ -245,6 +249,18 @@ def test_a_part_has_a_limit_and_the_others_are_graded(tmp_path):
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
 
 
+def test_logs_that_take_too_long_cost_their_part_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_in, "find_runs", lambda _: loop_for_ever())
+    verdict = CodeVerdict("dqn_agent.py", Verdict.CORRECT, share=1.0)
+    monkeypatch.setattr(hand_in, "check_agent_files", lambda *_: [verdict])
+    folder = small_hand_in(tmp_path / "slow")
+    (result,) = grade_by(folder, [load_rubric()], limits=Limits(files=0.05))
+    assert [(item.part, item.score, item.maximum) for item in result.items] == [
+        ("logs", 0, 64), ("code", 6, 6),
+    ]  # fmt: skip
+    assert result.flags == (Flag.TIME,)
+
+
 # A course from end to end
 
 
@@ -328,8 +344,8 @@ def made_course(rubrics=None):
         return GradeResult("x", items, 1.0, flags)
 
     def entry(key, *grades, outcome=Outcome.GRADED, seconds=1.0, reason=""):
-        hand_in = CourseHandIn(Path(key), key, key, (Student(f"<i>{key}</i>", "1", "=a"),))
-        return Entry(hand_in, Record(key, "", "", outcome, seconds, 1.0, grades, reason))
+        whose = CourseHandIn(Path(key), key, key, (Student(f"<i>{key}</i>", "1", "=a"),))
+        return Entry(whose, Record(key, "", "", outcome, seconds, 1.0, grades, reason))
 
     def twice(*scores, **more):
         before = [graded(scores[0] / 2, *scores[1:], **more)] if len(rubrics) > 1 else []
@@ -383,10 +399,10 @@ def test_one_reading_serves_two_rubrics(tmp_path):
     content["points"]["size"] = 7
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(content))
     rubrics = [load_rubric(), load_rubric(tmp_path / "new.yaml")]
-    hand_in = small_hand_in(tmp_path / "one")
-    before, after = grade_by(hand_in, rubrics, check_code=False)
+    folder = small_hand_in(tmp_path / "one")
+    before, after = grade_by(folder, rubrics, check_code=False)
     assert after.total - before.total == 5
-    assert before.total == grade_by(hand_in, rubrics[:1], check_code=False)[0].total
+    assert before.total == grade_by(folder, rubrics[:1], check_code=False)[0].total
 
 
 # Pages

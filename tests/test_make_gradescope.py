@@ -124,10 +124,16 @@ def test_the_bundle_installs_itself_and_grades_a_submission(autograder: Path) ->
 def test_a_submission_that_cannot_be_graded_gets_results_too(autograder: Path) -> None:
     (autograder / "submission").mkdir()
     (autograder / "submission" / "report.pdf").write_bytes(b"%PDF")
+    metadata = {
+        "created_at": "2026-11-10T20:05:00Z",
+        "assignment": {"due_date": "2026-11-10T12:00:00-08:00"},
+    }
+    (autograder / "submission_metadata.json").write_text(json.dumps(metadata))
     start(autograder / "run_autograder", autograder)
     path = autograder / "results" / "results.json"
     empty = Results.model_validate_json(path.read_text(encoding="utf-8"))
     assert empty.score == 3  # small, and no clutter
+    assert "Handed in 5 min after the due date." in (empty.output or "")
     start(autograder / "run_autograder", autograder, python="/bin/false")
     failed = Results.model_validate_json(path.read_text(encoding="utf-8"))
     assert failed.score == 0
