@@ -63,7 +63,7 @@ class CourseHandIn:
     def title(self) -> str:
         """The names of its students, or its own."""
         names = [student.name for student in self.students if student.name]
-        return ", ".join(names) or self.name
+        return ", ".join(names) or re.sub(r"(?i)\.zip$", "", self.name)
 
 
 @dataclass(frozen=True)
