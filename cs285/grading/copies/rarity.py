@@ -12,7 +12,7 @@ from scipy import sparse
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
-_PRIOR_HAVE, _PRIOR_ALL = 1.0, 8.0
+_PRIOR_HAVE, _PRIOR_ALL = 1.0, 4.0
 """Hand-ins that are added to those counted: one that has a thing, among so many."""
 
 

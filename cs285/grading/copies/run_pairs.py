@@ -40,9 +40,9 @@ LEAST_STEPS = 6
 """Steps whose times are compared."""
 SAME_TIME = 1e-3
 """Seconds between times that count as the same."""
-FITTING = 2e-4
+FITTING = 5e-5
 """Deviation of times from a straight line through those of the other log, as a share of the
-duration. Two runs of one program on an idle computer deviate by some thousandths."""
+duration. If 50 intervals vary by only 1% each, honest runs deviate by ten times as much."""
 LEAST_DURATION = 0.05
 """Seconds; the times of a log that was written in less say nothing."""
 _COMMON = 50
