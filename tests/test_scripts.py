@@ -474,3 +474,16 @@ def test_an_unknown_flag_is_one_sentence(start, script):
 def test_what_scripts_write_by_default_stays_out_of_the_repository(made):
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert any(line.strip("/") == made for line in ignored)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "from cs285.scripts.arguments import run; run(lambda: print('x' * 1_000_000))"
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=subprocess.PIPE
+    ) as process:
+        os.close(write)
+        os.read(read, 10)
+        os.close(read)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
@@ -48,6 +49,17 @@ class ArgumentParser(argparse.ArgumentParser):
             2,
             f"error: {message.removeprefix('argument ')}; {self.prog} --help explains all flags\n",
         )
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a script and exit with its status, without complaint if nobody reads its output."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `show_results.py | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
 
 
 def at_least(bound: int) -> Callable[[str], int]:

@@ -21,7 +21,7 @@ from cs285.grading.solutions.checking import check_files
 from cs285.grading.solutions.reports import SolutionReport, format_solution, format_table
 from cs285.grading.solutions.sources import read_solution
 from cs285.infrastructure.errors import UserError
-from cs285.scripts.arguments import ArgumentParser, at_least
+from cs285.scripts.arguments import ArgumentParser, at_least, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,4 +99,4 @@ def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

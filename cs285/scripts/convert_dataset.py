@@ -26,7 +26,7 @@ from cs285.datasets.pickled_buffers import PickledBuffer, read_pickled_buffer
 from cs285.envs.dynamics import NUM_ACTIONS, distance_to_goal
 from cs285.envs.mazes import MAZES, FloatArray, Maze, cell_of, positions_of
 from cs285.infrastructure.errors import UserError
-from cs285.scripts.arguments import ArgumentParser
+from cs285.scripts.arguments import ArgumentParser, run
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -220,4 +220,4 @@ def _in_wall(maze: Maze, positions: FloatArray) -> BoolArray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -15,7 +15,7 @@ from cs285.grading.hand_ins.rubric import DEFAULT, load_rubric
 from cs285.grading.sandbox.sandbox import PACKAGE
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
-from cs285.scripts.arguments import ArgumentParser
+from cs285.scripts.arguments import ArgumentParser, run
 
 REQUIREMENTS = PACKAGE.parent / "requirements.txt"
 PROGRAMS = ("setup.sh", "run_autograder")
@@ -84,4 +84,4 @@ def _pack(archive: zipfile.ZipFile, files: dict[PurePosixPath, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cs285.infrastructure.errors import UserError, printable
 from cs285.report.build import build
-from cs285.scripts.arguments import ArgumentParser
+from cs285.scripts.arguments import ArgumentParser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,4 +44,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 import cs285
 from cs285.grading.starter.student_version import make_student_version
 from cs285.infrastructure.errors import UserError
-from cs285.scripts.arguments import ArgumentParser
+from cs285.scripts.arguments import ArgumentParser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

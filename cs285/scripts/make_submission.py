@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cs285
 from cs285.homework import Question
 from cs285.infrastructure.errors import UserError
-from cs285.scripts.arguments import ArgumentParser
+from cs285.scripts.arguments import ArgumentParser, run
 from cs285.submission.bundle import Submission, make_submission
 from cs285.submission.thinning import Limits
 
@@ -99,4 +99,4 @@ def describe_grade(grade: GradeResult | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 from cs285.infrastructure.errors import UserError, printable
 from cs285.report.results_table import read_logs
 from cs285.results.summaries import all_runs, explain_errors, format_results, read_summaries
-from cs285.scripts.arguments import ArgumentParser
+from cs285.scripts.arguments import ArgumentParser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,4 +78,4 @@ def _time(text: str) -> datetime:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
