@@ -260,7 +260,7 @@ def test_checks_all_run_and_any_failure_counts(checkout: Path, broken: str) -> N
         "-m ruff check",
         "-m mypy",
         "tools/check_imports.py",
-        "-m pytest -n 2",
+        "-m pytest -n 2 --dist worksteal",
     ]
 
 
