@@ -381,6 +381,55 @@ def test_a_forged_message_cannot_draw_on_the_terminal(sandbox):
         assert len(finding.text) < 3 * LONGEST_TEXT
 
 
+AS_A_USER = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from cs285.grading.sandbox import reading, views
+paths = [*reading.libraries(Path("/nowhere")), Path(sys.executable).resolve().parent]
+if not views.open_up([*paths, Path(sys.argv[1])], 65534): sys.exit(77)
+os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+os.environ["TMPDIR"] = sys.argv[2]
+os.execv(sys.executable, [sys.executable, "-B", *sys.argv[3:]])
+"""
+
+
+@needs_linux
+def test_a_grader_who_is_an_ordinary_user_is_as_safe(tmp_path_factory):
+    """A hand-in that tries to stop its grader costs itself alone; the grader is not root here."""
+    if os.geteuid() != 0:
+        pytest.skip("these tests run as an ordinary user anyway")
+    with leftovers.temporary_folder("cs285-user-") as folder:
+        tgkill = NUMBERS["tgkill"][os.uname().machine == "aarch64"]
+        hostile = f"""
+            import ctypes, os
+            libc, done = ctypes.CDLL(None), []
+            near = range(os.getppid() - 40, os.getppid() + 40)
+            for pid in {{os.getppid(), *near}} - {{os.getpid()}}:
+                if libc.syscall({tgkill}, pid, pid, 9) == 0: done.append(pid)
+                for name in ("environ", "cmdline", "maps"):
+                    try: done.append(open(f"/proc/{{pid}}/{{name}}").read())
+                    except OSError: pass
+            raise RuntimeError(f"{{os.getuid()}} {{len(done)}}")
+        """
+        for name, code in (("hostile", hostile), ("right", "")):
+            (folder / name).mkdir()
+            (folder / name / "random_agent.py").write_text(with_code(code))
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        script = PACKAGE / "scripts" / "check_solution.py"
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", AS_A_USER, str(PACKAGE.parent), str(folder), str(script),
+             str(folder / "hostile"), str(folder / "right"), "--workers", "1"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode == 77:
+            pytest.skip("other users cannot read Python here, and root may not mount it elsewhere")
+        assert "RuntimeError: 65534 0" in done.stdout, done.stdout + done.stderr
+        assert "random_agent.py  correct" in done.stdout
+        assert {path.name for path in folder.iterdir()} == {"hostile", "right"}
+
+
 @pytest.mark.parametrize(
     ("said", "shown"),
     [

@@ -22,7 +22,9 @@ def prctl(option: int, second: object = 0, third: object = 0) -> int:
     Raises:
         OSError: If the kernel refuses.
     """
-    return _checked(libc().prctl(option, second, third, 0, 0))
+    # The kernel compares all 64 bits of numbers that ctypes would pass as 32.
+    whole = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in (second, third, 0, 0)]
+    return _checked(libc().prctl(option, *whole))
 
 
 def call(number: int, *arguments: object) -> int:

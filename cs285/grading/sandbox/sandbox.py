@@ -43,10 +43,15 @@ _STAGED = (
     "infrastructure",
     "learning",
     "networks",
-    "probing",
     "results",
 )
-_STAGED_FILES = ("__init__.py", "homework.py")
+_STAGED_FILES = (
+    "__init__.py",
+    "homework.py",
+    "probing/__init__.py",
+    "probing/inputs.py",
+    "probing/networks.py",
+)
 _CHILD_FILES = (
     "__init__.py",
     "bubblewrap.py",
@@ -118,7 +123,8 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         for name in _STAGED:
             shutil.copytree(PACKAGE / name, staged / name, ignore=ignored)
         for name in _STAGED_FILES:
-            shutil.copy(PACKAGE / name, staged)
+            (staged / name).parent.mkdir(exist_ok=True)
+            shutil.copy(PACKAGE / name, staged / name)
         (staged / "grading" / "sandbox").mkdir(parents=True)
         shutil.copy(PACKAGE / "grading" / "__init__.py", staged / "grading")
         for name in _CHILD_FILES:
