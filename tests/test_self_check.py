@@ -1,6 +1,7 @@
 """The self check tells right methods from wrong ones without a formula."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cs285.agents.random_agent import RandomAgent
 from cs285.grading.starter.student_version import make_student_version, restore
 from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
@@ -250,7 +252,7 @@ def test_methods_are_told_apart_as_they_are_written(starter, tmp_path):
 def test_the_reference_has_nothing_odd():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        items = check_files(script.NAMES, finetune)
+        items = check_files(script.NAMES, lambda: finetune)
     assert {item.state for item in items} == {State.FINE}
     assert {item.file for item in items} == {
         *(f"{name}_agent.py" for name in ALGORITHMS),
@@ -307,9 +309,24 @@ def acts_twice(run, offline_steps, online_steps):
     ],
 )
 def test_plans_of_fine_tuning_that_are_odd_are_told(plan, says):
-    (item,) = check_files(["finetune"], plan)
+    (item,) = check_files(["finetune"], lambda: plan)
     assert item.state is State.LOOK
     assert any(says in text for text in item.texts), item.texts
+
+
+def test_a_plan_that_cannot_be_imported_is_told():
+    (item,) = check_files(["finetune"], lambda: compile("def f(:", "run_hw5_finetune.py", "exec"))
+    assert item.state is State.LOOK
+    assert "run_hw5_finetune.py, line 1" in item.texts[0]
+
+
+def test_what_methods_print_is_no_part_of_the_report(capsys, monkeypatch):
+    act = RandomAgent.get_action
+    monkeypatch.setattr(RandomAgent, "get_action", lambda *a, **k: print("shape") or act(*a, **k))
+    assert script.main(["random", "--json"]) == 0
+    seen = capsys.readouterr()
+    assert json.loads(seen.out)[0]["state"] == "nothing odd"
+    assert seen.err.startswith("shape\n")
 
 
 class Steps:

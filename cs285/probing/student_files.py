@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cs285.agents
 from cs285.probing.self_check import CLASSES, Item, State, check_agent, judged
@@ -14,12 +14,17 @@ FINETUNE_FILE = "run_hw5_finetune.py"
 _OFFLINE, _ONLINE = 5, 3
 
 
-def check_files(names: Sequence[str], plan: Plan) -> list[Item]:
-    """Try agents, and the plan of fine-tuning if `finetune` is among the names."""
+def check_files(names: Sequence[str], load_plan: Callable[[], Plan]) -> list[Item]:
+    """Try agents, and the plan of fine-tuning if `finetune` is among the names.
+
+    Args:
+        names: Of the agents, and `finetune`.
+        load_plan: Imports the plan; it is a student's and may fail.
+    """
     items: list[Item] = []
     for name in names:
         if name == FINETUNE:
-            items.append(_check_plan(plan))
+            items.append(_check_plan(load_plan))
             continue
         needed = {name, "dqn"} if name == "cql" else {name}
         classes = {}
@@ -34,15 +39,16 @@ def check_files(names: Sequence[str], plan: Plan) -> list[Item]:
     return items
 
 
-def _check_plan(plan: Plan) -> Item:
-    state, texts = judged(lambda: _fine_tuning(plan), FINETUNE)
+def _check_plan(load_plan: Callable[[], Plan]) -> Item:
+    state, texts = judged(lambda: _fine_tuning(load_plan), FINETUNE)
     return Item(FINETUNE_FILE, FINETUNE, state, texts)
 
 
-def _fine_tuning(plan: Plan) -> Iterator[str]:
+def _fine_tuning(load_plan: Callable[[], Plan]) -> Iterator[str]:
     """Yield what is odd about a plan of fine-tuning."""
     run = FineTuning()
     with errors_told():
+        plan = load_plan()
         plan(run, _OFFLINE, _ONLINE)
         run.phases()
     for name, steps, wanted in (

@@ -10,6 +10,7 @@ termination or a network is changed. Nothing odd does not mean that all is right
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import textwrap
@@ -23,6 +24,7 @@ from cs285.scripts.arguments import ArgumentParser
 
 if TYPE_CHECKING:
     from cs285.probing.self_check import Item
+    from cs285.training.stages import Plan
 
 FINETUNE = "finetune"
 NAMES = ("random", "dqn", "rnd", "cql", "awac", "iql", FINETUNE)
@@ -45,17 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     from cs285.probing.self_check import State
     from cs285.probing.student_files import check_files
-    from cs285.scripts.run_hw5_finetune import finetune
 
-    with warnings.catch_warnings():
+    # What methods print, such as shapes, is seen but is no part of the report.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         # Such as PyTorch's on the order of steps, once for each of many small agents.
         warnings.simplefilter("ignore")
-        items = check_files([name for name in NAMES if name in (chosen.what or NAMES)], finetune)
+        items = check_files([name for name in NAMES if name in (chosen.what or NAMES)], _load_plan)
     if chosen.json:
         print(json.dumps([item.as_json for item in items], indent=2))
     else:
         print("\n".join(_lines(items)))
     return int(any(item.state is not State.FINE for item in items))
+
+
+def _load_plan() -> Plan:
+    from cs285.scripts.run_hw5_finetune import finetune
+
+    return finetune
 
 
 def _lines(items: Sequence[Item]) -> Iterator[str]:
