@@ -141,6 +141,9 @@ def test_a_folder_of_zips_and_folders_is_a_course_and_a_hand_in_is_none(tmp_path
     assert len(set(keys)) == 4
     assert all(re.fullmatch(r"[\w.-]+", key) for key in keys)
     assert "notes.txt" in roster.problems[0]
+    (course / "grades").mkdir()
+    assert len(find_hand_ins([course]).hand_ins) == 5
+    assert find_hand_ins([course], course / "grades") == roster
 
 
 @pytest.mark.parametrize(

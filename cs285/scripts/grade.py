@@ -220,8 +220,8 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: L
     started = time.monotonic()
     for path in rubrics:
         load_rubric(path)
-    roster = find_hand_ins(chosen.hand_ins)
     out = chosen.out or OUT
+    roster = find_hand_ins(chosen.hand_ins, out)
     workers = usable_workers() if chosen.workers == AUTO else chosen.workers
     workers = max(1, min(workers, len(roster.hand_ins)))
     choices = Choices(

@@ -97,8 +97,12 @@ def is_hand_in(path: Path) -> bool:
     return path.is_dir() and _has_homework(path, _DEPTH)
 
 
-def find_hand_ins(paths: Sequence[Path]) -> Roster:
+def find_hand_ins(paths: Sequence[Path], out: Path | None = None) -> Roster:
     """Return the hand-ins below some paths, each a hand-in, a folder of some, or an export.
+
+    Args:
+        paths: Where to look.
+        out: The output folder, which is no hand-in though it may be among them.
 
     Raises:
         UserError: If a path does not exist, or holds no hand-in, or metadata cannot be used.
@@ -113,6 +117,9 @@ def find_hand_ins(paths: Sequence[Path]) -> Roster:
             _add_export(path, found)
         else:
             _add_folder(path, found)
+    if out is not None:
+        own = out.resolve()
+        found.hand_ins = [one for one in found.hand_ins if one.path.resolve() != own]
     if not found.hand_ins:
         raise UserError(f"{', '.join(map(str, paths))}: no hand-ins, neither zips nor folders")
     found.hand_ins.sort(key=lambda one: (one.title.casefold(), one.name))
