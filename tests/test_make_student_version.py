@@ -718,6 +718,9 @@ def test_the_script_says_what_is_to_be_written(tmp_path, capsys):
     assert script.main(["--out", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     written = {(gap["file"], gap["name"]) for gap in said["to_write"]}
+    optional = {gap["name"] for gap in said["to_write"] if gap["optional"]}
+    assert {"DQNAgent.objectives", "epsilon_greedy"} <= optional
+    assert not {"DQNAgent.update", "finetune"} & optional
     assert written == {(file, name) for file, bodies in WRITTEN.items() for name in bodies}
     assert os.access(tmp_path / "run_hw5.sh", os.X_OK)
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if chosen.json:
-        gaps_as_json = [asdict(gap) for gap in gaps]
+        gaps_as_json = [{**asdict(gap), "optional": gap.is_optional} for gap in gaps]
         print(json.dumps({"out": str(chosen.out), "to_write": gaps_as_json}, indent=2))
         return 0
     required = [gap for gap in gaps if not gap.is_optional]
