@@ -89,7 +89,7 @@ def test_evidence_is_side_by_side(pairs: list[Pair]) -> None:
         if pair.kind.is_of_runs:
             # The same points of the same tags, in the same order.
             points = [
-                [line.partition(":")[0] for line in one.lines if " at step " in line]
+                [line.partition(":")[0] for line in one.lines if " at " in line]
                 for one in (strongest.first, strongest.second)
             ]
             assert points[0] == points[1] != []

@@ -358,9 +358,10 @@ def _facts(first: RunPrint, relation: Relation, group: int) -> Iterator[str]:
     what = f"{relation.points} points of {relation.tags} tags were compared"
     if relation.near:
         equal = relation.points - relation.near
+        differ = "1 differs" if relation.near == 1 else f"{relation.near:,} differ"
         yield (
-            f"{what}: {equal:,} are equal to the last bit; in {relation.near:,} the values differ, "
-            f"by up to {relation.largest:.1g} of them."
+            f"{what}: {equal:,} are equal to the last bit, and {differ} by {relation.largest:.1g} "
+            "of the value, or less."
         )
     else:
         yield f"{what}, and all are equal to the last bit."
@@ -398,12 +399,16 @@ def _excerpt(run: RunPrint, other: RunPrint) -> Excerpt:
     differs = run.value[mine] != other.value[others]
     is_evaluation = run.tag[mine] == 0
     order = np.lexsort((run.step[mine], ~is_evaluation, ~differs))[:_SHOWN]
-    lines = [f"written by {printable(' '.join(one), 60)}" for one in run.writers[:2]]
+    lines = [
+        f"event file of {printable(one.host, 40)}"
+        f"{f', process {one.process}' if one.process else ''}, {_clock(float(one.time))[:19]}"
+        for one in run.writers[:2]
+    ]
     if run.wall_time_s is not None:
-        lines.append(f"took {run.wall_time_s:.3f} s, says summary.json")
+        lines.append(f"summary.json: took {run.wall_time_s:.3f} s")
     lines += [
-        f"{printable(run.tags[run.tag[place]], 30)} at step {run.step[place]:,}: "
-        f"{run.value[place]:.9g}  ({_clock(run.time[place])})"
+        f"{printable(run.tags[run.tag[place]], 24)} at {run.step[place]:,}: "
+        f"{run.value[place]:.9g}  {_clock(run.time[place])}"
         for place in mine[order]
     ]
     return Excerpt(printable(folder_name(run.folder)), tuple(lines))
@@ -414,4 +419,4 @@ def _clock(time: float) -> str:
         moment = datetime.fromtimestamp(time, UTC)
     except (ValueError, OverflowError, OSError):
         return f"{time:.6f} s"
-    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"[:-3]
