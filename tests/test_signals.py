@@ -148,9 +148,9 @@ def is_alive(pid):
 
 def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
     """With two workers: SIGTERM to the parent, then -9, then no signal until the end."""
-    config = lab.config("offline", "cql", training_steps=20_000)
+    config = lab.config("explore", "random", total_steps=200_000)
     flags = ["--seeds", "1", "2", "--workers", "2", "--log_interval", 5_000, "-ei", 10_000]
-    pid = start(lambda: lab.run("offline", config, flags=flags))
+    pid = start(lambda: lab.run("explore", config, flags=flags))
     await_(lambda: len(is_training(lab)) == 2)
     os.kill(pid, signal.SIGTERM)
     assert end_of(pid) == 143
@@ -158,7 +158,7 @@ def test_workers_stop_with_their_parent_and_never_outlive_it(lab, tmp_path):
     assert len(checkpoints) == 2
 
     sizes = [path.stat().st_size for path in (lab.root / "data").glob("*/events*")]
-    pid = start(lambda: lab.resume("offline"))
+    pid = start(lambda: lab.resume("explore"))
     await_(lambda: len(workers_of(pid)) == 2)
     time.sleep(0.5)
     workers = workers_of(pid)
