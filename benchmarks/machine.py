@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cs285.infrastructure.versions import git_revision
+from cs285.datasets.versions import git_revision
 
 
 def describe() -> dict[str, Any]:

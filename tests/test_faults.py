@@ -88,7 +88,7 @@ def test_a_folder_that_vanishes_costs_no_data(labs, capsys):
 
 
 def test_a_disk_too_full_for_the_log_does_not_end_a_run():
-    code = "from cs285.infrastructure import console; console.forgive()\n"
+    code = "from cs285.training import console; console.forgive()\n"
     with Path("/dev/full").open("wb") as full:
         for forgives in (False, True):
             done = subprocess.run(
@@ -101,7 +101,7 @@ def test_a_disk_too_full_for_the_log_does_not_end_a_run():
 
 
 def test_what_can_be_shown_is_shown_in_order(capfd):
-    code = "import sys; from cs285.infrastructure import console; print('a'); console.forgive()\n"
+    code = "import sys; from cs285.training import console; print('a'); console.forgive()\n"
     code += "print('b', 'ä' * 9, flush=True); print('c', file=sys.stderr); sys.stdout.isatty()"
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

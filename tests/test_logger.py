@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cs285.infrastructure import versions as versions_module
-from cs285.infrastructure.versions import git_revision, versions
+from cs285.datasets import versions as versions_module
+from cs285.datasets.versions import git_revision, versions
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import Logger
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cs285.datasets.versions import versions
 from cs285.envs.tasks import Task, get_task
 from cs285.homework import algorithms, keys_without_effect
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
-from cs285.infrastructure.versions import versions
 
 FORMAT_VERSION = 1
 DATASET_FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.arrays import fill
+from cs285.learning.arrays import fill
 from cs285.learning.random_streams import pack_legacy, unpack_legacy
 
 Outline = dict[str, dict[str, object]]

@@ -15,8 +15,8 @@ from torch import nn
 from torch.func import stack_module_state
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.arrays import fill
 from cs285.learning.agent import StackableAgent
+from cs285.learning.arrays import fill
 from cs285.learning.backends import Backend, Traced
 from cs285.learning.objective import Batch, Objective, Tensors, split_rules
 from cs285.learning.pure_functions import (

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.arrays import fill
+from cs285.learning.arrays import fill
 
 PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
 """Each purpose has its own stream, so that drawing more for one never shifts another."""

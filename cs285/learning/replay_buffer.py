@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.arrays import fill
+from cs285.learning.arrays import fill
 from cs285.learning.columns import Column, Transitions, first_changed, recompute
 from cs285.learning.objective import Batch, Tensors
 

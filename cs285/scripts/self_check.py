@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from cs285.infrastructure import console
 from cs285.scripts.arguments import ArgumentParser
+from cs285.training import console
 
 if TYPE_CHECKING:
     from cs285.probing.self_check import Item

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from cs285.homework import STAGES, Stage
-from cs285.infrastructure import console
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 from cs285.learning.backends import CHOICES
 from cs285.results import sinks
 from cs285.scripts.arguments import ArgumentParser, at_least
-from cs285.training import door, interruption
+from cs285.training import console, door, interruption
 from cs285.training.interruption import StoppedError
 from cs285.training.runs import Options
 from cs285.training.stages import Plan

@@ -19,14 +19,13 @@ import torch
 from tqdm import tqdm
 
 from cs285.envs.tasks import get_task, unavailable
-from cs285.infrastructure import console
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked
 from cs285.learning.learner import is_stackable, stacking_obstacle
 from cs285.learning.student_code import reported
 from cs285.results.run_folders import RunFolder
-from cs285.training import interruption, sweep_records
+from cs285.training import console, interruption, sweep_records
 from cs285.training.checkpoints import load_checkpoint
 from cs285.training.interruption import StoppedError
 from cs285.training.runs import Options, Program, Run, Settings, make_agent

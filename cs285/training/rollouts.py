@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cs285.envs.tasks import get_task
-from cs285.infrastructure.arrays import fill
+from cs285.learning.arrays import fill
 from cs285.learning.learner import Learner
 from cs285.learning.random_streams import UniformStreams, derive_seed
 

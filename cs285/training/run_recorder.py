@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from cs285.datasets.versions import git_revision, versions
 from cs285.envs.tasks import get_task
 from cs285.infrastructure.files import write_atomically
-from cs285.infrastructure.versions import git_revision, versions
 from cs285.results import figures
 from cs285.results.run_folders import RunFolder
 from cs285.results.sinks import DEFAULT, Logger

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from cs285.datasets.dataset_files import DATASET_FIELDS
 from cs285.envs.tasks import get_task
 from cs285.infrastructure import pytorch_util as ptu
-from cs285.infrastructure.arrays import fill
 from cs285.infrastructure.errors import UserError
+from cs285.learning.arrays import fill
 from cs285.learning.backends import choose_backend
 from cs285.learning.columns import columns_of
 from cs285.learning.learner import make_learner
