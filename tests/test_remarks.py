@@ -1,10 +1,12 @@
 """Logs that cannot be have a remark with the numbers, and honest logs have none."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cs285.grading.hand_ins import submitted_runs
@@ -211,3 +213,38 @@ def test_the_grade_shows_remarks_and_takes_nothing_off(
     assert "in the future" not in before.message
     assert "are in the future: up to 2026-11-21" in after.message
     assert "for a person to look at, this costs nothing" in after.message
+
+
+def as_other_seed(tmp_path: Path, folder: Path, seed: int) -> Path:
+    """A copy of a run's folder that claims another seed, a day later."""
+    copied = folder.with_name(folder.name.replace("_sd1_", f"_sd{seed}_"))
+    shutil.copytree(folder, copied)
+    config = copied / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 1\n", f"seed: {seed}\n"))
+    summary = copied / "summary.json"
+    summary.write_text(summary.read_text().replace('"seed": 1,', f'"seed": {seed},'))
+    return copied
+
+
+@pytest.mark.parametrize("values", ["equal", "edited", "other"])
+def test_one_run_is_not_two_seeds(tmp_path: Path, values: str) -> None:
+    """Also at other times, and with one value changed by one part in ten million."""
+    rng = np.random.default_rng(1)
+    folder = Simulated("offline", "cql", "easy", steps=100_000).write(tmp_path / "data")
+    edit_log(folder, set_values("critic_loss", lambda old: float(rng.lognormal())))
+    copied = as_other_seed(tmp_path, folder, 2)
+
+    def a_day_later(event) -> None:
+        event.wall_time += 86_400 + event.step / 777
+
+    edit_log(copied, a_day_later)
+    if values == "other":
+        edit_log(copied, set_values("critic_loss", lambda old: float(rng.lognormal())))
+    if values == "edited":
+        edit_log(copied, set_values("critic_loss", lambda old: old * (1 + 1e-7 * (old > 1))))
+    with open_hand_in(tmp_path) as hand_in:
+        found = find_inconsistencies(submitted_runs.find_runs(hand_in).read)
+    told = [one.fact for facts in found.values() for one in facts if "its losses" in one.fact]
+    assert len(told) == (0 if values == "other" else 2)
+    if told:
+        assert told[1] == f"its losses are those of {folder.name}, at the same steps"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import calendar
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import reduce
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,14 @@ STRETCH = 0.2
 """Share of a run's steps over which its speed is measured."""
 LEAST_LACKING = 0.1
 """Seconds that a stretch must at least have taken, since logs are written some entries at once."""
+SAME_LOSSES = 12
+"""Losses that two runs must share at least to be the same one."""
+MOSTLY = 0.8
+"""Share of the losses, and of the steps, that two such runs have in common."""
+MAX_LOSSES = 1_000_000
+"""Losses of a hand-in that are compared."""
+MOST_ALIKE = 20
+"""Runs with one loss, above which that says nothing."""
 TIME_ZONE_STEP = 900.0
 """Time zones differ by multiples of this, so times are compared modulo it."""
 MAX_EVALUATIONS = 100_000
@@ -113,7 +122,43 @@ def find_inconsistencies(runs: Sequence[Run]) -> dict[Run, list[Inconsistency]]:
             if others:
                 fact = f"its log is the same as that of {others[0]}"
                 found[run].append(Inconsistency(Aspect.COPY, fact))
+    for one, other in _same_numbers(runs):
+        for run, twin in ((one, other), (other, one)):
+            if not any(each.aspect is Aspect.COPY for each in found[run]):
+                fact = f"its losses are those of {twin.name}, at the same steps"
+                found[run].append(Inconsistency(Aspect.COPY, fact))
     return found
+
+
+def _same_numbers(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
+    """Yield runs with the same losses that claim different seeds, whatever their times."""
+    holders: defaultdict[tuple[str, int, str], list[int]] = defaultdict(list)
+    for place, run in enumerate(runs):
+        for tag, series in run.log.series.items():
+            if tag.endswith("loss") and len(np.unique(series.values)) >= SAME_LOSSES:
+                # The rounded value: one may have been changed a little.
+                for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+                    if len(holders) < MAX_LOSSES:
+                        holders[tag, step, f"{value:.4g}"].append(place)
+    shared: Counter[tuple[int, int]] = Counter()
+    for places in holders.values():
+        if 1 < len(places) <= MOST_ALIKE:
+            shared.update(combinations(places, 2))
+    for (first, second), count in shared.items():
+        one, other = runs[first], runs[second]
+        ends = sorted((one.log.last_step, other.log.last_step))
+        points = [
+            sum(len(series.steps) for tag, series in run.log.series.items() if tag.endswith("loss"))
+            for run in (one, other)
+        ]
+        if (
+            count >= max(SAME_LOSSES, MOSTLY * min(points))
+            # Fine-tuning begins with the numbers of an offline run.
+            and ends[0] >= MOSTLY * ends[1]
+            and None not in {one.seed, other.seed}
+            and one.seed != other.seed
+        ):
+            yield one, other
 
 
 class Oddity(StrEnum):
