@@ -443,6 +443,25 @@ def test_what_is_said_of_an_error_is_made_plain(said, shown):
     assert plain(said) == shown
 
 
+@needs_linux
+@pytest.mark.parametrize("kind", ["weights", "gradients"])
+def test_forged_names_of_networks_are_no_answer(sandbox, kind):
+    record = {
+        "trial": 0,
+        "stage": "construct",
+        "optimisers": [],
+        "own_optimisers": [],
+        "weights": {},
+    }
+    line = json.dumps(record | {kind: {"\x1b[2J\ncritic/online": []}}) + "\n"
+    findings = check(
+        sandbox,
+        f"import os\nfor fd in range(3, 60):\n    try: os.write(fd, {line.encode()!r})\n"
+        "    except OSError: pass\nos._exit(0)",
+    )
+    assert {one.end for one in findings} == {End.NOT_AN_ANSWER}
+
+
 def test_a_deep_message_is_cut():
     deep = "x"
     for _ in range(900):
@@ -600,6 +619,7 @@ def test_a_system_that_offers_nothing_is_told_on_every_run(tmp_path, monkeypatch
     monkeypatch.setattr(layers.system_calls, "are_filtered", lambda: False)
     monkeypatch.setattr(layers.privileges, "transient_user", lambda seed: None)
     monkeypatch.setattr(layers.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(bubblewrap, "state", lambda: bubblewrap.State.ABSENT)
     (tmp_path / "empty").mkdir()
     assert check_solution.main([str(tmp_path / "empty")]) == 1
     told = capsys.readouterr().err
@@ -616,11 +636,21 @@ def test_a_system_that_offers_all_is_silent(monkeypatch):
     assert "bubblewrap" in layers.warning()
 
 
+def test_root_who_may_not_mount_keeps_its_user_where_python_is_closed_to_others(monkeypatch):
+    monkeypatch.setattr(layers.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(layers.privileges, "transient_user", lambda seed: 61184)
+    monkeypatch.setattr(bubblewrap, "state", lambda: bubblewrap.State.ABSENT)
+    for may_mount in (True, False):
+        for closed in (None, Path("/root")):
+            monkeypatch.setattr(layers.privileges, "may_mount", lambda may=may_mount: may)
+            monkeypatch.setattr(layers.reading, "closed_folder", lambda *_, closed=closed: closed)
+            assert (Layer.USER in layers.active()) == (may_mount or closed is None)
+
+
 @needs_linux
 def test_the_child_says_which_layers_are_active(sandbox):
     check(sandbox, "")
-    assert layers.active() <= sandbox.layers | {Layer.USER}
-    assert (Layer.OUTER in sandbox.layers) == (bubblewrap.state() is bubblewrap.State.WORKS)
+    assert sandbox.layers == layers.active()
 
 
 @pytest.fixture

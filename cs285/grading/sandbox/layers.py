@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 
-from cs285.grading.sandbox import bubblewrap, landlock, privileges, system_calls
+from cs285.grading.sandbox import bubblewrap, landlock, privileges, reading, system_calls
 
 
 class Layer(StrEnum):
@@ -31,11 +32,8 @@ _WITHOUT = {
 """What is missing without a layer."""
 
 
-def active() -> frozenset[Layer]:
-    """Return the layers that confine jobs started by this process, as the system offers them.
-
-    `OUTER` is not among them: a sandbox knows whether bubblewrap has started.
-    """
+def of_the_kernel() -> frozenset[Layer]:
+    """Return the layers that this system offers to every process."""
     found = {Layer.LIMITS}
     if system_calls.are_filtered():
         found.add(Layer.CALLS)
@@ -43,9 +41,28 @@ def active() -> frozenset[Layer]:
         found.add(Layer.FILES)
     if landlock.scopes_signals():
         found.add(Layer.SIGNALS)
-    if os.geteuid() != 0 or privileges.transient_user(0) is not None:
+    return frozenset(found)
+
+
+def active() -> frozenset[Layer]:
+    """Return the layers that confine the jobs of a sandbox that this process starts.
+
+    It may take a second: bubblewrap is tried, if it is installed.
+    """
+    found = set(of_the_kernel())
+    if bubblewrap.state() is bubblewrap.State.WORKS:
+        found.add(Layer.OUTER)
+    if os.geteuid() != 0 or _can_change_users(outer=Layer.OUTER in found):
         found.add(Layer.USER)
     return frozenset(found)
+
+
+def _can_change_users(*, outer: bool) -> bool:
+    """Return whether jobs of root get a user who can read Python."""
+    user = privileges.transient_user(0)
+    if user is None or outer or privileges.may_mount():
+        return user is not None
+    return not any(reading.closed_folder(path, user) for path in reading.libraries(Path("/")))
 
 
 def missing(found: Iterable[Layer]) -> list[Layer]:
@@ -61,10 +78,7 @@ def missing(found: Iterable[Layer]) -> list[Layer]:
 
 
 def warning() -> str:
-    """Return one line for the grader about what confines no student code here; empty if all does.
-
-    It may take a second: bubblewrap is tried, if it is installed.
-    """
+    """Return one line for the grader about what is missing here; empty if nothing is."""
     lacking = missing(active())
     if bubblewrap.state() is bubblewrap.State.FAILS:
         lacking.append(Layer.OUTER)

@@ -17,8 +17,8 @@ _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 _FIRST_USER, _USERS = 61184, 4336
 """The range that systemd reserves for users which exist as long as a service; no account is there,
 and it is mapped in ordinary containers."""
-_SET_GROUPS, _SET_USER = 6, 7
-"""CAP_SETGID and CAP_SETUID."""
+_SET_GROUPS, _SET_USER, _ADMINISTER = 6, 7, 21
+"""CAP_SETGID, CAP_SETUID and CAP_SYS_ADMIN."""
 
 
 def transient_user(seed: int) -> int | None:
@@ -37,6 +37,11 @@ def transient_user(seed: int) -> int | None:
         if _is_mapped(number, "uid_map") and _is_mapped(number, "gid_map"):
             return number
     return None
+
+
+def may_mount() -> bool:
+    """Return whether this process may get a view of the file system of its own."""
+    return platform.system() == "Linux" and bool(_effective_capabilities() >> _ADMINISTER & 1)
 
 
 def _effective_capabilities() -> int:

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import marshal
 import os
+import re
 import select
 import shutil
 import signal
@@ -32,6 +33,7 @@ JOB_SECONDS = 120.0
 START_SECONDS = 300.0
 """Wall time for importing PyTorch on a busy machine."""
 MAX_LINE = 40_000_000
+_ROLE = re.compile(r"[a-z]{1,20}(/online|/target)?")
 LONGEST_TEXT = 500
 """Characters of each text in what a job says of an error."""
 _STAGED = (
@@ -151,7 +153,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             records = [json.loads(text) for text in answer["records"].splitlines()]
         except (ValueError, RecursionError):
             return Answer([], Ending(End.NOT_AN_ANSWER))
-        if not all(isinstance(record, dict) for record in records):
+        if not all(map(_is_a_record, records)):
             return Answer([], Ending(End.NOT_AN_ANSWER))
         for record in records:
             if "error" in record:
@@ -272,6 +274,14 @@ def _is_text(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+def _is_a_record(record: Any) -> bool:
+    """Return whether a job may have sent this; the names of its networks get into messages."""
+    if not isinstance(record, dict):
+        return False
+    named = (record.get(kind) for kind in ("weights", "gradients"))
+    return all(_ROLE.fullmatch(name) for one in named if isinstance(one, dict) for name in one)
 
 
 def plain(said: Any, depth: int = 4) -> Any:
