@@ -27,13 +27,14 @@ FILES = files_of("Add an algorithm")
 
 # Calls scripts one after the other in one process, which saves the time that imports take; a
 # script that is to be stopped gets SIGTERM when it has written its first checkpoint. Pictures are
-# drawn where a test looks at them.
+# drawn where a test looks at them. A flag with a star stands for the one path that it matches.
 DRIVER = """
-import contextlib, importlib, io, json, os, signal, sys
+import contextlib, glob, importlib, io, json, os, signal, sys
 from unittest import mock
 
 def call(script, *flags, stopped=False, draws=True, checks_code=True):
     said = io.StringIO()
+    flags = [path for flag in flags for path in (glob.glob(flag) if "*" in flag else [flag])]
     with contextlib.ExitStack() as stack:
         if not checks_code:
             from cs285.grading.hand_ins.hand_in import grade_path
@@ -159,24 +160,20 @@ def tree(tmp_path_factory):
         ["run_hw5_offline", "-cfg", "dqn.yaml", *few[:1], "0.1", *QUICK, *at("data")],
         ["show_results", "--data_dir", "data"],
         ["make_report", "--data_dir", "data", "--out", "report"],
-    ]
+        (["run_hw5_offline", "--resume", "offline/stopped/*"], quietly),
+        (["run_hw5_finetune", "--resume", "finetune/stopped/*"], quietly),
+        (["make_submission", "--data_dir", "data", "--out", "submit.zip", "--allow_missing",
+          "--json"], {"checks_code": False}),
+    ]  # fmt: skip
+    statuses = {"--checkpoint_interval": 143, "--allow_missing": 1}  # most runs are missing
     for (script, *flags), (status, said) in zip(
         (call[0] if isinstance(call[-1], dict) else call for call in calls),
         tree.call(*calls),
         strict=True,
     ):
-        assert status == (143 if "--checkpoint_interval" in flags else 0), (script, flags, said)
+        (expected,) = {statuses.get(flag, 0) for flag in flags} - {0} or {0}
+        assert status == expected, (script, flags, said)
         tree.said = getattr(tree, "said", {}) | {script: said}
-    stopped = [
-        next((tree.root / f"{stage}/stopped").iterdir()) for stage in ("offline", "finetune")
-    ]
-    *done, tree.handed_in = tree.call(
-        (["run_hw5_offline", "--resume", str(stopped[0])], quietly),
-        (["run_hw5_finetune", "--resume", str(stopped[1])], quietly),
-        (["make_submission", "--data_dir", "data", "--out", "submit.zip", "--allow_missing",
-          "--json"], {"checks_code": False}),
-    )  # fmt: skip
-    assert [status for status, _ in done] == [0, 0], done
     return tree
 
 
@@ -253,8 +250,6 @@ def test_it_has_sections_and_figures_in_the_report(tree):
 def test_it_is_in_the_hand_in_and_costs_no_points(tree):
     from cs285.grading.hand_ins.hand_in import grade_path
 
-    status, said = tree.handed_in
-    assert status == 1, said  # most runs of the handout are missing
     with zipfile.ZipFile(tree.root / "submit.zip") as archive:
         names = archive.namelist()
         readme = archive.read("README.md").decode()
