@@ -789,7 +789,8 @@ def confined(names, stages, confine):
             os.write(end, Path("own").read_bytes()[:4])
             lowest = os.dup(end)
             for name in left:
-                os.closerange(lowest, confinement.OPEN_FILES)  # what the last one left open
+                os.closerange(lowest, end)  # what the last one left open
+                os.closerange(max(lowest, end + 1), confinement.OPEN_FILES)
                 os.write(end, attempt(name, stage))
                 os.read(end, 1)
 

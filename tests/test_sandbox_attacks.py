@@ -57,6 +57,7 @@ def test_an_attack_works_in_the_open_and_not_when_confined(outcomes, role, name)
     works = bool(in_the_open["changed"]) if ATTACKS[name].harms else in_the_open["said"] == DONE
     assert works, f"shows nothing: {in_the_open}"
     assert not confined["changed"]
+    assert confined["said"], "the confined process ended before it could try"
     assert ATTACKS[name].harms or confined["said"] != DONE
 
 
