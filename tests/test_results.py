@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.report.results_table import read_logs
 from cs285.results.run_folders import RunFolder
@@ -333,3 +334,64 @@ def test_since_holds_for_logs_as_well(tmp_path: Path) -> None:
     ((result,), _) = read_logs([tmp_path], since)
     assert result.started is not None
     assert abs(result.started.timestamp() - 1_700_090_000) < 120
+
+
+# What a hand that did not know the code wrote, and what went wrong with it
+
+
+def with_config(folder, **values):
+    lines = "".join(f"{key}: {value}\n" for key, value in values.items())
+    (folder / "config.yaml").write_text(lines)
+
+
+def test_public_runs_with_a_config_end_before_their_last_step(tmp_path):
+    """They log last at N - log_interval; namesakes with other settings have lines of their own."""
+    config = {"base_config": "cql", "env_name": "PointmassMedium-v0", "exp_name": "medium_cql"}
+    for number, alpha in enumerate((0.5, 3.0)):
+        run = PublicRun("offline", "cql", "medium", start=1_700_000_000 + 5_000 * number)
+        folder = run.write(tmp_path)
+        with_config(folder, **config, seed=1, cql_alpha=alpha, training_steps=100_000)
+    stopped = PublicRun("offline", "cql", "medium", start=1_700_050_000, steps=60_000)
+    with_config(stopped.write(tmp_path), **config, seed=1, cql_alpha=0.5, training_steps=100_000)
+    results, problems = read_logs([tmp_path])
+    assert [run.total_steps for run in results] == [100_000, 100_000]
+    assert [run.exp_name for run in results] == [
+        "medium_cql cql_alpha=0.5",
+        "medium_cql cql_alpha=3.0",
+    ]
+    assert problems == [f"{stopped.name}: stopped, or still running, at step 56,000 of 100,000"]
+
+
+def test_fine_tuning_by_total_steps_has_that_many(tmp_path):
+    run = PublicRun("finetune", "cql", "easy", steps=40_000)
+    with_config(
+        run.write(tmp_path), base_config="cql", env_name="PointmassEasy-v0", exp_name="ft",
+        seed=1, offline_steps=20_000, total_steps=40_000,
+    )  # fmt: skip
+    ((result,), problems) = read_logs([tmp_path])
+    assert (result.total_steps, problems) == (40_000, [])
+
+
+def test_the_number_of_a_question_makes_no_learner_an_explorer(tmp_path):
+    for number, algorithm in enumerate(("cql", "dqn")):
+        start = 1_700_000_000 + 5_001 * number
+        folder = PublicRun("offline", algorithm, "easy", start=start).write(tmp_path)
+        folder.rename(tmp_path / f"q1_{algorithm}_easy_14-11-2023_11-11-11")
+    results, problems = read_logs([tmp_path])
+    assert {run.script for run in results} == {Stage.OFFLINE}
+    assert problems == []
+
+
+def test_a_return_that_no_policy_reaches_has_a_remark(tmp_path, capsys):
+    honest = PublicRun("offline", "cql", "easy")
+    other = PublicRun("offline", "awac", "easy", start=1_700_500_000)
+    other.entries = [
+        entry._replace(value=entry.value + 5.0) if entry.tag == "eval_return" else entry
+        for entry in other.entries
+    ]
+    for run in (honest, other):
+        run.write(tmp_path)
+    assert script.main(["--data_dir", str(tmp_path)]) == 0
+    remarks = capsys.readouterr().out.partition("On runs in the table:")[2]
+    assert f"{other.name}: its final return is" in remarks
+    assert honest.name not in remarks

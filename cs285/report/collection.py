@@ -208,9 +208,12 @@ def _read_run(
         log = replace(log, problems=notes)
     algorithm = str(settings.get("base_config") or named.algorithm or "")
     useless = keys_without_effect(algorithm, settings) if algorithm in algorithms() else []
+    stage = named.stage or usual_stage(algorithm)
+    if named.is_stage_guessed and stage is Stage.EXPLORE and "train_return" not in log.extents:
+        stage = usual_stage(algorithm)  # it learned from a dataset, whatever its number says
     run = Run(
         name=name,
-        stage=named.stage or usual_stage(algorithm),
+        stage=stage,
         experiment=str(settings.get("exp_name") or named.experiment),
         algorithm=algorithm,
         env_id=str(settings.get("env_name") or named.env_id or ""),
@@ -224,6 +227,10 @@ def _read_run(
         is_ours=bool(settings) or any(tag in log.extents for tag in OUR_TAGS),
         picture_step=log.picture_steps.get(EXPLORATION_PICTURE),
     )
+    if (planned := _planned(run)) and not any(tag in log.extents for tag in OUR_TAGS):
+        # Public versions log last before their last step.
+        told = progress_of(log.extents, log.last_step, run.stage, run.env_id, (planned,))
+        run = replace(run, length=planned if told.length == planned else None)
     if reason := _reason_to_leave_out(run, named, log):
         left_out = _left_out(run, folder, [reason, *(note for note in notes if note not in reason)])
         return Stub(*left_out) if log.stubs == len(notes) == 1 else left_out
@@ -396,7 +403,15 @@ def _is_setting(value: object) -> TypeGuard[Setting]:
 def _planned(run: Run) -> int:
     """Return the steps that the config says; 0 if it does not."""
     keys = STAGES[run.stage].step_keys
-    return sum(value for key in keys if isinstance(value := run.settings.get(key), int))
+    planned = sum(value for key in keys if isinstance(value := run.settings.get(key), int))
+    total = run.settings.get("total_steps")
+    if (
+        run.stage is Stage.FINETUNE
+        and "online_steps" not in run.settings
+        and isinstance(total, int)
+    ):
+        return max(planned, total)  # in the starter's files: offline and online together
+    return planned
 
 
 def _reason_to_leave_out(run: Run, named: FolderName, log: EventLog) -> str | None:

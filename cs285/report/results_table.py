@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +15,11 @@ from cs285.report.experiments import Run
 from cs285.results.event_files import final_episodes_of, final_error_of, final_return_of
 from cs285.results.statistics import FINAL_EVALUATIONS, PUBLIC_EPISODES
 from cs285.results.summaries import Result, has_only_a_log
+
+_IMPOSSIBLE = 6.0
+"""Standard errors above the best policy's return that are no chance."""
+_LEAST_ERROR = 0.4
+"""Standard error of 100 episodes of a good policy, about."""
 
 
 def read_logs(
@@ -32,7 +38,8 @@ def read_logs(
         UserError: If a folder does not exist.
     """
     collection = collect(data_dirs, only=has_only_a_log)
-    results = [_result_of(run) for run in collection.runs]
+    names = _names(collection.runs)
+    results = [_result_of(run, names[run.name]) for run in collection.runs]
     if since is not None:
         earliest = since.astimezone()
         results = [
@@ -48,7 +55,22 @@ def _line(left_out: LeftOut) -> str:
     return printable(f"{left_out.name}: {left_out.reason}")
 
 
-def _result_of(run: Run) -> Result:
+def _names(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the names of the runs' experiments, with the settings in which namesakes differ."""
+    namesakes: defaultdict[tuple[object, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        namesakes[run.stage, run.env_id, run.algorithm, run.experiment].append(run)
+    names = {}
+    for group in namesakes.values():
+        keys = sorted({key for run in group for key in run.settings})
+        differing = [key for key in keys if len({run.settings.get(key) for run in group}) > 1]
+        for run in group:
+            told = [f"{key}={run.settings[key]}" for key in differing if key in run.settings]
+            names[run.name] = " ".join([run.experiment, *told])
+    return names
+
+
+def _result_of(run: Run, experiment: str) -> Result:
     task = describe_task(run.env_id)
     reference = task.reference()
     # Public versions evaluate their explorers once, before the first step.
@@ -61,13 +83,21 @@ def _result_of(run: Run) -> Result:
     if is_assumed:
         evaluations = len(run.curves["eval_return"].steps)
         episodes = PUBLIC_EPISODES * min(FINAL_EVALUATIONS, evaluations)
+    notes = list(run.notes)
+    if reference and final is not None and error is not None:
+        above = final - reference.optimal_return
+        if above > _IMPOSSIBLE * max(error, _LEAST_ERROR):
+            notes.append(
+                f"its final return is {above:.1f} above that of the best policy, by far more than "
+                "chance: another environment, or another way to count"
+            )
     started = None
     with suppress(ValueError):
         started = datetime.strptime(run.started, "%Y-%m-%d %H:%M").astimezone()
     is_explored = "coverage" in run.curves
     return Result(
         script=run.stage,
-        exp_name=printable(run.experiment),
+        exp_name=printable(experiment),
         env_name=run.env_id,
         algorithm=run.algorithm,
         name=run.name,
@@ -85,4 +115,5 @@ def _result_of(run: Run) -> Result:
         goals_reached=int(run.curves["goals_reached"].last)
         if "goals_reached" in run.curves
         else None,
+        notes=tuple(map(printable, notes)),
     )

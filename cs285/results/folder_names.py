@@ -62,6 +62,8 @@ class FolderName:
     seed: int | None
     settings: dict[str, float]
     """Settings of the algorithm by their keys in `config.yaml`."""
+    is_stage_guessed: bool = False
+    """Whether only the number of a question says the stage."""
 
     @property
     def says(self) -> int:
@@ -91,6 +93,8 @@ def parse_folder_name(name: str) -> FolderName:
         experiment = experiment[: seed.start()] + experiment[seed.end() :]
     task = task_named_in(experiment)
     algorithm = _find_algorithm(experiment)
+    if not found and algorithm and stage not in algorithms()[algorithm[0].lower()].stages:
+        stage = None  # people number questions in their own ways
     return FolderName(
         experiment=experiment,
         homework=int(homework[1]) if homework else None,
@@ -99,6 +103,7 @@ def parse_folder_name(name: str) -> FolderName:
         algorithm=algorithm[0].lower() if algorithm else None,
         seed=int(seed[1]) if seed else None,
         settings=_settings(experiment, algorithm) if algorithm else {},
+        is_stage_guessed=not found,
     )
 
 

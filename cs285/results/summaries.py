@@ -49,6 +49,8 @@ class Result:
     normalised_score: float | None = None
     coverage: float | None = None
     goals_reached: int | None = None
+    notes: tuple[str, ...] = ()
+    """What is unusual in its log."""
 
     @property
     def score_error(self) -> float | None:

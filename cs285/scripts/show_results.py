@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\n{remark}")
         if more_results:
             print(f"\n{_on_logs(len(more_results), data_dirs)}")
+        remarks = [f"{run.name}: {'; '.join(run.notes)}" for run in results if run.notes]
+        if remarks:
+            print("\nOn runs in the table:", *remarks, sep="\n  ")
     else:
         print(f"No finished runs among {count} run folders in {', '.join(map(str, data_dirs))}.")
     if problems:
