@@ -24,7 +24,7 @@ class Index(NamedTuple):
     holders: npt.NDArray[np.int64]
     """The number of hand-ins with each, shape (K,)."""
     weights: Floats
-    """What each says if two have it, from 0 to 1, shape (K,)."""
+    """What each says if two have it, from 0 to about 1, shape (K,)."""
     table: Any
     """A sparse matrix of hand-ins by hashes, 1 where a hand-in has a hash."""
 
@@ -39,11 +39,16 @@ class Index(NamedTuple):
         return self.weights[np.searchsorted(self.known, hashes)]
 
 
+_SURPRISE_OF_300 = float(np.log(302.0))
+"""That of a thing which two of 300 hand-ins have. In a small course nothing is known to be rare,
+so nothing says as much."""
+
+
 def make_index(hashes: Sequence[Hashes]) -> Index:
     """Return the index of the hashes of each hand-in.
 
-    The weight of a hash is that of the surprise that two hand-ins have it, -log p, as a share of
-    the greatest one; p is estimated by the part of all others that have it too.
+    The weight of a hash is the surprise that two hand-ins have it, -log p, as a share of the
+    greatest one in a course of 300; p is estimated by the part of all others that have it too.
     """
     count = len(hashes)
     distinct = [np.unique(own) for own in hashes]
@@ -55,5 +60,4 @@ def make_index(hashes: Sequence[Hashes]) -> Index:
     holders = np.bincount(columns.ravel(), minlength=len(known))
     others = np.maximum(holders - 2, 0)
     chance = (others + _PRIOR_HAVE) / (max(0, count - 2) + _PRIOR_ALL)
-    least = _PRIOR_HAVE / (max(0, count - 2) + _PRIOR_ALL)
-    return Index(known, holders, np.log(chance) / np.log(least), table)
+    return Index(known, holders, -np.log(chance) / _SURPRISE_OF_300, table)
