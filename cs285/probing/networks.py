@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import combinations
-from typing import Any
+from itertools import combinations, pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ LEARNING_RATE = 0.5
 """Learning rate of the agents' optimisers: plain gradient descent, so a step gives the gradient."""
 NUM_ACTIONS = 5
 RND_SIZE = 4
+_KINDS = {NUM_ACTIONS: "critic", 1: "value", RND_SIZE: "rnd"}
+"""Kinds of networks that have targets, by the number of their outputs."""
 PlainDescent = torch.optim.SGD
 _NAME_OF_TARGET = re.compile(r"(?i)target|slow|lagg|frozen|delayed|(?:^|_)old(?:_|$)")
 _OPTIMISERS = ("Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
@@ -76,6 +78,10 @@ class Networks:
         self.optimisers: set[str] = set()
         self.own_optimisers: set[str] = set()
         """The kinds whose optimisers the class makes itself, without the makers."""
+        self.critics: set[int] = set()
+        """The optimisers that were given a critic's parameters, by identity."""
+        self.stepped: set[int] = set()
+        """The optimisers that have taken a step, by identity."""
         self.swapped: set[str] = set()
         """The kinds of which the optimiser has the parameters of the target network instead."""
 
@@ -108,12 +114,23 @@ class Networks:
         self.schedules.append(torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
         return self.schedules[-1]
 
+    def has_foreign_schedule(self) -> bool:
+        """Return whether critics are trained, but no optimiser with a schedule takes the steps."""
+        scheduled = {id(one.optimizer) for one in self.schedules}
+        return bool(scheduled & self.critics and self.stepped & self.critics) and not (
+            scheduled & self.stepped
+        )
+
     def note(self, optimizer: torch.optim.SGD) -> set[str]:
         """Remember what an optimiser trains; return the kinds of networks among it."""
+        optimizer.register_step_post_hook(lambda stepped, *_: self.stepped.add(id(stepped)))
         groups = optimizer.param_groups
         optimised = {id(parameter) for group in groups for parameter in group["params"]}
         self.optimised |= optimised
-        return {one.kind for one in self.made if id(one.linear.weight) in optimised}
+        kinds = {one.kind for one in self.made if id(one.linear.weight) in optimised}
+        if "critic" in kinds:
+            self.critics.add(id(optimizer))
+        return kinds
 
     def makers(self) -> dict[str, Callable[..., Any]]:
         """Return what the constructors of the homework's agents take, by the argument's name."""
@@ -153,7 +170,7 @@ class Networks:
         """Return the kinds of networks of which two names of an agent mean the same parameters."""
         return {network.kind for _, network, _ in _shared_targets(agent)}
 
-    def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork]]:
+    def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork | KeptWeights]]:
         """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
 
         Deep copies come last. If the agent holds a network of a role, those of that role that it
@@ -161,19 +178,20 @@ class Networks:
         """
         held = {id(network): network for network in _networks_in(agent)}
         made = {id(network): network for network in self.made}
-        roles: dict[str, list[FeatureNetwork]] = {}
-        for key, network in (made | held).items():
+        roles: dict[str, list[FeatureNetwork | KeptWeights]] = {}
+        every: dict[int, FeatureNetwork | KeptWeights] = {**made, **held}
+        for key, network in every.items():
             role = self.role(network)
             if key in held or all(self.role(other) != role for other in held.values()):
                 roles.setdefault(role, []).append(network)
         return roles
 
-    def role(self, network: FeatureNetwork) -> str:
+    def role(self, network: FeatureNetwork | KeptWeights) -> str:
         """Return what a network is to the agent, such as `critic/online`."""
         online = self._is_optimised(network) != (network.kind in self.swapped)
         return f"{network.kind}/{'online' if online else 'target'}"
 
-    def _is_optimised(self, network: FeatureNetwork) -> bool:
+    def _is_optimised(self, network: FeatureNetwork | KeptWeights) -> bool:
         return id(network.linear.weight) in self.optimised
 
 
@@ -208,19 +226,73 @@ def own_optimisers_replaced(watching: list[Networks]) -> Iterator[None]:
             setattr(torch.optim, name, original)
 
 
-def _networks_in(value: Any, depth: int = 0) -> Iterator[FeatureNetwork]:
-    """Yield the networks that an agent holds, also in plain lists, where `modules` misses them."""
+class _Linear(NamedTuple):
+    """The parameters of a linear map."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+class KeptWeights:
+    """The weights of a network that an agent keeps without the network, as for `functional_call`.
+
+    Args:
+        weight: `(outputs, features)`; the number of outputs says of what kind the network is.
+        bias: `(outputs,)`.
+    """
+
+    is_for_target = True
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        self.kind = _KINDS[weight.shape[0]]
+        self.linear = _Linear(weight, bias)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield nothing: an optimiser trains parameters of modules."""
+        return iter(())
+
+
+def _networks_in(
+    value: Any, depth: int = 0, *, everywhere: bool = True
+) -> Iterator[FeatureNetwork | KeptWeights]:
+    """Yield the networks that an agent holds, also in plain lists, where `modules` misses them.
+
+    Args:
+        value: The agent, or a part of it.
+        depth: How deep in the agent the part is.
+        everywhere: Also in objects of other classes, and weights that are kept without a network.
+    """
     if isinstance(value, FeatureNetwork):
         yield value
     elif depth < 4:  # noqa: PLR2004 - a list in a module in the agent
+        if everywhere and isinstance(value, dict | list | tuple):
+            tensors = value.values() if isinstance(value, dict) else value
+            yield from _kept_weights([one for one in tensors if isinstance(one, torch.Tensor)])
         if isinstance(value, dict):
             parts = list(value.values())
         elif isinstance(value, list | tuple):
             parts = list(value)
+        elif isinstance(value, nn.Module) or not depth or (everywhere and _is_own(value)):
+            parts = list(vars(value).values())
         else:
-            parts = list(vars(value).values()) if isinstance(value, nn.Module) or not depth else []
+            parts = []
         for part in parts:
-            yield from _networks_in(part, depth + 1)
+            yield from _networks_in(part, depth + 1, everywhere=everywhere)
+
+
+def _kept_weights(tensors: Sequence[torch.Tensor]) -> Iterator[KeptWeights]:
+    """Yield the networks of which tensors, in the order of a state dict, are the weights."""
+    for weight, bias in pairwise(tensors):
+        is_parameter = isinstance(weight, nn.Parameter)
+        fits = weight.ndim == 2 and bias.shape == weight.shape[:1]  # noqa: PLR2004
+        if fits and not is_parameter and weight.shape[0] in _KINDS and weight.shape[1] > 8:  # noqa: PLR2004
+            yield KeptWeights(weight, bias)
+
+
+def _is_own(value: Any) -> bool:
+    """Return whether an object is of a class that is none of Python's, NumPy's or PyTorch's."""
+    package = type(value).__module__.partition(".")[0]
+    return package == "cs285" and hasattr(value, "__dict__")
 
 
 def _named_networks(agent: Any) -> list[tuple[str, FeatureNetwork]]:
@@ -231,7 +303,8 @@ def _named_networks(agent: Any) -> list[tuple[str, FeatureNetwork]]:
         (name, network)
         for name, value in attributes.items()
         if not name.startswith("_") or isinstance(value, nn.Module)
-        for network in _networks_in(value, depth=1)
+        for network in _networks_in(value, depth=1, everywhere=False)
+        if isinstance(network, FeatureNetwork)
     ]
 
 

@@ -132,7 +132,12 @@ class Trial:
 
     def roles(self) -> dict[str, list[FeatureNetwork]]:
         """Return the agent's networks by role, such as `critic/online`."""
-        return self.networks.by_role(self.agent)
+        roles = self.networks.by_role(self.agent)
+        networks = {
+            role: [one for one in members if isinstance(one, FeatureNetwork)]
+            for role, members in roles.items()
+        }
+        return {role: members for role, members in networks.items() if members}
 
     def weights(self) -> Weights:
         """Return a copy of all weights, by role."""

@@ -237,7 +237,6 @@ MUTANTS = [
         "loss = self.critic_loss(q_values, target_values)",
         "loss = ((q_values.unsqueeze(1) - target_values) ** 2).mean()",
     ),
-    _mutant("dqn: huber", "dqn", LOSS, "Huber", "nn.MSELoss()", "nn.SmoothL1Loss()"),
     _mutant(
         "dqn: summed",
         "dqn",

@@ -625,6 +625,13 @@ VARIANTS = [
         "return np.random.default_rng().integers(self.num_actions)",
     ),
     _variant(
+        "dqn: a Huber loss",
+        "dqn",
+        "a Huber loss",
+        "nn.MSELoss()",
+        "nn.SmoothL1Loss()",
+    ),
+    _variant(
         "dqn: a Huber loss that is never linear",
         "dqn",
         "",

@@ -24,9 +24,16 @@ import torch
 
 from cs285.grading.sandbox.own_modules import make_importable
 from cs285.learning.student_code import construct
-from cs285.probing.networks import NUM_ACTIONS, FeatureNetwork, Networks, replace_optimisers
+from cs285.probing.networks import (
+    NUM_ACTIONS,
+    FeatureNetwork,
+    KeptWeights,
+    Networks,
+    replace_optimisers,
+)
 
 MAX_ELEMENTS = 100_000
+_SEED_OF_MAKING = 1
 _PATH_IN_MESSAGE = re.compile(r" ?\((?:/|[A-Z]:\\)[^)]*\)")
 
 
@@ -118,7 +125,8 @@ def _run_trial(
     networks = Networks(features)
     makers = networks.makers()
     watching.append(networks)
-    _seed(trial["seed"])
+    # What a class draws when it is made, such as weights that it hides, is no randomness of calls.
+    _seed(_SEED_OF_MAKING)
     try:
         chosen = {name: makers[name] for name in trial["makers"]}
         agent = construct(cls, (2,), NUM_ACTIONS, **chosen, **trial["arguments"])
@@ -150,6 +158,7 @@ def _run_trial(
             record |= _call(agent, call, networks.by_role(agent))
             record["weights"] = _weights(networks.by_role(agent))
             record["shared"] = sorted(networks.shared(agent))
+            record["foreign_schedule"] = networks.has_foreign_schedule()
         except BaseException as error:  # noqa: BLE001
             send(record | {"error": scene.describe(error)})
             return
@@ -232,7 +241,7 @@ def _takes(method: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def _weights(roles: dict[str, list[FeatureNetwork]]) -> dict[str, Any]:
+def _weights(roles: dict[str, list[FeatureNetwork | KeptWeights]]) -> dict[str, Any]:
     return {
         role: [[_encode(n.linear.weight), _encode(n.linear.bias)] for n in members]
         for role, members in roles.items()

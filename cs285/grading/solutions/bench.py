@@ -103,6 +103,8 @@ class Seen:
     gradients: Any = None
     shared: frozenset[str] = frozenset()
     """Kinds of networks of which the target shares the parameters of the online one."""
+    has_foreign_schedule: bool = False
+    """Whether the critic was trained by an optimiser without a schedule, while another has one."""
     failure: Failure | None = None
     """Why this call, or an earlier one of its trial, returned nothing."""
 
@@ -231,7 +233,14 @@ class Bench:
         if gradients is not None:
             gradients = decode_weights(gradients) if kind == "loss" else decode(gradients)
         shared = frozenset(map(str, record["shared"]))
-        self.seen[trial, number] = Seen(decode(record["result"]), before, after, gradients, shared)
+        self.seen[trial, number] = Seen(
+            decode(record["result"]),
+            before,
+            after,
+            gradients,
+            shared,
+            bool(record["foreign_schedule"]),
+        )
         starts[trial] = after
 
     def _job(self) -> dict[str, Any]:

@@ -44,6 +44,16 @@ _INHERITED_STEPS = {
 """The parents' methods that a child relies on unless it defines its own."""
 
 
+_STARTERS_METHODS = frozenset(
+    (
+        *("__init__", "get_action", "compute_critic_loss", "update_critic", "update_target_critic"),
+        *("update", "compute_advantage", "update_actor", "update_q", "update_v", "update_rnd"),
+        *("iql_expectile_loss", "update_target_value_critic", "num_aux_plots", "plot_aux"),
+    )
+)
+"""The methods that the starter's classes have; any others are a hand-in's own."""
+
+
 class _Parents(Enum):
     """What a child class is run on."""
 
@@ -171,6 +181,8 @@ class SolutionChecker:
                 ):
                     merged.append(finding)  # but not in this class
                 # Otherwise `report` says that it is inherited.
+            elif finding.method == "__init__" and other is None and plain.failure is None:
+                pass  # its parent makes what is wrong, and is told so
             elif finding.of_parent and (other is None or other.verdict is Verdict.CRASHES):
                 merged.append(Finding(finding.method, Verdict.CORRECT))
             else:
@@ -187,11 +199,8 @@ class SolutionChecker:
         """
         needs_its_own = other is not None and (
             other.verdict is Verdict.UNJUDGED
-            or (
-                other.verdict is Verdict.CRASHES
-                and other.raised == "AttributeError"
-                and finding.verdict is not Verdict.CRASHES
-            )
+            or (other.verdict is Verdict.CRASHES and finding.verdict is not Verdict.CRASHES)
+            or (other.verdict is Verdict.WRONG and self._fills_in(agent, finding.method))
         )
         if other is not None and not needs_its_own:
             return other
@@ -203,6 +212,19 @@ class SolutionChecker:
             text = f"it uses {culprit}"
             return Finding(finding.method, Verdict.UNJUDGED, text)
         return finding
+
+    def _fills_in(self, agent: AgentFile, method: str) -> bool:
+        """Return whether a class overrides parts of an own parent's method, and not the method."""
+        own = AgentSource(self.files[agent.file], agent.class_name)
+        if method in own.methods:
+            return False
+        return any(
+            set(own.methods) & reached_in([source], method) - set(_STARTERS_METHODS)
+            for source in (
+                AgentSource(self.files[one.file], one.class_name)
+                for one in self._own_parents(agent)
+            )
+        )
 
     def _rests_on(self, agent: AgentFile, method: str) -> str:
         """Return a wrong method of an own parent that a method may get its numbers from."""

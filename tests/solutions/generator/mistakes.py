@@ -79,7 +79,6 @@ TD_WORDS: dict[str, tuple[str, ...]] = {
     "target_rolled": (r"other rows?|another row|batch|shift|roll|mix|neighbour|order|permut",),
     "target_normalised": (r"normal|standard|batch|mix|other rows|scal",),
     "loss_summed": (SUMMED,),
-    "loss_huber": (r"huber|smooth|l1",),
     "loss_absolute": (r"absolute|l1|not squared|\babs",),
     "loss_negative": (rf"{REVERSED}|maximi|ascent|ascend",),
     "loss_not_squared": (r"squar|linear|signed",),

@@ -389,7 +389,6 @@ class Writer:
         return self.either(
             right,
             loss_summed=f"(({one} - {other}) ** 2).sum()",
-            loss_huber=f"{f}.smooth_l1_loss({one}, {other})",
             loss_absolute=f"({one} - {other}).abs().mean()",
             loss_negative=f"-{right}",
             loss_not_squared=f"({other} - {one}).mean()",

@@ -12,6 +12,7 @@ import torch
 
 from cs285.grading.solutions.formulas.critics import (
     DQN_BOOTSTRAPS,
+    HUBER,
     TD_MISTAKES,
     dqn_bootstrap,
     td_loss,
@@ -372,6 +373,7 @@ CQL = Formula(
         },
         **HALF,
         **ROWS,
+        **HUBER,
     },
     {
         "conservative": _TERMS,
@@ -388,5 +390,5 @@ CQL = Formula(
     alone=frozenset({*TD_MISTAKES}),
 )
 
-CQL_AT_ONE = replace(CQL, variants=HALF | ROWS)
+CQL_AT_ONE = replace(CQL, variants=HALF | ROWS | HUBER)
 """CQL at temperature 1, where all places of the temperature are the same."""

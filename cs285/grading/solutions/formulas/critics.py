@@ -408,6 +408,9 @@ TD_SHAPES = {
     "one-hot": "the other actions' Q is set to 0 by a one-hot mask and regressed on the target "
     "too, instead of taking Q(s, a) alone",
 }
+HUBER: Choices = {
+    "error": {"huber": "a Huber loss instead of the squared error, as in the DQN paper"}
+}
 TD_MISTAKES: Choices = {
     "bootstrap": {},
     "mask": {
@@ -457,7 +460,6 @@ TD_MISTAKES: Choices = {
         },
     },
     "error": {
-        "huber": "a Huber loss instead of the squared error",
         "absolute": "the absolute instead of the squared error",
         "signed": "the error is not squared",
         "four": "the error is squared twice",
@@ -501,7 +503,7 @@ def _td_formula(
     values = {**TD_MISTAKES["values"], **(_ACTOR_VALUES if has_actor else {})}
     return Formula(
         partial(td_loss, bootstrap_rule=rule),
-        HALF | ROWS | ({"bootstrap": {"online": online}} if online else {}),
+        HALF | ROWS | HUBER | ({"bootstrap": {"online": online}} if online else {}),
         TD_MISTAKES | {"bootstrap": bootstraps, "values": values},
         partial(explain_targets, rule=rule, bootstraps=bootstraps, online=online),
         alone=frozenset({"mix"}),

@@ -20,6 +20,9 @@ from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, Transitions, Weights, close, shown
 
+_RANDOM_STD = 0.5
+"""Weights that the starter's `init_network` draws have standard deviation 1, PyTorch's 0.07."""
+
 
 @dataclass(frozen=True)
 class Bonus:
@@ -82,6 +85,9 @@ class RNDJudge(Judge):
         if all(close(a, b, 1e-6) for a, b in zip(online, target, strict=True)):
             self.wrong(method, "the predictor starts as a copy of its target: no error to learn")
             return
+        if online[0].std() > _RANDOM_STD > target[0].std():
+            text = "the predictor has the random initial weights that are meant for its target"
+            self.wrong("__init__", text)
         observed = self.bench.observe_steps(trials, batches, "rnd/online")
         found = self.judge_fit(method, RND, observed)
         if found is None or found.mistakes or self.bench.seen[trials[0], 1].failure:

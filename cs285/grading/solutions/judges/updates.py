@@ -12,8 +12,9 @@ from cs285.grading.solutions.judging import PERIOD, Judge
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import Array, Transitions, close
 
-FEW_STEPS = range(81, 85)
-"""A whole short period: its length has one multiple among these steps, and twice it none."""
+SHORT_PERIOD = 4
+FEW_STEPS = range(81, 89)
+"""Two whole short periods, which have one multiple each; twice the period has one in all."""
 
 
 class Updates(NamedTuple):
@@ -54,6 +55,12 @@ def judge_update(
     bench = judge.bench
     if judge.failed("update", *(bench.seen[trial, 0] for trial in updates)):
         return
+    if bench.seen[updates.between, 0].has_foreign_schedule:
+        judge.wrong(
+            "__init__",
+            "the learning-rate schedule is made for another optimiser than the one that trains the "
+            "critic, so it has no effect",
+        )
     usable = [one for one in oracles if bench.seen[one].failure is None]
     problems = _training_problems(judge, (updates.between, 0), usable, trained)
     notes: list[str] = []
@@ -244,12 +251,13 @@ def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
     values = [np.concatenate(parts) for parts in batches]
     bench = judge.make_bench()
     calls = [Call("update", (*values, step)) for step in FEW_STEPS]
-    trial = bench.add({**arguments, "target_update_period": len(FEW_STEPS)}, *calls, seed=seed)
+    trial = bench.add({**arguments, "target_update_period": SHORT_PERIOD}, *calls, seed=seed)
     bench.run()
     numbers = range(len(FEW_STEPS))
     if any(bench.seen[trial, number].failure for number in numbers):
         return False
-    return sum(bench.moved(trial, number, target) for number in numbers) == 1
+    copied = [bench.moved(trial, number, target) for number in numbers]
+    return sum(copied[:SHORT_PERIOD]) == sum(copied[SHORT_PERIOD:]) == 1
 
 
 def _copied_too_often(
