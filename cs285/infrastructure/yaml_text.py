@@ -135,6 +135,21 @@ def parse_yaml(
     return values
 
 
+def compose_yaml(text: str) -> yaml.Node | None:
+    """Return the structure of YAML alone: nothing is made of its values and tags.
+
+    Raises:
+        InvalidYamlError: If it is not valid; the message says where.
+    """
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # thirty times as fast
+    try:
+        root: yaml.Node | None = yaml.compose(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        raise InvalidYamlError(f"line {where.line + 1}" if where else "") from error
+    return root
+
+
 def shorten(value: object) -> str:
     """Return a value in a few words; a line of aliases can hold billions of nested items."""
     return _shortened.repr(value)

@@ -45,6 +45,10 @@ EVENTS = "events.out.tfevents."
 ANY_EVENTS = "*tfevents*"
 """Event files by any writer, as a pattern."""
 EVENT_FILE_TIME = re.compile(r"tfevents\.(\d+)")
+EVENT_FILE_WRITER = re.compile(
+    r"tfevents\.(?P<time>\d{9,12})\.(?P<host>.+?)(?:\.(?P<process>\d+)\.\d+)?$"
+)
+"""When, on which computer and by which process a file was begun, as its name says."""
 """The time in the name of an event file, in seconds since 1970."""
 
 _NO_EVENTS = ("Zone.Identifier", ".csv", ".json", ".png", ".svg", ".pdf", ".txt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from cs285.homework import Stage
 from cs285.results.event_blocks import DamagedFileError, read_event_blocks
 from cs285.results.event_files import why_not_a_log
 from cs285.results.folder_names import size_in_name
+from cs285.results.run_folders import EVENT_FILE_WRITER
 
 Floats = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
@@ -31,7 +31,6 @@ MAX_TAGS = 16
 MAX_POINTS = 32
 """Points of a tag that are kept."""
 _FIRST_TAG = "eval_return"
-_WRITER = re.compile(r"tfevents\.(?P<time>\d{9,12})\.(?P<host>.+?)(?:\.(?P<process>\d+)\.\d+)?$")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -191,7 +190,7 @@ def _named_size(run: Run) -> int | None:
 
 def _writers(names: Iterator[str]) -> Iterator[Writer]:
     for name in names:
-        if found := _WRITER.search(name):
+        if found := EVENT_FILE_WRITER.search(name):
             yield Writer(found["time"], found["host"], found["process"] or "")
 
 

@@ -27,6 +27,7 @@ from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.homework import Stage, algorithms
 from cs285.results.event_files import final_return_of
 from cs285.results.foreign_logs import FASTEST_PUBLIC_STEP, FASTEST_STEP, was_written_again
+from cs285.results.run_folders import SUMMARY
 
 Floats = npt.NDArray[np.float64]
 
@@ -204,7 +205,7 @@ def _future(run: Run, now: float) -> Iterator[str]:
         told["the folder's name"] = made - FARTHEST_ZONE  # it is a local time
     if run.summary is not None:
         with suppress(OverflowError, ValueError):
-            told["summary.json"] = run.summary.started.timestamp()
+            told[SUMMARY] = run.summary.started.timestamp()
     ahead = {what: when for what, when in told.items() if when > now + FUTURE_SLACK}
     if ahead:
         latest = max(ahead.values())
