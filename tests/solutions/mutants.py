@@ -982,7 +982,6 @@ MUTANTS = [
         DQN_TARGET,
         DQN_TARGET.replace("reward", "reward.clamp(-1, 1)"),
     ),
-    _mutant("dqn: Huber", "dqn", LOSS, "Huber", "nn.MSELoss()", "nn.SmoothL1Loss()"),
     _mutant(
         "dqn: copies at every second period",
         "dqn",

@@ -239,7 +239,7 @@ class RNDJudge(Judge):
                         f"the rows are mixed: the bonus of one row is the error of another ({name})"
                     )
             line = solve([batch.rewards.astype(float), error, np.ones(size)], rewards)
-            if line is not None and abs(line[0] - 1) > 1e-2 and abs(line[1]) > 1e-4:  # noqa: PLR2004
+            if line is not None and abs(line[0] - 1) > 1e-2 < line[0] and line[1] > 1e-4:  # noqa: PLR2004
                 return (
                     f"the reward is multiplied by {line[0]:.4g}, together with the bonus: both are "
                     "normalised as one sum, so rnd_weight is no weight"
