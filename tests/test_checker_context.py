@@ -385,6 +385,12 @@ def test_a_tree_is_read_with_the_modules_that_its_agents_import(tmp_path):
         ("# TODO(student): do it\n        x = 1\n        return x", ""),
         ("# TODO(student): do it\n        # Hint: so\n        return x.mean()", ""),
         ("return q[..., 0]", ""),
+        (
+            "# TODO(student): do it\n        x = None\n        return x.mean()",
+            "`None` below a TODO (line 4)",
+        ),
+        ("# TODO(student): do it\n        x = None\n        x = q.mean()\n        return x", ""),
+        ("x = None\n        return q", ""),
     ],
 )
 def test_a_method_is_unsolved_if_something_stands_for_its_code(body, left, end):
@@ -603,3 +609,109 @@ def test_networks_are_read_however_a_class_holds_them(checker, name, changes):
     found = checker(**{name: text}).check(name)
     assert not faults(found), said(found)
     assert Verdict.UNJUDGED not in {one.verdict for one in found}, said(found)
+
+
+# What hand-ins of strangers showed
+
+
+def test_a_target_that_shares_its_parameters_is_told_once(checker):
+    """Each in another way: the same module, the same storage, the same module from the start."""
+    copy = "self.target_critic.load_state_dict(self.critic.state_dict())"
+    pairs = "zip(self.target_critic.parameters(), self.critic.parameters())"
+    ways = {
+        "update_target_critic": ("self.target_critic = self.critic",
+                                 f"for a, b in {pairs}:\n            a.data = b.data"),
+    }  # fmt: skip
+    for method, texts in ways.items():
+        for text in texts:
+            dqn = patched("dqn", (copy, text))
+            check = checker(dqn=dqn, cql=student("cql"), rnd=student("rnd"))
+            found = faults(check.check("dqn"))
+            assert set(found) == {method}, said(found.values())
+            assert "shares the online network's parameters" in found[method].text
+            assert not faults(check.check("cql"))
+            assert not faults(check.check("rnd"))
+    made = "self.target_critic = make_critic(observation_shape, num_actions)"
+    check = checker(
+        dqn=patched("dqn", (made, "self.target_critic = self.critic")), cql=student("cql")
+    )
+    assert set(faults(check.check("dqn"))) == {"__init__"}
+    assert not faults(check.check("cql"))
+
+
+def test_an_optimiser_of_the_target_network_makes_it_no_online_network(checker):
+    text = patched(
+        "iql", ("make_value_critic_optimizer(self.value_critic.parameters())",
+                "make_value_critic_optimizer(self.target_value_critic.parameters())"),
+    )  # fmt: skip
+    found = faults(checker(iql=text).check("iql"))
+    assert set(found) == {"update_v"}, said(found.values())
+    assert "never trained" in found["update_v"].text
+
+
+def test_targets_may_be_kept_as_plain_weights(checker):
+    made = "self.target_critic = make_critic(observation_shape, num_actions)"
+    copy = "self.target_critic.load_state_dict(self.critic.state_dict())"
+    kept = "self.kept = {k: v.detach().clone() for k, v in self.critic.state_dict().items()}"
+    call = "torch.func.functional_call(self.critic, self.kept, (next_obs,))"
+    right = (made, "pass"), (copy, kept), ("self.target_critic(next_obs)", call)
+    found = checker(dqn=patched("dqn", *right)).check("dqn")
+    assert all(one.verdict.is_right for one in found), said(found)
+    found = faults(checker(dqn=patched("dqn", *right, ("* ~done ", ""))).check("dqn"))
+    assert set(found) == {"compute_critic_loss"}
+    assert "(1 - d) is missing" in found["compute_critic_loss"].text
+
+
+def test_a_class_that_fills_in_its_own_parent_is_not_judged_without_it(checker):
+    """The parent is wrong elsewhere, so plain parents are tried; they lack the part."""
+    value = "next_q_values = next_qa_values.gather(1, next_action.unsqueeze(1)).squeeze(1)"
+    hook = "next_q_values = self.backup(next_obs)"
+    method = (
+        "    def backup(self, next_obs):\n"
+        "        return self.target_critic(next_obs).max(dim=1).values\n\n"
+        "    def update_target_critic"
+    )
+    dqn = patched("dqn", (value, hook), ("    def update_target_critic", method), ("* ~done ", ""))
+    whole = student("awac")
+    begin = whole.index("    def compute_critic_loss")
+    awac = (
+        whole[:begin]
+        + "    def backup(self, next_obs):\n"
+        + "        probs = self.actor(next_obs).probs\n"
+        + "        return (probs * self.target_critic(next_obs)).sum(dim=-1)\n\n"
+        + whole[whole.index("    def compute_advantage") :]
+    )
+    found = checker(dqn=dqn, awac=awac).check("awac")
+    assert not faults(found), said(found)
+
+
+def test_arguments_may_be_taken_by_name_alone(checker):
+    first = "        observation_shape,\n"
+    text = patched(
+        "dqn",
+        (f"        self,\n{first}", "        self,\n        *,\n"),
+        ("        make_critic,\n", f"        make_critic,\n{first}"),
+    )
+    found = checker(dqn=text).check("dqn")
+    assert all(one.verdict.is_right for one in found), said(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "method", "text"),
+    [
+        ("dqn", "make_lr_schedule(self.critic_optimizer)",
+         "make_lr_schedule(make_optimizer(self.critic.parameters()))", "__init__", "no effect"),
+        ("awac", "if epsilon > 0 else", "if epsilon == 0 else", "get_action", "reversed"),
+        ("rnd", "self.rnd_weight * bonus", "bonus", "update", "rnd_weight is ignored"),
+        ("rnd", "rewards + self.rnd_weight * bonus", "self.rnd_weight * rewards + bonus", "update",
+         "rnd_weight multiplies the reward instead"),
+        ("rnd", "bonus = self.errors(next_observations)",
+         ("s = next_observations\n"
+          "            bonus = (self.rnd_net(s) - self.rnd_target_net(s)).mean(1)"),
+         "update", "errors cancel"),
+    ],
+)  # fmt: skip
+def test_further_mistakes_have_names(checker, name, old, new, method, text):
+    found = faults(checker(**{name: patched(name, (old, new))}).check(name))
+    assert set(found) == {method}, said(found.values())
+    assert text in found[method].text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,8 +51,8 @@ class AgentSource:
     def placeholder(self, method: str) -> str:
         """Return what stands in a method in place of code, with its line; empty if nothing does.
 
-        That is `...`, `NotImplementedError`, a body of `pass` alone, or a TODO comment below which
-        there is no code.
+        That is `...`, `NotImplementedError`, a body of `pass` alone, a TODO comment below which
+        there is no code, or `x = None` right below one.
         """
         node = self.methods.get(method)
         if node is None:
@@ -68,7 +68,26 @@ class AgentSource:
         body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
         if all(isinstance(statement, ast.Pass) for statement in body):
             return f"no code (line {node.lineno})"
-        return self._gap(node)
+        return self._gap(node) or self._nothing(node)
+
+    def _nothing(self, node: ast.FunctionDef) -> str:
+        """Return the first `x = None` right below a TODO comment, if x is set nowhere else."""
+        lines = with_line_feeds(self.text).split("\n")
+        stored = Counter(
+            part.id
+            for part in ast.walk(node)
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+        )
+        for part in ast.walk(node):
+            if (
+                isinstance(part, ast.Assign)
+                and isinstance(part.value, ast.Constant)
+                and part.value.value is None
+                and _TODO.match(lines[part.lineno - 2])
+                and all(isinstance(one, ast.Name) and stored[one.id] == 1 for one in part.targets)
+            ):
+                return f"`None` below a TODO (line {part.lineno})"
+        return ""
 
     def _gap(self, node: ast.FunctionDef) -> str:
         """Return the first TODO comment of a method with no code below it."""

@@ -199,7 +199,7 @@ class RNDJudge(Judge):
             )
         errors = list(self.errors(trial, batch))
         found = relate_bonus(errors, batch.rewards, rewards, weight)
-        if not found.right and (named := self.name_bonus(trial, batch, rewards, errors)):
+        if not found.right and (named := self.name_bonus(trial, batch, rewards, errors, weight)):
             return Bonus(named)
         return found
 
@@ -209,6 +209,7 @@ class RNDJudge(Judge):
         batch: Transitions,
         rewards: Array,
         errors: Sequence[tuple[str, Array]],
+        rnd_weight: float,
     ) -> str:
         """Name a bonus that is no function of the errors; empty if it is not known."""
         size = len(batch)
@@ -240,6 +241,8 @@ class RNDJudge(Judge):
                     )
             line = solve([batch.rewards.astype(float), error, np.ones(size)], rewards)
             if line is not None and abs(line[0] - 1) > 1e-2 < line[0] and line[1] > 1e-4:  # noqa: PLR2004
+                if abs(line[0] / rnd_weight - 1) < 1e-2:  # noqa: PLR2004
+                    return "rnd_weight multiplies the reward instead of the bonus"
                 return (
                     f"the reward is multiplied by {line[0]:.4g}, together with the bonus: both are "
                     "normalised as one sum, so rnd_weight is no weight"
