@@ -54,6 +54,10 @@ _STARTERS_METHODS = frozenset(
 """The methods that the starter's classes have; any others are a hand-in's own."""
 
 
+_COPYING = {"", "__init__", "update", "update_target_critic", "update_target_value_critic"}
+"""Where what is wrong can change when target networks are copied."""
+
+
 class _Parents(Enum):
     """What a child class is run on."""
 
@@ -207,7 +211,7 @@ class SolutionChecker:
         if finding.of_child:
             return finding
         if (needs_its_own or plain.failure is not None) and (
-            culprit := self._rests_on(agent, finding.method)
+            culprit := self._rests_on(agent, finding.method, copying=finding.of_copying)
         ):
             text = f"it uses {culprit}"
             return Finding(finding.method, Verdict.UNJUDGED, text)
@@ -226,8 +230,14 @@ class SolutionChecker:
             )
         )
 
-    def _rests_on(self, agent: AgentFile, method: str) -> str:
-        """Return a wrong method of an own parent that a method may get its numbers from."""
+    def _rests_on(self, agent: AgentFile, method: str, *, copying: bool = False) -> str:
+        """Return a wrong method of an own parent that a method may get its numbers from.
+
+        Args:
+            agent: The class.
+            method: One of its methods.
+            copying: Whether only the copying of target networks is in question.
+        """
         sources = [
             AgentSource(self.files[one.file], one.class_name)
             for one in (agent, *self._own_parents(agent))
@@ -238,6 +248,8 @@ class SolutionChecker:
         for parent, source in zip(self._own_parents(agent), sources[1:], strict=True):
             right = {one.method for one in self.check(parent.algorithm) if one.verdict.is_right}
             for fault in faults.get(parent.file, []):
+                if copying and fault.method not in _COPYING:
+                    continue
                 suspects = {fault.method, *reached_in([source], fault.method)}
                 suspects -= right | overridden_in(sources[0])
                 if not fault.method or fault.method == "__init__" or used & suspects:

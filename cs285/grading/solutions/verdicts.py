@@ -72,6 +72,8 @@ class Finding:
     """Whether a wrong parent alone may explain it."""
     of_child: bool = False
     """Whether no wrong parent can explain it."""
+    of_copying: bool = False
+    """Whether it is about the copying of target networks alone."""
     raised: str = ""
     """The type of the error that was raised, if that is the reason."""
 

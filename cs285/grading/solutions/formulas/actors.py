@@ -489,7 +489,9 @@ def _name_exponents(found: Array, temperatures: Array) -> list[str]:
     texts = []
     products = slopes * temperatures
     if np.abs(products - 1).max() > 1e-2:  # noqa: PLR2004
-        if np.abs(products - products[0]).max() < 1e-2:  # noqa: PLR2004
+        if np.abs(products + 1).max() < 1e-2:  # noqa: PLR2004
+            texts.append("exp(-A / lambda): the sign is flipped, and bad actions are cloned")
+        elif np.abs(products - products[0]).max() < 1e-2:  # noqa: PLR2004
             texts.append(f"the advantage is multiplied by {products[0]:.4g} in the exponential")
         elif np.abs(slopes / temperatures - 1).max() < 1e-2:  # noqa: PLR2004
             texts.append("the temperature multiplies the advantage instead of dividing it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,7 @@ def judge_update(
         )
     usable = [one for one in oracles if bench.seen[one].failure is None]
     problems = _training_problems(judge, (updates.between, 0), usable, trained)
+    trains = not problems
     notes: list[str] = []
     for target, online in copies.items():
         if judge.is_bad(f"update_target_{'value_' if 'value' in target else ''}critic"):
@@ -74,6 +76,7 @@ def judge_update(
         notes += [note] if note else []
     if problems:
         judge.wrong("update", "; ".join(dict.fromkeys(problems)))
+        judge.findings[-1] = replace(judge.findings[-1], of_copying=trains)
     elif notes:
         judge.say("update", Verdict.VARIANT, "; ".join(dict.fromkeys(notes)))
     else:
