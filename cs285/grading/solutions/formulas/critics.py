@@ -246,6 +246,17 @@ _MIX_TEXTS = {
     "standardised biased": "standardised over the batch",
     "centred": "minus their mean over the batch",
 }
+REWARDS_MIXED = {
+    how: f"the rewards are mixed over the batch: {_MIX_TEXTS[how]}"
+    for how in ("standardised", "standardised biased", "centred", "mean", "running")
+}
+
+
+def mix_rows(how: str, rows: torch.Tensor) -> torch.Tensor:
+    """Return rows `(batch,)` mixed in one of the known ways."""
+    return _MIXES[how](rows)
+
+
 _CROSSWISE = {
     "pairs": (True, True, True),
     "cross": (False, False, True),
@@ -443,10 +454,7 @@ TD_MISTAKES: Choices = {
         "clipped": "the reward is clipped to [-1, 1]",
         "sign": "the sign of the reward in place of the reward",
         "whole": "the reward is cut to a whole number",
-        **{
-            how: f"the rewards are mixed over the batch: {_MIX_TEXTS[how]}"
-            for how in ("standardised", "standardised biased", "centred", "mean", "running")
-        },
+        **REWARDS_MIXED,
     },
     "mix": {
         **{
