@@ -191,6 +191,12 @@ class Judge:
             self.say(method, Verdict.MISSING, "the class has no such method")
         elif failure.type == "NotImplementedError" or left:
             self.say(method, Verdict.UNSOLVED, left_text(left or "`NotImplementedError`"))
+        elif (
+            has_no_gradient(failure)
+            and not self.defines(method)
+            and self.is_bad("compute_critic_loss")
+        ):
+            self.say(method, Verdict.UNJUDGED, "compute_critic_loss, which it calls, is wrong")
         elif has_no_gradient(failure) and not failure.function:
             # The child differentiates the loss that a method returns.
             self.wrong(blamed, f"the {_HAS_NO_GRADIENT}: nothing is trained")
