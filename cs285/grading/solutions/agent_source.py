@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _TODO = re.compile(r"^(\s*)#.*\bTODO\b")
+_TODO_ABOVE_NONE = re.compile(r"#.*\bTODO\b.*\n\s*\w+ *= *None\b")
 _RETURNS_NAMES = re.compile(r"^\s*return\s+[\w, ]+$")
 
 
@@ -73,6 +74,9 @@ class AgentSource:
     def _nothing(self, node: ast.FunctionDef) -> str:
         """Return the first `x = None` right below a TODO comment, if x is set nowhere else."""
         lines = with_line_feeds(self.text).split("\n")
+        own = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        if not _TODO_ABOVE_NONE.search(own):
+            return ""
         stored = Counter(
             part.id
             for part in ast.walk(node)

@@ -54,7 +54,8 @@ _STARTERS_METHODS = frozenset(
 """The methods that the starter's classes have; any others are a hand-in's own."""
 
 
-_COPYING = {"", "__init__", "update", "update_target_critic", "update_target_value_critic"}
+_ONLY_COPY = {"update_target_critic", "update_target_value_critic"}
+_COPYING = {"", "__init__", "update", *_ONLY_COPY}
 """Where what is wrong can change when target networks are copied."""
 
 
@@ -181,7 +182,7 @@ class SolutionChecker:
                 merged.append(finding)
             elif finding.method in _steps_of(agent) and (other is None or not other.verdict.is_bad):
                 if self._is_right_in_its_parent(agent, finding.method) and not self._rests_on(
-                    agent, finding.method
+                    agent, finding.method, copying=finding.of_copying
                 ):
                     merged.append(finding)  # but not in this class
                 # Otherwise `report` says that it is inherited.
@@ -250,6 +251,8 @@ class SolutionChecker:
             for fault in faults.get(parent.file, []):
                 if copying and fault.method not in _COPYING:
                     continue
+                if method == "update" and not copying and fault.method in _ONLY_COPY:
+                    continue  # training is judged at a step at which nothing is copied
                 suspects = {fault.method, *reached_in([source], fault.method)}
                 suspects -= right | overridden_in(sources[0])
                 if not fault.method or fault.method == "__init__" or used & suspects:

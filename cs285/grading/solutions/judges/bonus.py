@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -135,6 +135,7 @@ class RNDJudge(Judge):
                     )
         if not self.bench.moved(trial, 0, "rnd/online") and not self.is_bad("update_rnd"):
             problems.append("the predictor is never trained")
+        trains = not problems
         if moved:
             problem, note = judge_copying(self, updates, "critic/target", "critic/online")
             problems += [problem] if problem else []
@@ -142,6 +143,7 @@ class RNDJudge(Judge):
         notes = [note for note in notes if note]
         if problems:
             self.wrong(method, "; ".join(problems))
+            self.findings[-1] = replace(self.findings[-1], of_copying=trains)
         else:
             self.say(method, Verdict.VARIANT if notes else Verdict.CORRECT, "; ".join(notes))
         return chosen
