@@ -36,7 +36,7 @@ def trace(
         decomposition_table=table,
         _disable_torch_fn_metadata_mode=True,  # nobody reads which function did an operation
     )
-    # Without a shared mode every value gets one of its own, a third of the time of tracing.
+    # Without a shared mode every value gets its own, a third of the time of tracing.
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
         traced = tracer(*inputs)
     _merge_equal_operations(traced.graph)

@@ -1,6 +1,6 @@
 """Transitions that a maze does not allow, as buffers of public versions have them.
 
-These versions evaluate in the environment in which they explore. The agent then goes on from where
+These versions evaluate in the environment in which they explore. The agent then resumes from where
 it was, but the environment from where the evaluation ended, with its step limit used up: one
 transition leads across the maze, and the episode around it may have any length.
 """

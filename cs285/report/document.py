@@ -30,7 +30,7 @@ LETTER = 0.062
 MAX_PLOT_HEIGHT = 5.7
 """Leaves room for the caption and a table of eight rows."""
 MAX_PANELS = 8
-"""A plot with more panels gets a page of its own, and its caption comes on the next."""
+"""A plot with more panels gets its own page, and its caption comes on the next."""
 HEADING = 0.6
 """Height of a heading."""
 

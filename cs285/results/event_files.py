@@ -67,7 +67,7 @@ def why_not_a_log(path: Path) -> str | None:
 def separate_runs(files: Sequence[Path]) -> list[list[Path]]:
     """Group the event files of a folder by the runs that wrote them, oldest first.
 
-    A run that goes on in another file does so after its first step; a file that begins there again
+    A run that continues in another file does so after its first step; one that begins there again
     is of another run. Copies of one file within the folder are left out.
     """
     runs: list[list[Path]] = []

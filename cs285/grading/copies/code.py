@@ -119,7 +119,7 @@ def given_text(names: frozenset[str], folders: tuple[Path, ...] = ()) -> Given:
 
     Args:
         names: Names of the files that are wanted of the starter. Reading all takes a second, which
-            counts if each hand-in is read by a process of its own.
+            counts if each hand-in is read by its own process.
         folders: Of other starters, such as that of a course.
     """
     texts = [*_starter(names), *_texts_below(folders)]

@@ -34,7 +34,7 @@ FEW_EDITS = 0.02
 """Share of points that differ a little, at most, in a log with edits. If a machine rounds in
 another way, nearly all do, from some step on."""
 LEAST_OVERLAP = 0.8
-"""Share of the steps of both logs in which they must overlap: a run that goes on after the same
+"""Share of the steps of both logs in which they must overlap: a run that continues after the same
 beginning is another run."""
 LEAST_STEPS = 6
 """Steps whose times are compared."""

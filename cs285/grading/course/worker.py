@@ -1,4 +1,4 @@
-"""Grades one hand-in in a process of its own and keeps the result."""
+"""Grades one hand-in in its own process and keeps the result."""
 
 from __future__ import annotations
 

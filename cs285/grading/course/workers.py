@@ -21,7 +21,7 @@ from cs285.grading.course.records import Outcome, Record, read_record, write_rec
 from cs285.grading.course.worker import Task, work
 
 SECONDS = 1_200.0
-"""Wall time for one hand-in, on a machine however busy; each part has a limit of its own."""
+"""Wall time for one hand-in, on a machine however busy; each part has its own limit."""
 MEMORY_OF_ONE = 700_000_000
 """Bytes that grading one hand-in takes at most, with the processes that run its code."""
 _POLL_SECONDS = 1.0
@@ -134,7 +134,7 @@ def _end(one: _Running) -> None:
     if one.process.pid is not None:  # it was started
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.kill()  # it may not have a group of its own yet
+        one.process.kill()  # it may not have its own group yet
         one.process.join()
     shutil.rmtree(one.task.scratch, ignore_errors=True)
 

@@ -117,7 +117,7 @@ def run(job: dict[str, Any], ground: confinement.Ground) -> dict[str, Any]:
 
 
 def _give(folder: Path, user: int | None) -> None:
-    """Let a user, and no other, read what lies in a folder."""
+    """Let a user, and no other, read what is in a folder."""
     if user is not None:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, user, user)

@@ -1,4 +1,4 @@
-"""Lets another user read Python where it lies in a folder closed to others, such as root's home.
+"""Lets another user read Python where it is in a folder closed to others, such as root's home.
 
 Only root can do so: this process gets a view of the file system of its own, in which the closed
 folder is an empty one that holds only what is needed. Nobody else sees a difference.
