@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cs285.envs import planner
-from cs285.envs.mazes import get_maze
-from cs285.infrastructure.caches import cache_folder
+from cs285.infrastructure.caches import cache_folder, read_arrays, write_arrays
 
 linux = pytest.mark.skipif("sys.platform != 'linux'", reason="other systems have other folders")
 
@@ -28,7 +27,13 @@ def test_the_cache_is_where_version_1_had_it(monkeypatch, tmp_path):
 def test_one_variable_moves_everything(monkeypatch, tmp_path):
     monkeypatch.setenv("CS285_CACHE_DIR", str(tmp_path))
     assert cache_folder() == tmp_path
-    assert planner._cache_path(get_maze("PointmassEasy-v0")).parent == tmp_path
+    write_arrays("some.npz", {"a": np.arange(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["some.npz"]
+    arrays = read_arrays("some.npz", ["a"])
+    assert arrays is not None
+    assert arrays["a"].tolist() == [0, 1, 2]
+    assert read_arrays("some.npz", ["a", "b"]) is None
+    assert read_arrays("other.npz", ["a"]) is None
 
 
 @linux

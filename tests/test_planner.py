@@ -231,8 +231,8 @@ def test_a_cache_folder_that_cannot_be_made_is_ignored(cache):
 
 
 def test_plans_of_different_mazes_have_different_files(cache):
-    paths = {
-        planner._cache_path(maze)
+    names = {
+        planner._cache_name(maze)
         for maze in (*MAZES.values(), open_box(), open_box(goal_radius=1.0), open_box((6.0, 4.0)))
     }
-    assert len(paths) == 7
+    assert len(names) == 7

@@ -12,7 +12,7 @@ import functools
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -26,6 +26,8 @@ from cs285.infrastructure.errors import printable, suggestion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from cs285.envs.models import Model
 
 FloatArray = npt.NDArray[np.float64]
 Observations = npt.NDArray[np.float32]
@@ -195,6 +197,10 @@ class Task(ABC):
     def make_vector_env(self, num_envs: int) -> TaskVectorEnv:
         """Make `num_envs` environments that step together and restart in the same step."""
 
+    def models(self) -> Sequence[Callable[[], Model]]:
+        """Return what makes the exact models of this task, coarsest first; empty if none exist."""
+        return ()
+
     def reference(self) -> Reference | None:
         """Return the expected returns of the best and the random policy, if they are known."""
         return None
@@ -279,6 +285,12 @@ class MazeTask(Task):
         from cs285.envs.pointmass import PointmassVectorEnv
 
         return PointmassVectorEnv(self.env_id, num_envs, AutoresetMode.SAME_STEP)
+
+    def models(self) -> Sequence[Callable[[], Model]]:
+        """Return grids of the maze."""
+        from cs285.envs.models import maze_model, resolutions_of
+
+        return [functools.partial(maze_model, self.maze, n) for n in resolutions_of(self.maze)]
 
     def reference(self) -> Reference:
         """Return what the exact planner computed."""
