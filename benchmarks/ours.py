@@ -18,9 +18,10 @@ from cs285.learning.backends import TorchCompiled
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Batch
 from cs285.training import door
+from cs285.training.options import Options
 from cs285.training.preparation import read_configs
 from cs285.training.rollouts import evaluate
-from cs285.training.runs import Options, make_agent
+from cs285.training.runs import make_agent
 
 Weights = dict[str, np.ndarray]
 

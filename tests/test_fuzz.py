@@ -47,8 +47,9 @@ from cs285.results.summaries import format_results, read_summaries
 from cs285.scripts.convert_dataset import convert
 from cs285.training import programs, sweep_records
 from cs285.training.checkpoints import load_checkpoint, save_checkpoint
+from cs285.training.options import Options
 from cs285.training.preparation import make_run
-from cs285.training.runs import Options, Phase
+from cs285.training.stages import Phase
 from cs285.training.trainer import Trainer
 
 CASES = int(os.environ.get("FUZZ_CASES", "2000"))

@@ -11,8 +11,10 @@ import torch
 
 from cs285.infrastructure.errors import is_unwritten
 from cs285.training import interruption, preparation, programs, trainer
+from cs285.training.options import Options
 from cs285.training.programs import Program, choose_workers, group, split, train_all
-from cs285.training.runs import Options, Phase, Run
+from cs285.training.runs import Run
+from cs285.training.stages import Phase
 
 
 def make_runs(stage="explore", seeds=(1,), algorithm="dqn", **values):

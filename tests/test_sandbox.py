@@ -26,6 +26,7 @@ from cs285.grading.sandbox import bubblewrap, layers, leftovers, reading, system
 from cs285.grading.sandbox.ends import DISK_ENTRIES, End
 from cs285.grading.sandbox.layers import Layer
 from cs285.grading.sandbox.sandbox import LONGEST_TEXT, PACKAGE, Sandbox, SandboxError, plain
+from cs285.grading.solutions import checking
 from cs285.grading.solutions.checking import check_file
 from cs285.grading.solutions.reports import FileReport, SolutionReport, format_solution
 from cs285.grading.solutions.sources import read_solution
@@ -482,13 +483,13 @@ def test_a_checker_that_fails_on_one_hand_in_goes_on_with_the_next(tmp_path, mon
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "random_agent.py").write_text(student())
-    working = check_solution.check_files
+    working = checking.check_files
 
     def fail_once(*arguments, **named):
-        monkeypatch.setattr(check_solution, "check_files", working)
+        monkeypatch.setattr(checking, "check_files", working)
         raise ZeroDivisionError("\x1b[2J")
 
-    monkeypatch.setattr(check_solution, "check_files", fail_once)
+    monkeypatch.setattr(checking, "check_files", fail_once)
     assert check_solution.main([str(tmp_path / "a"), str(tmp_path / "b"), "--workers", "1"]) == 1
     printed = capsys.readouterr().out
     assert "the checker fails on it" in printed

@@ -22,6 +22,7 @@ from cs285.scripts import (
     make_report,
     make_student_version,
     make_submission,
+    self_check,
     show_results,
     training_flags,
 )
@@ -427,7 +428,7 @@ def test_the_command_that_an_error_names_makes_the_missing_dataset(call, desk):
 
 TOOLS = [
     *(check_solution, convert_dataset, grade, make_gradescope, make_report, make_student_version),
-    *(make_submission, show_results),
+    *(make_submission, self_check, show_results),
 ]
 every_script = pytest.mark.parametrize("script", [*Stage, *TOOLS], ids=lambda it: str(it)[-30:])
 
@@ -461,6 +462,27 @@ def test_help_explains_every_flag_and_shows_its_default(start, monkeypatch, scri
         assert action.help
         if action.option_strings and action.default not in {None, argparse.SUPPRESS}:
             assert f"(default: {action.default})" in " ".join(shown.split())
+
+
+HELP = """
+import contextlib, io, runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    print(script, "--help" in shown.getvalue(), "torch" in sys.modules)
+"""
+
+
+def test_no_help_waits_for_pytorch():
+    files = [
+        *(ROOT / "cs285" / "scripts" / stage.script for stage in Stage),
+        *(Path(tool.__file__) for tool in TOOLS),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, *files], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [f"{file} True False" for file in files]
 
 
 @every_script

@@ -27,9 +27,6 @@ from cs285.learning.replay_buffer import look_up
 if TYPE_CHECKING:
     from cs285.compiling.compiled_update import CompiledUpdate
 
-CHOICES = ("auto", "on", "off")
-"""Whether to compile: if the program is long enough, always, or never."""
-
 PAYS_FROM_UPDATES = 5_000
 """Compiling takes two to four seconds once and saves about a millisecond an update."""
 

@@ -13,11 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-import torch
-
 from cs285.grading.sandbox import layers
 from cs285.grading.sandbox.sandbox import Sandbox
-from cs285.grading.solutions.checking import check_files
 from cs285.grading.solutions.reports import SolutionReport, format_solution, format_table
 from cs285.grading.solutions.sources import read_solution
 from cs285.infrastructure.errors import UserError
@@ -64,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
     """Check solutions in parallel; each worker keeps one child process for all of its solutions."""
+    import torch
+
     torch.set_num_threads(1)
     workers = min(workers, len(paths))
     sandboxes: SimpleQueue[Sandbox] = SimpleQueue()
@@ -88,6 +87,8 @@ def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
 
 def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
     """Check one solution; whatever is wrong with its files goes into the report."""
+    from cs285.grading.solutions.checking import check_files  # imports PyTorch
+
     try:
         solution = read_solution(path)
         files = check_files(sandbox, solution.files, modules=solution.modules)

@@ -7,16 +7,15 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 from cs285.homework import STAGES, Stage
 from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
-from cs285.learning.backends import CHOICES
 from cs285.results import sinks
 from cs285.scripts.arguments import ArgumentParser, at_least
-from cs285.training import console, door, interruption
+from cs285.training import console, interruption
 from cs285.training.interruption import StoppedError
-from cs285.training.runs import Options
+from cs285.training.options import Compile, Options
 from cs285.training.stages import Plan
 
 RESUME_FILE = "CS285_RESUME_FILE"
@@ -68,6 +67,8 @@ def run(stage: Stage, arguments: argparse.Namespace, plan: Plan | None = None) -
         DivergenceError: If runs diverged.
         StoppedError: After Ctrl-C or SIGTERM.
     """
+    from cs285.training import door  # imports PyTorch, which `--help` does not need
+
     interruption.exit_on_second_press()
     flags = vars(arguments).copy()
     if flags.pop("num_render_trajectories") is not None:
@@ -185,7 +186,7 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
     )
     add(
         "--compile",
-        choices=CHOICES,
+        choices=get_args(Compile),
         default=Options.compile,
         help="compile updates: auto does if that takes less time than it saves",
     )

@@ -32,6 +32,7 @@ from cs285.learning.student_code import reported
 from cs285.results import sinks
 from cs285.results.run_folders import RunFolder
 from cs285.training import sweep_records
+from cs285.training.options import Compile, Options
 from cs285.training.policies import load_policy
 from cs285.training.preparation import (
     SETTINGS,
@@ -43,7 +44,7 @@ from cs285.training.preparation import (
 )
 from cs285.training.programs import begin, check_environments, choose_workers, train_parts
 from cs285.training.run_results import Results, RunResult, load_run
-from cs285.training.runs import Options, Program
+from cs285.training.runs import Program
 from cs285.training.stages import Plan, phases_of
 from cs285.training.trainer import Trainer
 
@@ -71,7 +72,7 @@ def train(
     log_interval: int = Options.log_interval,
     log: str | Sequence[str] = Options.log,
     checkpoint_interval: int | None = Options.checkpoint_interval,
-    compile: Literal["auto", "on", "off"] = Options.compile,  # noqa: A002 - as the flag is called
+    compile: Compile = Options.compile,  # noqa: A002 - as the flag is called
     workers: int | Literal["auto"] = "auto",
     no_gpu: bool = False,
     which_gpu: int = 0,

@@ -28,9 +28,10 @@ from cs285.learning.replay_buffer import ReplayBuffer
 from cs285.results.run_summary import RunStatus
 from cs285.results.statistics import final_return
 from cs285.training.checkpoints import save_checkpoint
+from cs285.training.options import Options
 from cs285.training.rollouts import Evaluation, evaluate
 from cs285.training.run_recorder import RunRecorder
-from cs285.training.runs import Options, Program, Run
+from cs285.training.runs import Program, Run
 
 LAST_EVALUATION = 5
 """Factor by which the last evaluation of learning has more episodes than the others."""

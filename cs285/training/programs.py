@@ -28,7 +28,8 @@ from cs285.results.run_folders import RunFolder
 from cs285.training import console, interruption, sweep_records
 from cs285.training.checkpoints import load_checkpoint
 from cs285.training.interruption import StoppedError
-from cs285.training.runs import Options, Program, Run, Settings, make_agent
+from cs285.training.options import Options
+from cs285.training.runs import Program, Run, Settings, make_agent
 from cs285.training.trainer import Trainer
 
 Config = TypeVar("Config", bound=Settings)

@@ -1,14 +1,13 @@
-"""A training program: its runs, the phases they go through, and the options for all of them."""
+"""A training program: its runs, and the phases they go through."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cs285.datasets.dataset_files import Dataset
 from cs285.envs.tasks import get_task
@@ -16,47 +15,8 @@ from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.random_streams import derive_seed
 from cs285.learning.student_code import reported
-from cs285.results import sinks
 from cs285.results.run_folders import RunFolder, make_run_folder
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of training in which every step is of the same kind."""
-
-    name: str
-    steps: int
-    interacts: bool
-    """Every step begins with an environment step, whose transition joins the buffer."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Folders and intervals, for all runs of one command.
-
-    The types bound what `sweep.json` may hold.
-    """
-
-    data_dir: Path = Path("data")
-    """Where run folders are made."""
-    dataset_dir: Path = Path("datasets")
-    """Where exploration writes datasets, and the other stages read them."""
-    picture_dir: Path = Path("exploration_visualization")
-    """Where pictures of explored datasets go."""
-    eval_interval: PositiveInt = 2_500
-    """Steps between evaluations."""
-    visualize_interval: PositiveInt = 25_000
-    """Steps between pictures."""
-    log_interval: PositiveInt = 1_000
-    """Steps between logged metrics."""
-    num_eval_trajectories: PositiveInt = 20
-    """Episodes of an evaluation; in learning, the last evaluation takes five times as many."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """Whether updates are compiled; see `choose_backend`."""
-    checkpoint_interval: NonNegativeInt | None = None
-    """Steps between checkpoints; 0 for none, None for one a minute."""
-    log: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)] = sinks.DEFAULT
-    """Names of the sinks that every run logs to."""
+from cs285.training.stages import Phase
 
 
 class Settings(Protocol):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from cs285.env_configs import BaseConfig
 from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
-from cs285.training.runs import Phase
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of training in which every step is of the same kind."""
+
+    name: str
+    steps: int
+    interacts: bool
+    """Every step begins with an environment step, whose transition joins the buffer."""
 
 
 class FineTuning:

@@ -15,7 +15,7 @@ from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import check_name, write_atomically
 from cs285.results.run_folders import RunFolder
-from cs285.training.runs import Options
+from cs285.training.options import Options
 
 
 class Sweep(BaseModel):

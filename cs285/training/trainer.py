@@ -28,10 +28,12 @@ from cs285.learning.random_streams import (
 from cs285.learning.replay_buffer import ReplayBuffer
 from cs285.training import interruption
 from cs285.training.checkpoints import save_checkpoint
+from cs285.training.options import Options
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import LockstepEnvs
 from cs285.training.run_recorder import mean_of_latest
-from cs285.training.runs import Options, Phase, Program, make_agent
+from cs285.training.runs import Program, make_agent
+from cs285.training.stages import Phase
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, unless an interval in steps is given."""
