@@ -274,6 +274,13 @@ def run(arguments, **options):
     )
 
 
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    process = run([small_hand_in(tmp_path / "one"), "--no_code"])
+    process.stdout.close()
+    complained = process.stderr.read()
+    assert (process.wait(), complained) == (0, "")
+
+
 def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path, capsys):
     course, out = tmp_path / "course", tmp_path / "out"
     for number in range(4):

@@ -86,7 +86,7 @@ def test_evidence_is_side_by_side(pairs: list[Pair]) -> None:
         assert strongest.second.place
         assert strongest.first.lines
         assert strongest.second.lines
-        if pair.kind.is_of_runs:
+        if pair.kind not in {Kind.CODE, Kind.CODE_PART}:
             # The same points of the same tags, in the same order.
             points = [
                 [line.partition(":")[0] for line in one.lines if " at " in line]

@@ -30,7 +30,7 @@ from cs285.grading.hand_ins.hand_in import (
 from cs285.grading.hand_ins.rubric import DEFAULT, load_rubric
 from cs285.grading.sandbox import layers
 from cs285.infrastructure.errors import UserError
-from cs285.scripts.arguments import ArgumentParser, at_least
+from cs285.scripts.arguments import ArgumentParser, at_least, run
 
 AUTO = "auto"
 OUT = Path("grades")
@@ -307,4 +307,4 @@ def _report(chosen: argparse.Namespace, out: Path, course: Any, seconds: float) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -28,11 +28,6 @@ class Kind(StrEnum):
     """Runs with equal values and nothing else in common: a program that is deterministic gives
     them to all who run it with one seed, so they show nothing."""
 
-    @property
-    def is_of_runs(self) -> bool:
-        """Whether it is about logs, not about code."""
-        return self not in {Kind.CODE, Kind.CODE_PART}
-
 
 @dataclass(frozen=True)
 class Excerpt:
