@@ -15,7 +15,8 @@ from cs285.agents.random_agent import RandomAgent
 from cs285.grading.starter.student_version import make_student_version, restore
 from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
-from cs285.probing.self_check import ALGORITHMS, State, check_agent
+from cs285.probing.classes import CLASSES
+from cs285.probing.self_check import State, check_agent
 from cs285.probing.student_files import check_files
 from cs285.scripts import self_check as script
 from cs285.scripts.run_hw5_finetune import finetune
@@ -44,7 +45,7 @@ def complaints(agent, files, methods=()):
 def with_patch(patch):
     """Returns the files of a patched solution, whose other files are as handed in."""
     folder = STYLES[patch.style]
-    files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in ALGORITHMS}
+    files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in CLASSES}
     return files | {f"{patch.agent}_agent.py": patch.text}
 
 
@@ -57,7 +58,7 @@ def named(patches, *names):
 # Right and wrong solutions
 
 RIGHT = (
-    *(f"{agent}: as handed in" for agent in ALGORITHMS),
+    *(f"{agent}: as handed in" for agent in CLASSES),
     "dqn: loop over rows", "dqn: columns throughout", "dqn: deep copy", "dqn: copies first",
     "dqn: one more head", "cql: two means", "cql: its own Q",
     "awac: online next", "awac: sampled next", "awac: sampled baseline", "awac: always samples",
@@ -76,7 +77,7 @@ def test_right_solutions_pass_with_no_complaint(name):
 
 def test_right_solutions_of_many_styles_pass_with_no_complaint():
     rng = np.random.default_rng(7)
-    for agent in ALGORITHMS:
+    for agent in CLASSES:
         # What the homework asks for: to act with the actor, and to return what is logged.
         style = random_style(rng).changed(metrics="full", actor_acts="mode", rnd_order="after")
         assert complaints(agent, Combination(style).files()) == {}, style
@@ -129,7 +130,7 @@ def test_mistakes_are_told_in_the_method_where_they_were_made(name):
 
 def test_missing_tags_are_told():
     folder = STYLES["student"]
-    files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in ALGORITHMS}
+    files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in CLASSES}
     files["iql_agent.py"] = files["iql_agent.py"].replace('"v_loss"', '"loss_of_v"')
     assert complaints("iql", files) == {
         "IQLAgent.update": ("what it returns lacks `v_loss`; look at the tags",)
@@ -153,7 +154,7 @@ OTHER_NUMBERS = {
 def test_other_numbers_with_the_same_properties_pass(agent):
     """So no change to the self check can make it print the right ones: it does not know them."""
     folder = STYLES["student"]
-    files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in ALGORITHMS}
+    files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in CLASSES}
     right, other = OTHER_NUMBERS[agent]
     assert right in files[f"{agent}_agent.py"]
     files[f"{agent}_agent.py"] = files[f"{agent}_agent.py"].replace(right, other)
@@ -208,7 +209,7 @@ def test_an_untouched_starter_is_not_written_yet(starter):
     folder, gaps = starter
     files = {path.name: path.read_text() for path in (folder / "cs285/agents").glob("*_agent.py")}
     items = []
-    for agent in ALGORITHMS:
+    for agent in CLASSES:
         items += check_agent(agent, {one: load(files, one) for one in {agent, "dqn"}})
     assert {item.state for item in items} == {State.UNWRITTEN}
     required = {gap.name for gap in gaps if not gap.is_optional}
@@ -255,7 +256,7 @@ def test_the_reference_has_nothing_odd():
         items = check_files(script.NAMES, lambda: finetune)
     assert {item.state for item in items} == {State.FINE}
     assert {item.file for item in items} == {
-        *(f"{name}_agent.py" for name in ALGORITHMS),
+        *(f"{name}_agent.py" for name in CLASSES),
         "run_hw5_finetune.py",
     }
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from cs285.probing.self_check import ALGORITHMS, Item, State, check_agent
+from cs285.probing.classes import CLASSES
+from cs285.probing.self_check import Item, State, check_agent
 from tests.solutions import STYLES, Patched
 from tests.solutions.generator.combinations import Combination, changes_text
 from tests.solutions.generator.mistakes import MISTAKES
@@ -38,7 +39,7 @@ def files_of(patch: Patched) -> dict[str, str]:
     folder = STYLES[patch.style]
     files = {
         f"{one}_agent.py": (folder / f"{one}_agent.py").read_text(encoding="utf-8")
-        for one in ALGORITHMS
+        for one in CLASSES
     }
     return files | {f"{patch.agent}_agent.py": patch.text}
 
@@ -77,7 +78,7 @@ def main() -> None:
     accused = sum(print_right(one.name, one.agent, files_of(one)) for one in VARIANTS)
     for _ in range(chosen.styles):
         files = Combination(as_asked(random_style(rng))).files()
-        accused += sum(print_right(f"a style of {agent}", agent, files) for agent in ALGORITHMS)
+        accused += sum(print_right(f"a style of {agent}", agent, files) for agent in CLASSES)
     told = [print_wrong(one.name, one.agent, {one.method}, files_of(one)) for one in MUTANTS]
     for mistake in MISTAKES:
         style = as_asked(random_style(rng)).changed(asserts="no")

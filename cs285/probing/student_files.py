@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import cs285.agents
-from cs285.probing.self_check import CLASSES, Item, State, check_agent, judged
+from cs285.probing.classes import CLASSES, FINETUNE
+from cs285.probing.self_check import Item, State, check_agent, judged
 from cs285.probing.subject import StoppedError, errors_told
 from cs285.training.stages import FineTuning, Plan
 
-FINETUNE = "finetune"
 FINETUNE_FILE = "run_hw5_finetune.py"
 _OFFLINE, _ONLINE = 5, 3
 

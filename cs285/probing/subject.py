@@ -14,6 +14,7 @@ import torch
 
 from cs285.infrastructure.errors import UserError, is_unwritten, printable
 from cs285.learning import student_code
+from cs285.probing.classes import MAKERS
 from cs285.probing.inputs import (
     NUM_FEATURES,
     OUTPUTS,
@@ -36,22 +37,6 @@ MAX_UNEXPLAINED = 2e-3
 """Part of a gradient that may be rounding error."""
 PERIOD = 7
 
-_CRITIC = ("make_critic", "make_optimizer", "make_lr_schedule")
-_ACTOR = (*_CRITIC, "make_actor", "make_actor_optimizer")
-MAKERS: Mapping[str, tuple[str, ...]] = {
-    "random": (),
-    "rnd": (
-        *_CRITIC,
-        "make_rnd_network",
-        "make_rnd_network_optimizer",
-        "make_target_rnd_network",
-    ),
-    "dqn": _CRITIC,
-    "cql": _CRITIC,
-    "awac": _ACTOR,
-    "iql": (*_ACTOR, "make_value_critic", "make_value_critic_optimizer"),
-}
-"""The arguments of each agent's constructor that make networks and optimisers."""
 _SCALARS = {
     "discount": 0.7,
     "target_update_period": PERIOD,

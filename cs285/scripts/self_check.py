@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from cs285.probing.classes import CLASSES, FINETUNE
 from cs285.scripts.arguments import ArgumentParser
 from cs285.training import console
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from cs285.probing.self_check import Item
     from cs285.training.stages import Plan
 
-FINETUNE = "finetune"
-NAMES = ("random", "dqn", "rnd", "cql", "awac", "iql", FINETUNE)
+NAMES = (*CLASSES, FINETUNE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

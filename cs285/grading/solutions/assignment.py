@@ -6,15 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-_CRITIC = ("make_critic", "make_optimizer", "make_lr_schedule")
-_ACTOR = (*_CRITIC, "make_actor", "make_actor_optimizer")
-_VALUE = (*_ACTOR, "make_value_critic", "make_value_critic_optimizer")
-_RND = (
-    *_CRITIC,
-    "make_rnd_network",
-    "make_rnd_network_optimizer",
-    "make_target_rnd_network",
-)
+from cs285.probing.classes import CLASSES, MAKERS
 
 
 @dataclass(frozen=True)
@@ -22,13 +14,20 @@ class AgentFile:
     """One of the files."""
 
     algorithm: str
-    class_name: str
     judge: str
     """`module.Class` in `solutions/judges`; imported by name, since judges import PyTorch."""
-    makers: tuple[str, ...] = ()
-    """Arguments of its constructor that make networks and optimisers."""
     parents: tuple[str, ...] = ()
     """Algorithms whose classes it builds on."""
+
+    @property
+    def class_name(self) -> str:
+        """The name of its class."""
+        return CLASSES[self.algorithm]
+
+    @property
+    def makers(self) -> tuple[str, ...]:
+        """Arguments of its constructor that make networks and optimisers."""
+        return MAKERS[self.algorithm]
 
     @property
     def module(self) -> str:
@@ -45,12 +44,12 @@ AGENTS: Mapping[str, AgentFile] = MappingProxyType(
     {
         agent.algorithm: agent
         for agent in (
-            AgentFile("random", "RandomAgent", "actions.RandomJudge"),
-            AgentFile("rnd", "RNDAgent", "bonus.RNDJudge", _RND, ("dqn",)),
-            AgentFile("dqn", "DQNAgent", "critics.DQNJudge", _CRITIC),
-            AgentFile("cql", "CQLAgent", "critics.CQLJudge", _CRITIC, ("dqn",)),
-            AgentFile("awac", "AWACAgent", "actors.AWACJudge", _ACTOR, ("dqn",)),
-            AgentFile("iql", "IQLAgent", "expectiles.IQLJudge", _VALUE, ("awac", "dqn")),
+            AgentFile("random", "actions.RandomJudge"),
+            AgentFile("rnd", "bonus.RNDJudge", ("dqn",)),
+            AgentFile("dqn", "critics.DQNJudge"),
+            AgentFile("cql", "critics.CQLJudge", ("dqn",)),
+            AgentFile("awac", "actors.AWACJudge", ("dqn",)),
+            AgentFile("iql", "expectiles.IQLJudge", ("awac", "dqn")),
         )
     }
 )
