@@ -12,18 +12,14 @@ from cs285.grading.sandbox.ends import End, Ending
 from cs285.grading.sandbox.sandbox import JOB_SECONDS, Sandbox
 from cs285.grading.solutions.assignment import AgentFile
 from cs285.grading.solutions.fitting import Observation
-from cs285.grading.solutions.world import (
+from cs285.grading.solutions.world import World, decode, decode_weights, encode, make_world
+from cs285.probing.inputs import (
     Array,
     Inputs,
     Transitions,
     Weights,
-    World,
     close,
-    decode,
-    decode_weights,
     derivatives,
-    encode,
-    make_world,
     step_between,
 )
 

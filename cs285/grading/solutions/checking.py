@@ -30,7 +30,7 @@ from cs285.grading.solutions.editions import homework_of_file
 from cs285.grading.solutions.judging import Judge, import_text
 from cs285.grading.solutions.reports import FileReport
 from cs285.grading.solutions.verdicts import Finding, Reading, Verdict
-from cs285.grading.solutions.world import Inputs
+from cs285.probing.inputs import Inputs
 
 _AGENTS_FOLDER = "cs285/agents"
 _PLAIN_PARENTS = Path(__file__).parent / "parents"

@@ -11,7 +11,8 @@ import torch
 
 from cs285.grading.solutions.formulas.actors import row_weights
 from cs285.grading.solutions.formulas.formula import Fit, Formula, Observation
-from cs285.grading.solutions.world import Array, World, close, shown
+from cs285.grading.solutions.world import World, shown
+from cs285.probing.inputs import Array, close
 
 _FLAT = 1.01
 """A cap on exp(A / lambda) up to here makes every good action weigh the same."""

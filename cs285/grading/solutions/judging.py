@@ -22,7 +22,7 @@ from cs285.grading.solutions.fitting import (
 )
 from cs285.grading.solutions.formulas.formula import Formula
 from cs285.grading.solutions.verdicts import Finding, Reading, Verdict
-from cs285.grading.solutions.world import Array, Transitions
+from cs285.probing.inputs import Array, Transitions
 
 PERIOD = 7
 OPTIMISERS = {

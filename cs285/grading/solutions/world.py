@@ -10,33 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cs285.probing.inputs import (
-    NUM_FEATURES,
-    OUTPUTS,
-    Array,
-    Inputs,
-    Transitions,
-    Weights,
-    close,
-    derivatives,
-    step_between,
-)
-
-__all__ = [
-    "Array",
-    "Inputs",
-    "Transitions",
-    "Weights",
-    "World",
-    "close",
-    "decode",
-    "decode_weights",
-    "derivatives",
-    "encode",
-    "make_world",
-    "shown",
-    "step_between",
-]
+from cs285.probing.inputs import NUM_FEATURES, OUTPUTS, Array, Inputs, Transitions, Weights
 
 
 def encode(value: Array) -> dict[str, Any]:

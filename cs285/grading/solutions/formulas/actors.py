@@ -12,7 +12,8 @@ import torch
 
 from cs285.grading.solutions.formulas.formula import ROWS, Choices, Fit, Formula, Observation, Rules
 from cs285.grading.solutions.formulas.targets import solve
-from cs285.grading.solutions.world import Array, World, close
+from cs285.grading.solutions.world import World
+from cs285.probing.inputs import Array, close
 
 
 def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.Tensor:

@@ -27,7 +27,8 @@ from cs285.grading.solutions.formulas.formula import (
     Rules,
 )
 from cs285.grading.solutions.formulas.targets import solve
-from cs285.grading.solutions.world import Array, World
+from cs285.grading.solutions.world import World
+from cs285.probing.inputs import Array
 
 
 def cql_loss(

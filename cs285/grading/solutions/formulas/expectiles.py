@@ -18,7 +18,8 @@ from cs285.grading.solutions.formulas.formula import (
     Observation,
     Rules,
 )
-from cs285.grading.solutions.world import Array, World
+from cs285.grading.solutions.world import World
+from cs285.probing.inputs import Array
 
 
 def expectile_loss(

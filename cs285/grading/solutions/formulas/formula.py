@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from cs285.grading.solutions.world import Array, World
+from cs285.grading.solutions.world import World
+from cs285.probing.inputs import Array
 
 Rules = dict[str, Callable[[], torch.Tensor]]
 Choices = dict[str, dict[Any, str]]

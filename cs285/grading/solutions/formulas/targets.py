@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from cs285.grading.solutions.formulas.formula import Fit, Observation
-from cs285.grading.solutions.world import Array, World
+from cs285.grading.solutions.world import World
+from cs285.probing.inputs import Array
 
 _TOLERANCE = 2e-3
 _MOST = 3

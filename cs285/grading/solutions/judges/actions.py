@@ -11,7 +11,7 @@ from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.chance import are_samples, is_chance_share
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.grading.solutions.world import Array
+from cs285.probing.inputs import Array
 from cs285.probing.networks import NUM_ACTIONS
 
 VALUES_POLICY = {0.0: 6, 0.25: 40, 1.0: 40}

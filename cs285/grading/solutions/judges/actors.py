@@ -32,7 +32,8 @@ from cs285.grading.solutions.judges.sampling import (
 from cs285.grading.solutions.judges.updates import add_updates, judge_update
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Reading, Verdict
-from cs285.grading.solutions.world import Array, Transitions, World, close, shown
+from cs285.grading.solutions.world import World, shown
+from cs285.probing.inputs import Array, Transitions, close
 
 
 class AWACJudge(Judge):

@@ -18,7 +18,8 @@ from cs285.grading.solutions.judges.actions import VALUES_POLICY, add_acting, ju
 from cs285.grading.solutions.judges.updates import Updates, add_updates, judge_copying
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.grading.solutions.world import Array, Transitions, Weights, close, shown
+from cs285.grading.solutions.world import shown
+from cs285.probing.inputs import Array, Transitions, Weights, close
 
 _RANDOM_STD = 0.5
 """Weights that the starter's `init_network` draws have standard deviation 1, PyTorch's 0.07."""

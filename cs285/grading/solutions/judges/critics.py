@@ -18,7 +18,8 @@ from cs285.grading.solutions.judges.sampling import judge_random
 from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
 from cs285.grading.solutions.judging import Judge, has_no_gradient
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.grading.solutions.world import Array, Transitions, close, shown
+from cs285.grading.solutions.world import shown
+from cs285.probing.inputs import Array, Transitions, close
 
 _DOUBLE = ("with use_double_q", "without use_double_q")
 

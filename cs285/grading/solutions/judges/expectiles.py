@@ -24,7 +24,8 @@ from cs285.grading.solutions.judges.actions import ACTOR_POLICY, add_acting, jud
 from cs285.grading.solutions.judges.actors import AWACJudge
 from cs285.grading.solutions.judges.updates import add_updates, judge_copy, judge_update
 from cs285.grading.solutions.verdicts import Finding, Verdict
-from cs285.grading.solutions.world import Array, Transitions, World
+from cs285.grading.solutions.world import World
+from cs285.probing.inputs import Array, Transitions
 
 
 class IQLJudge(AWACJudge):

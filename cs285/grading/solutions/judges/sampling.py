@@ -23,7 +23,8 @@ from cs285.grading.solutions.formulas.critics import (
 )
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Reading, Verdict
-from cs285.grading.solutions.world import Array, Transitions, World, close, shown
+from cs285.grading.solutions.world import World, shown
+from cs285.probing.inputs import Array, Transitions, close
 from cs285.probing.networks import NUM_ACTIONS
 
 FEW_DRAWS = 20

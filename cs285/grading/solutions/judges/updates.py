@@ -11,7 +11,7 @@ import numpy as np
 from cs285.grading.solutions.bench import Bench, Call, Seen
 from cs285.grading.solutions.judging import PERIOD, Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.grading.solutions.world import Array, Transitions, close
+from cs285.probing.inputs import Array, Transitions, close
 
 SHORT_PERIOD = 4
 FEW_STEPS = range(81, 89)
