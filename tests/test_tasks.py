@@ -454,7 +454,7 @@ ABOUT_MAZES = {
     "grading/sandbox/probe.py",
     *(
         f"probing/{name}.py"
-        for name in ("acting", "actors", "critics", "inputs", "networks", "subject", "targets")
+        for name in ("acting", "actors", "critics", "inputs", "networks", "subject")
     ),
     "grading/solutions/judges/actions.py",
     "grading/solutions/judges/sampling.py",

@@ -17,6 +17,8 @@ import numpy as np
 from cs285.probing.networks import LEARNING_RATE, NUM_ACTIONS, RND_SIZE
 
 NUM_FEATURES = 64
+MAX_UNEXPLAINED = 2e-3
+"""Part of a gradient that may be rounding error."""
 
 OUTPUTS = {"critic": NUM_ACTIONS, "actor": NUM_ACTIONS, "value": 1, "rnd": RND_SIZE}
 _SCALES = {"critic": 0.25, "actor": 0.2, "value": 0.25, "rnd": 0.3}
@@ -92,6 +94,21 @@ class Inputs:
         return weights
 
 
+def network_outputs(features: Array, member: tuple[Array, Array]) -> Array:
+    """Return what a network of these weights says at states with these features.
+
+    Args:
+        features: `(states, features + 1)`, as `Inputs.features` returns them.
+        member: Weight and bias.
+
+    Returns:
+        The outputs, `(states, outputs)`.
+    """
+    weight, bias = member
+    outputs: Array = features @ np.concatenate([weight, bias[:, None]], 1).astype(np.float64).T
+    return outputs
+
+
 def derivatives(
     inputs: Inputs, batch: Transitions, gradient: tuple[Array, Array]
 ) -> tuple[Array, float]:
@@ -118,10 +135,25 @@ def close(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
     return bool(np.abs(a - b).max(initial=0.0) <= tolerance * scale)
 
 
-def step_between(before: Sequence[Array], after: Sequence[Array]) -> tuple[Array, Array]:
+def same_weights(
+    first: Sequence[tuple[Array, Array]],
+    second: Sequence[tuple[Array, Array]],
+    tolerance: float = 1e-4,
+) -> bool:
+    """Return whether networks have the same weights."""
+    return len(first) == len(second) and all(
+        close(a, b, tolerance)
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def step_between(
+    before: Sequence[Array], after: Sequence[Array], learning_rate: float = LEARNING_RATE
+) -> tuple[Array, Array]:
     """Return the gradient that a step of plain gradient descent has followed."""
     weight, bias = (
-        (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / LEARNING_RATE
+        (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / learning_rate
         for b, a in zip(before, after, strict=True)
     )
     return weight, bias

@@ -22,8 +22,10 @@ from cs285.probing.inputs import (
     Inputs,
     Transitions,
     Weights,
-    close,
     derivatives,
+    network_outputs,
+    same_weights,
+    step_between,
 )
 from cs285.probing.networks import (
     LEARNING_RATE,
@@ -33,8 +35,6 @@ from cs285.probing.networks import (
     own_optimisers_replaced,
 )
 
-MAX_UNEXPLAINED = 2e-3
-"""Part of a gradient that may be rounding error."""
 PERIOD = 7
 
 _SCALARS = {
@@ -167,12 +167,8 @@ class Trial:
 
     def read_step(self, seen: Seen, role: str, batch: Transitions, index: int = 0) -> Read:
         """Return the derivatives that a call's step of one network has followed."""
-        rate = self.networks.learning_rate
-        weight, bias = (
-            (np.asarray(old, np.float64) - np.asarray(new, np.float64)) / rate
-            for old, new in zip(seen.before[role][index], seen.after[role][index], strict=True)
-        )
-        return self._read((weight, bias), batch)
+        before, after = seen.before[role][index], seen.after[role][index]
+        return self._read(step_between(before, after, self.networks.learning_rate), batch)
 
     def read_loss(self, loss: torch.Tensor, role: str, batch: Transitions) -> Read:
         """Return the derivatives of a loss that the agent has computed.
@@ -302,10 +298,8 @@ class Subject:
 
     def outputs(self, role: str, *, at_next: bool = False) -> Array:
         """Return what the first network of a role says in the batch, `(batch, outputs)`."""
-        weight, bias = self.weights[role][0]
         states = self.batch.next_observations if at_next else self.batch.observations
-        values: Array = self.inputs.features(states) @ np.concatenate([weight, bias[:, None]], 1).T
-        return values
+        return network_outputs(self.inputs.features(states), self.weights[role][0])
 
     def change(
         self, row: int, amount: float, actions: Any = slice(None), outputs: int = 0
@@ -331,17 +325,6 @@ def with_reward(batch: Transitions, row: int, amount: float) -> Transitions:
 def doubled(batch: Transitions) -> Transitions:
     """Return a batch that holds every row twice."""
     return Transitions(*(np.concatenate([part, part]) for part in values_of(batch)))
-
-
-def same_weights(
-    first: list[tuple[Array, Array]], second: list[tuple[Array, Array]], tolerance: float = 1e-4
-) -> bool:
-    """Return whether networks have the same weights."""
-    return len(first) == len(second) and all(
-        close(a, b, tolerance)
-        for one, other in zip(first, second, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 def seed_everything(seed: int) -> None:

@@ -13,15 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cs285.probing.inputs import Array, Transitions, Weights, close
-from cs285.probing.networks import NUM_ACTIONS
-from cs285.probing.subject import MAX_UNEXPLAINED, Read, Subject, doubled, with_reward
+from cs285.probing.inputs import MAX_UNEXPLAINED, OUTPUTS, Array, Transitions, Weights, close
+from cs285.probing.subject import Read, Subject, doubled, with_reward
 
 BROADCAST = (
     "print the shapes of everything in it: (batch, 1) against (batch,) silently becomes "
     "(batch, batch)"
 )
-_OUTPUTS = {"critic": NUM_ACTIONS, "value": 1}
 
 
 class Reader(Protocol):
@@ -130,7 +128,7 @@ def _elsewhere(subject: Subject, row: int, bootstrap: Bootstrap) -> Weights:
     """Return weights with which all networks value the next state of one row differently."""
     weights = subject.weights
     for role in {**bootstrap.networks, **bootstrap.forbidden}:
-        outputs = _OUTPUTS[role.partition("/")[0]]
+        outputs = OUTPUTS[role.partition("/")[0]]
         change = subject.change(row, 1.0, outputs=outputs)
         weights = subject.shifted(role, change, at_next=True, weights=weights)
     return weights
@@ -182,7 +180,7 @@ def _next_values(subject: Subject, read: Reader, base: Read, bootstrap: Bootstra
     taken = subject.batch.actions[live]
     effects = {}
     for role in {**bootstrap.networks, **bootstrap.forbidden}:
-        outputs = _OUTPUTS[role.partition("/")[0]]
+        outputs = OUTPUTS[role.partition("/")[0]]
         change = subject.change(live, 1.0, outputs=outputs)
         moved = read(subject.batch, subject.shifted(role, change, at_next=True)).at_states
         effects[role] = moved[live, taken] - base.at_states[live, taken]

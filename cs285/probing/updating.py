@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from cs285.learning import student_code
-from cs285.probing.inputs import Weights
-from cs285.probing.subject import PERIOD, Seen, Subject, errors_told, same_weights, values_of
+from cs285.probing.inputs import Weights, same_weights
+from cs285.probing.subject import PERIOD, Seen, Subject, errors_told, values_of
 
 _BETWEEN = 9 * PERIOD + 4
 """A step at which nothing is copied, and no multiple of another likely period."""

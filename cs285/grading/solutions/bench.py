@@ -14,6 +14,7 @@ from cs285.grading.solutions.assignment import AgentFile
 from cs285.grading.solutions.fitting import Observation
 from cs285.grading.solutions.world import World, decode, decode_weights, encode, make_world
 from cs285.probing.inputs import (
+    MAX_UNEXPLAINED,
     Array,
     Inputs,
     Transitions,
@@ -23,8 +24,6 @@ from cs285.probing.inputs import (
     step_between,
 )
 
-MAX_UNEXPLAINED = 2e-3
-"""Part of a gradient that may be rounding error."""
 _DONE = Ending(End.DONE)
 
 

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from cs285.probing.inputs import NUM_FEATURES, OUTPUTS, Array, Inputs, Transitions, Weights
+from cs285.probing.inputs import (
+    NUM_FEATURES,
+    OUTPUTS,
+    Array,
+    Inputs,
+    Transitions,
+    Weights,
+    network_outputs,
+)
 
 
 def encode(value: Array) -> dict[str, Any]:
@@ -114,8 +122,7 @@ def make_world(
     for role, members in weights.items():
         if not members:
             continue
-        weight, bias = members[min(index, len(members) - 1)]
-        outputs = phi @ np.concatenate([weight, bias[:, None]], axis=1).astype(np.float64).T
+        outputs = network_outputs(phi, members[min(index, len(members) - 1)])
         leaves[role] = torch.tensor(outputs, requires_grad=True)
     return World(batch, leaves, scalars)
 

@@ -11,7 +11,7 @@ from cs285.grading.solutions.bench import Call
 from cs285.grading.solutions.chance import are_samples, is_chance_share
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.probing.inputs import Array
+from cs285.probing.inputs import Array, network_outputs
 from cs285.probing.networks import NUM_ACTIONS
 
 VALUES_POLICY = {0.0: 6, 0.25: 40, 1.0: 40}
@@ -197,10 +197,8 @@ def _say_mixed(judge: Judge, exploring: Array, mode: Array) -> None:
 
 
 def _outputs(judge: Judge, role: str, index: int, observations: Array) -> Array:
-    weight, bias = judge.bench.weights[role][index]
-    phi = judge.inputs.features(observations)
-    outputs: Array = phi @ np.concatenate([weight, bias[:, None]], axis=1).astype(float).T
-    return outputs
+    features = judge.inputs.features(observations)
+    return network_outputs(features, judge.bench.weights[role][index])
 
 
 def _draw_observations(judge: Judge, count: int = 9) -> Array:

@@ -19,7 +19,7 @@ from cs285.grading.solutions.judges.updates import Updates, add_updates, judge_c
 from cs285.grading.solutions.judging import Judge
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.solutions.world import shown
-from cs285.probing.inputs import Array, Transitions, Weights, close
+from cs285.probing.inputs import Array, Transitions, Weights, close, network_outputs
 
 _RANDOM_STD = 0.5
 """Weights that the starter's `init_network` draws have standard deviation 1, PyTorch's 0.07."""
@@ -254,12 +254,9 @@ class RNDJudge(Judge):
 
     def predictions(self, batch: Transitions, weights: Weights) -> tuple[Array, Array]:
         """Return the outputs `(2 batch, outputs)` of the predictor and of its target."""
-        phi = self.inputs.features(batch.states)
-        outputs = []
-        for role in ("rnd/online", "rnd/target"):
-            weight, bias = weights[role][0]
-            outputs.append(phi @ np.concatenate([weight, bias[:, None]], 1).astype(float).T)
-        return outputs[0], outputs[1]
+        features = self.inputs.features(batch.states)
+        online, target = (weights[role][0] for role in ("rnd/online", "rnd/target"))
+        return network_outputs(features, online), network_outputs(features, target)
 
 
 def relate_bonus(

@@ -11,7 +11,7 @@ import numpy as np
 from cs285.grading.solutions.bench import Bench, Call, Seen
 from cs285.grading.solutions.judging import PERIOD, Judge
 from cs285.grading.solutions.verdicts import Verdict
-from cs285.probing.inputs import Array, Transitions, close
+from cs285.probing.inputs import Array, Transitions, close, same_weights
 
 SHORT_PERIOD = 4
 FEW_STEPS = range(81, 89)
@@ -139,13 +139,7 @@ def _repeats(judge: Judge, update: tuple[int, int], oracle: tuple[int, int], rol
     bench.run()
     wanted = judge.bench.seen[update].after.get(role, [])
     return any(
-        bool(wanted)
-        and len(found := bench.seen[trial, len(calls)].after.get(role, [])) == len(wanted)
-        and all(
-            close(a, b, 1e-4)
-            for one, other in zip(found, wanted, strict=True)
-            for a, b in zip(one, other, strict=True)
-        )
+        bool(wanted) and same_weights(bench.seen[trial, len(calls)].after.get(role, []), wanted)
         for trial in trials
     )
 
