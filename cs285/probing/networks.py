@@ -8,12 +8,14 @@ the loss by every output in every row of a batch.
 from __future__ import annotations
 
 import copy
+import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.distributions import Categorical
@@ -224,6 +226,13 @@ def own_optimisers_replaced(watching: list[Networks]) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(torch.optim, name, original)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed what agents draw from."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - what students draw from
+    torch.manual_seed(seed)
 
 
 class _Linear(NamedTuple):

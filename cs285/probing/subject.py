@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from cs285.probing.networks import (
     FeatureNetwork,
     Networks,
     own_optimisers_replaced,
+    seed_everything,
 )
 
 PERIOD = 7
@@ -325,13 +325,6 @@ def with_reward(batch: Transitions, row: int, amount: float) -> Transitions:
 def doubled(batch: Transitions) -> Transitions:
     """Return a batch that holds every row twice."""
     return Transitions(*(np.concatenate([part, part]) for part in values_of(batch)))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed what agents draw from."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what students draw from
-    torch.manual_seed(seed)
 
 
 @contextmanager

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import importlib
-import inspect
 import json
 import os
-import random
 import re
 import traceback
 from collections.abc import Callable
@@ -23,13 +21,14 @@ import numpy as np
 import torch
 
 from cs285.grading.sandbox.own_modules import make_importable
-from cs285.learning.student_code import construct
+from cs285.learning.student_code import construct, takes
 from cs285.probing.networks import (
     NUM_ACTIONS,
     FeatureNetwork,
     KeptWeights,
     Networks,
     replace_optimisers,
+    seed_everything,
 )
 
 MAX_ELEMENTS = 100_000
@@ -126,7 +125,7 @@ def _run_trial(
     makers = networks.makers()
     watching.append(networks)
     # What a class draws when it is made, such as weights that it hides, is no randomness of calls.
-    _seed(_SEED_OF_MAKING)
+    seed_everything(_SEED_OF_MAKING)
     try:
         chosen = {name: makers[name] for name in trial["makers"]}
         agent = construct(cls, (2,), NUM_ACTIONS, **chosen, **trial["arguments"])
@@ -151,7 +150,7 @@ def _run_trial(
             for network, (weight, bias) in zip(members, job["weights"].get(role, []), strict=False):
                 network.linear.weight.copy_(_decode(weight))
                 network.linear.bias.copy_(_decode(bias))
-    _seed(trial["seed"])
+    seed_everything(trial["seed"])
     for number, call in enumerate(trial["calls"]):
         record: dict[str, Any] = {"trial": index, "stage": "call", "call": number}
         try:
@@ -188,7 +187,7 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
     if call["kind"] == "actions":
         observations = values[0].numpy()
         # A class that leaves epsilon out is judged by what it does, not by its signature.
-        epsilon = (call["epsilon"],) if _takes(method, 2) else ()
+        epsilon = (call["epsilon"],) if takes(method, 2) else ()
         actions = [
             [_action(method(row.copy(), *epsilon)) for _ in range(call["repeats"])]
             for row in observations
@@ -200,7 +199,7 @@ def _call(agent: Any, call: dict[str, Any], roles: dict[str, list[Any]]) -> dict
         result.sum().backward()
         gradients = [v.grad for v in values if isinstance(v, torch.Tensor)]
         return {"result": _encode(result), "gradients": _encode(gradients)}
-    if call["kind"] == "advantage" and _takes(method, len(values) + 1):
+    if call["kind"] == "advantage" and takes(method, len(values) + 1):
         # Some students ignore the default None of `action_dist` and always pass a distribution.
         values.append(roles["actor/online"][0](values[0]))
     result = method(*values)
@@ -232,26 +231,11 @@ def _action(returned: Any) -> int:
     return int(array.item())
 
 
-def _takes(method: Callable[..., Any], count: int) -> bool:
-    """Return whether a method can be called with this many positional arguments."""
-    try:
-        inspect.signature(method).bind(*range(count))
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _weights(roles: dict[str, list[FeatureNetwork | KeptWeights]]) -> dict[str, Any]:
     return {
         role: [[_encode(n.linear.weight), _encode(n.linear.bias)] for n in members]
         for role, members in roles.items()
     }
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what students draw from
-    torch.manual_seed(seed)
 
 
 def _decode(value: Any) -> torch.Tensor:

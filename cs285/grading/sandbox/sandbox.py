@@ -25,7 +25,7 @@ import cs285
 from cs285.grading.sandbox import bubblewrap, leftovers, reading
 from cs285.grading.sandbox.ends import End, Ending
 from cs285.grading.sandbox.layers import Layer
-from cs285.infrastructure.errors import UserError
+from cs285.infrastructure.errors import UserError, printable
 
 PACKAGE = Path(next(iter(cs285.__path__)))
 JOB_SECONDS = 120.0
@@ -42,6 +42,7 @@ _STAGED = (
     "datasets",
     "env_configs",
     "envs",
+    "grading/sandbox",
     "infrastructure",
     "learning",
     "networks",
@@ -49,27 +50,10 @@ _STAGED = (
 )
 _STAGED_FILES = (
     "__init__.py",
+    "grading/__init__.py",
     "homework.py",
     "probing/__init__.py",
-    "probing/inputs.py",
     "probing/networks.py",
-)
-_CHILD_FILES = (
-    "__init__.py",
-    "bubblewrap.py",
-    "confinement.py",
-    "ends.py",
-    "kernel.py",
-    "landlock.py",
-    "layers.py",
-    "leftovers.py",
-    "own_modules.py",
-    "privileges.py",
-    "probe.py",
-    "reading.py",
-    "supervisor.py",
-    "system_calls.py",
-    "views.py",
 )
 # An editable install would resolve imports to this repository and its reference agents.
 _START = """
@@ -127,10 +111,6 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         for name in _STAGED_FILES:
             (staged / name).parent.mkdir(exist_ok=True)
             shutil.copy(PACKAGE / name, staged / name)
-        (staged / "grading" / "sandbox").mkdir(parents=True)
-        shutil.copy(PACKAGE / "grading" / "__init__.py", staged / "grading")
-        for name in _CHILD_FILES:
-            shutil.copy(PACKAGE / "grading" / "sandbox" / name, staged / "grading" / "sandbox")
         # Jobs of a grader who is root run as another user.
         for path in self._folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -291,8 +271,7 @@ def plain(said: Any, depth: int = 4) -> Any:
     of text.
     """
     if isinstance(said, str):
-        shown = said[:LONGEST_TEXT]
-        return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+        return printable(said[:LONGEST_TEXT])
     if depth and isinstance(said, dict):
         few = list(said.items())[:20]
         return {plain(str(key)): plain(value, depth - 1) for key, value in few}
