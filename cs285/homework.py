@@ -134,6 +134,10 @@ STAGES: Mapping[Stage, StageRecord] = MappingProxyType(
 
 HANDOUT_STEPS = 10_000
 """Steps of exploration that the handout asks for."""
+DATA_STEPS = (1_000, 5_000, HANDOUT_STEPS, 20_000)
+"""Steps of exploration that question 4.3 compares; the handout asks for no others."""
+DATA_ENVIRONMENTS = ("PointmassMedium-v0", "PointmassHard-v0")
+"""The environments in one of which it compares them, easiest first."""
 
 
 def keys_of_other_stages(stage: Stage) -> frozenset[str]:

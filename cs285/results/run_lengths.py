@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cs285.envs.tasks import known_tasks
-from cs285.homework import HANDOUT_STEPS, Stage
+from cs285.homework import DATA_STEPS, HANDOUT_STEPS, Stage
 from cs285.results.event_files import Extent
 
-EXPLORATION_STEPS = (1_000, 5_000, HANDOUT_STEPS, 20_000)
-"""Lengths of exploration that the handout asks for: its own, and those of 4.3."""
 PUBLIC_STEPS = 100_000
 """Steps of offline learning in the starter."""
 PUBLIC_LONG_STEPS = 200_000
@@ -126,7 +124,7 @@ def _reached(alive: Sequence[Extent], last: int, env_id: str | None) -> int:
 def _round_length(alive: Sequence[Extent], last: int, reached: int, stage: Stage) -> int | None:
     """Return a length of the run's own, at which a run that was stopped would hardly end."""
     explores = stage is Stage.EXPLORE
-    asked = (length for length in EXPLORATION_STEPS if explores and last < length <= reached)
+    asked = (length for length in DATA_STEPS if explores and last < length <= reached)
     if length := next(asked, None):
         return length
     ends = {extent.last + extent.gap for extent in alive if extent.gap <= _DENSE}

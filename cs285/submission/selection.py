@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cs285.homework import HANDOUT_STEPS, STAGES, Question, Stage, algorithms
+from cs285.envs.tasks import describe_task
+from cs285.homework import (
+    DATA_ENVIRONMENTS,
+    DATA_STEPS,
+    HANDOUT_STEPS,
+    STAGES,
+    Question,
+    Stage,
+    algorithms,
+)
 from cs285.report.collection import Collection, Run
 from cs285.report.sections import answer
 from cs285.results.run_folders import RunFolder
-
-SIZES = (1_000, 5_000, 10_000, 20_000)
-"""Steps of exploration that 4.3 compares, on Medium or on Hard."""
 
 _STEPS = frozenset({"dataset_seed"}).union(*(stage.own_keys for stage in STAGES.values()))
 """Settings in which runs of one experiment may differ."""
@@ -57,9 +63,9 @@ def missing_runs(collection: Collection) -> list[Missing]:
 
 
 def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
-    """Return the runs that 4.3 lacks, on the maze that lacks fewer."""
-    by_maze = []
-    for env_id, maze in (("PointmassMedium-v0", "medium"), ("PointmassHard-v0", "hard")):
+    """Return the runs that 4.3 lacks, in the environment that lacks fewer."""
+    lacking = []
+    for env_id in DATA_ENVIRONMENTS:
         rnd, cql = (
             [one for one in collection.select(*kind) if one.first.env_id == env_id]
             for kind in ((Stage.EXPLORE, "rnd"), (Stage.OFFLINE, "cql"))
@@ -67,11 +73,12 @@ def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
         explored = {one.first.steps for one in rnd}
         # A dataset without a size in its name has the steps that the handout asks for.
         learned = {one.dataset_steps or HANDOUT_STEPS for one in cql}
-        by_maze.append(
-            _lacking("RND", Stage.EXPLORE, f"pointmass_{maze}_rnd_", explored)
-            + _lacking("CQL", Stage.OFFLINE, f"pointmass_{maze}_cql_rnd", learned)
+        stem = describe_task(env_id).dataset_stem
+        lacking.append(
+            _lacking("RND", Stage.EXPLORE, f"{stem}_rnd_", explored)
+            + _lacking("CQL", Stage.OFFLINE, f"{stem}_cql_rnd", learned)
         )
-    return min(by_maze, key=len)
+    return min(lacking, key=len)
 
 
 def _lacking(title: str, stage: Stage, stem: str, found: Container[float]) -> list[tuple[str, str]]:
@@ -80,7 +87,7 @@ def _lacking(title: str, stage: Stage, stem: str, found: Container[float]) -> li
     folder = f"experiments/{STAGES[stage].experiments}"
     return [
         (f"{title} with {size:,} steps of data", f"{command} {folder}/{stem}{size}.yaml")
-        for size in SIZES
+        for size in DATA_STEPS
         if size not in found
     ]
 

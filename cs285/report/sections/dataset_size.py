@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cs285.envs.tasks import describe_task
-from cs285.homework import Stage
+from cs285.homework import DATA_ENVIRONMENTS, DATA_STEPS, Stage
 from cs285.infrastructure.palette import thousands
 from cs285.report import parts, plots
 from cs285.report.collection import Collection, Experiment, by_environment, largest_sweep
@@ -54,9 +54,9 @@ def dataset_size(collection: Collection) -> Section:
             for label, one in zip(labels, swept, strict=True)
         ]
         findings.append(f"On {where} {parts.listed(ended)}.")
+    stem = describe_task(DATA_ENVIRONMENTS[0]).dataset_stem
     explored_as, learned_as = (
-        [f"pointmass_medium_{name}{size}" for size in ("1000", "5000", "10000", "20000")]
-        for name in ("rnd_", "cql_rnd")
+        [f"{stem}_{name}{size}" for size in DATA_STEPS] for name in ("rnd_", "cql_rnd")
     )
     # fmt: off
     explore = ("RND's datasets of several sizes",
