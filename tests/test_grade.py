@@ -25,10 +25,11 @@ from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
 from cs285.grading.hand_ins import plausibility, submitted_runs, unpacking
 from cs285.grading.hand_ins.gradescope_results import as_gradescope
-from cs285.grading.hand_ins.hand_in import grade_path
+from cs285.grading.hand_ins.hand_in import _code, grade_path
 from cs285.grading.hand_ins.logs import read_log
 from cs285.grading.hand_ins.rubric import ENVIRONMENTS, load_rubric
 from cs285.grading.solutions import code_check
+from cs285.grading.solutions.reports import FileReport
 from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.infrastructure.errors import UserError
 from cs285.scripts import grade
@@ -1018,6 +1019,20 @@ def test_the_share_of_a_file_is_the_fraction_of_its_methods_that_is_right(verdic
     assert code_check.share_right([*findings, remark]) == share
     unread = Finding("", Verdict.UNJUDGED, "the numbers cannot be read")
     assert code_check.share_right([unread]) == 0
+
+
+def test_only_what_counts_against_a_file_is_a_loss():
+    """Whatever the texts say, some of which quote what a student wrote."""
+    findings = (
+        Finding("get_action", Verdict.CORRECT),
+        Finding("update_critic", Verdict.VARIANT, "wrong: no"),
+        Finding("update", Verdict.WRONG, "correct: no"),
+        Finding("", Verdict.UNJUDGED, "wrong: no"),
+        Finding("", Verdict.CRASHES, "at once"),
+    )
+    report = FileReport("dqn_agent.py", findings).as_json()
+    (item,) = _code([code_check._verdict(report)], 6.0)
+    assert item.losses == ("update: wrong: correct: no", "crashes: at once")
 
 
 def test_a_hand_in_without_code_is_reported(tmp_path):

@@ -457,14 +457,7 @@ def _code(verdicts: Sequence[CodeVerdict], points: float) -> list[Item]:
             verdict.share,
             round(points / len(AGENT_FILES), 2),
             [verdict.summary, *verdict.lines],
-            list(filter(_is_bad, verdict.lines)) or [verdict.summary],
+            list(verdict.faults) or [verdict.summary],
         )
         for verdict in verdicts
     ]
-
-
-def _is_bad(line: str) -> bool:
-    """Return whether a line on a method, `METHOD: VERDICT: TEXT`, counts against the student."""
-    named = {str(verdict): verdict for verdict in Verdict}
-    verdicts = [named[part] for part in line.split(": ", 2)[:2] if part in named]
-    return any(verdict.is_bad for verdict in verdicts)

@@ -47,6 +47,8 @@ class CodeVerdict:
     """The fraction of its methods that is right."""
     lines: tuple[str, ...] = ()
     """A line for every method that is not plainly correct."""
+    faults: tuple[str, ...] = ()
+    """Those of the lines that count against the student."""
     reason: str = ""
     """Why the file was not judged."""
 
@@ -137,12 +139,19 @@ def _verdict(report: Mapping[str, Any]) -> CodeVerdict:
         Finding(one["method"], Verdict(one["verdict"]), one["text"]) for one in report["findings"]
     ]
     lines: list[str] = []
+    faults: list[str] = []
     for finding in findings:
         if finding.verdict is not Verdict.CORRECT:
             parts = (finding.method, finding.verdict, finding.text)
             lines.append(": ".join(printable(part, _TEXT) for part in parts if part))
-    verdict = Verdict(report["verdict"])
-    return CodeVerdict(report["file"], verdict, share_right(findings), tuple(lines))
+            faults += lines[-1:] if finding.verdict.is_bad else []
+    return CodeVerdict(
+        report["file"],
+        Verdict(report["verdict"]),
+        share_right(findings),
+        tuple(lines),
+        tuple(faults),
+    )
 
 
 def share_right(findings: Sequence[Finding]) -> float:
