@@ -48,6 +48,12 @@ class Reference(NamedTuple):
     optimal_return: float
     random_return: float
 
+    def score(self, returns: npt.ArrayLike) -> FloatArray:
+        """Return returns on the scale from 0, the random policy, to 1, the best one."""
+        span = self.optimal_return - self.random_return
+        scores: FloatArray = (np.asarray(returns) - self.random_return) / span
+        return scores
+
 
 class InputBounds(NamedTuple):
     """Bounds of observations, each of the shape of one observation; infinite if unbounded."""
@@ -208,11 +214,7 @@ class Task(ABC):
     def normalised_score(self, returns: npt.ArrayLike) -> FloatArray | None:
         """Return returns on the scale from 0, the random policy, to 1, the best one, if known."""
         reference = self.reference()
-        if reference is None:
-            return None
-        span = reference.optimal_return - reference.random_return
-        scores: FloatArray = (np.asarray(returns) - reference.random_return) / span
-        return scores
+        return None if reference is None else reference.score(returns)
 
     def statistics(
         self,

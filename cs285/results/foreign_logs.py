@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-FASTEST_STEP = 1e-5
+_FASTEST_STEP = 1e-5
 """Seconds per step of learning, on hardware faster than any today."""
-FASTEST_PUBLIC_STEP = 1e-4
+_FASTEST_PUBLIC_STEP = 1e-4
 """The same for public versions, which call PyTorch many times in each step."""
 LEAST_S = 3e-4
 """A log whose times all lie within so many seconds tells no time at all."""
 _EARLIER_TAG = re.compile(r"(?:Eval|Train|Initial)_[A-Z]")
+
+
+def fastest_step(*, is_ours: bool) -> float:
+    """Return the seconds that a step of learning takes at least, in this project or elsewhere."""
+    return _FASTEST_STEP if is_ours else _FASTEST_PUBLIC_STEP
 
 
 def was_written_again(last_step: int, took_s: float, *, is_ours: bool) -> bool:
@@ -24,8 +29,7 @@ def was_written_again(last_step: int, took_s: float, *, is_ours: bool) -> bool:
         took_s: Seconds between its first time and its last.
         is_ours: Whether a run of this project wrote it, many of which can learn at once.
     """
-    fastest = FASTEST_STEP if is_ours else FASTEST_PUBLIC_STEP
-    return took_s < max(last_step * fastest, LEAST_S)
+    return took_s < max(last_step * fastest_step(is_ours=is_ours), LEAST_S)
 
 
 def tag_of_other_years(tags: Iterable[str]) -> str | None:

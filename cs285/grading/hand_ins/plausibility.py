@@ -26,7 +26,7 @@ from cs285.grading.archives import printable
 from cs285.grading.hand_ins.submitted_runs import Run
 from cs285.homework import Stage, algorithms
 from cs285.results.event_files import final_return_of
-from cs285.results.foreign_logs import FASTEST_PUBLIC_STEP, FASTEST_STEP, was_written_again
+from cs285.results.foreign_logs import fastest_step, was_written_again
 from cs285.results.run_folders import SUMMARY
 
 Floats = npt.NDArray[np.float64]
@@ -77,6 +77,11 @@ TIME_ZONE_STEP = 900.0
 MAX_EVALUATIONS = 100_000
 DECISIVE_TAGS = {"rnd_loss", "actor_loss", "v_loss"}
 """Of a public version's log, only these tags show another algorithm: students add their own."""
+MEAN_TAGS = ("eval_return", "eval_ep_len")
+SPREAD_TAGS = tuple(
+    f"eval/{what}_{which}" for what in ("return", "ep_len") for which in ("std", "min", "max")
+)
+"""Tags for the numbers of an evaluation."""
 CRITIC_TAGS = {"critic_loss", "q_loss"}
 """Tags for a critic's loss: public versions write either."""
 
@@ -229,10 +234,7 @@ def _without_variance(run: Run) -> Iterator[str]:
     returns = series.get("eval_return")
     if returns is None or not run.env_id:
         return
-    tags = ["eval_return", "eval_ep_len"] + [
-        f"eval/{what}_{which}" for what in ("return", "ep_len") for which in ("std", "min", "max")
-    ]
-    known = [series[tag] for tag in tags if tag in series]
+    known = [series[tag] for tag in (*MEAN_TAGS, *SPREAD_TAGS) if tag in series]
     if any(not np.array_equal(one.steps, returns.steps) for one in known):
         return
     table = np.array([one.values for one in known])
@@ -277,12 +279,10 @@ def _longest_stretch(
 
 def _too_fast(run: Run) -> Iterator[str]:
     """Look for steps that took less time than any computer needs."""
-    log, is_ours = run.log, run.config is not None
-    learns = run.stage is not Stage.EXPLORE or "rnd_loss" in log.series
-    if not learns or why_written_again(run):
+    log, summary = run.log, run.summary
+    if not _learns(run) or why_written_again(run):
         return
-    fastest = FASTEST_STEP if is_ours else FASTEST_PUBLIC_STEP
-    summary = run.summary
+    fastest = fastest_step(is_ours=run.config is not None)
     if summary is not None and summary.wall_time_s < summary.total_steps * fastest:
         yield (
             f"summary.json says that {summary.total_steps:,} steps took {summary.wall_time_s:.3g} "
@@ -341,15 +341,12 @@ def _tags(run: Run) -> Iterator[str]:
 
 def _evaluations(run: Run) -> Iterator[str]:
     """Compare the numbers of every evaluation with each other; report the first violated rule."""
-    tags = ["eval_return", "eval_ep_len"]
-    spread = [
-        f"eval/{what}_{which}" for what in ("return", "ep_len") for which in ("std", "min", "max")
-    ]
     series = run.log.series
-    if not run.env_id or any(tag not in series for tag in tags):
+    if not run.env_id or any(tag not in series for tag in MEAN_TAGS):
         return
     # For a single episode, public versions do not log the spread.
-    tags += spread if all(tag in series for tag in spread) else []
+    has_spread = all(tag in series for tag in SPREAD_TAGS)
+    tags = [*MEAN_TAGS, *(SPREAD_TAGS if has_spread else ())]
     steps = reduce(np.intersect1d, [series[tag].steps for tag in tags])
     every = reduce(np.union1d, [series[tag].steps for tag in tags])
     # A run may have been stopped during an evaluation.
@@ -456,7 +453,7 @@ def _scores(run: Run) -> Iterator[str]:
     scores = run.log.series.get("eval/normalised_score")
     if scores is None or not np.array_equal(scores.steps, curve.steps):
         return
-    expected = (curve.values - best.random_return) / (best.optimal_return - best.random_return)
+    expected = best.score(curve.values)
     if not (np.abs(scores.values - expected) <= 0.02).all():  # noqa: PLR2004 - another planner's
         yield "eval/normalised_score does not match eval_return"
 
@@ -535,9 +532,8 @@ def why_written_again(run: Run) -> str:
     Nothing else is wrong with such a log, but nothing shows how long the run took.
     """
     log = run.log
-    learns = run.stage is not Stage.EXPLORE or "rnd_loss" in log.series
     took = log.ends - log.begins
-    if not log.tags or (not learns and begins_with_its_folder(run)):
+    if not log.tags or (not _learns(run) and begins_with_its_folder(run)):
         return ""
     if not was_written_again(log.last_step, took, is_ours=run.config is not None):
         return ""
@@ -545,6 +541,11 @@ def why_written_again(run: Run) -> str:
         f"all times of its log, which reaches step {log.last_step:,}, lie within {took:.2f} s, as "
         "in a log that was written again, for instance to make it smaller: ask for the original"
     )
+
+
+def _learns(run: Run) -> bool:
+    """Return whether a run does more than to take random actions."""
+    return run.stage is not Stage.EXPLORE or "rnd_loss" in run.log.series
 
 
 def _folder_time(text: str) -> float | None:

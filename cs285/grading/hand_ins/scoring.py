@@ -218,8 +218,7 @@ def normalised_score(run: Run) -> float | None:
     final = final_return_of(run.log.series)
     if run.stage is Stage.EXPLORE or final is None:
         return None
-    best = known_tasks()[run.env_id].reference()
-    return (final - best.random_return) / (best.optimal_return - best.random_return)
+    return float(known_tasks()[run.env_id].reference().score(final))
 
 
 def best_score(
