@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from html.parser import HTMLParser
@@ -24,7 +26,7 @@ from cs285.grading.course.pages import Pages
 from cs285.grading.course.records import Outcome, Record, read_record, write_record
 from cs285.grading.course.roster import CourseHandIn, Student, find_hand_ins, is_course
 from cs285.grading.course.worker import Task, grade
-from cs285.grading.course.workers import grade_all
+from cs285.grading.course.workers import grade_all, scratch_folder
 from cs285.grading.hand_ins import hand_in
 from cs285.grading.hand_ins.hand_in import (
     DEFAULT_LIMITS,
@@ -230,6 +232,25 @@ def processes_with(text):
         if text.encode() in line and int(path.parent.name) != os.getpid():
             found.append(line)
     return found
+
+
+def test_what_a_killed_grading_has_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    out, other = tmp_path / "out", tmp_path / "other"
+    out.mkdir()
+    other.mkdir()
+    killed = scratch_folder(out)
+    left = killed.__enter__()
+    (left / "s1" / "closed").mkdir(parents=True)
+    (left / "s1" / "closed").chmod(0)
+    link = left.with_name(f"{left.name}-link")
+    link.symlink_to(other)
+    with scratch_folder(other) as used, scratch_folder(out) as scratch:
+        assert {path for path in tmp_path.iterdir() if path.is_dir()} == {
+            out, other, used, scratch, link,
+        }  # fmt: skip
+        assert stat.S_IMODE(scratch.stat().st_mode) == 0o711
+    assert {path for path in tmp_path.iterdir() if path.is_dir()} == {out, other, link}
 
 
 def test_a_crash_of_the_grader_leaves_a_record_with_its_place(tmp_path):

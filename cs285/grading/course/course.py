@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 
 from cs285.grading.copies import Pair, compare
 from cs285.grading.course.records import (
@@ -153,32 +152,29 @@ def grade_course(
     done = sum(record is not None for record in records.values())
     progress(done, len(records))
     yield course()
-    scratch = scratch_folder()
-    tasks = [
-        Task(
-            key=hand_in.key,
-            path=hand_in.path,
-            target=path_of(choices.out, hand_in),
-            settings=settings,
-            stamp=stamps[hand_in.key],
-            rubrics=rubrics,
-            check_code=choices.check_code,
-            limits=choices.limits,
-            scratch=scratch / hand_in.key,
-            fingerprint=_fingerprint_path(hand_in, choices),
-            starters=choices.starters,
-        )
-        for hand_in in roster.hand_ins
-        if records[hand_in.key] is None
-    ]
-    try:
+    with scratch_folder(choices.out) as scratch:
+        tasks = [
+            Task(
+                key=hand_in.key,
+                path=hand_in.path,
+                target=path_of(choices.out, hand_in),
+                settings=settings,
+                stamp=stamps[hand_in.key],
+                rubrics=rubrics,
+                check_code=choices.check_code,
+                limits=choices.limits,
+                scratch=scratch / hand_in.key,
+                fingerprint=_fingerprint_path(hand_in, choices),
+                starters=choices.starters,
+            )
+            for hand_in in roster.hand_ins
+            if records[hand_in.key] is None
+        ]
         for record in grade_all(tasks, choices.workers):
             records[record.key] = record
             done += 1
             progress(done, len(records))
             yield course()
-    finally:
-        rmtree(scratch, ignore_errors=True)
 
 
 def _kept(hand_in: CourseHandIn, choices: Choices, settings: str, stamp: str) -> Record | None:

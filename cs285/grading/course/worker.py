@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from cs285.grading.copies import Fingerprint, fingerprint
 from cs285.grading.course.records import Outcome, Record, write_fingerprint, write_record
 from cs285.grading.hand_ins.hand_in import Limits, OutOfTimeError, grade_by, processor_time
 from cs285.grading.hand_ins.rubric import Rubric
+from cs285.grading.sandbox import leftovers
 
 _LINES = 12
 """Lines of a traceback that are kept: enough to find the place."""
@@ -59,7 +59,7 @@ def work(task: Task) -> None:
     seconds, used = time.perf_counter() - started, _processor_seconds()
     # Last: with its record, a hand-in is done.
     write_record(task.target, replace(record, seconds=seconds, processor_seconds=used))
-    shutil.rmtree(task.scratch, ignore_errors=True)
+    leftovers.remove(task.scratch)
 
 
 def grade(task: Task) -> Record:
@@ -103,7 +103,7 @@ def _end_with_the_caller(scratch: Path) -> None:
     def wait() -> None:
         if caller is not None:
             caller.join()
-            shutil.rmtree(scratch, ignore_errors=True)
+            leftovers.remove(scratch)
             with suppress(OSError):
                 scratch.parent.rmdir()  # the last worker removes the folder of them all
             with suppress(ProcessLookupError):

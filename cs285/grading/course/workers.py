@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -19,6 +19,7 @@ from typing import Any
 
 from cs285.grading.course.records import Outcome, Record, read_record, write_record
 from cs285.grading.course.worker import Task, work
+from cs285.grading.sandbox import leftovers
 
 SECONDS = 1_200.0
 """Wall time for one hand-in, on a machine however busy; each part has its own limit."""
@@ -136,7 +137,7 @@ def _end(one: _Running) -> None:
             os.killpg(one.process.pid, signal.SIGKILL)
         one.process.kill()  # it may not have its own group yet
         one.process.join()
-    shutil.rmtree(one.task.scratch, ignore_errors=True)
+    leftovers.remove(one.task.scratch)
 
 
 def _how_it_ended(exit_code: int | None) -> str:
@@ -153,9 +154,24 @@ def _how_it_ended(exit_code: int | None) -> str:
     return f"its process exited with status {exit_code} and left no result"
 
 
-def scratch_folder() -> Path:
-    """Make a folder for the temporary files of all workers."""
-    folder = Path(tempfile.mkdtemp(prefix="cs285-course-"))
-    # Student code may run as another user, who has to pass through to its own folder.
-    folder.chmod(0o711)
-    return folder
+@contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """Make a folder for the temporary files of all workers, and remove it at the end.
+
+    What a grading of the same output folder has left, because it was killed, is removed first. The
+    caller holds the lock of the output folder, so no process needs it any more.
+
+    Args:
+        out: The output folder.
+    """
+    status = out.stat()
+    prefix = f"cs285-course-{status.st_dev:x}-{status.st_ino:x}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            found = left.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                leftovers.remove(left)
+    with leftovers.temporary_folder(prefix) as folder:
+        # Student code may run as another user, who has to pass through to its own folder.
+        folder.chmod(0o711)
+        yield folder
