@@ -18,12 +18,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cs285.grading.copies import Evidence, Excerpt, Kind
+from cs285.grading.copies import Evidence, Excerpt, Fingerprint, Kind
 from cs285.grading.copies.pairs import make_pair
 from cs285.grading.course import overview, tables
-from cs285.grading.course.course import Course, Entry
+from cs285.grading.course.course import Comparison, Course, Entry, compare_hand_ins
 from cs285.grading.course.pages import Pages
-from cs285.grading.course.records import Outcome, Record, read_record, write_record
+from cs285.grading.course.records import (
+    Outcome,
+    Record,
+    fingerprint_path_of,
+    read_record,
+    write_fingerprint,
+    write_record,
+)
 from cs285.grading.course.roster import CourseHandIn, Student, find_hand_ins, is_course
 from cs285.grading.course.worker import Task, grade
 from cs285.grading.course.workers import grade_all, scratch_folder
@@ -347,6 +354,23 @@ def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path, capsys):
     assert "No two hand-ins" in (out / "copies.html").read_text()
 
 
+def test_what_was_not_compared_is_told(tmp_path):
+    course = made_course()
+    (tmp_path / "fingerprints").mkdir()
+    for entry in course.entries[:2]:
+        large = Fingerprint(problems=("a.py: too large",) if entry.hand_in.key == "ann" else ())
+        write_fingerprint(fingerprint_path_of(tmp_path, entry.hand_in), large)
+    (tmp_path / "fingerprints" / "cas.json").write_text("{")
+    assert compare_hand_ins(course, tmp_path) == (
+        [],
+        [
+            "<i>ann</i>: a.py: too large",
+            "<i>cas</i>: the grader did not finish",
+            "<i>dan</i>: the grader did not finish",
+        ],
+    )
+
+
 # Tables
 
 
@@ -459,10 +483,12 @@ def test_pages_show_everything_and_let_nothing_in(tmp_path):
     course = made_course((load_rubric(), load_rubric()))
     excerpts = Excerpt("a.py, lines 1 to 2", ("<u>x</u>",)), Excerpt("b.py", ())
     evidence = Evidence(Kind.CODE, 0.9, "The same <u>text</u>.", *excerpts)
-    Pages(tmp_path).write(course, [make_pair("bob", "ann", [evidence] * 9)])
+    pair = make_pair("bob", "ann", [evidence] * 9)
+    Pages(tmp_path).write(course, Comparison([pair], ["<u>ann</u>: too large"]))
     copies = Page((tmp_path / "copies.html").read_text())
-    assert copies.tags.count("h2") == 1
+    assert copies.tags.count("h2") == 2
     assert not {"script", "u"} & set(copies.tags)
+    assert "<u>ann</u>: too large" in copies.text
     assert copies.text.count("The same <u>text</u>.") == 4
     assert "and 5 more" in copies.text
     assert "<i>bob</i> and <i>ann</i>" in copies.text

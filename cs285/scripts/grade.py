@@ -211,7 +211,7 @@ class _StoppedError(Exception):
 def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: Limits) -> int:
     from tqdm import tqdm
 
-    from cs285.grading.course.course import Choices, find_pairs, grade_course, output_folder
+    from cs285.grading.course.course import Choices, compare_hand_ins, grade_course, output_folder
     from cs285.grading.course.pages import Pages
     from cs285.grading.course.roster import find_hand_ins
     from cs285.grading.course.tables import write_csv, write_json, write_pairs
@@ -253,10 +253,10 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: L
         write_csv(out, course)
         write_json(out, course)
         # A comparison takes a while; whoever stopped the grading does not wait for it.
-        pairs = None if stopped or chosen.no_copies else find_pairs(course, out)
-        if pairs is not None:
-            write_pairs(out, pairs)
-        Pages(out).write(course, pairs)
+        compared = None if stopped or chosen.no_copies else compare_hand_ins(course, out)
+        if compared is not None:
+            write_pairs(out, compared.pairs)
+        Pages(out).write(course, compared)
     if stopped:
         done = sum(entry.record is not None for entry in course.entries)
         print(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from cs285.grading.copies import Pair, compare
+from cs285.grading.copies import Fingerprint, Pair, compare
 from cs285.grading.course.records import (
     FINGERPRINTS,
     RESULTS,
@@ -198,10 +199,24 @@ def _fingerprint_path(hand_in: CourseHandIn, choices: Choices) -> Path | None:
     return fingerprint_path_of(choices.out, hand_in) if choices.find_copies else None
 
 
-def find_pairs(course: Course, out: Path) -> list[Pair]:
-    """Return the pairs of hand-ins that have something in common, by their keys."""
-    found = {
-        entry.hand_in.key: read_fingerprint(fingerprint_path_of(out, entry.hand_in))
-        for entry in course.entries
-    }
-    return compare({key: one for key, one in found.items() if one is not None})
+class Comparison(NamedTuple):
+    """What the hand-ins of a course have in common."""
+
+    pairs: list[Pair]
+    """Those with anything in common, by their keys."""
+    problems: list[str]
+    """What was not compared, and why."""
+
+
+def compare_hand_ins(course: Course, out: Path) -> Comparison:
+    """Compare the hand-ins of a course by the fingerprints in its output folder."""
+    prints: dict[str, Fingerprint] = {}
+    problems: list[str] = []
+    for hand_in in (entry.hand_in for entry in course.entries):
+        found = read_fingerprint(fingerprint_path_of(out, hand_in))
+        if found is None:
+            problems.append(f"{hand_in.title}: the grader did not finish")
+        else:
+            prints[hand_in.key] = found
+            problems += [f"{hand_in.title}: {problem}" for problem in found.problems]
+    return Comparison(compare(prints), problems)

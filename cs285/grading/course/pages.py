@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from cs285.grading.copies import Pair
-from cs285.grading.course.course import Course, Entry
+from cs285.grading.course.course import Comparison, Course, Entry
 from cs285.grading.course.overview import (
     changes,
     distributions,
@@ -54,12 +52,12 @@ class Pages:
         digest = base64.b64encode(hashlib.sha256(script).digest()).decode("ascii")
         self._script_hash = f"sha256-{digest}"
 
-    def write(self, course: Course, pairs: Sequence[Pair] | None = None) -> None:
+    def write(self, course: Course, comparison: Comparison | None = None) -> None:
         """Write all pages.
 
         Args:
             course: The course.
-            pairs: Hand-ins that have something in common, by their keys; None if nobody looked.
+            comparison: What hand-ins have in common; None if nobody looked.
 
         Raises:
             UserError: If a file cannot be written.
@@ -74,12 +72,11 @@ class Pages:
         self._render(
             "index.html",
             "index.html.j2",
-            {**index_page(course), "has_copies": pairs is not None},
+            {**index_page(course), "has_copies": comparison is not None},
             script_hash=self._script_hash,
         )
-
-        if pairs is not None:
-            self._render("copies.html", "copies.html.j2", copies_page(course, pairs))
+        if comparison is not None:
+            self._render("copies.html", "copies.html.j2", copies_page(course, comparison))
 
     def _render(
         self, name: str, template: str, values: dict[str, Any], script_hash: str = ""
@@ -89,7 +86,7 @@ class Pages:
         write_atomically(self._out / name, lambda file: file.write(content))
 
 
-def copies_page(course: Course, pairs: Sequence[Pair]) -> dict[str, Any]:
+def copies_page(course: Course, comparison: Comparison) -> dict[str, Any]:
     """Return the values of the template of the list of pairs."""
     titles = {entry.hand_in.key: entry.hand_in.title for entry in course.entries}
     return {
@@ -102,8 +99,9 @@ def copies_page(course: Course, pairs: Sequence[Pair]) -> dict[str, Any]:
                 "evidence": pair.evidence[:EVIDENCE],
                 "more": max(0, len(pair.evidence) - EVIDENCE),
             }
-            for pair in pairs
+            for pair in comparison.pairs
         ],
+        "problems": comparison.problems,
         "footer": FOOTER,
     }
 
