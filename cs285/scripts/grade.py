@@ -27,7 +27,7 @@ from cs285.grading.hand_ins.hand_in import (
     Limits,
     grade_by,
 )
-from cs285.grading.hand_ins.rubric import DEFAULT, load_rubric
+from cs285.grading.hand_ins.rubric import DEFAULT, Rubric, load_rubric
 from cs285.grading.sandbox import layers
 from cs285.infrastructure.errors import UserError
 from cs285.scripts.arguments import ArgumentParser, at_least, run
@@ -41,15 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Grade; return 0 whatever the grades, 1 if the grader failed on a hand-in, 2 on bad input."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
-    rubrics = chosen.rubric or [DEFAULT]
-    if len(rubrics) > MOST_RUBRICS:
+    paths = chosen.rubric or [DEFAULT]
+    if len(paths) > MOST_RUBRICS:
         parser.error("--rubric can be given once, or twice to compare two")
-    if chosen.gradescope and (len(chosen.hand_ins) > 1 or len(rubrics) > 1):
+    if chosen.gradescope and (len(chosen.hand_ins) > 1 or len(paths) > 1):
         parser.error("--gradescope accepts only one hand-in and one rubric")
     if not chosen.no_code and (note := layers.warning()):
         print(note, file=sys.stderr)
     limits = Limits(files=chosen.file_seconds, code=chosen.code_seconds)
     try:
+        rubrics = [load_rubric(path) for path in paths]
         if not chosen.gradescope and _is_course(chosen):
             return _grade_course(chosen, rubrics, limits)
         return _grade_each(chosen, rubrics, limits)
@@ -153,8 +154,7 @@ def _is_course(chosen: argparse.Namespace) -> bool:
 # One hand-in, or a few
 
 
-def _grade_each(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: Limits) -> int:
-    loaded = [load_rubric(path) for path in rubrics]
+def _grade_each(chosen: argparse.Namespace, rubrics: Sequence[Rubric], limits: Limits) -> int:
     submission = None
     if chosen.submission_metadata:
         try:
@@ -162,11 +162,11 @@ def _grade_each(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: Lim
         except UserError as error:  # the grade does not depend on it
             print(f"note: {error}", file=sys.stderr)
     results = [
-        grade_by(path, loaded, check_code=not chosen.no_code, limits=limits)
+        grade_by(path, rubrics, check_code=not chosen.no_code, limits=limits)
         for path in chosen.hand_ins
     ]
     if chosen.gradescope:
-        write_results(chosen.gradescope, as_gradescope(results[0][0], loaded[0], submission))
+        write_results(chosen.gradescope, as_gradescope(results[0][0], rubrics[0], submission))
     if chosen.json:
         print(json.dumps([_as_json(grades) for grades in results], indent=2))
     else:
@@ -208,7 +208,7 @@ class _StoppedError(Exception):
         self.number = number
 
 
-def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: Limits) -> int:
+def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Rubric], limits: Limits) -> int:
     from tqdm import tqdm
 
     from cs285.grading.course.course import Choices, compare_hand_ins, grade_course, output_folder
@@ -218,8 +218,6 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Path], limits: L
     from cs285.grading.course.workers import usable_workers
 
     started = time.monotonic()
-    for path in rubrics:
-        load_rubric(path)
     out = chosen.out or OUT
     roster = find_hand_ins(chosen.hand_ins, out)
     workers = usable_workers() if chosen.workers == AUTO else chosen.workers

@@ -26,7 +26,7 @@ from cs285.grading.course.roster import CourseHandIn, Roster
 from cs285.grading.course.worker import Task
 from cs285.grading.course.workers import grade_all, scratch_folder
 from cs285.grading.hand_ins.hand_in import DEFAULT_LIMITS, GradeResult, Limits
-from cs285.grading.hand_ins.rubric import Rubric, load_rubric
+from cs285.grading.hand_ins.rubric import Rubric
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import locked, prepare_folder
 
@@ -88,7 +88,8 @@ class Choices:
 
     out: Path
     """The output folder."""
-    rubrics: tuple[Path, ...]
+    rubrics: tuple[Rubric, ...]
+    """One, or two of which the second is the newer."""
     workers: int
     check_code: bool = True
     resume: bool = False
@@ -130,12 +131,11 @@ def grade_course(
         progress: Is called with the number of hand-ins that are done, and that of all.
 
     Raises:
-        UserError: If a rubric cannot be used, or the folder has results by another one.
+        UserError: If the folder has results by another rubric, or with other flags.
     """
     started = time.monotonic()
-    rubrics = [load_rubric(path) for path in choices.rubrics]
     settings = settings_of(
-        rubrics,
+        choices.rubrics,
         check_code=choices.check_code,
         limits=choices.limits,
         starters=choices.starters,
@@ -148,7 +148,7 @@ def grade_course(
 
     def course() -> Course:
         entries = tuple(Entry(one, records[one.key]) for one in roster.hand_ins)
-        return Course(entries, tuple(rubrics), roster.problems, time.monotonic() - started)
+        return Course(entries, choices.rubrics, roster.problems, time.monotonic() - started)
 
     done = sum(record is not None for record in records.values())
     progress(done, len(records))
@@ -161,7 +161,7 @@ def grade_course(
                 target=path_of(choices.out, hand_in),
                 settings=settings,
                 stamp=stamps[hand_in.key],
-                rubrics=rubrics,
+                rubrics=choices.rubrics,
                 check_code=choices.check_code,
                 limits=choices.limits,
                 scratch=scratch / hand_in.key,
