@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 SECRET = "the grader's secret, which is nowhere else"
@@ -75,30 +75,13 @@ def reaches(name, *arguments):
     return True
 
 
-@dataclass
 class Stage:
     """The victims of one attack, and a folder where the attacker may write."""
 
-    root: Path
-    victim: int = 0
-    victim_pipe: int = -1
-    names: list[str] = field(default_factory=list)
-
-    @property
-    def cwd(self):
-        return self.root / "cwd"
-
-    @property
-    def home(self):
-        return self.root / "home"
-
-    @property
-    def file(self):
-        return self.home / "file"
-
-    @property
-    def closed(self):
-        return self.home / "closed"
+    def __init__(self, root):
+        self.root = root
+        self.cwd, self.home = root / "cwd", root / "home"
+        self.file, self.closed = self.home / "file", self.home / "closed"
 
     def set_up(self):
         self.cwd.mkdir()

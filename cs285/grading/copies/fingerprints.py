@@ -11,7 +11,7 @@ from typing import Any
 from cs285.grading.archives import open_zip, printable
 from cs285.grading.copies.code import PYTHON, CodeFile, digest, given_text, read_code
 from cs285.grading.copies.runs import RunPrint, read_run
-from cs285.grading.hand_ins.submitted_runs import FoundRuns, find_runs
+from cs285.grading.hand_ins.submitted_runs import find_runs
 from cs285.grading.hand_ins.unpacking import HandIn, is_junk, open_hand_in
 from cs285.grading.solutions.assignment import AGENT_FILES
 from cs285.infrastructure.errors import UserError
@@ -68,15 +68,12 @@ def fingerprint(hand_in: Path, starters: tuple[Path, ...] = ()) -> Fingerprint:
     """
     try:
         with open_hand_in(hand_in) as opened:
-            return fingerprint_opened(hand_in, opened, find_runs(opened), starters)
+            return _of_opened(hand_in, opened, starters)
     except UserError as error:
         return Fingerprint(problems=(printable(error, 400),))
 
 
-def fingerprint_opened(
-    path: Path, hand_in: HandIn, found: FoundRuns, starters: tuple[Path, ...] = ()
-) -> Fingerprint:
-    """Return the fingerprint of a hand-in that is open, and whose runs are read."""
+def _of_opened(path: Path, hand_in: HandIn, starters: tuple[Path, ...]) -> Fingerprint:
     problems: list[str] = []
     texts = list(_texts(path, hand_in, problems))
     given = given_text(frozenset({*AGENT_FILES, *(name.name for name, _ in texts)}), starters)
@@ -86,12 +83,13 @@ def fingerprint_opened(
         if key not in files:
             files[key] = read_code(str(name), text, given)
     events = [name for name in hand_in.find(ANY_EVENTS) if is_event_file(name.name)]
+    read = find_runs(hand_in).read
     runs = []
-    for run in found.read[:MAX_RUNS]:
+    for run in read[:MAX_RUNS]:
         own = [hand_in.root / name for name in events if name.parent == run.folder]
         runs.append(read_run(run, own))
-    if len(found.read) > MAX_RUNS:
-        problems.append(f"only {MAX_RUNS} of {len(found.read)} runs are compared")
+    if len(read) > MAX_RUNS:
+        problems.append(f"only {MAX_RUNS} of {len(read)} runs are compared")
     return Fingerprint(
         tuple(one for one in files.values() if one is not None),
         tuple(one for one in runs if one is not None),
