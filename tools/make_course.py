@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cs285.grading.copies import Fingerprint, compare, fingerprint
+from cs285.homework import STAGES, Stage
 from cs285.infrastructure.files import prepare_folder
 from cs285.training.door import train
 from tests.course.logs import Base, read_base
@@ -41,7 +42,6 @@ EXPERIMENTS = {
     ],
     "finetune": ["hard_cql_finetune"],
 }
-FOLDERS = {"explore": "exploration", "offline": "offline", "finetune": "finetune"}
 
 
 def make_bases(folder: Path) -> list[Base]:
@@ -50,7 +50,10 @@ def make_bases(folder: Path) -> list[Base]:
         for stage, names in EXPERIMENTS.items():
             scale = SCALES[stage]
             train(
-                [ROOT / FOLDERS[stage] / f"pointmass_{name}.yaml" for name in names],
+                [
+                    ROOT / STAGES[Stage(stage)].experiments / f"pointmass_{name}.yaml"
+                    for name in names
+                ],
                 stage=stage,
                 steps_fraction=1 / scale,
                 eval_interval=(500 if stage == "explore" else 2_500) // scale,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,8 +81,6 @@ class CourseRun:
     seed: int = 1
     folder_time: float = 0.0
     """When its folder was made; 0 for just before the first event."""
-    question: str = ""
-    extra: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -90,7 +88,7 @@ class CourseRun:
         when = datetime.fromtimestamp(self.folder_time or self.times[0] - 0.7, UTC)
         config = self.base.config
         bare = f"hw5_{self.base.stage}_{config['exp_name']}_sd{self.seed}"
-        return f"{self.question or question_of(self.base)}_{bare}_{when:%Y-%m-%d_%H-%M-%S}"
+        return f"{question_of(self.base)}_{bare}_{when:%Y-%m-%d_%H-%M-%S}"
 
     def write(self, data: Path) -> None:
         """Write its folder below `data`."""
@@ -245,8 +243,3 @@ def own_host(rng: np.random.Generator) -> str:
         return str(rng.choice(["vm", "ubuntu", "localhost.localdomain"]))
     name = "".join(rng.choice(list("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"), 7))
     return str(rng.choice(HOSTS)).format(name)
-
-
-def moved(run: CourseRun, times: tuple[float, ...], **changes: object) -> CourseRun:
-    """Return a run with other times, and a folder that fits them."""
-    return replace(run, times=times, folder_time=0.0, **changes)
