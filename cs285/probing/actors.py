@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +11,13 @@ from cs285.learning import student_code
 from cs285.probing.critics import ONLINE, TARGET, shape_of
 from cs285.probing.inputs import Array, Weights
 from cs285.probing.networks import NUM_ACTIONS
-from cs285.probing.subject import Read, Seen, Subject, Trial, doubled
+from cs285.probing.steps import StepReader
+from cs285.probing.subject import Read, Subject, doubled
 from cs285.probing.targets import BROADCAST, same, trained_rows
 
 ACTOR = "actor/online"
 VALUES = ("value/online", "value/target")
-_STEP, _ADVANTAGE = "update_actor", "compute_advantage"
+_ADVANTAGE = "compute_advantage"
 
 
 def better(subject: Subject, rows: Array | int, amount: float) -> Weights:
@@ -160,43 +160,29 @@ def _advantage_over_v(
 # The step
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step of the actor."""
-
-    trial: Trial
-    seen: Seen
-    read: Read
-
-    def pulls(self, actions: Array) -> Array:
-        """Return how strongly each row pulls its action up, `(batch,)`."""
-        found: Array = -self.read.at_states[np.arange(len(actions)), actions]
-        return found
-
-
-def _step(subject: Subject, weights: Weights | None = None, **settings: float) -> _Step:
-    trial = subject.build(weights, **settings)
-    batch = subject.batch
-    seen = trial.see(_STEP, batch.observations, batch.actions)
-    return _Step(trial, seen, trial.read_step(seen, ACTOR, batch))
+def _pulls(read: Read, actions: Array) -> Array:
+    """Return how strongly a step pulls the action of each row up, `(batch,)`."""
+    pulls: Array = -read.at_states[np.arange(len(actions)), actions]
+    return pulls
 
 
 def step_of_actor(subject: Subject) -> Iterator[str]:
     """Yield what is odd about the actor's step."""
-    base = _step(subject)
-    if not base.seen.moved(ACTOR):
+    batch, read = subject.batch, StepReader(subject, "update_actor", ACTOR, 2)
+    _, seen = read.see(batch)
+    if not seen.moved(ACTOR):
         yield "the actor does not change; look at `backward()`, `step()` and whose optimiser it is"
         return
     for role, name in ((ONLINE, "the critic"), ("value/online", "V")):
-        if base.seen.moved(role):
+        if seen.moved(role):
             yield f"it changes {name} too; look at which optimiser takes the step"
-    yield from not_a_number(base.seen.result, "its loss")
-    wrong = list(trained_rows(base.read, None))
+    yield from not_a_number(seen.result, "its loss")
+    base = read(batch)
+    wrong = list(trained_rows(base, None))
     yield from wrong
     if wrong:
         return
-    actions = subject.batch.actions
-    pulls = base.pulls(actions)
+    pulls = _pulls(base, batch.actions)
     if (pulls <= 0).all():
         yield "it makes the actions of the data less likely; look at the sign of the loss"
     elif (pulls <= 1e-6).any():  # noqa: PLR2004 - rounding
@@ -205,18 +191,20 @@ def step_of_actor(subject: Subject) -> Iterator[str]:
             "be, at what is detached, and at which actions and states the likelihood is of"
         )
     else:
-        wrong = list(_weights(subject, base, pulls))
+        wrong = list(_weights(subject, read, base))
         yield from wrong
         if not wrong:
-            yield from _repeated(subject, base)
+            yield from read.repeated()
+            yield from _doubled(subject, read, base)
 
 
-def _weights(subject: Subject, base: _Step, pulls: Array) -> Iterator[str]:
+def _weights(subject: Subject, read: StepReader, base: Read) -> Iterator[str]:
     """Yield what is odd about the weight of each row."""
-    actions = subject.batch.actions
+    batch, actions = subject.batch, subject.batch.actions
+    pulls = _pulls(base, actions)
     noise = 1e-3 * float(pulls.max())
-    all_better = _step(subject, better(subject, np.arange(len(actions)), 0.5))
-    effects = all_better.pulls(actions) - pulls
+    all_better = read(batch, better(subject, np.arange(len(actions)), 0.5))
+    effects = _pulls(all_better, actions) - pulls
     if np.abs(effects).max() < noise:
         yield "advantages make no difference: every row has its weight whatever it is worth"
         return
@@ -225,16 +213,15 @@ def _weights(subject: Subject, base: _Step, pulls: Array) -> Iterator[str]:
         return
     # Not the largest: its weight may be capped.
     row = int(np.argmin(np.where(effects > 10 * noise, effects, np.inf)))
-    found = _step(subject, better(subject, row, 0.5))
-    more = found.pulls(actions)
+    more = _pulls(read(batch, better(subject, row, 0.5)), actions)
     if np.abs(np.delete(more - pulls, row)).max() > noise:
         yield f"an advantage in one row changes the weight of other rows; {BROADCAST}"
         return
-    if _turns(base.read.at_states, all_better.read.at_states):
+    if _turns(base.at_states, all_better.at_states):
         yield "the gradient flows through the advantage; look at what should be constant here"
         return
     warm, warm_more = (
-        _step(subject, weights, temperature=3.0).pulls(actions)
+        _pulls(read(batch, weights, temperature=3.0), actions)
         for weights in (None, better(subject, row, 0.5))
     )
     if same(warm, pulls):
@@ -253,32 +240,23 @@ def _turns(before: Array, after: Array) -> bool:
     return bool(((before * after).sum(1)[clear] < 0.9999 * sizes[clear]).any())
 
 
-def _repeated(subject: Subject, base: _Step) -> Iterator[str]:
-    """Yield whether a step contains an earlier one, or depends on the number of rows."""
-    batch = subject.batch
-    again = base.trial.see(_STEP, batch.observations, batch.actions)
-    fresh = _step(subject, again.before)
-    second = base.trial.read_step(again, ACTOR, batch)
-    if not same(second.gradient, fresh.read.gradient):
-        yield "the second step contains the gradient of the first; look at `zero_grad()`"
-    twice = doubled(batch)
-    trial = subject.build()
-    seen = trial.see(_STEP, twice.observations, twice.actions)
-    if _draws(subject, base):
+def _doubled(subject: Subject, read: StepReader, base: Read) -> Iterator[str]:
+    """Yield whether a step depends on the number of rows."""
+    if _draws(subject, read, base):
         return
-    if not same(trial.read_step(seen, ACTOR, batch).gradient, base.read.gradient):
+    if not same(read(doubled(subject.batch)).gradient, base.gradient):
         yield (
             "the same rows twice give another step, so it depends on the batch size; look at how "
             "the loss goes over the rows"
         )
 
 
-def _draws(subject: Subject, base: _Step) -> bool:
+def _draws(subject: Subject, read: StepReader, base: Read) -> bool:
     """Return whether the step depends on random numbers: an expectation may be sampled."""
     trial = subject.build()
     trial.seed = 2
-    seen = trial.see(_STEP, subject.batch.observations, subject.batch.actions)
-    return not same(trial.read_step(seen, ACTOR, subject.batch).gradient, base.read.gradient)
+    seen = trial.see(read.method, *read.values(subject.batch))
+    return not same(trial.read_step(seen, ACTOR, subject.batch).gradient, base.gradient)
 
 
 def not_a_number(value: object, what: str) -> Iterator[str]:

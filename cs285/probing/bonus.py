@@ -12,6 +12,7 @@ from cs285.probing.actors import not_a_number
 from cs285.probing.critics import ONLINE, shape_of
 from cs285.probing.inputs import Array, Weights
 from cs285.probing.networks import RND_SIZE
+from cs285.probing.steps import StepReader
 from cs285.probing.subject import PERIOD, Read, Subject, doubled, values_of
 from cs285.probing.targets import BROADCAST, same, trained_rows
 
@@ -50,40 +51,31 @@ def _errors(subject: Subject, weights: Weights) -> Any:
 
 def step_of_predictor(subject: Subject) -> Iterator[str]:
     """Yield what is odd about `update_rnd`."""
-    batch, method = subject.batch, "update_rnd"
-
-    def step(weights: Weights | None = None, observations: Array | None = None) -> Read:
-        trial = subject.build(weights)
-        seen = trial.see(method, batch.observations if observations is None else observations)
-        return trial.read_step(seen, PREDICTOR, batch)
-
-    trial = subject.build()
-    first = trial.see(method, batch.observations)
-    if FIXED not in first.before:
+    batch, read = subject.batch, StepReader(subject, "update_rnd", PREDICTOR, 1)
+    _, seen = read.see(batch)
+    if FIXED not in seen.before:
         yield "the target network has an optimiser too; only the predictor is to be trained"
         return
-    if first.moved(FIXED):
+    if seen.moved(FIXED):
         yield "it changes the target network, which has to stay as it is"
         return
-    if not first.moved(PREDICTOR):
+    if not seen.moved(PREDICTOR):
         yield "the predictor does not change; look at `backward()`, `step()` and the optimiser"
         return
-    yield from not_a_number(first.result, "its loss")
-    base = trial.read_step(first, PREDICTOR, batch)
+    yield from not_a_number(seen.result, "its loss")
+    base = read(batch)
     wrong = list(trained_rows(base, None))
     if not wrong:
-        wrong = list(_lessons(subject, step, base))
+        wrong = list(_lessons(subject, read, base))
     yield from wrong
     if wrong:
         return
-    again = trial.see(method, batch.observations)
-    if not same(trial.read_step(again, PREDICTOR, batch).gradient, step(first.after).gradient):
-        yield "the second step contains the gradient of the first; look at `zero_grad()`"
-    if not same(step(observations=doubled(batch).observations).gradient, base.gradient):
+    yield from read.repeated()
+    if not same(read(doubled(batch)).gradient, base.gradient):
         yield "the same rows twice give another step; look at how the loss goes over the rows"
 
 
-def _lessons(subject: Subject, step: Any, base: Read) -> Iterator[str]:
+def _lessons(subject: Subject, read: StepReader, base: Read) -> Iterator[str]:
     """Yield what is odd about what the predictor learns."""
     row = subject.live
     away = subject.outputs(FIXED) - subject.outputs(PREDICTOR)
@@ -94,7 +86,8 @@ def _lessons(subject: Subject, step: Any, base: Read) -> Iterator[str]:
     if (towards <= 0).any():
         yield "it does not move every prediction towards its target; look at how errors add up"
         return
-    found = step(subject.shifted(FIXED, subject.change(row, 1.0, outputs=RND_SIZE))).at_states
+    other = subject.shifted(FIXED, subject.change(row, 1.0, outputs=RND_SIZE))
+    found = read(subject.batch, other).at_states
     if not same(np.delete(found, row, 0), np.delete(base.at_states, row, 0)):
         yield f"the target of one row changes what other rows learn; {BROADCAST}"
     elif same(found, base.at_states):

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from cs285.probing.actors import ACTOR, better, others_better
 from cs285.probing.critics import ONLINE, shape_of
-from cs285.probing.inputs import Array, Transitions, Weights
-from cs285.probing.subject import (
-    Read,
-    Seen,
-    StoppedError,
-    Subject,
-    Trial,
-    doubled,
-    errors_told,
-    values_of,
-)
+from cs285.probing.inputs import Array
+from cs285.probing.steps import StepReader
+from cs285.probing.subject import Read, Seen, StoppedError, Subject, Trial, doubled, errors_told
 from cs285.probing.targets import BROADCAST, Bootstrap, mean_over_rows, same, target, trained_rows
 
 VALUE, SLOW = "value/online", "value/target"
@@ -119,40 +109,6 @@ def _sides(loss: _Loss, gaps: Array) -> Iterator[str]:
 # Steps
 
 
-@dataclass(frozen=True)
-class _StepReader:
-    """Reads a step of a new agent on one network."""
-
-    subject: Subject
-    method: str
-    role: str
-
-    def __call__(self, batch: Transitions, weights: Weights | None = None, **settings: Any) -> Read:
-        """Return the derivatives by the network's values."""
-        trial, seen = self.see(batch, weights, **settings)
-        return trial.read_step(seen, self.role, batch)
-
-    def see(
-        self, batch: Transitions, weights: Weights | None = None, **settings: Any
-    ) -> tuple[Trial, Seen]:
-        """Take the step."""
-        trial = self.subject.build(weights, **settings)
-        return trial, trial.see(self.method, *self.values(batch))
-
-    def values(self, batch: Transitions) -> tuple[Array, ...]:
-        """Return what the method takes."""
-        return values_of(batch) if self.role == ONLINE else values_of(batch)[:2]
-
-    def repeated(self) -> Iterator[str]:
-        """Yield whether a second step contains the first."""
-        batch = self.subject.batch
-        trial, first = self.see(batch)
-        again = trial.see(self.method, *self.values(batch))
-        second, fresh = trial.read_step(again, self.role, batch), self(batch, first.after)
-        if not same(second.gradient, fresh.gradient):
-            yield "the second step contains the gradient of the first; look at `zero_grad()`"
-
-
 def _moves(seen: Seen, role: str, others: dict[str, str]) -> Iterator[str]:
     if not seen.moved(role):
         yield "the network does not change; look at `backward()`, `step()` and the optimiser"
@@ -163,7 +119,7 @@ def _moves(seen: Seen, role: str, others: dict[str, str]) -> Iterator[str]:
 
 def step_of_q(subject: Subject) -> Iterator[str]:
     """Yield what is odd about the step of Q."""
-    read = _StepReader(subject, "update_q", ONLINE)
+    read = StepReader(subject, "update_q", ONLINE, 5)
     _, seen = read.see(subject.batch)
     wrong = list(_moves(seen, ONLINE, {VALUE: "V", SLOW: "the target V", ACTOR: "the actor"}))
     if not wrong:
@@ -176,7 +132,7 @@ def step_of_q(subject: Subject) -> Iterator[str]:
 
 def step_of_v(subject: Subject) -> Iterator[str]:
     """Yield what is odd about the step of V."""
-    read = _StepReader(subject, "update_v", VALUE)
+    read = StepReader(subject, "update_v", VALUE, 2)
     batch, row = subject.batch, subject.live
     _, seen = read.see(batch)
     wrong = list(_moves(seen, VALUE, {ONLINE: "the critic", SLOW: "the target V"}))
