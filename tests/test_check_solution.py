@@ -133,7 +133,7 @@ def test_a_custom_optimiser_is_not_a_mistake(check):
     own = student("awac").replace("make_actor_optimizer(self", "torch.optim.Adam(self")
     findings = check("awac", own)
     assert not at_fault(findings), said(findings)
-    assert {f.method for f in findings if "settings do not reach it" in f.text} == {"__init__"}
+    assert {f.method for f in findings if "settings have no effect on it" in f.text} == {"__init__"}
     wrong = own.replace("loss = -(dist", "loss = (dist")
     assert at_fault(check("awac", wrong)) == {"update_actor"}
 

@@ -367,7 +367,7 @@ RIGHT = [
     ),
     # The arguments change places in the call and in the method.
     right(
-        "iql", "as update_v calls it", u="vs - target_qs",
+        "iql", "right when called as in update_v", u="vs - target_qs",
         v_loss="self.iql_expectile_loss(self.expectile, target_values, vs)",
     ),
 ]  # fmt: skip
@@ -493,9 +493,9 @@ WRONG = [
     # CQL
     wrong("cql", LOSS, "q_values and qa_values are swapped",
           cql="loss + alpha * (torch.logsumexp(q, dim=-1) - qa).mean()"),
-    wrong("cql", LOSS, "alpha stands inside the exponential",
+    wrong("cql", LOSS, "alpha is inside the exponential",
           cql="loss + (torch.logsumexp(alpha * qa, dim=1) - q).mean()"),
-    wrong("cql", LOSS, "alpha stands inside the exponential",
+    wrong("cql", LOSS, "alpha is inside the exponential",
           cql="loss + alpha * (torch.logsumexp(alpha * qa, dim=1) - q).mean()"),
     wrong("cql", LOSS, "taken twice",
           cql="loss + 2 * alpha * (T * torch.logsumexp(qa / T, dim=1) - q).mean()"),
@@ -563,7 +563,7 @@ WRONG = [
     wrong("awac", ACTOR, "softmax runs over the batch",
           actor_loss="-(F.log_softmax(dist.logits, 0).gather(1, actions[:, None])[:, 0] * weights)"
           ".mean()"),
-    wrong("awac", ACTOR, "other actions than the data's",
+    wrong("awac", ACTOR, "actions other than the data's",
           actor_loss="-(dist.log_prob(dist.sample()) * weights).mean()"),
     # Around a sampled baseline, of which two steps differ
     wrong("awac", "update", "critic is trained (about 2 times|twice)", baseline=SAMPLED_BASELINE,

@@ -90,29 +90,29 @@ TOLD = {
     "dqn: acts on target": "it acts on the target critic",
     "dqn: no mask": "what follows a terminated transition",
     "dqn: mask inverted": "what follows a terminated transition",
-    "dqn: mask on all": "look at what the target adds up, and at what `done` multiplies",
+    "dqn: mask on all": "check the terms of the target, and what `done` multiplies",
     "dqn: no discount": "the discount makes no difference",
-    "dqn: no target network": "look at which network should",
+    "dqn: no target network": "check which network to use",
     "dqn: never double": "use_double_q makes no difference",
     "dqn: broadcast": "print the shapes",
-    "dqn: flipped": "look at the signs",
-    "dqn: no zero_grad": "look at `zero_grad()`",
+    "dqn: flipped": "check the signs",
+    "dqn: no zero_grad": "check `zero_grad()`",
     "dqn: no clipping": "`clip_grad_norm_`",
-    "dqn: never copies": "the target critic is never copied",
+    "dqn: never copies": "the target critic is never copied to",
     "dqn: always copies": "changes at steps 1, 2, 3, 4, 5, 6 of 6",
     "dqn: wrong name": "NameError",
     "cql: no term": "cql_alpha makes no difference",
-    "cql: axis": "look at its axes",
+    "cql: axis": "check its axes",
     "awac: acts on Q": "the actor should act",
     "awac: max next": "the actor would do next",
-    "awac: pairs": "one advantage a row, (7,), not a tensor of shape (7, 7)",
+    "awac: pairs": "one advantage per row, (7,), not a tensor of shape (7, 7)",
     "awac: not detached": "gradient flows through the advantage",
     "awac: cloning": "advantages make no difference",
     "awac: the optimiser has the critic": "no optimiser has the parameters of the actor",
     "iql: no mask": "what follows a terminated transition",
     "iql: V pairs": "print the shapes",
-    "iql: reversed": "which side has which weight",
-    "iql: V not copied": "the target V is never copied",
+    "iql: reversed": "which side gets which weight",
+    "iql: V not copied": "the target V is never copied to",
     "iql: no update_q": "has no method `update_q`",
     "rnd: no bonus": "rnd_weight makes no difference",
     "rnd: target trained": "target network has an optimiser too",
@@ -133,7 +133,7 @@ def test_missing_tags_are_told():
     files = {f"{one}_agent.py": (folder / f"{one}_agent.py").read_text() for one in CLASSES}
     files["iql_agent.py"] = files["iql_agent.py"].replace('"v_loss"', '"loss_of_v"')
     assert complaints("iql", files) == {
-        "IQLAgent.update": ("what it returns lacks `v_loss`; look at the tags",)
+        "IQLAgent.update": ("what it returns lacks `v_loss`; check the tags",)
     }
 
 
@@ -302,11 +302,11 @@ def acts_twice(run, offline_steps, online_steps):
     ("plan", "says"),
     [
         (swapped, "with offline_steps = 5 it takes 3 offline steps"),
-        (without_data, "load_dataset() comes first"),
+        (without_data, "call load_dataset() first"),
         (only_offline, "it takes 0 online steps"),
         (reloads, "once"),
-        (acts_twice, "has to follow each act()"),
-        (lambda *_: None, "takes no steps"),
+        (acts_twice, "must follow each act()"),
+        (lambda *_: None, "no steps were requested"),
     ],
 )
 def test_plans_of_fine_tuning_that_are_odd_are_told(plan, says):
@@ -346,5 +346,5 @@ def test_the_scripts_plan_is_what_training_does_by_default():
 def test_a_plan_cannot_go_offline_again():
     run = FineTuning()
     finetune(run, 2, 2)
-    with pytest.raises(UserError, match="needs an act"):
+    with pytest.raises(UserError, match=r"an act\(\) must precede"):
         run.learn()

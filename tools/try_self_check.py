@@ -1,8 +1,8 @@
-"""Tries the self check on all right and wrong solutions of the tests; for a night, not for a test.
+"""Tries the self check on all right and wrong solutions of the tests; takes hours.
 
     python tools/try_self_check.py --styles 100 --seed 1
 
-Prints what is said against right solutions, and the mistakes of which nothing is said. It knows no
+Prints its complaints about right solutions, and the mistakes that it does not report. It knows no
 formula, so there are such mistakes: other numbers with the same properties.
 """
 
@@ -29,7 +29,7 @@ from tests.solutions.variants import VARIANTS
 
 
 def odd(agent: str, files: Mapping[str, str]) -> list[Item]:
-    """Return what is said against a file."""
+    """Return the complaints about a file."""
     classes = {one: load(files, one) for one in ({agent, "dqn"} if agent == "cql" else {agent})}
     return [item for item in check_agent(agent, classes) if item.state is not State.FINE]
 
@@ -45,12 +45,12 @@ def files_of(patch: Patched) -> dict[str, str]:
 
 
 def as_asked(style: Style) -> Style:
-    """Return a style that acts with the actor and returns what is logged."""
+    """Return the style with which the agent acts with its actor and returns all metrics."""
     return style.changed(metrics="full", actor_acts="mode", rnd_order="after")
 
 
 def print_right(name: str, agent: str, files: Mapping[str, str]) -> int:
-    """Print what is said against a right file; return how much."""
+    """Print the complaints about a right file; return their number."""
     found = odd(agent, files)
     for item in found:
         print(f"ODD {name}: {item.method}: {'; '.join(item.texts)}")
@@ -58,12 +58,12 @@ def print_right(name: str, agent: str, files: Mapping[str, str]) -> int:
 
 
 def print_wrong(name: str, agent: str, methods: Collection[str], files: Mapping[str, str]) -> int:
-    """Print whether a mistake was not told, or in another method; return 1 if it was told."""
+    """Print a mistake that was not reported in its methods; return 1 if it was, else 0."""
     found = odd(agent, files)
     if any(item.method.partition(".")[2] in methods for item in found):
         return 1
     elsewhere = ", ".join(item.method for item in found)
-    print(f"SILENT {name}{f' (but of {elsewhere})' if elsewhere else ''}")
+    print(f"SILENT {name}{f' (reported in {elsewhere})' if elsewhere else ''}")
     return 0
 
 
@@ -79,15 +79,16 @@ def main() -> None:
     for _ in range(chosen.styles):
         files = Combination(as_asked(random_style(rng))).files()
         accused += sum(print_right(f"a style of {agent}", agent, files) for agent in CLASSES)
-    told = [print_wrong(one.name, one.agent, {one.method}, files_of(one)) for one in MUTANTS]
+    reported = [print_wrong(one.name, one.agent, {one.method}, files_of(one)) for one in MUTANTS]
     for mistake in MISTAKES:
         style = as_asked(random_style(rng)).changed(asserts="no")
         if changes_text(style, mistake) and effect(style, mistake):
             files = Combination(style, (mistake,)).files()
             methods = {mistake.method, *mistake.also}
-            told.append(print_wrong(mistake.name, mistake.agent, methods, files))
+            reported.append(print_wrong(mistake.name, mistake.agent, methods, files))
     print(
-        f"{accused} methods of right files were odd; {sum(told)} of {len(told)} mistakes were told"
+        f"{accused} complaints about right files; "
+        f"{sum(reported)} of {len(reported)} mistakes were reported"
     )
 
 

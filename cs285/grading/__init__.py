@@ -1,1 +1,1 @@
-"""Tools for those who grade: student code is run apart, and judged here by its numbers alone."""
+"""Tools for graders: student code runs in a sandbox, and only its numbers are judged here."""

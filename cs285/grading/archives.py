@@ -1,4 +1,4 @@
-"""Opens untrusted zip archives: checked before they are unpacked, and refused as a whole."""
+"""Opens untrusted zip archives, which are checked before they are unpacked."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from pathlib import Path
 from cs285.infrastructure.errors import UserError
 
 MAX_ARCHIVE = 64_000_000
-"""Maximum bytes of a zip that is opened: four times the limit for a hand-in."""
+"""Maximum size of a zip that is opened, in bytes: four times the limit for a hand-in."""
 MAX_CONTENTS = 4_000_000
-"""Maximum bytes of a zip's table of contents, enough for 20,000 names."""
+"""Maximum size of a zip's central directory, in bytes: enough for 20,000 names."""
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 40
-"""Maximum number of folders inside one another; functions that call themselves for each fail at a
-thousand."""
+"""Maximum nesting of folders; functions that recurse into each of them fail at a thousand."""
 MAX_TOTAL = 1_000_000_000
-"""Maximum bytes that an archive may unpack to."""
+"""Maximum size of the unpacked archive, in bytes."""
 MAX_RATIO = 200
 """Maximum compression ratio of a member; text and logs reach about 30."""
 _RATIO_COUNTS_FROM = 1_000_000
@@ -46,7 +45,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive after checking its table of contents.
 
     Raises:
-        UnsafeHandInError: If it is unsafe or broken; also when it is read inside the context.
+        UnsafeHandInError: If it is unsafe or broken, even if that shows only inside the context.
     """
     try:
         with path.open("rb") as file:
@@ -80,7 +79,7 @@ def _check_size(descriptor: int) -> None:
     tail = os.pread(descriptor, 1 << 17, max(0, size - (1 << 17)))
     end = tail.rfind(b"PK\5\6")
     contents = struct.unpack_from("<I", tail, end + 12)[0] if 0 <= end <= len(tail) - 22 else 0
-    # Zip64 archives give the size elsewhere; they are larger than anything that is opened here.
+    # Zip64 archives store the size elsewhere; they are larger than anything that is opened here.
     if contents > MAX_CONTENTS or b"PK\6\7" in tail[max(0, end - 20) : max(0, end)]:
         raise UnsafeHandInError("a zip bomb: its table of contents is too long")
 
@@ -90,7 +89,7 @@ def check_members(members: list[zipfile.ZipInfo]) -> None:
 
     Raises:
         UnsafeHandInError: If a name leads outside or appears twice, if a member is encrypted or is
-            not a file or folder, or if the archive would unpack to too much.
+            not a file or folder, or if the unpacked archive would be too large.
     """
     if len(members) > MAX_ENTRIES:
         raise UnsafeHandInError(f"a zip bomb: {len(members)} members, at most {MAX_ENTRIES}")
@@ -117,7 +116,7 @@ def _problem(member: zipfile.ZipInfo) -> str:
             name.startswith(("/", "\\")) or ":" in parts[0] or "\0" in name
         ),
         f"the name {name!r} leads out of the archive": ".." in parts,
-        f"the name {printable(name, 60)!r} lies {len(parts) - 1} folders deep": len(parts)
+        f"the name {printable(name, 60)!r} is {len(parts) - 1} folders deep": len(parts)
         > MAX_DEPTH,
         f"{name!r} is a symbolic link": kind == stat.S_IFLNK,
         f"{name!r} is a device, not a file": kind

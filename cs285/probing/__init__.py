@@ -1,1 +1,1 @@
-"""Trying an agent's methods on made-up networks and transitions, without any formula."""
+"""Tries an agent's methods on made-up networks and transitions, without any formula."""

@@ -1,4 +1,4 @@
-"""RND: the predictor, and what its error does to the critic."""
+"""Checks of RND: the predictor, and the bonus that the critic learns from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cs285.probing.critics import ONLINE, shape_of
 from cs285.probing.inputs import Array, Weights
 from cs285.probing.networks import RND_SIZE
 from cs285.probing.steps import StepReader
-from cs285.probing.subject import PERIOD, Read, Subject, doubled, values_of
+from cs285.probing.subject import PERIOD, Derivatives, Subject, doubled, values_of
 from cs285.probing.targets import BROADCAST, same, trained_rows
 
 PREDICTOR, FIXED = "rnd/online", "rnd/target"
@@ -26,15 +26,15 @@ def errors(subject: Subject) -> Iterator[str]:
     found = _errors(subject, subject.weights)
     size = len(subject.batch)
     if not isinstance(found, torch.Tensor) or found.numel() != size:
-        yield f"it should return one error a row, ({size},), not {shape_of(found)}"
+        yield f"it should return one error per row, ({size},), not {shape_of(found)}"
         return
     base = found.detach().numpy().ravel()
     if (base < 0).any():
-        yield "some errors are negative; look at how differences become one number a row"
+        yield "some errors are negative; check how the differences become one number per row"
         return
     equal = _errors(subject, {**subject.weights, FIXED: subject.weights[PREDICTOR]})
     if float(equal.detach().abs().max()) > 1e-4 * base.max():
-        yield "the error is not 0 where the predictor is right; look at what is compared"
+        yield "the error is not 0 where the predictor equals its target; check what is compared"
         return
     row = subject.live
     other = subject.shifted(PREDICTOR, subject.change(row, 1.0, outputs=RND_SIZE))
@@ -42,7 +42,7 @@ def errors(subject: Subject) -> Iterator[str]:
     if changed.sum() > 1:
         yield f"one row changes the errors of other rows; {BROADCAST}"
     elif not changed[row]:
-        yield "what the predictor says makes no difference; look at what is compared"
+        yield "the predictor's outputs make no difference; check what is compared"
 
 
 def _errors(subject: Subject, weights: Weights) -> Any:
@@ -52,17 +52,17 @@ def _errors(subject: Subject, weights: Weights) -> Any:
 def step_of_predictor(subject: Subject) -> Iterator[str]:
     """Yield what is odd about `update_rnd`."""
     batch, read = subject.batch, StepReader(subject, "update_rnd", PREDICTOR, 1)
-    _, seen = read.see(batch)
-    if FIXED not in seen.before:
-        yield "the target network has an optimiser too; only the predictor is to be trained"
+    _, outcome = read.outcome_of(batch)
+    if FIXED not in outcome.before:
+        yield "the target network has an optimiser too; only the predictor should be trained"
         return
-    if seen.moved(FIXED):
-        yield "it changes the target network, which has to stay as it is"
+    if outcome.moved(FIXED):
+        yield "it changes the target network, which must stay fixed"
         return
-    if not seen.moved(PREDICTOR):
-        yield "the predictor does not change; look at `backward()`, `step()` and the optimiser"
+    if not outcome.moved(PREDICTOR):
+        yield "the predictor does not change; check `backward()`, `step()` and the optimiser"
         return
-    yield from not_a_number(seen.result, "its loss")
+    yield from not_a_number(outcome.result, "its loss")
     base = read(batch)
     wrong = list(trained_rows(base, None))
     if not wrong:
@@ -72,71 +72,74 @@ def step_of_predictor(subject: Subject) -> Iterator[str]:
         return
     yield from read.repeated()
     if not same(read(doubled(batch)).gradient, base.gradient):
-        yield "the same rows twice give another step; look at how the loss goes over the rows"
+        yield (
+            "a batch that holds every row twice gives another step; check how the loss is reduced "
+            "over the rows"
+        )
 
 
-def _lessons(subject: Subject, read: StepReader, base: Read) -> Iterator[str]:
+def _lessons(subject: Subject, read: StepReader, base: Derivatives) -> Iterator[str]:
     """Yield what is odd about what the predictor learns."""
     row = subject.live
     away = subject.outputs(FIXED) - subject.outputs(PREDICTOR)
     towards = -(base.at_states * away).sum(1)
     if (towards <= 0).all():
-        yield "it moves the predictor away from its target; look at the signs"
+        yield "it moves the predictor away from its target; check the signs"
         return
     if (towards <= 0).any():
-        yield "it does not move every prediction towards its target; look at how errors add up"
+        yield "it does not move every prediction towards its target; check how errors are summed"
         return
     other = subject.shifted(FIXED, subject.change(row, 1.0, outputs=RND_SIZE))
     found = read(subject.batch, other).at_states
     if not same(np.delete(found, row, 0), np.delete(base.at_states, row, 0)):
         yield f"the target of one row changes what other rows learn; {BROADCAST}"
     elif same(found, base.at_states):
-        yield "what the target network says makes no difference; look at what is compared"
+        yield "the target network's outputs make no difference; check what is compared"
 
 
 def update_with_bonus(subject: Subject) -> Iterator[str]:
     """Yield what is odd about what the exploration critic learns in `update`."""
     batch = subject.batch
 
-    def learn(weights: Weights | None = None, **settings: Any) -> Read:
-        # Small steps: the predictor may learn before its error is looked at.
+    def learn(weights: Weights | None = None, **settings: Any) -> Derivatives:
+        # Small steps, because the predictor may learn before its error becomes the bonus.
         trial = subject.build(weights, learning_rate=1e-3, **settings)
-        seen = trial.see("update", *values_of(batch), _STEP)
-        return trial.read_step(seen, ONLINE, batch)
+        outcome = trial.outcome_of("update", *values_of(batch), _STEP)
+        return trial.read_step(outcome, ONLINE, batch)
 
     trial = subject.build()
-    seen = trial.see("update", *values_of(batch), _STEP)
-    if not seen.moved(ONLINE):
-        yield "the critic does not change; look at which methods it calls"
+    outcome = trial.outcome_of("update", *values_of(batch), _STEP)
+    if not outcome.moved(ONLINE):
+        yield "the critic does not change; check which methods it calls"
         return
-    if not seen.moved(PREDICTOR):
-        yield "the predictor does not change; look at which methods it calls"
+    if not outcome.moved(PREDICTOR):
+        yield "the predictor does not change; check which methods it calls"
         return
     base = learn()
     if same(learn(rnd_weight=0.2).at_states, base.at_states):
-        yield "rnd_weight makes no difference to the critic; look at where the bonus goes"
+        yield "rnd_weight makes no difference to the critic; check where the bonus is added"
         return
     yield from _surprise(subject, learn, base)
 
 
-def _surprise(subject: Subject, learn: Any, base: Read) -> Iterator[str]:
-    """Yield whether a state in which the predictor errs more is not rewarded more."""
+def _surprise(subject: Subject, learn: Any, base: Derivatives) -> Iterator[str]:
+    """Yield a complaint if a larger error of the predictor does not give a larger reward."""
     rows, noise = np.arange(len(subject.batch)), 1e-3 * base.largest
     before = -base.at_states[rows, subject.batch.actions]
     strongest = dict.fromkeys((PREDICTOR, FIXED), 0.0)
-    # Larger ones too: a bonus may be clipped.
+    # Large errors too, because the bonus may be clipped.
     for factor in (1.0, 4.0):
         for role, at_next, row, change in _more_errors(subject, factor):
             found = learn(subject.shifted(role, change, at_next=at_next)).at_states
             effect = -found[rows, subject.batch.actions] - before
             if effect[row] < -10 * noise and effect.argmin() == row:
-                yield "an error of the predictor makes the reward smaller; look at the bonus's sign"
+                yield "a larger prediction error makes the reward smaller; check the bonus's sign"
                 return
             if effect.max() > max(10 * noise, 3 * effect[row]):
-                yield f"an error in one row is a bonus in other rows, or not at all; {BROADCAST}"
+                yield f"an error in one row gives a bonus to other rows, or to none; {BROADCAST}"
                 return
             if np.abs(effect).max() > noise > np.ptp(effect):
-                yield "an error in one row is a bonus in all rows alike; look at means and axes"
+                yield "an error in one row gives all rows the same bonus; check means and axes"
                 return
             if abs(effect[row]) > abs(strongest[role]):
                 strongest[role] = float(effect[row])
@@ -144,17 +147,17 @@ def _surprise(subject: Subject, learn: Any, base: Read) -> Iterator[str]:
             break
     if min(np.abs(list(strongest.values()))) < noise:
         yield (
-            "what the predictor or its target says makes no difference to what the critic learns; "
-            "look at what the bonus is computed from, and when"
+            "the outputs of the predictor or of its target make no difference to what the critic "
+            "learns; check what the bonus is computed from, and when"
         )
     elif min(strongest.values()) < 0:
-        yield "the critic is rewarded for what the predictor knows; look at the sign of the bonus"
+        yield "the bonus is larger where the predictor is right; check the sign of the bonus"
 
 
 def _more_errors(subject: Subject, factor: float) -> Iterator[tuple[str, bool, int, Array]]:
-    """Yield ways to make the error of one row larger: role, where, row and change.
+    """Yield changes that make the error of one row larger: role, whether at s', row and change.
 
-    With a factor of 1 it does not become the largest, by which others may be normalised.
+    With a factor of 1 the error does not become the largest, since the largest may normalise all.
     """
     for at_next in (True, False):
         away = subject.outputs(PREDICTOR, at_next=at_next) - subject.outputs(FIXED, at_next=at_next)

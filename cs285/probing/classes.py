@@ -1,4 +1,4 @@
-"""The classes that students write, and what is made for them. Nothing here needs PyTorch."""
+"""The classes that students write, and the makers that they are given, without PyTorch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ CLASSES: Mapping[str, str] = {
     "awac": "AWACAgent",
     "iql": "IQLAgent",
 }
-"""By algorithm, in the order in which they are written."""
+"""Class names by algorithm, in the order in which students write them."""
 FINETUNE = "finetune"
-"""The function that students write beside them."""
+"""The function that students write in addition to the classes."""
 
 _CRITIC = ("make_critic", "make_optimizer", "make_lr_schedule")
 _ACTOR = (*_CRITIC, "make_actor", "make_actor_optimizer")

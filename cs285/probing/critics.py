@@ -1,4 +1,4 @@
-"""DQN and CQL: the loss of a critic, its step, and the update."""
+"""Checks of critics (DQN, CQL and AWAC's): the loss and the gradient step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 from cs285.probing.inputs import Array, Transitions, Weights, close
 from cs285.probing.networks import NUM_ACTIONS
-from cs285.probing.subject import Read, Subject, values_of
+from cs285.probing.subject import Derivatives, Subject, values_of
 from cs285.probing.targets import Bootstrap, mean_over_rows, same, target, trained_rows
 
 ONLINE, TARGET = "critic/online", "critic/target"
-DQN = Bootstrap({TARGET: "the target critic"}, {ONLINE: "the critic that is trained"})
-AWAC = Bootstrap({TARGET: "the target critic", ONLINE: "the critic that is trained"}, {})
+DQN = Bootstrap({TARGET: "the target critic"}, {ONLINE: "the critic being trained"})
+AWAC = Bootstrap({TARGET: "the target critic", ONLINE: "the critic being trained"}, {})
 _PARTS = 3
 _BOUND = 0.01
 
@@ -27,8 +27,10 @@ class LossReader:
 
     subject: Subject
 
-    def __call__(self, batch: Transitions, weights: Weights | None = None, **settings: Any) -> Read:
-        """Return the derivatives by the critic's values."""
+    def __call__(
+        self, batch: Transitions, weights: Weights | None = None, **settings: Any
+    ) -> Derivatives:
+        """Return the derivatives with respect to the critic's values."""
         trial = self.subject.build(weights, **settings)
         loss = trial.call("compute_critic_loss", *values_of(batch))[0]
         return trial.read_loss(loss, ONLINE, batch)
@@ -72,16 +74,16 @@ def loss_of_cql(subject: Subject, parent: Subject) -> Iterator[str]:
         yield from found
         if not found:
             yield (
-                "with cql_alpha 0 it does not learn what your DQN learns; look at what cql_alpha "
+                "with cql_alpha 0 it does not learn the same as your DQN; check what cql_alpha "
                 "multiplies"
             )
         return
     term, twice = base.at_states - none.at_states, more.at_states - none.at_states
     if same(base.gradient, none.gradient):
-        yield "cql_alpha makes no difference; look at whether the term has a gradient"
+        yield "cql_alpha makes no difference; check whether the term has a gradient"
         return
     if not close(twice, 2 * term, 1e-2):
-        yield "the term does not grow in proportion to cql_alpha; look at what cql_alpha multiplies"
+        yield "the term does not grow in proportion to cql_alpha; check what cql_alpha multiplies"
         return
     yield from _term(subject, read, term)
     yield from mean_over_rows(subject, read, base)
@@ -96,11 +98,11 @@ def _term(subject: Subject, read: LossReader, term: Array) -> Iterator[str]:
     outside = np.ones_like(term, dtype=bool)
     outside[rows, batch.actions] = False
     if (np.abs(term[outside]) < noise).any():
-        yield "the term leaves some values of actions outside the data alone; look at its parts"
+        yield "the term does not affect some actions outside the data; check its parts"
     elif (others < -noise).any() or (term[rows, batch.actions] > noise).any():
         yield (
-            "the term does not press down the values of all actions and lift that of the action "
-            "taken; look at its signs, its parts and its axes"
+            "the term does not push down the values of all actions and push up that of the action "
+            "taken; check its signs, its parts and its axes"
         )
     else:
 
@@ -113,15 +115,15 @@ def _term(subject: Subject, read: LossReader, term: Array) -> Iterator[str]:
         action = (int(batch.actions[row]) + 1) % NUM_ACTIONS
         raised = term_with(subject.shifted(ONLINE, subject.change(row, 2.0, action)))
         if not raised[row, action] > term[row, action] + noise:
-            yield "a value that is raised is not pressed down harder; look at what the term is of"
+            yield "a higher value is not pushed down harder; check what the term is computed from"
         alone = term_with(subject.shifted(ONLINE, subject.change(row, 2.0, 0)))
         if not same(np.delete(alone, row, 0), np.delete(term, row, 0)):
-            yield "values in one row change the term in other rows; look at its axes"
+            yield "values in one row change the term in other rows; check its axes"
         lifted = term_with(subject.shifted(ONLINE, subject.change(row, 2.0)))
         if not close(lifted, term, 1e-2):
             yield (
-                "adding one number to all values of a state changes the term; look at whether its "
-                "two parts balance"
+                "adding the same number to all values of a state changes the term; check whether "
+                "its two parts balance"
             )
 
 
@@ -136,7 +138,7 @@ def _loss(
         yield from wrong
         return
 
-    def read(batch: Transitions, weights: Weights | None = None, **settings: Any) -> Read:
+    def read(batch: Transitions, weights: Weights | None = None, **settings: Any) -> Derivatives:
         return LossReader(subject)(batch, weights, **{**more, **settings})
 
     base = read(subject.batch)
@@ -158,7 +160,7 @@ def _returned(subject: Subject) -> Iterator[str]:
     trial = subject.build()
     result = trial.call("compute_critic_loss", *values_of(subject.batch))
     if not isinstance(result, tuple | list) or len(result) != _PARTS:
-        yield "it should return three things: the loss, a dict of metrics, a dict of variables"
+        yield "it should return three results: the loss, a dict of metrics, a dict of variables"
         return
     loss, metrics, variables = result
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
@@ -166,13 +168,13 @@ def _returned(subject: Subject) -> Iterator[str]:
         return
     if not loss.requires_grad:
         yield (
-            "the loss has no gradient, so it trains nothing; look at what is under `no_grad`, "
-            "detached or turned into a plain number"
+            "the loss has no gradient, so it trains nothing; check what is under `no_grad`, "
+            "detached or converted to a plain number"
         )
     if not bool(torch.isfinite(loss)):
         yield "the loss is not finite"
     if not isinstance(metrics, dict) or not isinstance(variables, dict):
-        yield "its second and third result should be dicts: metrics, and variables"
+        yield "its second and third results should be dicts: metrics and variables"
         return
     for name, wanted in (("qa_values", (size, NUM_ACTIONS)), ("q_values", (size,))):
         found = variables.get(name)
@@ -183,14 +185,14 @@ def _returned(subject: Subject) -> Iterator[str]:
 
 
 def shape_of(value: Any) -> str:
-    """Describe a result by its kind and shape."""
+    """Describe a result by its type and shape."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _draws(subject: Subject) -> bool:
-    """Return whether the loss depends on random numbers: an expectation may be sampled."""
+    """Return whether the loss depends on random numbers, as when an expectation is sampled."""
     gradients = []
     for seed in (1, 2):
         trial = subject.build()
@@ -201,7 +203,7 @@ def _draws(subject: Subject) -> bool:
 
 
 def _choice_of_action(subject: Subject, read: Any) -> Iterator[str]:
-    """Yield what is odd about which action of the next state counts, with and without double Q."""
+    """Yield what is odd about the choice of the next action, with and without double Q."""
     batch, row = subject.batch, subject.live
     slow, fast = (subject.outputs(role, at_next=True)[row] for role in (TARGET, ONLINE))
     order = np.argsort(slow)
@@ -214,39 +216,39 @@ def _choice_of_action(subject: Subject, read: Any) -> Iterator[str]:
     taken = batch.actions[row]
     if same(single[row], double[row]):
         if same(single[row], plain[row]):
-            yield "use_double_q makes no difference; look at which network chooses the next action"
+            yield "use_double_q makes no difference; check which network chooses the next action"
         else:
             yield "use_double_q makes no difference: double Q seems to be always on"
         return
     if not same(single, plain):
-        yield "without use_double_q the critic that is trained has a say at the next states"
+        yield "without use_double_q the critic being trained affects the target"
         return
     if double[row, taken] < single[row, taken]:
         yield (
-            "with use_double_q the next value is higher than without; look at which network "
-            "chooses and which one values"
+            "the next value is higher with use_double_q than without; check which network "
+            "chooses the action and which one gives its value"
         )
     all_online = subject.shifted(ONLINE, subject.change(row, 1.0), at_next=True)
     if not same(*(read(batch, w, use_double_q=True).at_states for w in (None, all_online))):
-        yield "with use_double_q the critic that is trained values the next actions"
+        yield "with use_double_q the critic being trained gives the value of the next action"
     low = read(batch, subject.shifted(TARGET, subject.change(row, -1.0, worst), at_next=True))
     high = read(batch, subject.shifted(TARGET, subject.change(row, 1.0, best), at_next=True))
     if not same(low.at_states, plain):
         yield (
-            "values of next actions that are not the best count too; look at how one action of the "
-            "next state is chosen, and over which axis"
+            "values of next actions other than the best count too; check how the next action is "
+            "chosen, and over which axis"
         )
     elif not high.at_states[row, taken] < plain[row, taken]:
         yield (
-            "the value of the best next action makes no difference; look at how the action of the "
-            "next state is chosen"
+            "the value of the best next action makes no difference; check how the next action is "
+            "chosen"
         )
 
 
 def _opinion_of_actor(subject: Subject) -> Iterator[str]:
-    """Yield whether the actor's distribution has no part in the target."""
+    """Yield a complaint if the target does not depend on the actor's distribution."""
     row, read = subject.live, LossReader(subject)
-    # It may be the target critic or the critic that values the next state: let both agree.
+    # Either critic may value the next state, so make both agree.
     value = subject.change(row, 6.0, 2)
     weights = subject.weights
     for role in (TARGET, ONLINE):
@@ -259,9 +261,8 @@ def _opinion_of_actor(subject: Subject) -> Iterator[str]:
     pulls = [read(subject.batch, one).at_states[row, taken] for one in (likely, unlikely)]
     if not pulls[0] < pulls[1] - 1e-3 * abs(pulls[1]):
         yield (
-            "what the actor would do next makes no difference as it should: a good next action "
-            "that is likelier should make the target higher; look at what the next values are "
-            "averaged with"
+            "what the actor would do next does not change the target as it should: a likelier good "
+            "next action should make it higher; check what the next values are averaged with"
         )
     elif not _draws(subject):
         logits = subject.outputs("actor/online", at_next=True)[row]
@@ -269,7 +270,7 @@ def _opinion_of_actor(subject: Subject) -> Iterator[str]:
         nudged = read(subject.batch, subject.shifted("actor/online", nudge, at_next=True))
         if same(nudged.at_states, read(subject.batch).at_states):
             yield (
-                "only the likeliest next action counts, however likely the others are; look at "
+                "only the likeliest next action counts, however likely the others are; check "
                 "what the next values are averaged with"
             )
 
@@ -281,35 +282,35 @@ def step_of_critic(subject: Subject) -> Iterator[str]:
     """Yield what is odd about `update_critic`, compared with the class's own loss."""
     batch, method = subject.batch, "update_critic"
     trial = subject.build()
-    first = trial.see(method, *values_of(batch))
+    first = trial.outcome_of(method, *values_of(batch))
     if not first.moved(ONLINE):
-        yield "the critic does not change; look at `backward()` and the optimiser's `step()`"
+        yield "the critic does not change; check `backward()` and the optimiser's `step()`"
         return
     if TARGET in first.before and first.moved(TARGET):
-        yield "it changes the target critic, which should only be copied to"
+        yield "it changes the target critic, which should change only when it is copied to"
     own = LossReader(subject)
     gradient = own(batch).gradient
     step = trial.read_step(first, ONLINE, batch).gradient
     if close(step, -gradient):
-        yield "the step makes the loss larger; look at its sign"
+        yield "the step makes the loss larger; check its sign"
         return
     if not close(step, gradient):
         yield (
-            "the step is not along the gradient of `compute_critic_loss`; look at `zero_grad()`, "
+            "the step does not follow the gradient of `compute_critic_loss`; check `zero_grad()`, "
             "`backward()` and `step()`, and their order"
         )
         return
-    again = trial.see(method, *values_of(batch))
+    again = trial.outcome_of(method, *values_of(batch))
     if not close(
         trial.read_step(again, ONLINE, batch).gradient, own(batch, first.after).gradient, 1e-2
     ):
-        yield "the second step contains the gradient of the first; look at `zero_grad()`"
+        yield "the second step contains the gradient of the first; check `zero_grad()`"
     schedules = trial.networks.schedules
     if schedules and not any(one.last_epoch for one in schedules):
         yield "the learning rate never follows its schedule; look for `lr_scheduler.step()`"
     clipped = subject.build(clip_grad_norm=_BOUND)
-    seen = clipped.see(method, *values_of(batch))
-    if np.linalg.norm(clipped.read_step(seen, ONLINE, batch).gradient) > 2 * _BOUND:
+    outcome = clipped.outcome_of(method, *values_of(batch))
+    if np.linalg.norm(clipped.read_step(outcome, ONLINE, batch).gradient) > 2 * _BOUND:
         yield (
             "clip_grad_norm has no effect; look for `clip_grad_norm_`, which belongs between "
             "`backward()` and `step()`"

@@ -1,4 +1,4 @@
-"""Made-up transitions and weights, drawn anew each time, and the derivatives behind a gradient.
+"""Random transitions and weights for the checks, and the derivatives behind a gradient.
 
 Every network is linear in F fixed random features, f(s) = W phi(s) + b. A loss over a batch then
 has the weight gradient  dL/dW = sum_i delta_i phi(s_i)^T  with  delta_i = dL/df(s_i);  with more
@@ -18,12 +18,12 @@ from cs285.probing.networks import LEARNING_RATE, NUM_ACTIONS, RND_SIZE
 
 NUM_FEATURES = 64
 MAX_UNEXPLAINED = 2e-3
-"""Part of a gradient that may be rounding error."""
+"""Fraction of a gradient that may be rounding error."""
 
 OUTPUTS = {"critic": NUM_ACTIONS, "actor": NUM_ACTIONS, "value": 1, "rnd": RND_SIZE}
 _SCALES = {"critic": 0.25, "actor": 0.2, "value": 0.25, "rnd": 0.3}
 COPIES = {"critic": 4, "actor": 2, "value": 2, "rnd": 2}
-"""Number of networks of each role for which weights are drawn: more than any solution makes."""
+"""Number of networks per role for which weights are drawn: more than any solution makes."""
 
 Weights = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 Array = np.ndarray
@@ -41,7 +41,7 @@ class Transitions:
 
     @property
     def states(self) -> Array:
-        """Observations above next observations, `(2 batch, 2)`."""
+        """Observations, then next observations, `(2 batch, 2)`."""
         return np.concatenate([self.observations, self.next_observations])
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Inputs:
     """Draws the features, the weights and the batches of one check.
 
     Args:
-        rng: Source of everything.
+        rng: Source of all randomness.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -61,12 +61,12 @@ class Inputs:
         self.phases = rng.uniform(0.0, 2 * math.pi, NUM_FEATURES).astype(np.float32)
 
     def features(self, states: Array) -> Array:
-        """Return phi with a one for the bias, `(states, features + 1)`."""
+        """Return phi with a column of ones for the bias, `(states, features + 1)`."""
         angles = states.astype(np.float64) @ self.frequencies + self.phases
         return np.concatenate([np.cos(angles), np.ones((len(states), 1))], axis=1)
 
     def draw_batch(self, size: int = 7) -> Transitions:
-        """Draw a batch whose states are well separated by the features; a third is terminated."""
+        """Draw a batch whose states the features separate well; a third of it is terminated."""
         rng = self.rng
         while True:
             states = rng.random((2 * size, 2)).astype(np.float32)
@@ -95,7 +95,7 @@ class Inputs:
 
 
 def network_outputs(features: Array, member: tuple[Array, Array]) -> Array:
-    """Return what a network of these weights says at states with these features.
+    """Return the outputs of a network with these weights at states with these features.
 
     Args:
         features: `(states, features + 1)`, as `Inputs.features` returns them.
@@ -112,10 +112,11 @@ def network_outputs(features: Array, member: tuple[Array, Array]) -> Array:
 def derivatives(
     inputs: Inputs, batch: Transitions, gradient: tuple[Array, Array]
 ) -> tuple[Array, float]:
-    """Solve a weight gradient for the derivative by every output, `(2 batch, outputs)`.
+    """Solve a weight gradient for the derivative with respect to every output.
 
     Returns:
-        The derivatives, and the fraction of the gradient that no loss on this batch can have.
+        The derivatives `(2 batch, outputs)`, and the fraction of the gradient that no loss on this
+        batch can produce.
     """
     phi = inputs.features(batch.states)
     weight, bias = gradient
@@ -127,7 +128,7 @@ def derivatives(
 
 
 def close(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
-    """Return whether two arrays agree up to float32 rounding, relative to the largest number."""
+    """Return whether two arrays agree up to float32 rounding, relative to the largest value."""
     a, b = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return False
@@ -151,7 +152,7 @@ def same_weights(
 def step_between(
     before: Sequence[Array], after: Sequence[Array], learning_rate: float = LEARNING_RATE
 ) -> tuple[Array, Array]:
-    """Return the gradient that a step of plain gradient descent has followed."""
+    """Return the gradient that a step of plain gradient descent followed."""
     weight, bias = (
         (np.asarray(b, np.float64) - np.asarray(a, np.float64)) / learning_rate
         for b, a in zip(before, after, strict=True)

@@ -1,8 +1,8 @@
-"""Networks whose steps can be read: what an agent is given when its methods are tried.
+"""Networks whose gradients can be read, for agents whose methods are tried.
 
 They are linear in fixed random features of the observation, and their optimisers are plain
-gradient descent. So a step shows the gradient that it followed, and the gradient the derivative of
-the loss by every output in every row of a batch.
+gradient descent. A step therefore reveals the gradient that it followed, and the gradient reveals
+the derivative of the loss with respect to every output in every row of a batch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch import nn
 from torch.distributions import Categorical
 
 LEARNING_RATE = 0.5
-"""Learning rate of the agents' optimisers: plain gradient descent, so a step gives the gradient."""
+"""Learning rate of the agents' optimisers, which use plain gradient descent."""
 NUM_ACTIONS = 5
 RND_SIZE = 4
 _KINDS = {NUM_ACTIONS: "critic", 1: "value", RND_SIZE: "rnd"}
-"""Kinds of networks that have targets, by the number of their outputs."""
+"""Kinds of networks that have target networks, by number of outputs."""
 PlainDescent = torch.optim.SGD
 _NAME_OF_TARGET = re.compile(r"(?i)target|slow|lagg|frozen|delayed|(?:^|_)old(?:_|$)")
 _OPTIMISERS = ("Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
@@ -35,7 +35,7 @@ class FeatureNetwork(nn.Module):
     """A linear map of fixed random features: `(batch, 2)` to `(batch, outputs)`.
 
     Args:
-        kind: What the agent uses it as, such as `critic`.
+        kind: Its role in the agent, such as `critic`.
         features: `frequencies (2, features)` and `phases (features,)`.
         outputs: Number of outputs; V has one, and returns `(batch, 1)`.
     """
@@ -47,13 +47,13 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         self.kind = kind
         self.is_for_target = False
-        """Whether the homework's argument that made it is for a target network."""
+        """Whether it was made by the constructor's argument for a target network."""
         self.register_buffer("frequencies", features["frequencies"].clone())
         self.register_buffer("phases", features["phases"].clone())
         self.linear = nn.Linear(features["phases"].shape[0], outputs)
 
     def forward(self, observations: torch.Tensor) -> Any:
-        """Return the outputs, or for an actor their distribution."""
+        """Return the outputs; for an actor, the distribution over actions."""
         features = torch.cos(observations @ self.frequencies + self.phases)
         outputs = self.linear(features)
         if self.kind == "actor":
@@ -66,7 +66,7 @@ class Networks:
 
     Args:
         features: `frequencies (2, features)` and `phases (features,)`.
-        learning_rate: Of every optimiser that is made for the agent.
+        learning_rate: Learning rate of every optimiser that is made for the agent.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class Networks:
         self.optimised: set[int] = set()
         self.optimisers: set[str] = set()
         self.own_optimisers: set[str] = set()
-        """The kinds whose optimisers the class makes itself, without the makers."""
+        """The kinds whose optimisers the class makes itself, not with the makers it is given."""
         self.critics: set[int] = set()
-        """The optimisers that were given a critic's parameters, by identity."""
+        """The ids of optimisers that were given a critic's parameters."""
         self.stepped: set[int] = set()
-        """The optimisers that have taken a step, by identity."""
+        """The ids of optimisers that have taken a step."""
         self.swapped: set[str] = set()
-        """The kinds of which the optimiser has the parameters of the target network instead."""
+        """The kinds whose optimiser was given the target network's parameters instead."""
 
     def make(
         self, kind: str, outputs: int, *, for_target: bool = False
@@ -101,7 +101,7 @@ class Networks:
         return make_network
 
     def optimise(self, kind: str) -> Callable[..., torch.optim.SGD]:
-        """Return a maker of optimisers for one kind, whose step is proportional to the gradient."""
+        """Return a maker of optimisers for one kind, whose steps are proportional to gradients."""
 
         def make_optimizer(params: Iterable[nn.Parameter]) -> torch.optim.SGD:
             optimizer = PlainDescent(params, lr=self.learning_rate)
@@ -112,19 +112,19 @@ class Networks:
         return make_optimizer
 
     def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """Return a schedule that leaves the learning rate as it is."""
+        """Return a schedule that leaves the learning rate unchanged."""
         self.schedules.append(torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
         return self.schedules[-1]
 
     def has_foreign_schedule(self) -> bool:
-        """Return whether critics are trained, but no optimiser with a schedule takes the steps."""
+        """Return whether critics are trained only by optimisers that have no schedule."""
         scheduled = {id(one.optimizer) for one in self.schedules}
         return bool(scheduled & self.critics and self.stepped & self.critics) and not (
             scheduled & self.stepped
         )
 
     def note(self, optimizer: torch.optim.SGD) -> set[str]:
-        """Remember what an optimiser trains; return the kinds of networks among it."""
+        """Record what an optimiser trains; return the kinds of those networks."""
         optimizer.register_step_post_hook(lambda stepped, *_: self.stepped.add(id(stepped)))
         groups = optimizer.param_groups
         optimised = {id(parameter) for group in groups for parameter in group["params"]}
@@ -135,7 +135,7 @@ class Networks:
         return kinds
 
     def makers(self) -> dict[str, Callable[..., Any]]:
-        """Return what the constructors of the homework's agents take, by the argument's name."""
+        """Return the makers that the constructors of the homework's agents take, by argument."""
         return {
             "make_critic": self.make("critic", NUM_ACTIONS),
             "make_optimizer": self.optimise("critic"),
@@ -150,10 +150,10 @@ class Networks:
         }
 
     def settle(self, agent: Any) -> None:
-        """Prepare a new agent: its networks have parameters of their own, and each its role.
+        """Prepare a new agent: give each network separate parameters, and note swapped roles.
 
-        A target network that is the online one, or shares its parameters, would give away nothing
-        of the methods that use both; and an optimiser that was given the target's parameters must
+        A target network that is the online one, or shares its parameters, would reveal nothing
+        about the methods that use both. An optimiser that was given the target's parameters must
         not make that network the online one.
         """
         _separate(agent, self.made)
@@ -169,14 +169,14 @@ class Networks:
                 self.swapped.add(kind)
 
     def shared(self, agent: Any) -> set[str]:
-        """Return the kinds of networks of which two names of an agent mean the same parameters."""
+        """Return the kinds of networks whose parameters an agent holds under two names."""
         return {network.kind for _, network, _ in _shared_targets(agent)}
 
     def by_role(self, agent: Any) -> dict[str, list[FeatureNetwork | KeptWeights]]:
-        """Return the agent's networks as `kind/online` and `kind/target`, in order of making.
+        """Return the agent's networks as `kind/online` and `kind/target`, in order of creation.
 
-        Deep copies come last. If the agent holds a network of a role, those of that role that it
-        made and dropped are left out.
+        Deep copies come last. If the agent holds a network in a role, networks that it made for
+        that role and dropped are left out.
         """
         held = {id(network): network for network in _networks_in(agent)}
         made = {id(network): network for network in self.made}
@@ -189,7 +189,7 @@ class Networks:
         return roles
 
     def role(self, network: FeatureNetwork | KeptWeights) -> str:
-        """Return what a network is to the agent, such as `critic/online`."""
+        """Return a network's role in the agent, such as `critic/online`."""
         online = self._is_optimised(network) != (network.kind in self.swapped)
         return f"{network.kind}/{'online' if online else 'target'}"
 
@@ -198,10 +198,10 @@ class Networks:
 
 
 def replace_optimisers(watching: list[Networks]) -> None:
-    """Let optimisers that a class makes itself step along the gradient too, so it can be read.
+    """Make PyTorch's optimisers plain gradient descent, for classes that make their own.
 
     Args:
-        watching: The networks of the agent that is being made, at the end.
+        watching: Its last item holds the networks of the agent that is being made.
     """
 
     class OwnOptimizer(PlainDescent):
@@ -218,7 +218,7 @@ def replace_optimisers(watching: list[Networks]) -> None:
 
 @contextmanager
 def own_optimisers_replaced(watching: list[Networks]) -> Iterator[None]:
-    """Do what `replace_optimisers` does, for as long as the context lasts."""
+    """Do what `replace_optimisers` does while the context lasts."""
     originals = {name: getattr(torch.optim, name) for name in _OPTIMISERS}
     replace_optimisers(watching)
     try:
@@ -229,9 +229,9 @@ def own_optimisers_replaced(watching: list[Networks]) -> Iterator[None]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed what agents draw from."""
+    """Seed every generator that agents may draw from."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what students draw from
+    np.random.seed(seed)  # noqa: NPY002 - students draw from it
     torch.manual_seed(seed)
 
 
@@ -243,10 +243,10 @@ class _Linear(NamedTuple):
 
 
 class KeptWeights:
-    """The weights of a network that an agent keeps without the network, as for `functional_call`.
+    """The weights of a network that an agent keeps without a module, as for `functional_call`.
 
     Args:
-        weight: `(outputs, features)`; the number of outputs says of what kind the network is.
+        weight: `(outputs, features)`; the number of outputs determines the kind of network.
         bias: `(outputs,)`.
     """
 
@@ -257,19 +257,19 @@ class KeptWeights:
         self.linear = _Linear(weight, bias)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield nothing: an optimiser trains parameters of modules."""
+        """Yield nothing: optimisers train the parameters of modules only."""
         return iter(())
 
 
 def _networks_in(
     value: Any, depth: int = 0, *, everywhere: bool = True
 ) -> Iterator[FeatureNetwork | KeptWeights]:
-    """Yield the networks that an agent holds, also in plain lists, where `modules` misses them.
+    """Yield the networks that an agent holds, including those in plain lists.
 
     Args:
         value: The agent, or a part of it.
         depth: How deep in the agent the part is.
-        everywhere: Also in objects of other classes, and weights that are kept without a network.
+        everywhere: Whether to search objects of other classes too, and weights without a module.
     """
     if isinstance(value, FeatureNetwork):
         yield value
@@ -290,7 +290,7 @@ def _networks_in(
 
 
 def _kept_weights(tensors: Sequence[torch.Tensor]) -> Iterator[KeptWeights]:
-    """Yield the networks of which tensors, in the order of a state dict, are the weights."""
+    """Yield the networks whose weights are among tensors in the order of a state dict."""
     for weight, bias in pairwise(tensors):
         is_parameter = isinstance(weight, nn.Parameter)
         fits = weight.ndim == 2 and bias.shape == weight.shape[:1]  # noqa: PLR2004
@@ -299,13 +299,13 @@ def _kept_weights(tensors: Sequence[torch.Tensor]) -> Iterator[KeptWeights]:
 
 
 def _is_own(value: Any) -> bool:
-    """Return whether an object is of a class that is none of Python's, NumPy's or PyTorch's."""
+    """Return whether an object's class is the hand-in's, not Python's, NumPy's or PyTorch's."""
     package = type(value).__module__.partition(".")[0]
     return package == "cs285" and hasattr(value, "__dict__")
 
 
 def _named_networks(agent: Any) -> list[tuple[str, FeatureNetwork]]:
-    """Return the networks that an agent's attributes hold, wrapped or not, by attribute."""
+    """Return the networks that an agent's attributes hold, wrapped or not, with their names."""
     held = getattr(agent, "__dict__", {})
     attributes = {**held, **held.get("_modules", {})}
     return [
@@ -318,7 +318,10 @@ def _named_networks(agent: Any) -> list[tuple[str, FeatureNetwork]]:
 
 
 def _shared_targets(agent: Any) -> list[tuple[str, FeatureNetwork, FeatureNetwork]]:
-    """Return target networks that share parameters with another one: attribute, both networks."""
+    """Return target networks that share parameters with another network.
+
+    Each comes with its attribute's name before it and the other network after it.
+    """
     found = []
     for (one, first), (other, second) in combinations(_named_networks(agent), 2):
         share = first.linear.weight.data_ptr() == second.linear.weight.data_ptr()
@@ -329,7 +332,7 @@ def _shared_targets(agent: Any) -> list[tuple[str, FeatureNetwork, FeatureNetwor
 
 
 def _separate(agent: Any, made: Iterable[FeatureNetwork]) -> None:
-    """Give target networks that share parameters with another network some of their own."""
+    """Give target networks that share parameters with another network separate ones."""
     for name, target, other in _shared_targets(agent):
         if target is not other:
             for parameter in target.parameters():

@@ -1,7 +1,7 @@
-"""What students can learn of their methods without being told what they should compute.
+"""Checks that students can run on their methods, without revealing what to compute.
 
-Every item tries one method on made-up networks and transitions. It compares what the method did
-with what the same method did when something was changed, and so knows no right number.
+Each check tries one method on made-up networks and transitions. It compares what the method does
+before and after a change of its inputs, so it knows no right number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cs285.probing.subject import NotWrittenYetError, StoppedError, Subject
 
 _SEED = 5
 _OPTIONAL_HELPERS = {"compute_errors"}
-"""Not part of the homework's interface: a file of other origin may do without."""
+"""Not part of the homework's interface, so files from elsewhere may lack them."""
 
 
 _UNREADABLE = (
@@ -31,11 +31,11 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""What reading odd results may raise."""
+"""What may be raised when unexpected results are read."""
 
 
 class State(StrEnum):
-    """What is said of a method."""
+    """The state of a method; the values appear in the output."""
 
     FINE = "nothing odd"
     UNWRITTEN = "not written yet"
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """What is said of one method."""
+    """The result for one method."""
 
     file: str
     method: str
@@ -101,9 +101,9 @@ def check_agent(
     """Try the methods of one agent.
 
     Args:
-        algorithm: Which, such as `dqn`.
+        algorithm: The agent's algorithm, such as `dqn`.
         classes: The classes by algorithm; CQL is compared with DQN.
-        methods: Try only these.
+        methods: The methods to try; by default all.
     """
 
     def subject(name: str) -> Subject:
@@ -128,11 +128,11 @@ def check_agent(
 
 
 def _construction(subject: Subject) -> Iterator[str]:
-    """Yield which networks have no optimiser."""
+    """Yield a complaint for each network without an optimiser."""
     roles = subject.build().roles()
     for kind in sorted({role.partition("/")[0] for role in roles}):
         if f"{kind}/online" not in roles:
-            yield f"no optimiser has the parameters of the {kind} network; look at what it is given"
+            yield f"no optimiser has the parameters of the {kind} network; check its arguments"
 
 
 def _both(*checks: Check) -> Check:
@@ -148,14 +148,14 @@ def _item(
 ) -> Item:
     file, name = f"{algorithm}_agent.py", f"{CLASSES[algorithm]}.{method}"
     state, texts = judged(check, name)
-    told = {text for item in before for text in item.texts}
-    if state is State.LOOK and told.intersection(texts):
-        texts = ("a method that it calls fails, see above",)
+    reported = {text for item in before for text in item.texts}
+    if state is State.LOOK and reported.intersection(texts):
+        texts = ("a method that it calls fails; see above",)
     return Item(file, name, state, texts)
 
 
 def judged(check: Callable[[], Iterator[str]], method: str) -> tuple[State, tuple[str, ...]]:
-    """Run one check; whatever is raised is a text, unless the method itself is not written."""
+    """Run one check; an error becomes a text, except if the method itself is not written."""
     texts: list[str] = []
     try:
         texts += check()
@@ -165,7 +165,7 @@ def judged(check: Callable[[], Iterator[str]], method: str) -> tuple[State, tupl
         texts.append(str(error))
     except _UNREADABLE as error:
         texts.append(
-            f"what it does cannot be read ({type(error).__name__}: {error}); look at what it "
+            f"its results cannot be read ({type(error).__name__}: {error}); check what it "
             "returns, and try it by hand"
         )
     return (State.LOOK if texts else State.FINE), tuple(dict.fromkeys(texts))

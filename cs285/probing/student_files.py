@@ -1,4 +1,4 @@
-"""Tries what students have written, in the files where they write it."""
+"""Runs the self check on the files that students complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import cs285.agents
 from cs285.probing.classes import CLASSES, FINETUNE
 from cs285.probing.self_check import Item, State, check_agent, judged
-from cs285.probing.subject import StoppedError, errors_told
+from cs285.probing.subject import StoppedError, errors_translated
 from cs285.training.stages import FineTuning, Plan
 
 FINETUNE_FILE = "run_hw5_finetune.py"
@@ -15,11 +15,11 @@ _OFFLINE, _ONLINE = 5, 3
 
 
 def check_files(names: Sequence[str], load_plan: Callable[[], Plan]) -> list[Item]:
-    """Try agents, and the plan of fine-tuning if `finetune` is among the names.
+    """Check agents, and the fine-tuning plan if `finetune` is among the names.
 
     Args:
-        names: Of the agents, and `finetune`.
-        load_plan: Imports the plan; it is a student's and may fail.
+        names: Names of agents, and `finetune`.
+        load_plan: Imports the plan; it is the student's code and may fail.
     """
     items: list[Item] = []
     for name in names:
@@ -29,7 +29,7 @@ def check_files(names: Sequence[str], load_plan: Callable[[], Plan]) -> list[Ite
         needed = {name, "dqn"} if name == "cql" else {name}
         classes = {}
         try:
-            with errors_told():
+            with errors_translated():
                 for one in needed:
                     classes[one] = getattr(cs285.agents, CLASSES[one])
         except StoppedError as error:
@@ -45,9 +45,9 @@ def _check_plan(load_plan: Callable[[], Plan]) -> Item:
 
 
 def _fine_tuning(load_plan: Callable[[], Plan]) -> Iterator[str]:
-    """Yield what is odd about a plan of fine-tuning."""
+    """Yield what is odd about a fine-tuning plan."""
     run = FineTuning()
-    with errors_told():
+    with errors_translated():
         plan = load_plan()
         plan(run, _OFFLINE, _ONLINE)
         run.phases()
@@ -57,6 +57,5 @@ def _fine_tuning(load_plan: Callable[[], Plan]) -> Iterator[str]:
     ):
         if steps != wanted:
             yield (
-                f"with {name}_steps = {wanted} it takes {steps} {name} steps; look at what it "
-                "counts"
+                f"with {name}_steps = {wanted} it takes {steps} {name} steps; check what it counts"
             )

@@ -1,4 +1,4 @@
-"""An agent class that is tried, and what its methods did to its networks."""
+"""An agent class under test, and what its methods do to its networks."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "awac": {**_SCALARS, "temperature": 1.5},
     "iql": {**_SCALARS, "temperature": 1.5, "expectile": 0.8},
 }
-"""The other arguments of each constructor, where nothing else is asked for."""
+"""Default values for the other arguments of each constructor."""
 
 
 class NotWrittenYetError(Exception):
-    """A method that students write is not written; the message is that of its stub."""
+    """A method that students must write is still a stub; the message is the stub's."""
 
     def __init__(self, error: NotImplementedError) -> None:
         super().__init__(str(error))
@@ -65,12 +65,12 @@ class NotWrittenYetError(Exception):
 
 
 class StoppedError(Exception):
-    """A method raised an error; the message says where and which."""
+    """A method raised an error; the message says which error and where."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one call did: its result, and the networks before and after it, by role."""
+class Outcome:
+    """The outcome of one call: its result, and the networks before and after it, by role."""
 
     result: Any
     before: Weights
@@ -82,21 +82,21 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Read:
-    """The derivatives of a loss by what one network says in every row of a batch."""
+class Derivatives:
+    """The derivatives of a loss with respect to one network's outputs in every row of a batch."""
 
     at_states: Array
     """`(batch, outputs)`."""
     at_next: Array
     """`(batch, outputs)`, at the next states."""
     gradient: Array
-    """By the weights, as a vector."""
+    """The gradient with respect to the weights, as a vector."""
     unexplained: float
-    """The part of the gradient that no loss on the batch can have."""
+    """The fraction of the gradient that no loss on the batch can produce."""
 
     @property
     def largest(self) -> float:
-        """The largest derivative."""
+        """The largest absolute derivative."""
         return float(max(np.abs(self.at_states).max(), np.abs(self.at_next).max()))
 
 
@@ -105,8 +105,8 @@ class Trial:
 
     Args:
         agent: The agent.
-        networks: Those that it was given.
-        inputs: What their features were drawn by.
+        networks: The networks that it was given.
+        inputs: The source of their features.
     """
 
     def __init__(self, agent: Any, networks: Networks, inputs: Inputs) -> None:
@@ -138,39 +138,41 @@ class Trial:
         }
 
     def call(self, method: str, *values: Any) -> Any:
-        """Call a method with copies of arrays as tensors, always with the same random numbers.
+        """Call a method with arrays as tensors, always with the same random numbers.
 
         Raises:
-            NotWrittenYetError: If it, or a method that it calls, is left to write.
+            NotWrittenYetError: If it, or a method that it calls, is not written yet.
             StoppedError: If it raises anything else.
         """
         tensors = [torch.tensor(v) if isinstance(v, np.ndarray) else v for v in values]
         seed_everything(self.seed)
-        with errors_told():
+        with errors_translated():
             return student_code.method_of(self.agent, method)(*tensors)
 
-    def see(self, method: str, *values: Any) -> Seen:
+    def outcome_of(self, method: str, *values: Any) -> Outcome:
         """Call a method and return what it did to the networks."""
         before = self.weights()
         result = self.call(method, *values)
-        return Seen(result, before, self.weights())
+        return Outcome(result, before, self.weights())
 
     def act(self, observation: Array, epsilon: float) -> int:
         """Return the action for one observation `(2,)`.
 
         Raises:
-            NotWrittenYetError: If the method is left to write.
-            StoppedError: If it raises anything else, or returns no action.
+            NotWrittenYetError: If the method is not written yet.
+            StoppedError: If it raises anything else, or does not return an action.
         """
-        with errors_told():
+        with errors_translated():
             return student_code.get_action(self.agent, observation.copy(), epsilon)
 
-    def read_step(self, seen: Seen, role: str, batch: Transitions, index: int = 0) -> Read:
-        """Return the derivatives that a call's step of one network has followed."""
-        before, after = seen.before[role][index], seen.after[role][index]
+    def read_step(
+        self, outcome: Outcome, role: str, batch: Transitions, index: int = 0
+    ) -> Derivatives:
+        """Return the derivatives behind the step that a call took on one network."""
+        before, after = outcome.before[role][index], outcome.after[role][index]
         return self._read(step_between(before, after, self.networks.learning_rate), batch)
 
-    def read_loss(self, loss: torch.Tensor, role: str, batch: Transitions) -> Read:
+    def read_loss(self, loss: torch.Tensor, role: str, batch: Transitions) -> Derivatives:
         """Return the derivatives of a loss that the agent has computed.
 
         Raises:
@@ -180,7 +182,7 @@ class Trial:
         for networks in roles.values():
             for network in networks:
                 network.zero_grad(set_to_none=True)
-        with errors_told():
+        with errors_translated():
             loss.backward()  # type: ignore[no-untyped-call]
         network = roles[role][0]
         outputs = OUTPUTS[role.partition("/")[0]]
@@ -191,18 +193,18 @@ class Trial:
             gradient = weight.numpy().astype(np.float64), bias.numpy().astype(np.float64)
         return self._read(gradient, batch)
 
-    def _read(self, gradient: tuple[Array, Array], batch: Transitions) -> Read:
+    def _read(self, gradient: tuple[Array, Array], batch: Transitions) -> Derivatives:
         found, unexplained = derivatives(self.inputs, batch, gradient)
         vector = np.concatenate([gradient[0].ravel(), gradient[1].ravel()])
-        return Read(found[: len(batch)], found[len(batch) :], vector, unexplained)
+        return Derivatives(found[: len(batch)], found[len(batch) :], vector, unexplained)
 
 
 @dataclass
 class Subject:
-    """A class to try.
+    """A class under test.
 
     Args:
-        algorithm: Which agent it is, such as `dqn`.
+        algorithm: The agent's algorithm, such as `dqn`.
         cls: The class.
         rng: Draws transitions and weights.
     """
@@ -222,12 +224,12 @@ class Subject:
 
     @property
     def live(self) -> int:
-        """A row after which the episode continues."""
+        """The index of a row after which the episode continues."""
         return int(np.flatnonzero(~self.batch.dones)[0])
 
     @property
     def ended(self) -> int:
-        """A row that terminates."""
+        """The index of a row that terminates."""
         return int(np.flatnonzero(self.batch.dones)[0])
 
     def build(
@@ -237,15 +239,15 @@ class Subject:
         learning_rate: float = LEARNING_RATE,
         **settings: Any,
     ) -> Trial:
-        """Make an agent and give its networks their weights.
+        """Make an agent and set the weights of its networks.
 
         Args:
-            weights: By role; by default those of the subject.
-            learning_rate: Of all its optimisers.
+            weights: Weights by role; by default the subject's.
+            learning_rate: Learning rate of all its optimisers.
             **settings: Arguments of the constructor that differ from `SETTINGS`.
 
         Raises:
-            NotWrittenYetError: If its constructor calls a method that is left to write.
+            NotWrittenYetError: If its constructor calls a method that is not written yet.
             StoppedError: If the constructor raises anything else.
         """
         features = {
@@ -256,7 +258,7 @@ class Subject:
         makers = networks.makers()
         chosen = {name: makers[name] for name in MAKERS[self.algorithm]}
         seed_everything(1)
-        with errors_told(), own_optimisers_replaced([networks]):
+        with errors_translated(), own_optimisers_replaced([networks]):
             scalars = {**SETTINGS[self.algorithm], **settings}
             agent = self.cls((2,), NUM_ACTIONS, **chosen, **scalars)
         trial = Trial(agent, networks, self.inputs)
@@ -276,14 +278,14 @@ class Subject:
         at_next: bool = False,
         weights: Weights | None = None,
     ) -> Weights:
-        """Return weights with which networks of a role say something else in the batch.
+        """Return weights that change the outputs of a role's networks on the batch.
 
         Args:
-            role: Such as `critic/target`.
-            change: What to add to the outputs, `(batch, outputs)`; at the other states of the
-                batch nothing changes.
-            at_next: Whether to add it at the next states, not at the states.
-            weights: Those to start from; by default those of the subject.
+            role: A role, such as `critic/target`.
+            change: What to add to the outputs, `(batch, outputs)`; nothing changes at the other
+                states of the batch.
+            at_next: Whether to add it at the next states instead of the states.
+            weights: Weights to start from; by default the subject's.
         """
         start = self.weights if weights is None else weights
         zero = np.zeros_like(change)
@@ -297,7 +299,7 @@ class Subject:
         return {**start, role: members}
 
     def outputs(self, role: str, *, at_next: bool = False) -> Array:
-        """Return what the first network of a role says in the batch, `(batch, outputs)`."""
+        """Return the outputs of a role's first network on the batch, `(batch, outputs)`."""
         states = self.batch.next_observations if at_next else self.batch.observations
         return network_outputs(self.inputs.features(states), self.weights[role][0])
 
@@ -328,12 +330,12 @@ def doubled(batch: Transitions) -> Transitions:
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """Turn whatever agents raise into one of two errors.
+def errors_translated() -> Iterator[None]:
+    """Translate whatever agents raise into one of two errors.
 
     Raises:
-        NotWrittenYetError: In place of the error of a stub.
-        StoppedError: In place of all others.
+        NotWrittenYetError: In place of a stub's error.
+        StoppedError: In place of any other error.
     """
     try:
         with student_code.reported():

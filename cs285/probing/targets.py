@@ -1,8 +1,8 @@
-"""What the target of a temporal-difference loss depends on, seen from outside.
+"""Checks of what the target of a temporal-difference loss depends on.
 
-Nothing here computes a target. A reward, a termination, the discount or what a network says in one
-row is changed, and what the critic learns in each row is compared with what it learned before: it
-must depend on some of these and not on others.
+Nothing here computes a target. Each check changes a reward, a termination, the discount or a
+network's output in one row, and compares what the critic learns in each row with what it learned
+before. It must depend on some of these and not on others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cs285.probing.inputs import MAX_UNEXPLAINED, OUTPUTS, Array, Transitions, Weights, close
-from cs285.probing.subject import Read, Subject, doubled, with_reward
+from cs285.probing.subject import Derivatives, Subject, doubled, with_reward
 
 BROADCAST = (
     "print the shapes of everything in it: (batch, 1) against (batch,) silently becomes "
@@ -25,19 +25,21 @@ BROADCAST = (
 class Reader(Protocol):
     """Reads what a critic learns from a batch."""
 
-    def __call__(self, batch: Transitions, weights: Weights | None = None, **settings: Any) -> Read:
-        """Return the derivatives by the critic's values."""
+    def __call__(
+        self, batch: Transitions, weights: Weights | None = None, **settings: Any
+    ) -> Derivatives:
+        """Return the derivatives with respect to the critic's values."""
         ...
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How a target sees the next state."""
+    """The networks that may give a target the value of the next state."""
 
     networks: Mapping[str, str]
-    """The roles of the networks that may value it, with their names; one of them must."""
+    """The roles that may, with their names; one of them must."""
     forbidden: Mapping[str, str]
-    """Those that must not."""
+    """The roles that must not, with their names."""
 
 
 def same(first: Array, second: Array) -> bool:
@@ -45,41 +47,46 @@ def same(first: Array, second: Array) -> bool:
     return close(first, second, 1e-3)
 
 
-def trained_rows(read: Read, actions: Array | None) -> Iterator[str]:
-    """Yield what is odd about where a loss trains a network; with actions, only their values."""
-    if not np.isfinite(read.gradient).all():
+def trained_rows(found: Derivatives, actions: Array | None) -> Iterator[str]:
+    """Yield what is odd about where a loss trains a network.
+
+    Args:
+        found: The derivatives of the loss.
+        actions: If given, only the values of these actions `(batch,)` may be trained.
+    """
+    if not np.isfinite(found.gradient).all():
         yield "its gradient is not finite; look for an `exp`, a `log` or a division"
         return
-    if read.largest == 0:
+    if found.largest == 0:
         yield (
-            "no gradient reaches the network; look at what is under `no_grad` or detached, and at "
-            "which network its values come from"
+            "no gradient reaches the network; check what is under `no_grad` or detached, and "
+            "which network the values come from"
         )
         return
-    if read.unexplained > MAX_UNEXPLAINED:
-        yield "it learns at other states than those of the batch; look at what the network is given"
+    if found.unexplained > MAX_UNEXPLAINED:
+        yield "it learns at states outside the batch; check the network's input"
         return
-    noise = 1e-3 * read.largest
-    if np.abs(read.at_states).max() < noise:
-        yield "it is trained at the next observations; look at which observations it is given"
+    noise = 1e-3 * found.largest
+    if np.abs(found.at_states).max() < noise:
+        yield "it is trained at the next observations; check the network's input"
         return
-    if np.abs(read.at_next).max() > noise:
+    if np.abs(found.at_next).max() > noise:
         yield (
-            "gradient flows through what is said about the next states; look at what should be "
-            "constant in this step"
+            "gradient flows through the values of the next states; check what should be constant "
+            "in this step"
         )
     if actions is None:
         return
     rows = np.arange(len(actions))
-    others = read.at_states.copy()
+    others = found.at_states.copy()
     others[rows, actions] = 0
     if np.abs(others).max() > noise:
         yield (
-            "values of actions that were not taken are trained too; look at how the value of the "
-            "action taken is picked, and print its shape"
+            "values of actions that were not taken are trained too; check how the value of the "
+            "action taken is indexed, and print its shape"
         )
-    elif (np.abs(read.at_states[rows, actions]) < 1e-6).any():  # noqa: PLR2004 - rounding
-        yield "some rows are not trained; look at how the loss goes over the rows"
+    elif (np.abs(found.at_states[rows, actions]) < 1e-6).any():  # noqa: PLR2004 - rounding
+        yield "some rows are not trained; check how the loss is reduced over the rows"
 
 
 def target(subject: Subject, read: Reader, bootstrap: Bootstrap) -> Iterator[str]:
@@ -100,8 +107,8 @@ def _others(change: Array, row: int) -> Array:
     return np.delete(change, row, axis=0)
 
 
-def _rewards(subject: Subject, read: Reader, base: Read) -> Generator[str, None, bool]:
-    """Yield what is odd about rewards; return whether rows learn from each other's."""
+def _rewards(subject: Subject, read: Reader, base: Derivatives) -> Generator[str, None, bool]:
+    """Yield what is odd about rewards; return whether rows learn from each other's rewards."""
     for row, kind in ((subject.live, "a"), (subject.ended, "a terminated")):
         found = read(with_reward(subject.batch, row, 1.0)).at_states
         if not same(_others(found, row), _others(base.at_states, row)):
@@ -111,21 +118,21 @@ def _rewards(subject: Subject, read: Reader, base: Read) -> Generator[str, None,
         before, after = base.at_states[row, taken], found[row, taken]
         if abs(after - before) < 1e-3 * base.largest:
             yield (
-                f"{kind} transition's own reward makes no difference; look at what the target adds "
-                "up, and at what `done` multiplies"
+                f"{kind} transition's own reward makes no difference; check the terms of the "
+                "target, and what `done` multiplies"
             )
             return False
         if after > before:
-            yield "a higher reward makes the critic's value fall; look at the signs"
+            yield "a higher reward lowers the critic's value; check the signs"
             return False
     large, larger = (read(with_reward(subject.batch, subject.live, by)) for by in (4.0, 8.0))
     if same(large.at_states, larger.at_states):
-        yield "beyond some size a reward makes no difference; look at what happens to rewards"
+        yield "large rewards all have the same effect; check whether rewards are clipped"
     return False
 
 
 def _elsewhere(subject: Subject, row: int, bootstrap: Bootstrap) -> Weights:
-    """Return weights with which all networks value the next state of one row differently."""
+    """Return weights with which every network gives the next state of one row another value."""
     weights = subject.weights
     for role in {**bootstrap.networks, **bootstrap.forbidden}:
         outputs = OUTPUTS[role.partition("/")[0]]
@@ -135,47 +142,51 @@ def _elsewhere(subject: Subject, row: int, bootstrap: Bootstrap) -> Weights:
 
 
 def _terminations(
-    subject: Subject, read: Reader, base: Read, bootstrap: Bootstrap
+    subject: Subject, read: Reader, base: Derivatives, bootstrap: Bootstrap
 ) -> Iterator[str]:
     ended, live = subject.ended, subject.live
     found = read(subject.batch, _elsewhere(subject, ended, bootstrap)).at_states
     if not same(found[ended], base.at_states[ended]):
         yield (
-            "what follows a terminated transition changes what it learns: nothing follows it; look "
-            "at where `done` is used"
+            "what follows a terminated transition changes what it learns, although nothing follows "
+            "it; check where `done` is used"
         )
     elif not same(found, base.at_states):
         yield f"the next state of one row changes what other rows learn; {BROADCAST}"
     found = read(subject.batch, _elsewhere(subject, live, bootstrap)).at_states
     if same(found[live], base.at_states[live]):
         yield (
-            "what follows a transition that did not terminate makes no difference; look at where "
-            "`done` and the discount are used, and at which states the target is computed"
+            "what follows a transition that did not terminate makes no difference; check where "
+            "`done` and the discount are used, and which states the target is computed at"
         )
         return
     flipped = subject.batch.dones.copy()
     flipped[live] = True
     found = read(replace(subject.batch, dones=flipped)).at_states
     if same(found, base.at_states):
-        yield "it learns the same whether a transition terminated or not; `done` has no effect"
+        yield "it learns the same whether or not a transition terminated; `done` has no effect"
 
 
-def _discount(subject: Subject, read: Reader, base: Read, bootstrap: Bootstrap) -> Iterator[str]:
+def _discount(
+    subject: Subject, read: Reader, base: Derivatives, bootstrap: Bootstrap
+) -> Iterator[str]:
     ended, live = subject.ended, subject.live
     other = read(subject.batch, discount=0.4).at_states
     if not same(other[ended], base.at_states[ended]):
-        yield "the discount changes what a terminated transition learns; look at what it multiplies"
+        yield "the discount changes what a terminated transition learns; check what it multiplies"
     elif same(other[live], base.at_states[live]):
-        yield "the discount makes no difference; look at where it is used"
+        yield "the discount makes no difference; check where it is used"
     else:
         blind = read(subject.batch, discount=0.0).at_states
         moved = _elsewhere(subject, live, bootstrap)
         if not same(read(subject.batch, moved, discount=0.0).at_states, blind):
-            yield "with discount 0 the next state counts; look at what the discount multiplies"
+            yield "with discount 0 the next state still counts; check what the discount multiplies"
 
 
-def _next_values(subject: Subject, read: Reader, base: Read, bootstrap: Bootstrap) -> Iterator[str]:
-    """Yield which networks value the next states, if they should not, or at which states."""
+def _next_values(
+    subject: Subject, read: Reader, base: Derivatives, bootstrap: Bootstrap
+) -> Iterator[str]:
+    """Yield what is odd about the networks, or the states, that the next values come from."""
     live = subject.live
     taken = subject.batch.actions[live]
     effects = {}
@@ -188,28 +199,28 @@ def _next_values(subject: Subject, read: Reader, base: Read, bootstrap: Bootstra
             here = read(subject.batch, subject.shifted(role, change)).at_states
             if not same(here, base.at_states):
                 yield (
-                    f"what {bootstrap.networks[role]} says about the observations changes what is "
-                    "learned; look at which states the target is computed at"
+                    f"the outputs of {bootstrap.networks[role]} at the observations change what is "
+                    "learned; check which states the target is computed at"
                 )
                 return
     noise = 1e-3 * base.largest
     for role, name in bootstrap.forbidden.items():
         if abs(effects[role]) > noise:
-            yield f"{name} values the next states; look at which network should"
+            yield f"the value of the next state comes from {name}; check which network to use"
             return
     counted = [effects[role] for role in bootstrap.networks if abs(effects[role]) > noise]
     if not counted:
         names = " or ".join(bootstrap.networks.values())
-        yield f"the next states are not valued by {names}; look at which network is asked"
+        yield f"the value of the next state does not come from {names}; check which network to use"
     elif sum(counted) > 0:
-        yield "a higher value of the next state makes the critic's value fall; look at the signs"
+        yield "a higher value of the next state lowers the critic's value; check the signs"
 
 
-def mean_over_rows(subject: Subject, read: Reader, base: Read) -> Iterator[str]:
-    """Yield whether twice the same rows give another loss."""
+def mean_over_rows(subject: Subject, read: Reader, base: Derivatives) -> Iterator[str]:
+    """Yield a complaint if a batch that holds every row twice gives another gradient."""
     twice = read(doubled(subject.batch)).gradient
     if not same(twice, base.gradient):
         yield (
-            "the same rows twice give another gradient, so it depends on the batch size; look at "
-            "how the loss goes over the rows"
+            "a batch that holds every row twice gives another gradient, so it depends on the batch "
+            "size; check how the loss is reduced over the rows"
         )

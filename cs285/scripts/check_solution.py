@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(
         "Compare agent files with the assignment's formulas: losses, gradients, "
         "targets, actions and the effects of updates. Student code runs confined in a child "
-        "process. See docs/grading.md for what the verdicts mean."
+        "process. docs/grading.md explains the verdicts."
     )
     parser.add_argument(
         "paths",
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
-    """Check solutions in parallel; each worker keeps one child process for all of its solutions."""
+    """Check solutions in parallel; each worker keeps one child process for all its solutions."""
     import torch
 
     torch.set_num_threads(1)
@@ -86,7 +86,7 @@ def check_all(paths: Sequence[Path], workers: int) -> list[SolutionReport]:
 
 
 def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
-    """Check one solution; whatever is wrong with its files goes into the report."""
+    """Check one solution; problems with its files go into the report."""
     from cs285.grading.solutions.checking import check_files  # imports PyTorch
 
     try:
@@ -95,7 +95,7 @@ def check_path(sandbox: Sandbox, path: Path) -> SolutionReport:
     except UserError as error:
         return SolutionReport(str(path), error=str(error))
     except Exception as error:  # noqa: BLE001 - one hand-in must not cost the others their reports
-        return SolutionReport(str(path), error=f"the checker fails on it: {error!r}")
+        return SolutionReport(str(path), error=f"the checker failed: {error!r}")
     return SolutionReport(str(path), tuple(files), solution.problems)
 
 

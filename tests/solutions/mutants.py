@@ -1061,7 +1061,7 @@ MUTANTS = [
         "awac: likelihood of a sample",
         "awac",
         "update_actor",
-        "of other actions than the data's",
+        "of actions other than the data's",
         "log_prob(actions)",
         "log_prob(distribution.sample())",
     ),

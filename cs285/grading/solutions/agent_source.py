@@ -1,4 +1,4 @@
-"""Inspects the text of an agent file without running it."""
+"""Inspects the source of an agent file without running it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _RETURNS_NAMES = re.compile(r"^\s*return\s+[\w, ]+$")
 
 
 def with_line_feeds(text: str) -> str:
-    """Return text with the line ends of this system, whichever it was written with."""
+    """Return text with all line endings converted to line feeds."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @dataclass(frozen=True)
 class AgentSource:
-    """The text of an agent file, and the class in it that is judged."""
+    """The source of an agent file, and the class in it that is judged."""
 
     text: str
     class_name: str
 
     @cached_property
     def methods(self) -> dict[str, ast.FunctionDef]:
-        """The methods that the class defines, itself or in its bases of the same file.
+        """The methods that the class defines, itself or in base classes in the same file.
 
         Raises:
             SyntaxError: If the file is not valid Python.
@@ -50,10 +50,10 @@ class AgentSource:
         return found
 
     def placeholder(self, method: str) -> str:
-        """Return what stands in a method in place of code, with its line; empty if nothing does.
+        """Return the placeholder left in a method, with its line; empty if there is none.
 
-        That is `...`, `NotImplementedError`, a body of `pass` alone, a TODO comment below which
-        there is no code, or `x = None` right below one.
+        Placeholders are `...`, `NotImplementedError`, a body of `pass` alone, a TODO comment with
+        no code below it, and `x = None` right below one.
         """
         node = self.methods.get(method)
         if node is None:
@@ -69,9 +69,9 @@ class AgentSource:
         body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
         if all(isinstance(statement, ast.Pass) for statement in body):
             return f"no code (line {node.lineno})"
-        return self._gap(node) or self._nothing(node)
+        return self._empty_todo(node) or self._none_below_todo(node)
 
-    def _nothing(self, node: ast.FunctionDef) -> str:
+    def _none_below_todo(self, node: ast.FunctionDef) -> str:
         """Return the first `x = None` right below a TODO comment, if x is set nowhere else."""
         lines = with_line_feeds(self.text).split("\n")
         own = "\n".join(lines[node.lineno - 1 : node.end_lineno])
@@ -93,7 +93,7 @@ class AgentSource:
                 return f"`None` below a TODO (line {part.lineno})"
         return ""
 
-    def _gap(self, node: ast.FunctionDef) -> str:
+    def _empty_todo(self, node: ast.FunctionDef) -> str:
         """Return the first TODO comment of a method with no code below it."""
         lines = with_line_feeds(self.text).split("\n")[: node.end_lineno]
         # Comments at the end of a body are not part of its node.
@@ -117,11 +117,11 @@ class AgentSource:
 
 
 def reached_in(sources: Sequence[AgentSource], method: str, more: Collection[str] = ()) -> set[str]:
-    """Return the methods that a method and those it calls use.
+    """Return the methods that a method calls, directly or not.
 
     Args:
         sources: A class and its parents, nearest first.
-        method: One of theirs.
+        method: One of their methods.
         more: Names of methods that are defined elsewhere, as in a mixin.
     """
     known = {name for source in sources for name in source.methods} | set(more)
@@ -139,7 +139,7 @@ def reached_in(sources: Sequence[AgentSource], method: str, more: Collection[str
 
 
 def overridden_in(source: AgentSource) -> set[str]:
-    """Return the methods of a class that do not call the parent's of the same name."""
+    """Return the methods of a class that do not call a method of the same name."""
     return {name for name, node in source.methods.items() if name not in _called(node, {name})}
 
 
@@ -164,7 +164,7 @@ def _is_super(part: ast.AST) -> bool:
 
 
 def _children(part: ast.AST, *, indexes: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield a node's children, and whether an ellipsis in each would be an index or annotation."""
+    """Yield a node's children, each with whether an ellipsis in it is an index or annotation."""
     harmless = (getattr(part, "slice", None), getattr(part, "annotation", None))
     for child in ast.iter_child_nodes(part):
         yield child, indexes or child in harmless

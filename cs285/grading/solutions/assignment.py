@@ -1,4 +1,4 @@
-"""The six agent files that the handout asks for, and what is needed to check each of them."""
+"""The six agent files that the handout asks for, and what the checks of each need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AgentFile:
     judge: str
     """`module.Class` in `solutions/judges`; imported by name, since judges import PyTorch."""
     parents: tuple[str, ...] = ()
-    """Algorithms whose classes it builds on."""
+    """Algorithms whose classes it inherits from."""
 
     @property
     def class_name(self) -> str:
@@ -53,5 +53,5 @@ AGENTS: Mapping[str, AgentFile] = MappingProxyType(
         )
     }
 )
-"""The files by the name of their algorithm, in the order of the handout."""
+"""The files by algorithm, in the order of the handout."""
 AGENT_FILES = tuple(agent.file for agent in AGENTS.values())

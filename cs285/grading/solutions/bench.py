@@ -1,4 +1,4 @@
-"""The calls that a child is to make on one student class, and what came back, in order."""
+"""The calls that a child process makes on one student class, and their outcomes."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Failure:
     function: str = ""
     """The innermost function of the hand-in in the traceback."""
     file: str = ""
-    """The file of the hand-in that holds it, such as `cs285/agents/dqn_agent.py`."""
+    """The hand-in's file with that function, such as `cs285/agents/dqn_agent.py`."""
     line: str = ""
     missing: str = ""
-    """The method that was to be called, if the class does not have it."""
+    """The method to call, if the class does not have it."""
     name: str = ""
-    """The module that an import did not find, or in which it did not find a name."""
+    """The module that an import did not find, or that lacked the imported name."""
     inherited: str = ""
-    """The method of a parent, not of the hand-in, in which the error came up."""
+    """The parent's method, not from the hand-in, in which the error was raised."""
     shapes: Mapping[str, str] = field(default_factory=dict)
     """Shapes of the tensors in that method, by name."""
     ending: Ending = _DONE
 
     @classmethod
     def from_json(cls, error: Mapping[str, Any]) -> Failure:
-        """Read what the child says was raised; none of it can be trusted."""
+        """Read a child process's report of an error, none of which can be trusted."""
 
         def read(name: str) -> str:
             return str(error.get(name) or "")
@@ -83,25 +83,25 @@ class Failure:
             text += f" (line {self.line}{'' if name == file else f' of {name}'})"
         if self.inherited:
             text += f", in the inherited `{self.inherited}`"
-            meet = [f"{name} {shape}" for name, shape in self.shapes.items()]
-            text += f" on {', '.join(meet)}" if meet else ""
+            operands = [f"{name} {shape}" for name, shape in self.shapes.items()]
+            text += f" on {', '.join(operands)}" if operands else ""
         return text
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one call of a student's method did."""
+class Outcome:
+    """The outcome of one call of a student's method."""
 
     result: Any = None
     before: Weights = field(default_factory=dict)
     after: Weights = field(default_factory=dict)
     gradients: Any = None
     shared: frozenset[str] = frozenset()
-    """Kinds of networks of which the target shares the parameters of the online one."""
+    """Kinds of networks whose target shares its parameters with the online network."""
     has_foreign_schedule: bool = False
-    """Whether the critic was trained by an optimiser without a schedule, while another has one."""
+    """Whether the schedule belongs to another optimiser than the one that trained the critic."""
     failure: Failure | None = None
-    """Why this call, or an earlier one of its trial, returned nothing."""
+    """Why this call, or an earlier one in its trial, returned nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,13 @@ class Call:
     values: Sequence[Any] = ()
     kind: str = "call"
     """`call`; `advantage`, which also passes the actor's distribution if the method takes one;
-    `loss`, which differentiates the result; `leaves`, which does so by the inputs; `actions`."""
+    `loss`, which differentiates the result with respect to the weights; `leaves`, which does so
+    with respect to the inputs; `actions`."""
     epsilon: float = 0.0
     repeats: int = 1
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the child reads."""
+        """Return the call in the form that the child process reads."""
         values = [encode(v) if isinstance(v, np.ndarray) else v for v in self.values]
         return {
             "method": self.method,
@@ -134,9 +135,9 @@ class Bench:
     Args:
         sandbox: Where they run.
         inputs: Source of features and weights.
-        files: Text by path below the folder of the package: the student's files, and those that
-            they build on.
-        own: The paths of those that are the student's.
+        files: Text by path below the package's parent folder: the student's files, and those that
+            they need.
+        own: The paths of the student's files.
         agent: The file to check.
     """
 
@@ -155,24 +156,24 @@ class Bench:
         self.agent = agent
         self.weights = inputs.draw_weights()
         self.trials: list[tuple[dict[str, Any], int, list[Call]]] = []
-        self.seen: dict[tuple[int, int], Seen] = {}
+        self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.initial: list[Weights] = []
         self.optimisers: set[str] = set()
         """Kinds of networks for which an optimiser was made, whatever its parameters."""
         self.own_optimisers: set[str] = set()
-        """Kinds of networks whose optimisers the class makes without the makers."""
+        """Kinds of networks whose optimisers the class makes itself, not with the given makers."""
         self.shared: set[str] = set()
-        """Kinds of networks that shared their parameters with their target in a new agent."""
+        """Kinds of networks whose target shares their parameters in a new agent."""
         self.import_failure: Failure | None = None
         self.construct_failure: Failure | None = None
 
     def add(self, arguments: Mapping[str, Any], *calls: Call, seed: int = 1) -> int:
-        """Add a trial, an agent with these scalars and calls on it; return its number."""
+        """Add a trial: an agent with these scalars, and calls on it. Return its number."""
         self.trials.append((dict(arguments), seed, list(calls)))
         return len(self.trials) - 1
 
     def run(self) -> None:
-        """Run the trials that were added."""
+        """Run the trials added so far."""
         answer = self.sandbox.run(self._job())
         ending = answer.ending
         failures: dict[int, Failure] = {}
@@ -185,11 +186,11 @@ class Bench:
         missing = self.import_failure or Failure(ending=ending)
         for trial, (_, _, calls) in enumerate(self.trials):
             for number in range(len(calls)):
-                if (trial, number) not in self.seen:
-                    self.seen[trial, number] = Seen(failure=failures.get(trial, missing))
+                if (trial, number) not in self.outcomes:
+                    self.outcomes[trial, number] = Outcome(failure=failures.get(trial, missing))
 
     def _read(self, records: Sequence[dict[str, Any]], failures: dict[int, Failure]) -> bool:
-        """Keep what records contain; return whether they are complete."""
+        """Store the contents of the child's records; return whether they are complete."""
         starts: dict[int, Weights] = {}
         finished = False
         for record in records:
@@ -228,7 +229,7 @@ class Bench:
         if gradients is not None:
             gradients = decode_weights(gradients) if kind == "loss" else decode(gradients)
         shared = frozenset(map(str, record["shared"]))
-        self.seen[trial, number] = Seen(
+        self.outcomes[trial, number] = Outcome(
             decode(record["result"]),
             before,
             after,
@@ -274,21 +275,21 @@ class Bench:
     # Reading the results
 
     def world(self, trial: int, call: int, batch: Transitions, index: int = 0) -> World:
-        """Return the networks' values on a batch as they were before a call."""
+        """Return the networks' outputs on a batch before a call."""
         arguments = self.trials[trial][0]
-        before = self.seen[trial, call].before
+        before = self.outcomes[trial, call].before
         if "value/online" in before and "value/target" not in before:
-            # IQL may do without a target V; V itself is then what formulas call by that name.
+            # IQL may have no target V; formulas then read V itself under that name.
             before = {**before, "value/target": before["value/online"]}
         return make_world(self.inputs, before, batch, arguments, index)
 
     def step(self, trial: int, call: int, role: str, index: int = 0) -> tuple[Array, Array]:
         """Return the gradient that a call followed in one network."""
-        seen = self.seen[trial, call]
+        seen = self.outcomes[trial, call]
         return step_between(seen.before[role][index], seen.after[role][index])
 
     def derivative(self, gradient: tuple[Array, Array], batch: Transitions) -> Array | None:
-        """Return dL/doutputs `(2 batch, outputs)`, or None if no loss on the batch fits."""
+        """Return dL/doutputs `(2 batch, outputs)`, or None if no loss on the batch fits it."""
         solution, unexplained = derivatives(self.inputs, batch, gradient)
         return solution if unexplained < MAX_UNEXPLAINED else None
 
@@ -305,8 +306,8 @@ class Bench:
         return [self.observe_step(t, 0, b, role) for t, b in zip(trials, batches, strict=True)]
 
     def observe_loss(self, trial: int, call: int, batch: Transitions) -> Observation | None:
-        """Read a `loss` call: the loss and the derivatives by the online critic."""
-        seen = self.seen[trial, call]
+        """Read a `loss` call: the loss and its derivatives with respect to the online critic."""
+        seen = self.outcomes[trial, call]
         if "critic/online" not in seen.gradients:
             return None
         found = self.derivative(seen.gradients["critic/online"][0], batch)
@@ -319,15 +320,15 @@ class Bench:
     def observe_step(
         self, trial: int, call: int, batch: Transitions, role: str
     ) -> Observation | None:
-        """Read a call that updates: the derivatives by the network that moved."""
-        if role not in self.seen[trial, call].after:
+        """Read an updating call: the derivatives with respect to the network that it trains."""
+        if role not in self.outcomes[trial, call].after:
             return None
         found = self.derivative(self.step(trial, call, role), batch)
         return None if found is None else Observation(self.world(trial, call, batch), {role: found})
 
     def moved(self, trial: int, call: int, role: str) -> bool:
         """Return whether a call changed a network."""
-        seen = self.seen[trial, call]
+        seen = self.outcomes[trial, call]
         pairs = zip(seen.before.get(role, []), seen.after.get(role, []), strict=False)
         return any(
             not close(a, b, 1e-6)
@@ -337,8 +338,8 @@ class Bench:
 
     def same(self, first: tuple[int, int], second: tuple[int, int], role: str) -> bool:
         """Return whether two calls left a network with the same weights."""
-        a = self.seen[first].after.get(role, [])
-        b = self.seen[second].after.get(role, [])
+        a = self.outcomes[first].after.get(role, [])
+        b = self.outcomes[second].after.get(role, [])
         return len(a) == len(b) and all(
             # Weights that overflow cannot be compared.
             close(x, y, 1e-4) or not (np.isfinite(x).all() or np.isfinite(y).all())

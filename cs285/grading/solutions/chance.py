@@ -1,12 +1,12 @@
-"""Bounds the probability that chance alone moves samples this far from their expectation.
+"""Bounds the probability that samples deviate this far from their expectation by chance.
 
 For a mean of n independent samples of X, Chernoff's bound is, for every t of the sign of m - E X,
 
     P(mean beyond m) <= exp(-n (t m - log E exp(t X)))
 
-It uses the exact distribution of X, so it also holds for few samples and skewed values, where a
-number of standard deviations would not. It also holds if every sample is itself an average of
-independent draws (Jensen's inequality).
+It uses the exact distribution of X, so unlike a limit in standard deviations it also holds
+for few samples and skewed values. It also holds if every sample is itself an average of independent
+draws (Jensen's inequality).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 from cs285.probing.inputs import Array
 
 FALSE_ALARM = 1e-7
-"""Maximum probability that a right quantity is called wrong; a file has fewer than ten."""
+"""Maximum probability that a right quantity is called wrong; a file has fewer than ten of them."""
 _ROUNDING = 1e-9
-"""Values that differ by less are equal."""
+"""Values that differ by less count as equal."""
 _TILTS = np.geomspace(1e-2, 1e3, 120)
-"""Every t gives a valid bound; a grid comes close to the best one."""
+"""Every t gives a valid bound; this grid comes close to the best one."""
 
 
 def is_chance(means: Array, values: Array, policy: Array, draws: int, slack: float = 0.0) -> bool:
     """Return whether means `(rows,)` may be means of values drawn from a policy.
 
     Args:
-        means: The means observed.
+        means: The observed means.
         values: The possible values of a draw in each row, `(rows, outcomes)`.
         policy: Their probabilities, `(rows, outcomes)`.
-        draws: Number of samples in a mean; within a row they are independent.
+        draws: Number of samples in a mean, which are independent within a row.
         slack: Upper bound on the rounding error of a mean.
     """
     exponents = draws * _exponents(means, values, policy, slack).max(axis=0)
@@ -40,7 +40,7 @@ def is_chance(means: Array, values: Array, policy: Array, draws: int, slack: flo
 
 
 def is_chance_share(share: float, probability: float, draws: int) -> bool:
-    """Return whether an event of this probability may have this share of independent draws."""
+    """Return whether an event of this probability may occur in this share of independent draws."""
     outcomes, policy = np.array([[0.0, 1.0]]), np.array([[1 - probability, probability]])
     return is_chance(np.array([share]), outcomes, policy, draws)
 
@@ -54,10 +54,10 @@ def are_samples(outcomes: Array, policy: Array) -> bool:
     """
     draws, count = outcomes.shape[1], policy.shape[1]
     shares = np.stack([(outcomes == outcome).mean(1) for outcome in range(count)], 1)
-    # One row for every outcome of every row: drawn or not.
+    # Every outcome of every row is a row here, with two values: drawn or not.
     chances = np.stack([1 - policy, policy], 2).reshape(-1, 2)
     came = np.broadcast_to([0.0, 1.0], chances.shape)
-    # The surprise of an outcome; deviations of all rows add up in its sum.
+    # The surprisal of an outcome; its sum accumulates the deviations of all rows.
     surprise = -np.log(np.maximum(policy, 1e-12))
     means = np.take_along_axis(surprise, outcomes, 1).mean(1)
     # Equal outcomes are equally surprising, up to rounding.

@@ -1,9 +1,9 @@
 """Checks the agent files of one solution, each in the context in which it will run.
 
 A child class runs on the hand-in's own parents, as it will in training. If it fails there, it also
-runs on plain, right parents. That separates blame: what fails on both is the child's; what fails on
-its own parent alone is the parent's if that one is wrong, and otherwise lies in how the two meet,
-which is the child's.
+runs on plain, right parents. This separates the blame. A failure on both is the child's fault. A
+failure on its own parent alone is the parent's fault if the parent is wrong; otherwise it comes
+from how the two interact, and is the child's fault.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ _STARTERS_METHODS = frozenset(
         *("iql_expectile_loss", "update_target_value_critic", "num_aux_plots", "plot_aux"),
     )
 )
-"""The methods that the starter's classes have; any others are a hand-in's own."""
+"""The methods of the starter's classes; any others were added by the hand-in."""
 
 
 _ONLY_COPY = {"update_target_critic", "update_target_value_critic"}
 _COPYING = {"", "__init__", "update", *_ONLY_COPY}
-"""Where what is wrong can change when target networks are copied."""
+"""The methods in which a fault can change when target networks are copied; empty is the file."""
 
 
 class _Parents(Enum):
-    """What a child class is run on."""
+    """The parents that a child class runs on."""
 
     OWN = auto()
-    """The hand-in's own, and plain ones for those that it lacks."""
+    """The hand-in's own, with plain ones in place of those that it lacks."""
     PLAIN = auto()
     REFERENCE = auto()
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What one run of a class has shown."""
+    """The result of one run of a class."""
 
     findings: list[Finding]
     failure: Failure | None = None
@@ -78,7 +78,7 @@ class _Run:
 
     @property
     def unread(self) -> bool:
-        """Whether numbers could not be read, which praises and blames nothing."""
+        """Whether the numbers could not be read, so that nothing can be concluded."""
         return any(not one.method and one.verdict is Verdict.UNJUDGED for one in self.findings)
 
     @property
@@ -93,7 +93,7 @@ class _Run:
 
     @property
     def seriousness(self) -> tuple[bool, int]:
-        """A key by which runs can be compared: unread numbers are the worst."""
+        """A key for comparing runs: unread numbers are the worst."""
         return self.unread, len(self.bad)
 
     def on(self, method: str) -> Finding | None:
@@ -126,7 +126,7 @@ class SolutionChecker:
         self._found: dict[str, list[Finding]] = {}
 
     def report(self, name: str) -> FileReport:
-        """Return the report on one algorithm's file, with what it inherits from wrong parents."""
+        """Return the report on one algorithm's file, with the faults inherited from its parents."""
         findings = [*self.check(name), *self._inherited_faults(name)]
         return FileReport(AGENTS[name].file, tuple(findings))
 
@@ -161,12 +161,12 @@ class SolutionChecker:
         )
         if not agent.parents or not crashes:
             return plain
-        # It may use what only this project's own parents have.
+        # It may use something that only this project's reference parents have.
         reference = self._run(agent, source, _Parents.REFERENCE)
         return min((plain, reference), key=lambda run: run.seriousness)
 
     def _merge(self, agent: AgentFile, own: _Run, plain: _Run) -> list[Finding]:
-        """Decide what counts against a class that fails on its own parents."""
+        """Decide which findings count against a class that fails on its own parents."""
         faults = self._faults(agent)
         if own.failure is not None or own.unread:
             if not faults:
@@ -181,13 +181,15 @@ class SolutionChecker:
             if not finding.verdict.is_bad or not (faults or self._misread(agent, finding, other)):
                 merged.append(finding)
             elif finding.method in _steps_of(agent) and (other is None or not other.verdict.is_bad):
-                if self._is_right_in_its_parent(agent, finding.method) and not self._rests_on(
+                if self._is_right_in_its_parent(
+                    agent, finding.method
+                ) and not self._faulty_dependency(
                     agent, finding.method, copying=finding.of_copying
                 ):
-                    merged.append(finding)  # but not in this class
+                    merged.append(finding)  # right in the parent, but not in this class
                 # Otherwise `report` says that it is inherited.
             elif finding.method == "__init__" and other is None and plain.failure is None:
-                pass  # its parent makes what is wrong, and is told so
+                pass  # the parent's constructor is wrong, and the parent's report says so
             elif finding.of_parent and (other is None or other.verdict is Verdict.CRASHES):
                 merged.append(Finding(finding.method, Verdict.CORRECT))
             else:
@@ -197,10 +199,10 @@ class SolutionChecker:
     def _decided(
         self, agent: AgentFile, finding: Finding, other: Finding | None, plain: _Run
     ) -> Finding:
-        """Return what counts of a bad finding on own parents, one of which is wrong too.
+        """Return the finding that counts, if a method fails on own parents with a wrong one.
 
-        A class may need what only its own parents have, such as renamed networks. Then plain
-        parents show nothing, and the finding counts unless it may come from the parent's fault.
+        A class may need something that only its own parents have, such as renamed networks. Then
+        plain parents show nothing, and the finding counts unless the parent's fault may cause it.
         """
         needs_its_own = other is not None and (
             other.verdict is Verdict.UNJUDGED
@@ -212,14 +214,14 @@ class SolutionChecker:
         if finding.of_child:
             return finding
         if (needs_its_own or plain.failure is not None) and (
-            culprit := self._rests_on(agent, finding.method, copying=finding.of_copying)
+            culprit := self._faulty_dependency(agent, finding.method, copying=finding.of_copying)
         ):
             text = f"it uses {culprit}"
             return Finding(finding.method, Verdict.UNJUDGED, text)
         return finding
 
     def _fills_in(self, agent: AgentFile, method: str) -> bool:
-        """Return whether a class overrides parts of an own parent's method, and not the method."""
+        """Return whether a class overrides only helpers of a method of its own parent."""
         own = AgentSource(self.files[agent.file], agent.class_name)
         if method in own.methods:
             return False
@@ -231,8 +233,8 @@ class SolutionChecker:
             )
         )
 
-    def _rests_on(self, agent: AgentFile, method: str, *, copying: bool = False) -> str:
-        """Return a wrong method of an own parent that a method may get its numbers from.
+    def _faulty_dependency(self, agent: AgentFile, method: str, *, copying: bool = False) -> str:
+        """Return a wrong method of its own parents that a method may get its numbers from.
 
         Args:
             agent: The class.
@@ -261,7 +263,7 @@ class SolutionChecker:
         return ""
 
     def _misread(self, agent: AgentFile, finding: Finding, other: Finding | None) -> bool:
-        """Return whether an unusual parent, though right, may be why numbers look wrong."""
+        """Return whether a right but unusual parent may be the reason why numbers look wrong."""
         return (
             finding.verdict is Verdict.WRONG
             and Reading.PAIRS not in finding.readings
@@ -283,7 +285,7 @@ class SolutionChecker:
         return [AGENTS[name] for name in agent.parents if AGENTS[name].file in self.files]
 
     def _faults(self, agent: AgentFile) -> dict[str, list[Finding]]:
-        """Return what counts against the class's own parents, by their file."""
+        """Return the findings that count against the class's own parents, by file."""
         found = {}
         for parent in self._own_parents(agent):
             findings = self.check(parent.algorithm)
@@ -304,7 +306,7 @@ class SolutionChecker:
             for finding in findings:
                 method = finding.method
                 if not method:
-                    text = f"judged on a right parent, as {file} cannot be: {finding.text}"
+                    text = f"judged on a right parent, because {file} is unusable: {finding.text}"
                 elif method in source.methods or method in known or method not in _steps_of(agent):
                     continue
                 else:
@@ -332,7 +334,7 @@ class SolutionChecker:
             TypeError,
             ValueError,
         ) as error:
-            # Numbers that the judges do not expect: neither praise nor blame may rest on them.
+            # The judges did not expect these numbers, so no conclusion may be drawn from them.
             judge.findings = [one for one in judge.findings if one.verdict.is_bad]
             text = (
                 f"the checker cannot read the numbers that it got ({type(error).__name__}: {error})"
@@ -346,7 +348,7 @@ class SolutionChecker:
         return _Run(self._attributed(agent, source, judge.findings, parents))
 
     def _staged(self, agent: AgentFile, parents: _Parents) -> tuple[dict[str, str], set[str]]:
-        """Return the files that a run needs by path, and which of them are the hand-in's."""
+        """Return the files that a run needs, by path, and the paths of those in the hand-in."""
         needed = {
             path.name: path.read_text(encoding="utf-8")
             for path in sorted((PACKAGE / "agents").glob("*.py"))
@@ -366,7 +368,7 @@ class SolutionChecker:
     def _attributed(
         self, agent: AgentFile, source: AgentSource, findings: list[Finding], parents: _Parents
     ) -> list[Finding]:
-        """Move a fault of `update_actor` to the advantage whose shape causes it."""
+        """Move a fault of `update_actor` to `compute_advantage` if the latter's shape causes it."""
         step, advantage = "update_actor", "compute_advantage"
         inherits = agent.algorithm == "iql" and step not in source.methods
         on_step = [one for one in findings if one.method == step]
@@ -383,13 +385,13 @@ class SolutionChecker:
         where = f"the inherited `{step}`" if inherits else f"`{step}`"
         if column and pairs:
             text = (
-                f"it returns (batch, 1); times the log-probabilities (batch,) in {where} it "
-                "becomes (batch, batch): every weight meets every log-probability"
+                f"it returns (batch, 1); multiplied by the log-probabilities (batch,) in {where} "
+                "it becomes (batch, batch): every weight meets every log-probability"
             )
         elif pairs and inherits:
             text = (
-                f"it returns (batch,); times the log-probabilities (batch, 1) in {where} it "
-                "becomes (batch, batch): every weight meets every log-probability"
+                f"it returns (batch,); multiplied by the log-probabilities (batch, 1) in {where} "
+                "it becomes (batch, batch): every weight meets every log-probability"
             )
         elif column and crash is not None and inherits:
             text = f"it returns (batch, 1), on which {where} fails: {crash.text}"
@@ -398,11 +400,11 @@ class SolutionChecker:
         kept = [one for one in findings if one.method not in {step, advantage}]
         if not inherits:
             kept.append(Finding(step, Verdict.UNJUDGED, f"the shape of {advantage} is wrong"))
-        meet = frozenset({Reading.PAIRS})
-        return [*kept, Finding(advantage, Verdict.WRONG, text, readings=meet)]
+        readings = frozenset({Reading.PAIRS})
+        return [*kept, Finding(advantage, Verdict.WRONG, text, readings=readings)]
 
     def _is_right_in_its_parent(self, agent: AgentFile, step: str) -> bool:
-        """Return whether the nearest of the own parents that defines a step is right in it."""
+        """Return whether the nearest of its own parents that defines a step gets it right."""
         for parent in self._own_parents(agent):
             if step in AgentSource(self.files[parent.file], parent.class_name).methods:
                 found = [one for one in self.check(parent.algorithm) if one.method in {step, ""}]
@@ -443,7 +445,7 @@ def _judge_class(agent: AgentFile) -> type[Judge]:
 
 
 def _unusable(source: AgentSource, agent: AgentFile) -> Finding | None:
-    """Return why a file cannot be judged at all, if so."""
+    """Return the reason why a file cannot be judged at all, if there is one."""
     try:
         if other := homework_of_file(source, agent):
             return Finding("", Verdict.UNJUDGED, other)
@@ -457,7 +459,7 @@ def _unusable(source: AgentSource, agent: AgentFile) -> Finding | None:
 
 
 def _is_unsolved_itself(run: _Run, source: AgentSource) -> bool:
-    """Return whether all that counts against a class are placeholders in its own methods."""
+    """Return whether only placeholders in its own methods count against a class."""
     return not run.unread and all(
         finding.verdict is Verdict.UNSOLVED and bool(source.placeholder(finding.method))
         for finding in run.bad
@@ -469,7 +471,7 @@ def _steps_of(agent: AgentFile) -> tuple[str, ...]:
 
 
 def _import_findings(judge: Judge, failure: Failure) -> list[Finding]:
-    """Report what keeps a file from being imported, which is not a fault if it was left out."""
+    """Report why a file cannot be imported; a missing module is not counted as its fault."""
     text = failure.text_for(judge.bench.agent.file)
     if judge.bench.is_not_handed_in(failure):
         return [Finding("", Verdict.UNJUDGED, import_text(failure, text))]
@@ -477,5 +479,5 @@ def _import_findings(judge: Judge, failure: Failure) -> list[Finding]:
 
 
 def _once(findings: Sequence[Finding], method: str) -> list[Finding]:
-    """Report once, not for every method, what keeps a class from being used."""
+    """Report once, not for every method, why a class cannot be used."""
     return [replace(findings[0], method=method)] if findings else []

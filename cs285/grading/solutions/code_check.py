@@ -1,7 +1,7 @@
 """Checks the agent files of one hand-in in a separate process: one line of JSON per file.
 
-The checker reads student code with Python's parser, which that code can make slow or greedy for
-memory. A grader of many hand-ins therefore gives each check its own process and a time limit.
+The checker reads student code with Python's parser, which such code can make slow or
+memory-hungry. A grader of many hand-ins therefore gives each check its own process and time limit.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from cs285.grading.solutions.verdicts import Finding, Verdict
 from cs285.infrastructure.errors import UserError
 
 SECONDS = 45.0
-"""Time limit for all six files, not counting waits for a processor; without endless loops they need
-less than ten seconds."""
+"""Time limit for all six files, not counting time spent waiting for a processor. Without endless
+loops they need less than ten seconds."""
 LONGEST = 600.0
-"""Limit of wall time, however busy the machine is."""
+"""Limit on wall time, however busy the machine is."""
 _POLL_SECONDS = 0.25
 _CLEAN_UP_SECONDS = 5.0
 _TEXT = 400
-"""Characters of one message."""
+"""Maximum length of one message, in characters."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
         seconds: Time limit for all files. Time spent waiting for a processor does not count.
     """
     with leftovers.temporary_folder("cs285-code-") as scratch:
-        # Jobs of a grader who is root run as another user, which must reach its folder inside.
+        # If the grader is root, jobs run as another user, who must be able to enter this folder.
         scratch.chmod(0o711)
         process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
             [sys.executable, "-B", "-m", "cs285.grading.solutions.code_check", str(path.resolve())],
@@ -95,7 +95,7 @@ def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """Return what a process prints until it ends, or None if it exceeds its time."""
+    """Return the output of a process when it has ended, or None if it exceeds its time limit."""
     taken, used = 0.0, 0.0
     started = last = time.monotonic()
     while taken < seconds and last - started < LONGEST:
@@ -109,7 +109,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
 
 
 def charged(elapsed: float, processor_time: float, states: str) -> float:
-    """Return how much of a time span counts: the time spent waiting for a processor does not."""
+    """Return how much of a time span counts, leaving out time spent waiting for a processor."""
     waits = any(state in "RD" for state in states)
     return processor_time if waits else max(elapsed, processor_time)
 
@@ -157,11 +157,11 @@ def _verdict(report: Mapping[str, Any]) -> CodeVerdict:
 def share_right(findings: Sequence[Finding]) -> float:
     """Return the fraction of a file's methods that is right.
 
-    A method that could not be judged because another one in the file fails is not shown to work, so
-    it counts like the failing one: leaving a method unwritten gains nothing. A method that could
-    not be judged because another one is wrong is left out: one mistake costs once.
+    A method that could not be judged because another one in the file fails has not been shown to
+    work, so it counts as failing too: leaving a method unwritten gains nothing. A method that could
+    not be judged because another one is wrong is left out: each mistake costs points only once.
     """
-    # A finding without a method is a remark on the file, or the reason why none of it was judged.
+    # A finding without a method is a remark on the file, or the reason why it was not judged.
     verdicts = [one.verdict for one in findings if one.method or not one.verdict.is_right]
     fails = any(verdict.has_no_numbers for verdict in verdicts)
     counted = [verdict for verdict in verdicts if fails or verdict is not Verdict.UNJUDGED]
@@ -176,7 +176,7 @@ def main() -> None:
     except UserError as error:
         print(json.dumps({"error": str(error)}))
         return
-    # Importing PyTorch takes seconds, so this comes after a hand-in without code has been refused.
+    # Importing PyTorch takes seconds, so it comes after hand-ins without code have been refused.
     import numpy as np
     import torch
 

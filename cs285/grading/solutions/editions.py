@@ -1,4 +1,4 @@
-"""Recognises the other homework of the course: another year's edition, or another number.
+"""Recognises hand-ins of another homework: another year's edition, or another number.
 
 The editions of 2019 to 2022 have the same file names, but other classes: agents take an environment
 and a dict of parameters, and losses live in `critics/` and `policies/`. Judging them by this
@@ -46,14 +46,14 @@ _OTHER_AGENTS = {
     "mbpo_agent.py": 4,
 }
 _FEW = 2
-"""A homework with fewer agent files of this one than this is judged by its other files."""
+"""With fewer of this homework's agent files, the other files decide which homework it is."""
 
 
 def homework_of_tree(names: Collection[PurePosixPath]) -> str:
-    """Return which other homework a hand-in with these Python files is, as a sentence.
+    """Return a sentence that says which other homework a hand-in is; empty if it is this one.
 
     Args:
-        names: Paths of its files, below the folder that holds its package.
+        names: Paths of its Python files, below the folder that holds its package.
     """
     files = {name.name for name in names}
     ours = files & set(AGENT_FILES)
@@ -74,7 +74,7 @@ def homework_of_tree(names: Collection[PurePosixPath]) -> str:
 
 
 def homework_of_file(source: AgentSource, agent: AgentFile) -> str:
-    """Return which other homework an agent file belongs to, as a sentence; empty if to none.
+    """Return a sentence that says which other homework an agent file is from; empty if from none.
 
     Raises:
         SyntaxError: If the file is not valid Python.

@@ -15,7 +15,7 @@ from cs285.grading.solutions.world import World, shown
 from cs285.probing.inputs import Array, close
 
 _FLAT = 1.01
-"""A cap on exp(A / lambda) up to here makes every good action weigh the same."""
+"""A cap on exp(A / lambda) at or below this gives every good action the same weight."""
 __all__ = [
     "Fit",
     "Observation",
@@ -34,7 +34,7 @@ def agrees(formula: Formula, choices: Mapping[str, Any], seen: Observation) -> b
     leaves = [seen.world.leaves[role] for role in seen.derivatives]
     try:
         loss = formula.loss(seen.world, **choices)
-    except (RuntimeError, LookupError):  # shapes that do not broadcast, or a network too few
+    except (RuntimeError, LookupError):  # shapes that do not broadcast, or a missing network
         return False
     if seen.loss is not None and not close(seen.loss, loss.item()):
         return False
@@ -60,8 +60,8 @@ def fit(
 
     Args:
         formula: The formula and its deviations.
-        observations: What was seen.
-        fixed: Choices that are given.
+        observations: The observed derivatives and losses.
+        fixed: Choices that override the formula's.
         correct_only: Whether to stop before the first mistake.
         single: Whether to stop before pairs of mistakes, of which there are thousands.
     """
@@ -74,7 +74,7 @@ def fit(
         return None
     if formula.explain is not None and not fixed:
         found = formula.explain(observations)
-        # It solves with a wider tolerance, so it may explain mistakes but not praise.
+        # Its tolerance is wider, so it may explain mistakes but not confirm right numbers.
         if found is not None and found.mistakes:
             return found
     if single:
@@ -98,7 +98,7 @@ def right_fit(
 ) -> Fit | None:
     """Return a fit without mistakes, if one exists and every observation could be read.
 
-    With `capped`, the exponential of an actor's loss may have a cap.
+    With `capped`, the exponential in an actor's loss may have a cap.
     """
     present = [seen for seen in observations if seen is not None]
     if len(present) < len(observations):
@@ -119,9 +119,9 @@ def difference(
     """Return the expected and actual numbers of the first observation that differs, as text.
 
     Args:
-        formula: The assignment's.
-        observations: What was seen.
-        cases: What each observation is, such as `with use_double_q`.
+        formula: The assignment's formula.
+        observations: The observed derivatives and losses.
+        cases: A description of each observation, such as `with use_double_q`.
     """
     number, seen = next(
         (
@@ -146,7 +146,7 @@ def difference(
         if not close(found, expected):
             wanted, got = _differing(expected, found)
             name = {"vs": "V(s)"}.get(role, f"the {role.split('/')[0]}'s outputs")
-            parts.append(f"derivative by {name}: expected {shown(wanted)}, got {shown(got)}")
+            parts.append(f"derivative w.r.t. {name}: expected {shown(wanted)}, got {shown(got)}")
     case = f"{cases[number]}: " if cases else ""
     return case + "; ".join(parts)
 
@@ -154,7 +154,7 @@ def difference(
 def fit_cases(
     formula: Formula, observations: Sequence[Observation], cases: Sequence[str]
 ) -> Fit | None:
-    """Fit each observation for itself; return the mistakes of those that are wrong, if named."""
+    """Fit each observation separately; return the mistakes in them, if all can be named."""
     fits = [fit(formula, [seen], single=True) for seen in observations]
     if any(one is None for one in fits) or not any(one.mistakes for one in fits if one):
         return None
@@ -172,7 +172,7 @@ def fit_cases(
 def difference_in_cases(
     formula: Formula, observations: Sequence[Observation], cases: Sequence[str]
 ) -> str:
-    """Return what is wrong in each case, by name or by numbers, if not the same in all of them."""
+    """Return what is wrong in each case, by name if it is known and otherwise by numbers."""
     texts = []
     for case, seen in zip(cases, observations, strict=True):
         found = fit(formula, [seen], single=True)
@@ -184,7 +184,7 @@ def difference_in_cases(
 
 
 def _default(formula: Formula, world: World) -> torch.Tensor | None:
-    """Return the loss of the assignment, or of its first variant that the networks allow."""
+    """Return the assignment's loss, or that of the first variant that the networks allow."""
     for one in formula.deviations():
         if one.mistakes:
             return None
@@ -194,7 +194,7 @@ def _default(formula: Formula, world: World) -> torch.Tensor | None:
 
 
 def _differing(expected: Array, found: Array) -> tuple[Array, Array]:
-    """Return the rows of two arrays that differ, the others left out."""
+    """Return the rows in which two arrays differ."""
     if expected.ndim == 1:
         rows = np.abs(expected - found) > 1e-3 * max(np.abs(expected).max(), 1e-3)
         return expected[rows], found[rows]

@@ -1,4 +1,4 @@
-"""The base of the judges: verdicts on an agent's methods, from the numbers that a child sent."""
+"""The judges' base class: verdicts on an agent's methods, from the numbers of a child process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from cs285.grading.sandbox.ends import End
 from cs285.grading.solutions.agent_source import AgentSource
 from cs285.grading.solutions.assignment import AGENTS
-from cs285.grading.solutions.bench import Bench, Failure, Seen
+from cs285.grading.solutions.bench import Bench, Failure, Outcome
 from cs285.grading.solutions.fitting import (
     Fit,
     Observation,
@@ -34,26 +34,26 @@ OPTIMISERS = {
 """The kinds of network, and the argument that makes each one's optimiser."""
 
 
-def left_text(left: str) -> str:
-    """Return the reason of `unsolved` for what `AgentSource.placeholder` found."""
+def unsolved_text(left: str) -> str:
+    """Return the reason for the verdict `unsolved`, given what `AgentSource.placeholder` found."""
     return f"it still contains {left}"
 
 
 def import_text(failure: Failure, text: str) -> str:
-    """Say that a file imports what was not handed in; `text` describes the failure."""
+    """Say that a file imports something that was not handed in; `text` describes the failure."""
     return (
         f"it imports `{failure.name}`, which is not in the hand-in ({text}). Files may import "
-        "PyTorch, NumPy, Gymnasium, what the starter's `cs285` holds, and modules that are handed "
-        "in with them"
+        "PyTorch, NumPy, Gymnasium, the starter's `cs285`, and modules that are handed in with "
+        "them"
     )
 
 
 _INHERITED = {"compute_critic_loss", "update_critic", "update_target_critic", "update_actor"}
-"""The parents' methods that may fail on what a child gives them."""
+"""The parents' methods that may fail because of what a child class passes to them."""
 
 
 _NO_GRADIENT = "does not require grad"
-"""Part of PyTorch's message about a backward pass from a number without a graph."""
+"""Part of PyTorch's message if the backward pass starts from a number without a graph."""
 _HAS_NO_GRADIENT = "loss has no gradient: it is computed under no_grad or from detached values"
 
 
@@ -88,10 +88,10 @@ class Judge:
         self.inputs = self.bench.inputs
         self.findings: list[Finding] = []
         self.raised: dict[str, tuple[str, str]] = {}
-        """What was raised, as type and message, by using what a method returned: it may come up
-        again in the methods that call this one."""
+        """Type and message of the errors raised by using a method's result, by method; they may
+        recur in the methods that call it."""
         self.sampled: set[str] = set()
-        """Roles of networks whose step depends on the seed, so that two steps may differ."""
+        """Roles of networks whose steps depend on the seed, so that two steps may differ."""
 
     def judge(self) -> None:
         """Run the class and add the findings."""
@@ -120,8 +120,8 @@ class Judge:
         )
         for kind in sorted(self.bench.own_optimisers):
             if OPTIMISERS[kind] in makers:
-                text = f"the {kind}'s optimiser is its own, not one of {OPTIMISERS[kind]}: "
-                self.say("__init__", Verdict.VARIANT, f"{text}settings do not reach it")
+                text = f"it makes the {kind}'s optimiser itself, not with {OPTIMISERS[kind]}: "
+                self.say("__init__", Verdict.VARIANT, f"{text}settings have no effect on it")
         return True
 
     # Small helpers
@@ -151,8 +151,8 @@ class Judge:
             Finding(method, verdict, text, end, frozenset(readings), raised=raised)
         )
 
-    def failed(self, method: str, *calls: Seen) -> bool:
-        """Report the first failure among the calls that judge a method; return if there is one."""
+    def failed(self, method: str, *calls: Outcome) -> bool:
+        """Report the first failure among a method's calls; return whether there is one."""
         failure = next((seen.failure for seen in calls if seen.failure), None)
         if failure is None:
             return False
@@ -178,19 +178,19 @@ class Judge:
         return True
 
     def is_here(self, failure: Failure) -> bool:
-        """Return whether an error came up in the file that is judged."""
+        """Return whether an error was raised in the file being judged."""
         return failure.file == f"cs285/agents/{self.bench.agent.file}"
 
     def _report(self, method: str, failure: Failure) -> None:
         if any(f.method == method and f.verdict in _REPORTED for f in self.findings):
             return
         blamed = failure.function if self.is_here(failure) and failure.function else method
-        # No placeholder ends a process.
+        # A placeholder never ends the process.
         left = self.source.placeholder(blamed) if failure.type else ""
         if failure.missing == method:
             self.say(method, Verdict.MISSING, "the class has no such method")
         elif failure.type == "NotImplementedError" or left:
-            self.say(method, Verdict.UNSOLVED, left_text(left or "`NotImplementedError`"))
+            self.say(method, Verdict.UNSOLVED, unsolved_text(left or "`NotImplementedError`"))
         elif (
             has_no_gradient(failure)
             and not self.defines(method)
@@ -198,9 +198,9 @@ class Judge:
         ):
             self.say(method, Verdict.UNJUDGED, "compute_critic_loss, which it calls, is wrong")
         elif has_no_gradient(failure) and not failure.function:
-            # The child differentiates the loss that a method returns.
+            # The child process differentiates the loss that a method returns.
             self.wrong(blamed, f"the {_HAS_NO_GRADIENT}: nothing is trained")
-        elif not failure.type or not self.rests_on_unsolved(method):
+        elif not failure.type or not self.depends_on_unsolved(method):
             text = failure.text_for(self.bench.agent.file)
             if has_no_gradient(failure):
                 text += f" (the {_HAS_NO_GRADIENT})"
@@ -209,17 +209,17 @@ class Judge:
                 verdict, text = Verdict.UNJUDGED, import_text(failure, text)
             self.say(method, verdict, text, end=failure.ending.end, raised=failure.type)
 
-    def rests_on_unsolved(self, method: str) -> bool:
-        """Report a method whose failure follows from an unsolved one that it calls, if so."""
+    def depends_on_unsolved(self, method: str) -> bool:
+        """Report a method as unjudged if it calls an unsolved one; return whether it does."""
         methods = self.source.methods
-        # A method of a parent may call any of them.
+        # A parent's method may call any of them.
         reached = self.source.reached(method) if method in methods else set(methods)
         unsolved = {one: left for one in sorted(reached) if (left := self.source.placeholder(one))}
         if not unsolved:
             return False
         for one, left in unsolved.items():
             if not self.is_bad(one):
-                self.say(one, Verdict.UNSOLVED, left_text(left))
+                self.say(one, Verdict.UNSOLVED, unsolved_text(left))
         names = ", ".join(f"`{one}`" for one in unsolved)
         verb = "is" if len(unsolved) == 1 else "are"
         self.say(method, Verdict.UNJUDGED, f"{names}, which it calls, {verb} unsolved")
@@ -230,9 +230,9 @@ class Judge:
         return any(f.method == method and f.verdict.is_bad for f in self.findings)
 
     def conclude(self, method: str, found: Fit | None, *, ignored: set[str] | None = None) -> None:
-        """Turn a fit into a finding; without a fit the caller has reported why.
+        """Turn a fit into a finding; if there is none, the caller has reported why.
 
-        Choices that are `ignored` may be those of a parent.
+        A parent may have made the choices in `ignored`.
         """
         if found is None:
             return
@@ -252,8 +252,8 @@ class Judge:
     def wrong(self, method: str, text: str) -> None:
         """Report wrong numbers; a placeholder left in the method explains them."""
         if left := self.source.placeholder(method):
-            self.say(method, Verdict.UNSOLVED, left_text(left))
-        elif self.rests_on_unsolved(method):
+            self.say(method, Verdict.UNSOLVED, unsolved_text(left))
+        elif self.depends_on_unsolved(method):
             pass
         else:
             self.say(method, Verdict.WRONG, text)

@@ -11,7 +11,7 @@ from cs285.grading.solutions.assignment import AGENTS
 from cs285.grading.solutions.verdicts import Finding, Verdict, most_serious
 
 LONGEST = 600
-"""Characters of one message: it may quote what a student's code raised."""
+"""Maximum length of one message, in characters: it may quote an error of a student's code."""
 
 
 @dataclass(frozen=True)

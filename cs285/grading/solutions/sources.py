@@ -28,7 +28,7 @@ MAX_SOURCES = 64
 _IGNORED = {"__MACOSX", "__pycache__", ".git", ".venv", "venv", "node_modules"}
 PACKAGE_NAME = "cs285"
 _FOLDERS = {"infrastructure", "networks", "envs", "scripts", "env_configs"}
-"""Folders of the package: a hand-in may hold them beside its agent files."""
+"""Folders of the package that a hand-in may have next to its agent files."""
 _IMPORT = re.compile(r"^[ \t]*((?:from|import)\b(?:[^\n(\\]|\\\n|\([^)]*\))*)", re.MULTILINE)
 _WORD = re.compile(r"\w+")
 _Readers = dict[PurePosixPath, Callable[[], str]]
@@ -55,7 +55,7 @@ def read_solution(path: Path) -> Solution:
     Raises:
         UnsafeHandInError: If an archive is broken or not safe to unpack.
         UserError: If the path does not exist, has no agent file in it, or is another homework.
-        The messages do not repeat the path: they are shown next to it.
+            The messages do not repeat the path, since they are shown next to it.
     """
     with _open(path) as (readers, problems):
         return _read(path, readers, problems)
@@ -114,7 +114,7 @@ def _root(agents: PurePosixPath) -> PurePosixPath:
 def _modules(
     readers: _Readers, agents: PurePosixPath, files: Mapping[str, str], problems: list[str]
 ) -> dict[str, str]:
-    """Read the modules outside the agents folder that the files may import, by their place."""
+    """Read the modules outside the agents folder that the files may import, by path."""
     root = _root(agents)
     waiting = {
         name: _place(name, agents)
@@ -138,7 +138,7 @@ def _modules(
 
 
 def _place(name: PurePosixPath, agents: PurePosixPath) -> PurePosixPath:
-    """Return the path of a module as the agents import it: below the folder of the package."""
+    """Return a module's path as the agents import it, relative to the package's parent folder."""
     place = name.relative_to(_root(agents))
     if agents.name == "agents" and agents.parent.name == PACKAGE_NAME:
         return place
@@ -152,7 +152,7 @@ def _stem(place: PurePosixPath) -> str:
 
 
 def _imported_names(texts: Iterable[str]) -> set[str]:
-    """Return every word in the import statements of files: the names of modules are among them."""
+    """Return every word in the import statements of files, which includes all module names."""
     return {
         word
         for text in texts
@@ -162,7 +162,7 @@ def _imported_names(texts: Iterable[str]) -> set[str]:
 
 
 def _agents_folder(names: Mapping[PurePosixPath, object]) -> PurePosixPath | None:
-    """Return the folder with the most agent files; among equals, the one nearest to the root."""
+    """Return the folder with the most agent files; in a tie, the one nearest to the root."""
     counts: dict[PurePosixPath, int] = {}
     for name in names:
         if name.name in AGENT_FILES:

@@ -1,4 +1,4 @@
-"""What the checker says about one method: a verdict and the reason for it."""
+"""The checker's finding on one method: a verdict and the reason for it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def most_serious(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 class Reading(StrEnum):
-    """How numbers, most often those of an advantage, differ; the value is the message."""
+    """How numbers, usually an advantage, differ from the assignment's; the value is the message."""
 
     SAMPLED = "is sampled from the actor, not summed exactly"
     AVERAGED = "is an average of samples from the actor, not summed exactly"
@@ -67,13 +67,13 @@ class Finding:
     end: End = End.DONE
     """How the student's process ended, if that is the reason."""
     readings: frozenset[Reading] = frozenset()
-    """How its numbers are to be read when other methods use them."""
+    """How to interpret its numbers in the methods that use them."""
     of_parent: bool = False
     """Whether a wrong parent alone may explain it."""
     of_child: bool = False
     """Whether no wrong parent can explain it."""
     of_copying: bool = False
-    """Whether it is about the copying of target networks alone."""
+    """Whether it is only about the copying of target networks."""
     raised: str = ""
     """The type of the error that was raised, if that is the reason."""
 

@@ -1,4 +1,4 @@
-"""The networks' values on the inputs of `cs285.probing`, on which formulas are compared."""
+"""The networks' outputs on the inputs of `cs285.probing`, from which formulas are computed."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from cs285.probing.inputs import (
 
 
 def encode(value: Array) -> dict[str, Any]:
-    """Convert an array to JSON for the child."""
+    """Convert an array to JSON for the child process."""
     array = np.ascontiguousarray(value)
     data = base64.b64encode(array.tobytes()).decode()
     return {"dtype": str(array.dtype), "shape": array.shape, "data": data}
 
 
 def decode(value: Any) -> Any:
-    """Convert what the child sent to arrays, dicts and lists; None for anything without numbers.
+    """Convert the child's data to arrays, dicts and lists; None for anything without numbers.
 
     Raises:
-        ValueError: If a child does not send such data.
+        ValueError: If the data do not have the form that a child sends.
     """
     try:
         if value["kind"] == "array":
@@ -51,7 +51,7 @@ def decode_weights(value: Any) -> Weights:
     """Convert the networks that the child sent to arrays.
 
     Raises:
-        ValueError: If a child does not send such data.
+        ValueError: If the data do not have the form that a child sends.
     """
     weights: Weights = {}
     for role, members in dict(value).items():
@@ -69,16 +69,16 @@ def decode_weights(value: Any) -> Weights:
 
 @dataclass
 class World:
-    """The outputs of every network on one batch, as leaves to differentiate by, and the scalars."""
+    """The outputs of every network on one batch, as leaves of the graph, and the scalars."""
 
     batch: Transitions
     leaves: dict[str, torch.Tensor]
-    """`kind/role` to outputs `(2 batch, outputs)`: states first, next states below."""
+    """Outputs `(2 batch, outputs)` by `kind/role`: states first, then next states."""
     scalars: Mapping[str, Any] = field(default_factory=dict)
     at_next: str = "next"
-    """Which states `next` reads: `next`, or `same` for the mistake of taking the state itself."""
+    """Which states `next` reads: `next`, or `same` for the mistake of using s in place of s'."""
     parts: dict[Any, Any] = field(default_factory=dict, init=False)
-    """Parts of formulas, of which a search needs few but each often."""
+    """Cached parts of formulas: a search needs only a few, but needs each often."""
 
     def __post_init__(self) -> None:
         self.actions = torch.tensor(self.batch.actions)
@@ -86,7 +86,7 @@ class World:
         self.dones = torch.tensor(self.batch.dones, dtype=torch.float64)
 
     def part(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return a part of a formula, made once; its graph must outlive a backward pass."""
+        """Return a part of a formula, computed once; its graph must outlive a backward pass."""
         if key not in self.parts:
             self.parts[key] = make()
         return self.parts[key]

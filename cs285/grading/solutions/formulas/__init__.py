@@ -1,1 +1,1 @@
-"""The losses of the homework, each with its realistic mistakes and accepted variants."""
+"""The homework's losses, each with its likely mistakes and accepted variants."""

@@ -1,4 +1,7 @@
-"""The advantages of AWAC and IQL, and the actor's loss, which they weight."""
+"""The advantages of AWAC and IQL, and the actor's loss, which they weight.
+
+In the tables below, B is the batch size.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def awac_advantage(w: World, kind: str = "", network: str = "online") -> torch.T
 
 
 def _crossed(taken: torch.Tensor, baseline: torch.Tensor) -> Rules:
-    """Return the tables that arise if one operand is a column."""
+    """Return the tables `(B, B)` that arise if one operand is a column."""
     return {
         "Q column": lambda: taken[:, None] - baseline,
         "baseline column": lambda: taken - baseline[:, None],
@@ -96,7 +99,7 @@ _SHARED_ADVANTAGES = {
     "actions": "an advantage for every action, (B, actions), not that of the action taken",
 }
 TABLES = {"Q column", "baseline column", "columns", "columns rows"}
-"""Kinds of advantage that have a row and a column for every row of the batch."""
+"""Kinds of advantage with shape `(B, B)`."""
 AWAC_ADVANTAGES = {
     "Q column": f"(B, 1) against (B,): Q(s, a) of shape (B, 1) meets the baseline of every row: "
     f"{_TABLE}",
@@ -111,7 +114,7 @@ AWAC_ADVANTAGES = {
     "uniform": "the median over actions as the baseline",
     "min": "min_a Q(s, a) as the baseline instead of the expectation under the actor",
     "next": "wrong state: the baseline is that of s'",
-    "flip": "the rows of the batch are mixed: the baseline is of the actor at another row's state",
+    "flip": "the rows of the batch are mixed: the baseline uses the actor at another row's state",
     "next policy": "wrong state: the actor at s' in the baseline",
     "entropic": "the actor's entropy is added to the baseline",
     "max": "max_a Q(s, a) as the baseline instead of the expectation under the actor",
@@ -358,7 +361,7 @@ _NORMALISED = {
 
 
 def row_weights(seen: Observation) -> Array:
-    """Compute the weight of every row from the derivative by the logit of its action."""
+    """Compute every row's weight from the derivative with respect to the logit of its action."""
     size = len(seen.world.batch)
     rows = np.arange(size)
     actions = seen.world.batch.actions
@@ -369,7 +372,7 @@ def row_weights(seen: Observation) -> Array:
 
 
 def is_cloning(seen: Observation, weights: Array) -> bool:
-    """Return whether derivatives are those of log pi(a|s) with these weights `(batch,)`."""
+    """Return whether derivatives are those of log pi(a|s) with the weights `(batch,)`."""
     size = len(weights)
     policy = seen.world.policy().detach().numpy()
     expected = weights[:, None] * (policy - np.eye(policy.shape[1])[seen.world.batch.actions])
@@ -386,7 +389,7 @@ def explain_weights(
     advantages: Mapping[str, str],
     networks: Mapping[str, str],
 ) -> Fit | None:
-    """Solve the weight of every row for the factors of the advantage in it."""
+    """Solve the rows' weights for how they depend on the advantage."""
     found = [row_weights(seen) for seen in observations]
     if not all(is_cloning(seen, one) for seen, one in zip(observations, found, strict=True)):
         return None
@@ -413,7 +416,7 @@ def _rows(world: World, rule: Callable[..., torch.Tensor], kind: str, network: s
 def _name_weights(
     found: Sequence[Array], advantages: Sequence[Array | None], temperatures: Array
 ) -> list[str]:
-    """Name weights that are equal, clipped, exponential or linear in the advantages; or none."""
+    """Name weights that are equal, clipped, exponential or linear in the advantages."""
     present = [one for one in advantages if one is not None]
     if len(present) < len(found):
         return []
@@ -438,7 +441,7 @@ def _name_weights(
 
 
 def _all_of(found: Sequence[Any]) -> list[Any]:
-    """Return what was found in every batch; nothing if it was not found in one of them."""
+    """Return what was found in every batch; empty if any batch has none."""
     return [] if any(one is None for one in found) else list(found)
 
 
@@ -447,7 +450,7 @@ def _are_equal(weights: Array) -> bool:
 
 
 def _limits(weights: Array, exact: Array) -> tuple[float, float, float] | None:
-    """Return the floor, the cap and the largest weight without it, if there are such limits."""
+    """Return the floor, the cap and the largest weight without the cap, if there are limits."""
     low, high = weights.min(), weights.max()
     if not close(weights, np.clip(exact, low, high), 2e-3):
         return None
@@ -455,9 +458,9 @@ def _limits(weights: Array, exact: Array) -> tuple[float, float, float] | None:
 
 
 def _exponent(weights: Array, advantages: Array) -> Array | None:
-    """Return slope and offset of the exponent as a line in the advantage, if it is one."""
+    """Return slope and offset of the exponent, if it is linear in the advantage."""
     high = weights.max()
-    # Small weights are known to few digits, and the largest may be capped.
+    # Small weights are known only to a few digits, and the largest may be capped.
     large = (weights > 0.02 * high) & (weights < 0.999 * high)
     if not (weights > 0).all() or large.sum() <= 2:  # noqa: PLR2004 - two numbers are fitted
         return None
@@ -474,8 +477,8 @@ def _name_limits(limits: Sequence[tuple[float, float, float]]) -> list[str]:
     floors = [low for low, _, _ in limits if low > 0]
     if caps:
         texts.append(
-            f"the weight exp(A / lambda) is capped at {max(caps):.4g}: better actions than that "
-            "weigh no more than others, which changes what the actor learns"
+            f"the weight exp(A / lambda) is capped at {max(caps):.4g}: all actions above that get "
+            "the same weight, which changes what the actor learns"
         )
     if floors:
         texts.append(
@@ -513,7 +516,7 @@ def _name_exponents(found: Array, temperatures: Array) -> list[str]:
 def actor_formula(
     rule: Callable[..., torch.Tensor], advantages: dict[str, str], networks: dict[str, str]
 ) -> Formula:
-    """Return the actor's loss on one kind of advantage."""
+    """Return the formula of the actor's loss for one kind of advantage."""
     return Formula(
         partial(actor_loss, advantage_rule=rule),
         {"network": networks, "weight": _NORMALISED, **ROWS},

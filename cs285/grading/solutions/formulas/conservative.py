@@ -92,7 +92,7 @@ def _parts(w: World, kind: str, inner: float = 1.0) -> tuple[torch.Tensor, torch
 
 
 def _term(w: World, kind: str, soft: torch.Tensor, subtracted: torch.Tensor) -> torch.Tensor:
-    """Return the conservative term of every row, or a deviation from it."""
+    """Return the conservative term of every row or a deviation from it."""
     values = w.now("critic/online")
     t = w.scalars["cql_temperature"]
     target = w.now("critic/target")
@@ -203,11 +203,11 @@ _ALPHAS = {
     "data": "cql_alpha multiplies Q(s, a) alone, not the logsumexp",
     "td": "cql_alpha multiplies the temporal-difference loss instead of the new term",
     "between": "(1 - cql_alpha) multiplies the temporal-difference loss",
-    "inside": "cql_alpha stands inside the exponential, in the logsumexp of alpha Q, and not in "
+    "inside": "cql_alpha is inside the exponential, in the logsumexp of alpha Q, and not in "
     "front of the term",
-    "inside_all": "cql_alpha stands inside the exponential and in front of Q(s, a): the logsumexp "
+    "inside_all": "cql_alpha is inside the exponential and in front of Q(s, a): the logsumexp "
     "of alpha Q minus alpha Q(s, a)",
-    "inside too": "cql_alpha stands inside the exponential, in the logsumexp of alpha Q, and in "
+    "inside too": "cql_alpha is inside the exponential, in the logsumexp of alpha Q, and in "
     "front of the term too",
     "twice": "the conservative term is taken twice: its weight is 2 cql_alpha",
     "squared": "cql_alpha is squared: it multiplies the term twice",
@@ -247,7 +247,7 @@ def _explain(observations: Sequence[Observation]) -> Fit | None:
 
 
 def _explain_both(observations: Sequence[Observation]) -> Fit | None:
-    """Find a mistake in DQN's loss and one in the conservative term: the two add up."""
+    """Find one mistake in DQN's loss and one in the conservative term, whose gradients add up."""
     losses = [({}, ""), *_singles(TD_MISTAKES | {"bootstrap": DQN_BOOTSTRAPS})]
     terms = [({}, ""), *_singles({"conservative": _TERMS, "alpha": _ALPHAS, "mean": _MEANS})]
     terms = [one for one in terms if one[0].get("alpha") not in {"all", "td", "between"}]
@@ -276,7 +276,7 @@ def _singles(choices: Choices) -> list[tuple[dict[str, Any], str]]:
 
 
 def _or_zero(loss: Callable[..., torch.Tensor], choices: dict[str, Any]) -> torch.Tensor:
-    """Return a loss, or one that fits nothing if its shapes do not allow it."""
+    """Return a loss, or one that fits nothing if its shapes do not broadcast."""
     try:
         return loss(**choices)
     except (RuntimeError, LookupError):
@@ -392,4 +392,4 @@ CQL = Formula(
 )
 
 CQL_AT_ONE = replace(CQL, variants=HALF | ROWS | HUBER)
-"""CQL at temperature 1, where all places of the temperature are the same."""
+"""CQL at temperature 1, where it makes no difference where the temperature is used."""

@@ -18,26 +18,26 @@ from cs285.grading.solutions.world import World
 
 def dqn_value(w: World) -> torch.Tensor:
     """Return DQN's value of the next state, double or not, `(batch,)`."""
-    return _of(w.next("critic/target"), _chooser(w).argmax(-1))
+    return _gather(w.next("critic/target"), _chooser(w).argmax(-1))
 
 
 def _chooser(w: World) -> torch.Tensor:
     return w.next("critic/online" if w.scalars["use_double_q"] else "critic/target")
 
 
-def _of(values: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """Return the values `(batch,)` of one action a row."""
+def _gather(values: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """Return the values `(batch,)` of one action per row."""
     return values.gather(1, actions[:, None])[:, 0]
 
 
 def _on_both(make: Callable[[str], Rules]) -> Rules:
-    """Return rules on the target network, and those on the online one as `... online`."""
+    """Return the rules for the target network, and for the online one as `... online`."""
     online = {f"{kind} online".strip(): rule for kind, rule in make("online").items()}
     return make("target") | online
 
 
-def _told_of_both(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return what rules are called, also on the online network."""
+def _texts_for_both(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts of such rules for both networks."""
     return dict(texts) | {
         f"{kind} online": f"{text}, by the online network" for kind, text in texts.items()
     }
@@ -63,8 +63,8 @@ def _q_learning(w: World) -> Rules:
         }
 
     return _on_both(of_network) | {
-        "double": lambda: _of(w.next("critic/target"), w.next("critic/online").argmax(-1)),
-        "swapped": lambda: _of(w.next("critic/online"), w.next("critic/target").argmax(-1)),
+        "double": lambda: _gather(w.next("critic/target"), w.next("critic/online").argmax(-1)),
+        "swapped": lambda: _gather(w.next("critic/online"), w.next("critic/target").argmax(-1)),
         "dqn": lambda: dqn_value(w),
         "index": lambda: _chooser(w).argmax(-1).double(),
     }
@@ -78,18 +78,18 @@ def dqn_bootstrap(w: World, kind: str) -> torch.Tensor:
 
     def chosen_now() -> torch.Tensor:
         chooser = w.now("critic/online" if w.scalars["use_double_q"] else "critic/target")
-        return _of(w.next("critic/target"), chooser.argmax(-1))
+        return _gather(w.next("critic/target"), chooser.argmax(-1))
 
     def smaller() -> torch.Tensor:
         return torch.minimum(w.next("critic/target"), w.next("critic/online"))
 
     rules = _q_learning(w) | {
         "": lambda: dqn_value(w),
-        "reversed": lambda: _of(w.next("critic/target"), reversed_chooser().argmax(-1)),
+        "reversed": lambda: _gather(w.next("critic/target"), reversed_chooser().argmax(-1)),
         "chosen now": chosen_now,
-        "valued now": lambda: _of(w.now("critic/target"), _chooser(w).argmax(-1)),
+        "valued now": lambda: _gather(w.now("critic/target"), _chooser(w).argmax(-1)),
         "clipped": lambda: smaller().max(-1).values,
-        "clipped choice": lambda: _of(smaller(), _chooser(w).argmax(-1)),
+        "clipped choice": lambda: _gather(smaller(), _chooser(w).argmax(-1)),
         "columns": lambda: w.next("critic/target")[:, _chooser(w).argmax(-1)],
     }
     return rules[kind]()
@@ -101,7 +101,7 @@ DQN_BOOTSTRAPS = {
     "reversed": "use_double_q is reversed",
     "max online": "the online network values the next state (the target network is not used)",
     "swapped": "double Q with the two networks swapped: the online one values the target's choice",
-    **_told_of_both(
+    **_texts_for_both(
         {
             "mean": "the mean over next actions instead of the maximum",
             "min": "the minimum over next actions instead of the maximum",
@@ -142,7 +142,7 @@ def awac_bootstrap(w: World, kind: str) -> torch.Tensor:
             "averaged": lambda: (following() * values()).mean(-1),
             "current": lambda: (w.policy() * values()).sum(-1),
             "valued now": lambda: (following() * w.now(f"critic/{network}")).sum(-1),
-            "mode": lambda: _of(values(), following().argmax(-1)),
+            "mode": lambda: _gather(values(), following().argmax(-1)),
             "logits": lambda: (w.next("actor/online") * values()).sum(-1),
             "log": lambda: (following().log() * values()).sum(-1),
             "softmax of the policy": lambda: (following().softmax(-1) * values()).sum(-1),
@@ -161,7 +161,7 @@ AWAC_BOOTSTRAPS = {
     "double": "double Q's choice of the next action instead of the expectation under the actor",
     "swapped": "the online network's value of the target network's best action instead of the "
     "expectation under the actor",
-    **_told_of_both(
+    **_texts_for_both(
         {
             "max": "the maximum over next actions instead of the expectation under the actor",
             "mean": "all next actions weighted equally instead of by the actor",
@@ -204,7 +204,7 @@ def iql_bootstrap(w: World, kind: str) -> torch.Tensor:
 IQL_BOOTSTRAPS = {
     "dqn": "DQN's target, with use_double_q, instead of V(s')",
     "double": "double Q's value instead of V(s')",
-    **_told_of_both(
+    **_texts_for_both(
         {
             "max": "the maximum of the critic instead of V(s')",
             "actor": "AWAC's expectation under the actor instead of V(s')",
@@ -263,14 +263,14 @@ _CROSSWISE = {
     "cross rows": (True, True, False),
     "cross reward": (True, False, False),
     "cross done": (False, True, False),
-    "cross going on": (False, True, True),
+    "cross masked": (False, True, True),
     "cross rows of d": (True, False, True),
 }
-"""Whether r, d and the next value lie across Q(s, a): one of them `(B, 1)` and the other `(B,)`."""
+"""Whether r, d and the next value broadcast against Q(s, a), as `(B, 1)` against `(B,)`."""
 
 
-def _lay(values: torch.Tensor, *, across: bool) -> torch.Tensor:
-    """Return values as a column, to meet every row of another operand, or as they are."""
+def _as_column(values: torch.Tensor, *, across: bool) -> torch.Tensor:
+    """Return values as a column, which broadcasts against rows, if `across`; else unchanged."""
     return values[:, None] if across and values.ndim == 1 else values
 
 
@@ -296,9 +296,9 @@ def _predictions(w: World, kind: str) -> torch.Tensor:
         "mean": lambda: values.mean(-1),
         "averaged": lambda: w.taken(values) / values.shape[1],
         "next": lambda: w.taken(w.leaves["critic/online"][len(w.batch) :]),
-        "chosen": lambda: _of(values, _chooser(w).argmax(-1)),
-        "chosen target": lambda: _of(values, w.next("critic/target").argmax(-1)),
-        "mode": lambda: _of(values, w.policy().argmax(-1)),
+        "chosen": lambda: _gather(values, _chooser(w).argmax(-1)),
+        "chosen target": lambda: _gather(values, w.next("critic/target").argmax(-1)),
+        "mode": lambda: _gather(values, w.policy().argmax(-1)),
         "actor": lambda: (w.policy() * values).sum(-1),
         "columns": lambda: values[:, w.actions],
         "first row": lambda: values.flatten()[w.actions],
@@ -312,15 +312,15 @@ def _targets(
     mask: str, rewards: torch.Tensor, dones: torch.Tensor, factor: float, nexts: torch.Tensor
 ) -> torch.Tensor:
     """Return r + discount (1 - d) V(s') or a deviation in how d enters it."""
-    going_on, future = 1 - dones, factor * nexts
+    not_done, future = 1 - dones, factor * nexts
     rules: Rules = {
-        "": lambda: rewards + going_on * future,
+        "": lambda: rewards + not_done * future,
         "missing": lambda: rewards + future,
         "inverted": lambda: rewards + dones * future,
-        "whole": lambda: going_on * (rewards + future),
+        "whole": lambda: not_done * (rewards + future),
         "whole inverted": lambda: dones * (rewards + future),
-        "reward": lambda: going_on * rewards + future,
-        "discount": lambda: rewards + factor * going_on + nexts,
+        "reward": lambda: not_done * rewards + future,
+        "discount": lambda: rewards + factor * not_done + nexts,
         "never": lambda: rewards + 0 * future,
         "brackets": lambda: rewards + future - dones,
         "complement": lambda: rewards + (-1 - dones) * future,
@@ -366,10 +366,10 @@ def td_loss(
     across = _CROSSWISE.get(shape, (False, False, False))
     targets = _targets(
         mask,
-        _lay(rewards, across=across[0]),
-        _lay(w.dones, across=across[1]),
+        _as_column(rewards, across=across[0]),
+        _as_column(w.dones, across=across[1]),
         factor,
-        _lay(nexts, across=across[2]),
+        _as_column(nexts, across=across[2]),
     )
     if mixed == "target":
         targets = _MIXES[how](targets)
@@ -411,7 +411,7 @@ TD_SHAPES = {
     "meets every row of it",
     "cross done": f"{_PAIRS}: the mask (1 - d) has another shape than the rest of the target and "
     "meets every row of it",
-    "cross going on": f"{_PAIRS}: the masked next value has another shape than the reward and "
+    "cross masked": f"{_PAIRS}: the masked next value has another shape than the reward and "
     "Q(s, a), and meets every row",
     "cross rows of d": f"{_PAIRS}: the mask (1 - d) and Q(s, a) have another shape than the "
     "reward and the next value",
@@ -507,7 +507,7 @@ def _td_formula(
     online: str = "",
     has_actor: bool = True,
 ) -> Formula:
-    """Return a temporal-difference loss; `online` is the variant that uses the online network."""
+    """Return a temporal-difference formula; `online` names the variant with the online network."""
     values = {**TD_MISTAKES["values"], **(_ACTOR_VALUES if has_actor else {})}
     return Formula(
         partial(td_loss, bootstrap_rule=rule),

@@ -172,7 +172,7 @@ _EXPECTILE_MISTAKES: Choices = {
     "scale": {-1.0: "flipped sign: the loss is maximised", 2.0: "twice the loss"},
 }
 EXPECTILE_CHOICES = frozenset(_EXPECTILE_MISTAKES)
-"""What is decided in `iql_expectile_loss`, and not by its caller."""
+"""The choices made in `iql_expectile_loss`, not by its caller."""
 
 
 def _explain(
@@ -201,7 +201,7 @@ def _explain(
 
 
 def _weights(seen: Observation, role: str, expected: Array) -> tuple[float, float] | None:
-    """Return the weight of errors above and below zero, if each is one number."""
+    """Return the weights of errors above and below zero, if each is the same in all rows."""
     found = seen.derivatives[role].reshape(-1)
     size = len(seen.world.batch)
     rest, slope = found[size:], found[:size]

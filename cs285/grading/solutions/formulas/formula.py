@@ -20,10 +20,10 @@ from cs285.probing.inputs import Array
 
 Rules = dict[str, Callable[[], torch.Tensor]]
 Choices = dict[str, dict[Any, str]]
-"""The meaning of each value of each choice."""
+"""Texts by choice and value."""
 HALF: Choices = {"scale": {0.5: "half of the squared error"}}
 ROWS: Choices = {"reduction": {"rows": ""}}
-"""A sum divided by the number of rows: the mean, unless there are more numbers than rows."""
+"""A sum divided by the number of rows, which is the mean unless there is more than one per row."""
 _Deviation = tuple[str, Any, str, bool]
 
 
@@ -53,18 +53,18 @@ class Formula:
     variants: Choices = field(default_factory=dict)
     mistakes: Choices = field(default_factory=dict)
     explain: Callable[[Sequence[Observation]], Fit | None] | None = None
-    """Solves numbers that fit no single deviation for factors such as the discount."""
+    """Solves for factors such as the discount in numbers that fit no single deviation."""
     alone: frozenset[str] = frozenset()
-    """Choices that are in no pair, because `explain` solves for them or because they are rare."""
+    """Choices that are never paired, because `explain` solves for them or because they are rare."""
     solved: frozenset[str] = frozenset()
-    """Choices of which `explain` solves any two together."""
+    """Choices any two of which `explain` solves together."""
 
     def mistaken(self, found: Fit) -> set[str]:
-        """Return the names of the choices of a fit that are no accepted variants."""
+        """Return the names of a fit's choices that are not accepted variants."""
         return {n for n, v in found.choices.items() if v not in self.variants.get(n, {})}
 
     def deviations(self) -> Iterator[Fit]:
-        """Yield choices with at most one mistake, the most likely ones first."""
+        """Yield choices with at most one mistake, the likeliest first."""
         variants = _listed(self.variants, accepted=True)
         mistakes = _listed(self.mistakes, accepted=False)
         return _fits(
@@ -76,7 +76,7 @@ class Formula:
         )
 
     def pairs(self) -> Iterator[Fit]:
-        """Yield choices with two mistakes that `explain` does not know."""
+        """Yield choices with two mistakes that `explain` does not cover."""
         listed = [one for one in _listed(self.mistakes, accepted=False) if one[0] not in self.alone]
         return _fits(
             pair

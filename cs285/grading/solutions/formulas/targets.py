@@ -1,11 +1,11 @@
-"""Solves the step of a critic for its targets, and these for the factors that they are made of.
+"""Solves a critic's step for its targets, and the targets for the factors in them.
 
-With the mean squared error, dL/dQ(s, a) = 2/B (Q(s, a) - y): the step gives y of every row. A
+With the mean squared error, dL/dQ(s, a) = 2/B (Q(s, a) - y), so the step gives y of every row. A
 target of the form
 
     y = a r + k m V(s') + b        with m one of 1 - d, 1 and d
 
-has three unknown numbers and as many equations as rows, for every candidate of V(s').
+has three unknowns and as many equations as rows, for every candidate for V(s').
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from cs285.probing.inputs import Array
 
 _TOLERANCE = 2e-3
 _MOST = 3
-"""Mistakes in one target; with more, other explanations are likelier."""
+"""Maximum number of mistakes in one target; with more, other explanations are likelier."""
 _SCALES = {1.0: "", 0.5: "half of the squared error", -1.0: "flipped sign: the loss is maximised"}
 
 
 def solve(columns: Sequence[Array], wanted: Array, tolerance: float = _TOLERANCE) -> Array | None:
-    """Return the coefficients with which columns add up to `wanted`, or None if none do."""
+    """Return the coefficients with which columns add up to `wanted`, or None if there are none."""
     matrix = np.stack([column.ravel() for column in columns], 1)
     coefficients, _, rank, _ = np.linalg.lstsq(matrix, wanted.ravel(), rcond=1e-6)
     rest = np.abs(matrix @ coefficients - wanted.ravel()).max()
@@ -38,7 +38,7 @@ def solve(columns: Sequence[Array], wanted: Array, tolerance: float = _TOLERANCE
 
 
 def read_targets(seen: Observation, scale: float = 1.0) -> Array | None:
-    """Return the target `(batch,)` of every row, or None if other values have derivatives too."""
+    """Return the target of every row `(batch,)`, or None if other actions have derivatives too."""
     size, actions = len(seen.world.batch), seen.world.batch.actions
     found, taken = seen.derivatives["critic/online"], _taken(seen)
     others = found.copy()
@@ -51,14 +51,14 @@ def read_targets(seen: Observation, scale: float = 1.0) -> Array | None:
 
 
 def _taken(seen: Observation) -> Array:
-    """Return the derivatives by Q(s, a) of the actions taken, `(batch,)`."""
+    """Return the derivatives with respect to Q(s, a) of the actions taken, `(batch,)`."""
     size, actions = len(seen.world.batch), seen.world.batch.actions
     taken: Array = seen.derivatives["critic/online"][np.arange(size), actions]
     return taken
 
 
 def scale_of(seen: Observation) -> float | None:
-    """Return the factor of the mean squared error that a loss and its derivatives fit.
+    """Return the factor of the mean squared error that fits a loss and its derivatives.
 
     With L = c mean (Q - y)^2, the sum of the squared derivatives is 4 c L / B.
     """
@@ -75,7 +75,7 @@ def explain_targets(
     bootstraps: Mapping[str, str],
     online: str = "",
 ) -> Fit | None:
-    """Return what is unusual in the targets of all observations, as few things as possible."""
+    """Return the explanation of all observations' targets that has the fewest mistakes."""
     scales = [scale_of(seen) for seen in observations]
     for scale, scaled in _SCALES.items():
         if any(found is not None and abs(found / scale - 1) > 1e-2 for found in scales):  # noqa: PLR2004
@@ -85,7 +85,7 @@ def explain_targets(
         if len(present) < len(targets):
             return None
         if all(np.ptp(_taken(seen)) < 1e-3 * np.abs(_taken(seen)).max() for seen in observations):
-            return None  # the error is not squared, and shows no target
+            return None  # the error is not squared, so it reveals no target
         fits = list(_explanations(observations, present, rule, bootstraps, online))
         fits = [one for one in fits if len(one.mistakes) <= _MOST]
         if fits:
@@ -169,7 +169,7 @@ def _values(
         values: Array = rule(replace(world, at_next=state), kind).detach().numpy()
     except LookupError:  # a network that this agent does not have
         return None
-    # The same number in every row cannot be told from an added constant.
+    # The same number in every row cannot be distinguished from an added constant.
     return values if values.ndim == 1 and values.std() > 1e-6 else None  # noqa: PLR2004
 
 

@@ -1,1 +1,1 @@
-"""What each of the six agents is asked, and what its answers mean."""
+"""One judge per agent: the calls to make on its class, and what the results mean."""

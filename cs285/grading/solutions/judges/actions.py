@@ -1,4 +1,4 @@
-"""Judges the actions that an agent chooses: at random, by its values or by its actor."""
+"""Judges how an agent chooses actions: at random, by its critic or by its actor."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cs285.probing.inputs import Array, network_outputs
 from cs285.probing.networks import NUM_ACTIONS
 
 VALUES_POLICY = {0.0: 6, 0.25: 40, 1.0: 40}
-"""Number of actions per observation at each epsilon, for `judge_values_policy`."""
+"""Number of actions per observation by epsilon, for `judge_values_policy`."""
 ACTOR_POLICY = {0.0: 40, 0.25: 40}
-"""The same for `judge_actor_policy`."""
+"""Number of actions per observation by epsilon, for `judge_actor_policy`."""
 
 
 def add_acting(
@@ -33,9 +33,9 @@ def add_acting(
 
 
 def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Array) -> None:
-    """Judge an epsilon-greedy `get_action`: calls of `VALUES_POLICY`."""
+    """Judge an epsilon-greedy `get_action` from the calls in `VALUES_POLICY`."""
     bench = judge.bench
-    calls = [bench.seen[trial, k] for k in range(3)]
+    calls = [bench.outcomes[trial, k] for k in range(3)]
     if judge.failed("get_action", *calls):
         return
     greedy, some, all_random = (np.asarray(seen.result).astype(int) for seen in calls)
@@ -59,7 +59,7 @@ def judge_values_policy(judge: Judge, critic: int, trial: int, observations: Arr
         text = f"at epsilon 0 it takes the best action in only {share:.0%} of cases"
         softmax = np.exp(values - values.max(1, keepdims=True))
         softmax /= softmax.sum(1, keepdims=True)
-        # Likelier than actions at random.
+        # Likelier than uniformly random actions.
         likely = np.log(np.take_along_axis(softmax, greedy, 1)).mean() > -np.log(NUM_ACTIONS) + 0.1
         if likely and are_samples(greedy, softmax):
             text += ": it samples from softmax(Q) in place of the argmax"
@@ -108,22 +108,22 @@ def _judge_exploration(judge: Judge, some: Array, all_random: Array, best: Array
 
 
 def _unevenness(actions: Array) -> str:
-    """Return how actions deviate from uniform ones; empty if they do not."""
+    """Return how actions deviate from a uniform distribution; empty if they do not."""
     counts = np.bincount(actions.ravel(), minlength=NUM_ACTIONS)
     shares = counts / actions.size
     if all(is_chance_share(share, 1 / NUM_ACTIONS, actions.size) for share in shares):
         return ""
     never = ", ".join(str(action) for action in np.flatnonzero(counts == 0))
     if counts.max() == actions.size:
-        return f"it always takes action {counts.argmax()}, it never takes action {never}"
+        return f"it always takes action {counts.argmax()} and never takes action {never}"
     if never:
         return f"it never takes action {never}"
     return f"actions are not equally likely: counts {counts.tolist()} of {actions.size}"
 
 
 def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
-    """Judge `get_action` of an agent with an actor: calls of `ACTOR_POLICY`."""
-    calls = [judge.bench.seen[trial, k] for k in range(2)]
+    """Judge `get_action` of an agent with an actor, from the calls in `ACTOR_POLICY`."""
+    calls = [judge.bench.outcomes[trial, k] for k in range(2)]
     if judge.failed("get_action", *calls):
         return
     greedy, exploring = (np.asarray(seen.result).astype(int) for seen in calls)
@@ -142,7 +142,7 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
             text = "reversed: it samples the actor in evaluation, and takes its likeliest action"
             judge.wrong("get_action", f"{text} while exploring (epsilon > 0)")
         else:
-            judge.say("get_action", Verdict.VARIANT, "a sample of the actor, also in evaluation")
+            judge.say("get_action", Verdict.VARIANT, "samples from the actor, also in evaluation")
     elif (greedy == values.argmax(1)[:, None]).all() and not judge.defines("get_action"):
         text = "acts on argmax Q: the actor is trained but never used"
         judge.say("get_action", Verdict.VARIANT, f"{text} (`get_action` is inherited from DQN)")
@@ -157,12 +157,12 @@ def judge_actor_policy(judge: Judge, trial: int, observations: Array) -> None:
         if (greedy == greedy[0, 0]).all():
             text = f"always takes action {greedy[0, 0]}, whatever the state (wrong axis?)"
         elif are_samples(greedy, np.full_like(probabilities, 1 / NUM_ACTIONS)):
-            text = "acts at random, whatever the actor says"
+            text = "acts at random, whatever the actor's output"
         judge.wrong(
             "get_action",
             text
             or f"in evaluation it takes the actor's likeliest action in only {share:.0%} of cases, "
-            "and its actions are not samples of the actor either",
+            "and its actions are not samples from the actor either",
         )
 
 
@@ -171,7 +171,7 @@ def _judge_actor_exploration(
 ) -> None:
     if (exploring == mode).all():
         judge.say(
-            "get_action", Verdict.VARIANT, "the actor's likeliest action, also while exploring"
+            "get_action", Verdict.VARIANT, "takes the actor's likeliest action, also to explore"
         )
     elif are_samples(exploring, probabilities) and not _likelier_mixed(
         exploring, mode, probabilities
@@ -182,7 +182,7 @@ def _judge_actor_exploration(
 
 
 def _likelier_mixed(actions: Array, mode: Array, probabilities: Array) -> bool:
-    """Return whether epsilon-greedy on the mode explains actions better than sampling does."""
+    """Return whether an epsilon-greedy mix with the mode explains actions better than sampling."""
     mixed = np.where(actions == mode, 0.75 + 0.25 / NUM_ACTIONS, 0.25 / NUM_ACTIONS)
     sampled = np.take_along_axis(probabilities, actions, 1)
     return bool(np.log(mixed).sum() > np.log(np.maximum(sampled, 1e-12)).sum())
@@ -214,7 +214,7 @@ def _draw_observations(judge: Judge, count: int = 9) -> Array:
 
 
 class RandomJudge(Judge):
-    """Random: uniform actions, and an update that does nothing."""
+    """Random agent: uniform actions, and an update that does nothing."""
 
     def judge(self) -> None:
         """Add the findings."""
@@ -227,8 +227,8 @@ class RandomJudge(Judge):
         )
         learning = self.bench.add({}, Call("update", (*self.transitions(batch), 1)))
         self.bench.run()
-        seen = self.bench.seen[acting, 0]
-        if not self.failed("get_action", seen, self.bench.seen[acting, 1]):
+        seen = self.bench.outcomes[acting, 0]
+        if not self.failed("get_action", seen, self.bench.outcomes[acting, 1]):
             actions = np.asarray(seen.result).astype(int)
             if _outside(self, actions):
                 pass
@@ -236,5 +236,5 @@ class RandomJudge(Judge):
                 self.wrong("get_action", uneven)
             else:
                 self.say("get_action", Verdict.CORRECT)
-        if not self.failed("update", self.bench.seen[learning, 0]):
+        if not self.failed("update", self.bench.outcomes[learning, 0]):
             self.say("update", Verdict.CORRECT)

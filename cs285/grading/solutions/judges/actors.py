@@ -1,4 +1,4 @@
-"""AWAC: a critic, advantages, and an actor weighted by them."""
+"""AWAC: a critic, advantages, and an actor that they weight."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ class AWACJudge(Judge):
             return
         judge_actor_policy(self, *acting)
         method = "compute_critic_loss"
-        if not self.failed(method, *(bench.seen[trial, 0] for trial in losses)):
+        if not self.failed(method, *(bench.outcomes[trial, 0] for trial in losses)):
             observed = bench.observe_losses(losses, batches)
             if right_fit(AWAC_CRITIC, observed) or not judge_sampled_critic(
                 self, batches[0], first
             ):
                 self.judge_fit(method, AWAC_CRITIC, observed)
             else:
-                # The actor learns from what this critic becomes.
+                # The actor learns from this critic, so it is random too.
                 self.sampled |= {"critic/online", "actor/online"}
         self.judge_actor(batches, first)
         judge_update(
@@ -104,9 +104,9 @@ class AWACJudge(Judge):
     def judge_actor(self, batches: Sequence[Transitions], scalars: Mapping[str, Any]) -> None:
         """Judge `compute_advantage` and `update_actor`."""
         bench, method = self.bench, "update_actor"
-        if not self.failed("compute_advantage", bench.seen[self.advantage_trial, 0]):
+        if not self.failed("compute_advantage", bench.outcomes[self.advantage_trial, 0]):
             self.judge_advantage(batches[0], scalars)
-        if self.failed(method, *(bench.seen[trial, 0] for trial in self.actor_trials)):
+        if self.failed(method, *(bench.outcomes[trial, 0] for trial in self.actor_trials)):
             return
         observed = bench.observe_steps(self.actor_trials, batches, "actor/online")
         if self.is_bad("compute_advantage"):
@@ -133,12 +133,12 @@ class AWACJudge(Judge):
         self, seen: Observation | None, batch: Transitions, scalars: Mapping[str, Any]
     ) -> bool:
         """Judge a step on sampled advantages; return False if it does not depend on the seed."""
-        # With the same seed the class draws the same advantages, unless its step draws something
-        # else before them.
+        # With the same seed the class draws the same advantages, unless its step draws other
+        # numbers first.
         readings = frozenset[Reading]().union(
             *(f.readings for f in self.findings if f.method == "compute_advantage")
         )
-        # An average does not always show whether the temperature divides it already.
+        # An average does not always show whether it is already divided by the temperature.
         averaged, divided = Reading.AVERAGED in readings, Reading.DIVIDED in readings
         fits = [
             self.fit_own_advantage(seen, divided=choice)
@@ -152,11 +152,11 @@ class AWACJudge(Judge):
         return True
 
     def fit_own_advantage(self, seen: Observation | None, *, divided: bool = False) -> Fit | None:
-        """Fit the actor's step to the advantages that the class computes, right or wrong.
+        """Fit the actor's step with the advantages that the class computes, right or wrong.
 
-        With `divided`, they are already divided by the temperature.
+        With `divided`, these are already divided by the temperature.
         """
-        result = self.bench.seen[self.advantage_trial, 0].result
+        result = self.bench.outcomes[self.advantage_trial, 0].result
         if (
             seen is None
             or not isinstance(result, np.ndarray)
@@ -166,7 +166,7 @@ class AWACJudge(Judge):
         own = torch.tensor(result.squeeze())
         own = own * (seen.world.scalars["temperature"] if divided else 1.0)
 
-        # Which advantage it is, is part of the verdict on `compute_advantage`.
+        # The choice of advantage belongs to the verdict on `compute_advantage`.
         variants, mistakes = (
             {name: values for name, values in one.items() if name not in {"advantage", "network"}}
             for one in (self.actor_formula.variants, self.actor_formula.mistakes)
@@ -179,7 +179,7 @@ class AWACJudge(Judge):
         self, method: str, formula: Formula, trial: int, batch: Transitions, role: str
     ) -> None:
         """Check that a later step does not contain the gradient of an earlier one."""
-        if self.bench.seen[trial, 1].failure:
+        if self.bench.outcomes[trial, 1].failure:
             return
         if right_fit(formula, [self.bench.observe_step(trial, 1, batch, role)], capped=True):
             return
@@ -192,17 +192,17 @@ class AWACJudge(Judge):
         """Return the gradient that a second step on the same batch should follow."""
         call = self.bench.trials[trial][2][1]
         fresh = self.make_bench()
-        fresh.weights = self.bench.seen[trial, 1].before
+        fresh.weights = self.bench.outcomes[trial, 1].before
         number = fresh.add(self.bench.trials[trial][0], call)
         fresh.run()
-        if fresh.seen[number, 0].failure:
+        if fresh.outcomes[number, 0].failure:
             return None
         return fresh.step(number, 0, role)[0]
 
     def judge_advantage(self, batch: Transitions, scalars: Mapping[str, Any]) -> None:
         """Judge what `compute_advantage` returns."""
         method = "compute_advantage"
-        found = self.bench.seen[self.advantage_trial, 0].result
+        found = self.bench.outcomes[self.advantage_trial, 0].result
         if not isinstance(found, np.ndarray):
             self.wrong(method, "it does not return a tensor")
             return
@@ -222,7 +222,7 @@ class AWACJudge(Judge):
             self.wrong(method, text)
 
     def read_table(self, world: World, found: Array) -> str:
-        """Return what is wrong with an advantage that has not one number for every row."""
+        """Return what is wrong with an advantage that does not have one number per row."""
         for kind in (*sorted(TABLES), "actions"):
             for network in ("online", *self.networks):
                 table = self.advantage_values(world, kind, network)
@@ -243,7 +243,7 @@ class AWACJudge(Judge):
         return values
 
     def read_advantage(self, world: World, found: Array, note: str) -> tuple[Verdict, str]:
-        """Return which advantage the numbers are, as a verdict and its text."""
+        """Identify an advantage by its numbers; return the verdict and its text."""
         kinds = {"": "", **self.advantages}
         networks = {"online": "", **self.networks}
         temperature = float(world.scalars["temperature"])
@@ -268,7 +268,7 @@ class AWACJudge(Judge):
         temperature: float,
         note: str,
     ) -> tuple[Verdict, str]:
-        """Read an advantage that is scaled or shifted; `values` are by network and kind."""
+        """Identify an advantage that is scaled or shifted; `values` are by network and kind."""
         for (network, kind), expected in values.items():
             if expected is None or expected.shape != found.shape:
                 continue

@@ -22,12 +22,12 @@ from cs285.grading.solutions.world import shown
 from cs285.probing.inputs import Array, Transitions, Weights, close, network_outputs
 
 _RANDOM_STD = 0.5
-"""Weights that the starter's `init_network` draws have standard deviation 1, PyTorch's 0.07."""
+"""The weights of the starter's `init_network` have a standard deviation of 1, PyTorch's of 0.07."""
 
 
 @dataclass(frozen=True)
 class Bonus:
-    """A reading of the bonus in the rewards that a critic learned from."""
+    """An interpretation of the bonus in the rewards that a critic learned from."""
 
     text: str
     right: bool = False
@@ -54,11 +54,11 @@ class RNDJudge(Judge):
         acting = add_acting(self, first, VALUES_POLICY)
         if not self.run():
             return
-        if not self.failed("update_rnd", *(bench.seen[t, 0] for t in predict)):
+        if not self.failed("update_rnd", *(bench.outcomes[t, 0] for t in predict)):
             self.judge_predictor(predict, batches)
         critic = None
         roles = bench.initial[0] if bench.initial else {}
-        if self.failed("update", *(bench.seen[t, 0] for t in (*updates, *weaker))):
+        if self.failed("update", *(bench.outcomes[t, 0] for t in (*updates, *weaker))):
             pass
         elif not {"rnd/online", "rnd/target"} <= roles.keys():
             self.say(
@@ -74,7 +74,7 @@ class RNDJudge(Judge):
     def judge_predictor(self, trials: Sequence[int], batches: Sequence[Transitions]) -> None:
         """Judge the step of the predictor, and that its target network stays fixed."""
         method = "update_rnd"
-        seen = self.bench.seen[trials[0], 0]
+        seen = self.bench.outcomes[trials[0], 0]
         if "rnd/target" not in seen.after:
             self.wrong(method, "the target network is optimised too, or missing")
             return
@@ -87,11 +87,11 @@ class RNDJudge(Judge):
             self.wrong(method, "the predictor starts as a copy of its target: no error to learn")
             return
         if online[0].std() > _RANDOM_STD > target[0].std():
-            text = "the predictor has the random initial weights that are meant for its target"
+            text = "the predictor has the random initial weights meant for its target"
             self.wrong("__init__", text)
         observed = self.bench.observe_steps(trials, batches, "rnd/online")
         found = self.judge_fit(method, RND, observed)
-        if found is None or found.mistakes or self.bench.seen[trials[0], 1].failure:
+        if found is None or found.mistakes or self.bench.outcomes[trials[0], 1].failure:
             return
         again = self.bench.observe_step(trials[0], 1, batches[0], "rnd/online")
         first = observed[0]
@@ -110,7 +110,7 @@ class RNDJudge(Judge):
     ) -> int | None:
         """Judge the reward that the exploration critic learns from; return that critic's index."""
         method, trial = "update", updates.between
-        count = len(self.bench.seen[trial, 0].after.get("critic/online", []))
+        count = len(self.bench.outcomes[trial, 0].after.get("critic/online", []))
         moved = self.bench.moved(trial, 0, "critic/online")
         readings = [self.read_rewards(trial, batch, k) for k in range(count)]
         fits = [self.fit_bonus(trial, batch, r, weights[0]) for r in readings]
@@ -131,8 +131,9 @@ class RNDJudge(Judge):
                     problems.append("rnd_weight is ignored")
                 elif abs(ratio * weights[0] / weights[1] - 1) > 2e-2:  # noqa: PLR2004
                     problems.append(
-                        f"the bonus is not proportional to rnd_weight: a weight of "
-                        f"{weights[1] / weights[0]:.3g} times gives {ratio:.3g} times the bonus"
+                        "the bonus is not proportional to rnd_weight: a factor of "
+                        f"{weights[1] / weights[0]:.3g} in the weight gives a factor of "
+                        f"{ratio:.3g} in the bonus"
                     )
         if not self.bench.moved(trial, 0, "rnd/online") and not self.is_bad("update_rnd"):
             problems.append("the predictor is never trained")
@@ -167,11 +168,14 @@ class RNDJudge(Judge):
         return rewards
 
     def errors(self, trial: int, batch: Transitions) -> Iterator[tuple[str, Array]]:
-        """Yield the errors that the bonus may be computed from, with their names."""
+        """Yield the errors that the bonus may be computed from, each with its name."""
         size = len(batch)
         for when, weights in (
-            ("", self.bench.seen[trial, 0].before),
-            ("the predictor learns before the bonus is computed", self.bench.seen[trial, 0].after),
+            ("", self.bench.outcomes[trial, 0].before),
+            (
+                "the predictor learns before the bonus is computed",
+                self.bench.outcomes[trial, 0].after,
+            ),
         ):
             online, target = self.predictions(batch, weights)
             difference = online - target
@@ -189,9 +193,9 @@ class RNDJudge(Judge):
     def fit_bonus(
         self, trial: int, batch: Transitions, rewards: Array | None, weight: float
     ) -> Bonus:
-        """Return which bonus rewards contain, or what they contain instead."""
+        """Return the bonus that the rewards contain, or what they contain instead."""
         if rewards is None:
-            return Bonus("the critic's step is not DQN's on any rewards, one per row")
+            return Bonus("the critic's step is not that of DQN with any one reward per row")
         if close(rewards, batch.rewards, 2e-3):
             return Bonus("no bonus reaches the critic: it learns from the reward alone")
         added = rewards - batch.rewards
@@ -214,9 +218,9 @@ class RNDJudge(Judge):
         errors: Sequence[tuple[str, Array]],
         rnd_weight: float,
     ) -> str:
-        """Name a bonus that is no function of the errors; empty if it is not known."""
+        """Name a bonus that is not a function of the errors; empty if it is not known."""
         size = len(batch)
-        online, target = self.predictions(batch, self.bench.seen[trial, 0].before)
+        online, target = self.predictions(batch, self.bench.outcomes[trial, 0].before)
         measures = {
             "the bonus is a signed difference, summed or averaged over features: errors cancel": (
                 (online - target).sum(1)
@@ -247,8 +251,8 @@ class RNDJudge(Judge):
                 if abs(line[0] / rnd_weight - 1) < 1e-2:  # noqa: PLR2004
                     return "rnd_weight multiplies the reward instead of the bonus"
                 return (
-                    f"the reward is multiplied by {line[0]:.4g}, together with the bonus: both are "
-                    "normalised as one sum, so rnd_weight is no weight"
+                    f"the reward is multiplied by {line[0]:.4g}, together with the bonus: their "
+                    "sum is normalised, so rnd_weight does not weight the bonus"
                 )
         return ""
 
@@ -262,7 +266,7 @@ class RNDJudge(Judge):
 def relate_bonus(
     errors: Sequence[tuple[str, Array]], rewards: Array, found: Array, weight: float
 ) -> Bonus:
-    """Relate rewards that were learned from to errors of the predictor, each with its name."""
+    """Relate the rewards that a critic learned from to the predictor's errors, given by name."""
     added = found - rewards
     readings: list[tuple[str, str, float, bool]] = []
     for relate in (partial(normalisation, weight=weight), monotony):
@@ -280,15 +284,15 @@ def relate_bonus(
             how, slope = relate(error, found / weight - rewards)
             if slope > 0:
                 return Bonus(
-                    f"rnd_weight multiplies the reward too, and not the bonus alone ({how} {name})"
+                    f"rnd_weight multiplies the reward too, not the bonus alone ({how} {name})"
                 )
     for name, _, slope, _ in readings:
         if slope < 0:
             return Bonus(f"flipped sign: the bonus falls as the error grows ({name})")
     _, error = errors[0]
     return Bonus(
-        f"bonus over rnd_weight: expected a rising function of the errors {shown(error)}, got "
-        f"{shown(added / weight)}"
+        "bonus divided by rnd_weight: expected a rising function of the errors "
+        f"{shown(error)}, got {shown(added / weight)}"
     )
 
 
@@ -300,11 +304,11 @@ def weight_ratio(first: Array, second: Array, batch: Transitions, bonus: Bonus) 
 
 
 def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float]:
-    """Recognise an affine function of the errors, clipped or not: its name and slope, or 0."""
+    """Return the name and slope of a bonus that is affine in the errors, clipped or not; else 0."""
     if bonus.std() < 1e-3 * (1 + abs(bonus.mean())):
         return "", 0.0
     ends = [np.abs(bonus - end) < 1e-3 for end in (bonus.min(), bonus.max())]  # noqa: PLR2004
-    # A value at an end is clipped if others share it, and may be clipped if not.
+    # A value at an end is clipped if others share it, and otherwise may be.
     shared = np.any([end for end in ends if end.sum() > 1] or [np.zeros_like(ends[0])], axis=0)
     tries = ((np.ones(len(bonus), bool), ""), (~shared, "clipped "), (~np.any(ends, 0), "clipped "))
     for rows, clipped in tries:
@@ -331,11 +335,11 @@ def normalisation(error: Array, bonus: Array, weight: float) -> tuple[str, float
 
 
 def monotony(error: Array, bonus: Array) -> tuple[str, float]:
-    """Recognise any other function that keeps or reverses the order of the errors."""
+    """Return the name and sign of a bonus that keeps or reverses the errors' order; else 0."""
     steps = np.diff(bonus[np.argsort(error)])
     rounding = 1e-3 * np.ptp(bonus)
     for sign in (1.0, -1.0):
-        # Clipping gives equal values; three different steps cannot be chance.
+        # Clipping makes values equal; three steps in the same direction are not chance.
         if (sign * steps >= -rounding).all() and (sign * steps > rounding).sum() >= 3:  # noqa: PLR2004
             return "a rising function of the", sign
     return "", 0.0

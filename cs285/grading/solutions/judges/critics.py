@@ -1,4 +1,4 @@
-"""DQN and CQL: losses and steps of a critic."""
+"""DQN and CQL: a critic's losses and steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DOUBLE = ("with use_double_q", "without use_double_q")
 
 
 class CriticJudge(Judge):
-    """A judge of a critic's loss that nothing in is sampled."""
+    """A judge of a critic's loss in which nothing should be sampled."""
 
     def judge_loss(
         self,
@@ -35,14 +35,14 @@ class CriticJudge(Judge):
         call: Call,
         cause: str = "",
     ) -> None:
-        """Judge what a loss was with and without double Q; `cause` says what may be random."""
+        """Judge a loss with and without double Q; `cause` says why it may be random."""
         present = [seen for seen in observed if seen is not None]
         known = len(present) == len(observed) and fit(formula, present, single=True)
         if known or not judge_random(self, scalars, call, cause):
             self.judge_fit(call.method, formula, observed, ignored=self.of_parent, cases=_DOUBLE)
 
     of_parent: set[str] | None = None
-    """Choices that may be those of a parent."""
+    """Choices that a parent may have made."""
 
 
 class DQNJudge(CriticJudge):
@@ -74,7 +74,7 @@ class DQNJudge(CriticJudge):
         if not self.run():
             return
         judge_values_policy(self, 0, *acting)
-        seen = [bench.seen[trial, 0] for trial in loss]
+        seen = [bench.outcomes[trial, 0] for trial in loss]
         if not self.failed("compute_critic_loss", *seen):
             observed = bench.observe_losses(loss, batches)
             call = Call("compute_critic_loss", values[0], "loss")
@@ -93,7 +93,7 @@ class DQNJudge(CriticJudge):
 
     def judge_variables(self, trial: int, batch: Transitions) -> None:
         """Check the values that `compute_critic_loss` passes to child classes."""
-        result = self.bench.seen[trial, 0].result
+        result = self.bench.outcomes[trial, 0].result
         variables = result[2] if isinstance(result, list) and len(result) > 2 else None  # noqa: PLR2004
         world = self.bench.world(trial, 0, batch)
         values = world.now("critic/online")
@@ -112,14 +112,14 @@ class DQNJudge(CriticJudge):
     def judge_step(self, twice: int, after: int, clipped: int, loss: int) -> None:
         """Judge `update_critic` by the gradient of the student's own loss."""
         bench, method = self.bench, "update_critic"
-        failure = bench.seen[twice, 0].failure
+        failure = bench.outcomes[twice, 0].failure
         if failure is not None and has_no_gradient(failure) and self.is_bad("compute_critic_loss"):
             self.say(method, Verdict.UNJUDGED, "the loss of compute_critic_loss has no gradient")
             return
-        if self.failed(method, bench.seen[twice, 0], bench.seen[twice, 1]):
+        if self.failed(method, bench.outcomes[twice, 0], bench.outcomes[twice, 1]):
             return
         first, second = (bench.step(twice, k, "critic/online")[0] for k in range(2))
-        own = bench.seen[loss, 0].gradients or {}
+        own = bench.outcomes[loss, 0].gradients or {}
         idle = all(np.abs(g).max() == 0 for pair in own.get("critic/online", []) for g in pair)
         if self.is_bad("compute_critic_loss") and own and idle:
             text = "the loss of compute_critic_loss does not train the critic"
@@ -128,7 +128,7 @@ class DQNJudge(CriticJudge):
         if not self.bench.moved(twice, 0, "critic/online"):
             self.wrong(method, "the parameters are never trained: it takes no step")
             return
-        sources = (bench.seen[loss, 0], bench.seen[after, 1])
+        sources = (bench.outcomes[loss, 0], bench.outcomes[after, 1])
         if any(seen.failure or "critic/online" not in seen.gradients for seen in sources):
             self.say(method, Verdict.UNJUDGED, "compute_critic_loss fails first")
             return
@@ -151,11 +151,11 @@ class DQNJudge(CriticJudge):
     def judge_clipping(self, clipped: int, gradient: Array) -> None:
         """Judge the effect of `clip_grad_norm` on a step."""
         method = "update_critic"
-        if self.failed(method, self.bench.seen[clipped, 0]):
+        if self.failed(method, self.bench.outcomes[clipped, 0]):
             return
         weight, bias = self.bench.step(clipped, 0, "critic/online")
         norm = math.sqrt(float((weight**2).sum() + (bias**2).sum()))
-        # Weights near 1 carry a step of 0.005 to four digits only.
+        # Weights near 1 resolve a step of 0.005 to four digits only.
         if abs(norm - 0.01) < 3e-4:  # noqa: PLR2004
             self.say(method, Verdict.CORRECT)
         elif close(weight, gradient):
@@ -171,8 +171,8 @@ _TD_CHOICES = {
 
 
 _RANDOM_ACTIONS = (
-    "the conservative term is over random actions, as for continuous ones, in place of the exact "
-    "logsumexp over all actions"
+    "the conservative term is over random actions, as for continuous actions, in place of the "
+    "exact logsumexp over all actions"
 )
 
 
@@ -202,14 +202,14 @@ class CQLJudge(CriticJudge):
         if not self.run():
             return
         method = "compute_critic_loss"
-        if not self.failed(method, *(bench.seen[trial, 0] for trial in trials)):
+        if not self.failed(method, *(bench.outcomes[trial, 0] for trial in trials)):
             observed = bench.observe_losses(trials, batches)
             if found := right_fit(self.formula, observed):
                 self.conclude(method, found)
             elif not self.plain_at_one(method, observed) and not judge_random(
                 self, settings[0], Call(method, values, "loss"), _RANDOM_ACTIONS
             ):
-                # Where a temperature stands says nothing about mistakes: it is 1 in both cases.
+                # Misplaced temperatures do not show here, because it is 1 in both cases.
                 self.judge_fit(method, CQL_AT_ONE, observed[:2], ignored=_TD_CHOICES, cases=_DOUBLE)
         if self.defines("update_critic"):
             self.judge_own_step(step, trials[0])
@@ -222,7 +222,7 @@ class CQLJudge(CriticJudge):
         )
 
     def plain_at_one(self, method: str, observed: Sequence[Observation | None]) -> bool:
-        """Report numbers that are right at temperature 1 and fit no known formula at others."""
+        """Report numbers that are right at temperature 1 but fit no known formula at others."""
         at_one = [seen for seen in observed[:2] if seen is not None]
         other = [seen for seen in observed[2:] if seen is not None]
         if len(at_one) + len(other) < len(observed):
@@ -239,19 +239,19 @@ class CQLJudge(CriticJudge):
         return True
 
     def judge_own_step(self, step: int, loss: int) -> None:
-        """Judge a step of the student's own by the gradient of the student's own loss."""
+        """Judge the student's own `update_critic` by the gradient of the student's own loss."""
         if (
-            self.failed("update_critic", self.bench.seen[step, 0])
-            or self.bench.seen[loss, 0].failure
+            self.failed("update_critic", self.bench.outcomes[step, 0])
+            or self.bench.outcomes[loss, 0].failure
         ):
             return
         found = self.bench.step(step, 0, "critic/online")[0]
-        gradient = self.bench.seen[loss, 0].gradients["critic/online"][0][0]
+        gradient = self.bench.outcomes[loss, 0].gradients["critic/online"][0][0]
         if close(found, gradient):
             self.say("update_critic", Verdict.CORRECT)
         else:
             self.wrong(
                 "update_critic",
-                f"the step is not the gradient of its loss: expected {shown(gradient)}, "
+                f"the step is not the gradient of its own loss: expected {shown(gradient)}, "
                 f"got {shown(found)}",
             )

@@ -56,7 +56,7 @@ class IQLJudge(AWACJudge):
             bench.add(second, Call("update_v", values[1][:2])),
         ]
         vs, qs = (self.rng.normal(size=9).astype(np.float32) for _ in range(2))
-        # As V and Q may come: squeezed, as columns, or squeezed by the method itself.
+        # V and Q may arrive squeezed, as columns, or to be squeezed by the method itself.
         shapes = ((-1,), (-1,)), ((-1, 1), (-1,)), ((-1, 1), (-1, 1)), ((-1,), (-1, 1))
         statics = [
             bench.add(
@@ -89,9 +89,9 @@ class IQLJudge(AWACJudge):
             excused=not expectile_is_right,
         )
         if learned and not learned.mistakes and not expectile_is_right and self.calls_expectile():
-            # How it is to be called is its own matter, if its caller agrees with it.
+            # Its calling convention is free, as long as its caller follows it.
             self.findings = [f for f in self.findings if f.method != "iql_expectile_loss"]
-            text = "right as update_v calls it, not on plain numbers"
+            text = "right when called as in update_v, but not on plain arrays"
             self.say("iql_expectile_loss", Verdict.VARIANT, text)
         self.judge_actor(batches, first)
         if self.defines("update_target_value_critic"):
@@ -101,7 +101,7 @@ class IQLJudge(AWACJudge):
             updates,
             oracles,
             {"critic/online": "critic", "value/online": "V", "actor/online": "actor"},
-            # Some let V regress on a lagging Q; where no loss reads it, its copying is not judged.
+            # Some regress V on a target Q; where no loss reads it, its copying is not judged.
             {"value/target": "value/online", "critic/target": "critic/online"},
         )
 
@@ -115,8 +115,8 @@ class IQLJudge(AWACJudge):
         *,
         excused: bool = False,
     ) -> Fit | None:
-        """Judge a method that takes a gradient step on one network; return what fits it."""
-        seen = self.bench.seen
+        """Judge a method that takes a gradient step on one network; return the fit."""
+        seen = self.bench.outcomes
         if self.failed(method, *(seen[t, 0] for t in trials)):
             return None
         observed = self.bench.observe_steps(trials, batches, role)
@@ -132,14 +132,14 @@ class IQLJudge(AWACJudge):
         return found
 
     def calls_expectile(self) -> bool:
-        """Return whether `update_v` is written with the static loss."""
+        """Return whether `update_v` uses the static loss."""
         method = self.source.methods.get("update_v")
         return method is not None and "iql_expectile_loss" in ast.unparse(method)
 
     def judge_expectile(self, trials: Sequence[int], tau: float, vs: Array, qs: Array) -> bool:
-        """Judge the static loss; it is right if it is so in one of the shapes of the trials.
+        """Judge the static loss, which is right if it is right for one of the trials' shapes.
 
-        Which of them occurs, only `update_v` knows: that method is judged on its own numbers.
+        Only `update_v` knows which of the shapes occurs, and is judged on its own numbers.
         """
         before = list(self.findings)
         reports = []
@@ -151,15 +151,15 @@ class IQLJudge(AWACJudge):
         ran = (
             report
             for report, trial in zip(reports, trials, strict=True)
-            if self.bench.seen[trial, 0].failure is None
+            if self.bench.outcomes[trial, 0].failure is None
         )
         self.findings = next(ran, reports[0])
         return False
 
     def judge_expectile_in_shape(self, trial: int, tau: float, vs: Array, qs: Array) -> bool:
-        """Judge the static loss on the shapes of one trial; return whether it is right there."""
+        """Judge the static loss for one trial's shapes; return whether it is right."""
         method = "iql_expectile_loss"
-        seen = self.bench.seen[trial, 0]
+        seen = self.bench.outcomes[trial, 0]
         if self.failed(method, seen):
             return False
         leaves = {
@@ -187,6 +187,6 @@ class IQLJudge(AWACJudge):
         right = found is not None and not found.mistakes
         if right and per_row:
             self.findings[-1] = Finding(
-                method, Verdict.VARIANT, "one loss a row, averaged by the caller"
+                method, Verdict.VARIANT, "one loss per row, averaged by the caller"
             )
         return right

@@ -1,6 +1,6 @@
 """Judges solutions that sample where the assignment takes an expectation.
 
-Each `judge_sampled_...` returns whether it has reported a verdict. It reports none on numbers that
+Each `judge_sampled_...` returns whether it has reported a verdict. It reports none if the numbers
 do not depend on the seed.
 """
 
@@ -28,29 +28,29 @@ from cs285.probing.inputs import Array, Transitions, close
 from cs285.probing.networks import NUM_ACTIONS
 
 FEW_DRAWS = 20
-"""Number of seeds to see whether anything is sampled; with two, all rows may draw the same."""
+"""Number of seeds to detect sampling; with two, all rows may happen to draw the same."""
 DRAWS = 200
-"""Number of seeds to see what is sampled: a single row shows a bias of half a deviation."""
+"""Number of seeds to identify what is sampled: one row then reveals a bias of half a deviation."""
 _SLACK = 1e-2
 """Upper bound on rounding errors in values computed from a gradient; values span about 5."""
 
 
 def judge_random(judge: Judge, scalars: Mapping[str, Any], call: Call, cause: str = "") -> bool:
-    """Judge a loss that should not depend on the seed; return whether it does, as reported.
+    """Report a loss that depends on the seed although it should not; return whether it does.
 
-    `cause` says what may be random in it.
+    `cause` says why it may be random.
     """
     method = call.method
     bench = judge.make_bench()
     for seed in range(2, 5):
         bench.add(scalars, call, seed=seed)
     bench.run()
-    if any(seen.failure for seen in bench.seen.values()):
+    if any(seen.failure for seen in bench.outcomes.values()):
         return False
-    results = [seen.gradients["critic/online"][0][0] for seen in bench.seen.values()]
+    results = [seen.gradients["critic/online"][0][0] for seen in bench.outcomes.values()]
     if all(close(one, results[0], 1e-4) for one in results):
         return False
-    text = "its loss is random: with other seeds it has another gradient on the same batch"
+    text = "its loss is random: its gradient on the same batch changes with the seed"
     if cause:
         text += f": {cause}"
     judge.wrong(method, text)
@@ -59,7 +59,7 @@ def judge_random(judge: Judge, scalars: Mapping[str, Any], call: Call, cause: st
 
 @dataclass(frozen=True)
 class _Target:
-    """A reading of sampled targets as c + k Q(s', a'), with a' drawn."""
+    """An interpretation of sampled targets as c + k Q(s', a'), with a' drawn."""
 
     mistakes: tuple[str, ...]
     constants: Array
@@ -99,7 +99,7 @@ def judge_sampled_critic(judge: Judge, batch: Transitions, scalars: Mapping[str,
 def _conclude_targets(
     judge: Judge, world: World, targets: Array, notes: list[str], mistakes: list[str]
 ) -> None:
-    """Accept or name targets `(draws, batch)`, given what is known of the loss around them."""
+    """Accept targets `(draws, batch)` or say what is wrong, given what is known of the loss."""
     method = "compute_critic_loss"
     readings = list(_readings(world))
     policies = _policies(world)
@@ -107,7 +107,7 @@ def _conclude_targets(
     for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
         for reading in readings:
             single = fits is _are_draws
-            # The test of averages is weaker: it would also pass readings with many mistakes.
+            # The test for averages is weaker: it would also accept several mistakes at once.
             if not single and (crossed or len(reading.mistakes) > 1):
                 continue
             name = _source(
@@ -137,7 +137,7 @@ def _conclude_targets(
 
 
 def _changed_reward(world: World, targets: Array) -> str:
-    """Name a reward that is not the batch's, as terminated rows show it; empty if it is."""
+    """Say how terminated rows show that the reward is not the batch's; empty if it is."""
     ended = world.dones.numpy() == 1
     found, rewards = targets[:, ended], world.rewards.numpy()[ended]
     if np.ptp(found, axis=0).max(initial=0.0) > _SLACK or close(found[0], rewards, 2e-3):
@@ -158,7 +158,7 @@ def _source(
     *,
     single: bool,
 ) -> str | None:
-    """Return what is wrong with the source of the actions; None if the reading does not fit."""
+    """Return what is wrong with the actions' distribution; None if the reading does not fit."""
     used = np.abs(reading.factors) > 0
     drawn = targets - reading.constants
     if not used.any() or np.abs(drawn[:, ~used]).max(initial=0.0) > _SLACK:
@@ -184,14 +184,14 @@ def _read_sampled(
     rest = np.abs(slopes).sum(axis=2) - largest
     scale = float(largest.max())
     if rest.max() > 1e-3 * scale:
-        return "its loss is random, and trains Q of other actions than that of the data"
+        return "its loss is random, and trains Q of actions other than the data's"
     values = world.now("critic/online").detach().numpy()
     rows = np.arange(size)
     sure = largest > 1e-2 * scale
     mistakes: list[str] = []
     notes: list[str] = []
     if (columns != world.batch.actions)[sure].any():
-        # Where the derivative is 0, either action will do.
+        # Where the derivative is 0, any action fits.
         mistakes.append(
             "wrong action: Q(s, a') of a sampled action is trained in place of Q(s, a) of the data"
         )
@@ -217,7 +217,7 @@ def _read_sampled(
 
 
 def _readings(world: World) -> Iterator[_Target]:
-    """Yield the ways in which targets may depend on the action drawn, right ones first."""
+    """Yield the ways in which targets may depend on the action drawn, the right ones first."""
     d, r = world.dones.numpy(), world.rewards.numpy()
     discount = float(world.scalars["discount"])
     tables = []
@@ -259,12 +259,12 @@ def _readings(world: World) -> Iterator[_Target]:
                     found.append(
                         _Target(tuple(filter(None, texts)), constants, factor * mask, values)
                     )
-    # Sorting is stable: among equally many mistakes the order above stands.
+    # The sort is stable: among equal numbers of mistakes, the order above holds.
     yield from sorted(found, key=lambda one: len(one.mistakes))
 
 
 def _policies(world: World) -> dict[str, Array]:
-    """Return distributions that the next action may be drawn from; the right one has no name."""
+    """Return the distributions that the next action may be drawn from; the right one is unnamed."""
     following = world.policy(next_state=True).detach().numpy()
     softmax = world.next("critic/target").softmax(-1).detach().numpy()
     return {
@@ -281,18 +281,18 @@ def _are_of(samples: Array, values: Array) -> bool:
 
 
 def _crossed(world: World, targets: Array) -> str:
-    """Return the broadcast that targets `(draws, batch)` come from, or nothing."""
+    """Return the broadcasting mistake that targets `(draws, batch)` show; empty if none."""
     r, d = world.rewards.numpy(), world.dones.numpy()
     factor = float(world.scalars["discount"])
     if np.ptp(targets, axis=1).max() < _SLACK:
         return TD_SHAPES["pairs"]
     if np.ptp(targets - r, axis=1).max() < _SLACK:
         return f"{TD_SHAPES['cross']}; (1 - d) is missing: terminated states are given a future"
-    going_on = d < 1
-    futures = (targets - r)[:, going_on]
+    not_done = d < 1
+    futures = (targets - r)[:, not_done]
     if (
         np.ptp(futures, axis=1).max(initial=0.0) < _SLACK
-        and np.abs((targets - r)[:, ~going_on]).max() < _SLACK
+        and np.abs((targets - r)[:, ~not_done]).max() < _SLACK
     ):
         return TD_SHAPES["cross"]
     for network in ("critic/target", "critic/online"):
@@ -300,7 +300,7 @@ def _crossed(world: World, targets: Array) -> str:
         if _are_of((targets - r.mean()) / (factor * (1 - d).mean()), values):
             return TD_SHAPES["cross rows"]
         if _are_of(
-            (targets - r)[:, going_on] / factor, np.tile(values.mean(0), (len(r), 1))[going_on]
+            (targets - r)[:, not_done] / factor, np.tile(values.mean(0), (len(r), 1))[not_done]
         ):
             return DQN_BOOTSTRAPS["columns"]
     return ""
@@ -313,7 +313,7 @@ def judge_sampled_advantage(judge: Judge, batch: Transitions, scalars: Mapping[s
         judge,
         scalars,
         Call(method, judge.transitions(batch)[:2], "advantage"),
-        lambda bench, trial: bench.seen[trial, 0].result.ravel(),
+        lambda bench, trial: bench.outcomes[trial, 0].result.ravel(),
     )
     if sampled is None:
         return judge.is_bad(method)
@@ -324,22 +324,22 @@ def judge_sampled_advantage(judge: Judge, batch: Transitions, scalars: Mapping[s
 
 
 def judge_random_step(judge: Judge, batch: Transitions, scalars: Mapping[str, Any]) -> bool:
-    """Judge an actor's step in which nothing is to be sampled, if something is."""
+    """Report an actor's step that samples something although it should not."""
     method = "update_actor"
     call = Call(method, judge.transitions(batch)[:2])
     sampled = _sample(judge, scalars, call, _reader(batch))
     if sampled is None:
         return judge.is_bad(method)
     bench, weights = sampled
-    text = "its step is random: with other seeds it follows another gradient on the same batch"
+    text = "its step is random: the gradient on the same batch changes with the seed"
     if not _is_of_data(bench, batch, weights[0]):
-        text += "; the log-probabilities are those of other actions than the data's, of samples"
+        text += "; the log-probabilities are those of sampled actions, not of the data's"
     judge.wrong(method, text)
     return True
 
 
 def _reader(batch: Transitions) -> Callable[[Bench, int], Array | None]:
-    """Return what reads the weight of every row from a step of the actor."""
+    """Return a function that reads every row's weight from a step of the actor."""
 
     def read(bench: Bench, trial: int) -> Array | None:
         found = bench.derivative(bench.step(trial, 0, "actor/online"), batch)
@@ -359,9 +359,9 @@ def judge_sampled_actor(judge: Judge, batch: Transitions, scalars: Mapping[str, 
         return judge.is_bad(method)
     bench, weights = sampled
     if not _is_of_data(bench, batch, weights[0]):
-        judge.wrong(method, "the log-probabilities are those of other actions than the data's")
+        judge.wrong(method, "the log-probabilities are those of actions other than the data's")
     elif (weights <= 0).any():
-        judge.wrong(method, "weights that are not positive: the exponential or a sign is wrong")
+        judge.wrong(method, "some weights are not positive: the exponential or a sign is wrong")
     else:
         advantages = np.log(weights) * scalars["temperature"]
         _judge_baseline(judge, method, bench.world(0, 0, batch), {None: advantages})
@@ -386,15 +386,15 @@ def _sample(
     """Repeat a call with many seeds, each on a new agent.
 
     Returns:
-        The bench and what was read from every trial, `(DRAWS, batch)`. None if it cannot be read or
-        does not depend on the seed, or if the call fails, which is reported.
+        The bench and what was read from every trial, `(DRAWS, batch)`. None if that is unreadable
+        or does not depend on the seed, or if the call fails, which is reported.
     """
     for draws in (FEW_DRAWS, DRAWS):
         bench = judge.make_bench()
         for seed in range(draws):
             bench.add(scalars, call, seed=seed)
         bench.run()
-        if judge.failed(call.method, *bench.seen.values()):
+        if judge.failed(call.method, *bench.outcomes.values()):
             return None
         found = [read(bench, trial) for trial in range(draws)]
         present = [one for one in found if one is not None]
@@ -420,7 +420,7 @@ def _judge_baseline(
         for taken, values in _taken_and_drawn(world)
         for baseline in (read(taken, advantages),)
     ]
-    # Averages come second: their test is weaker, and other readings of single draws may pass it.
+    # Averages come second: their test is weaker, and misread single draws may pass it.
     for fits, kind in ((_are_draws, Reading.SAMPLED), (_are_averages, Reading.AVERAGED)):
         for reading, text, samples, values in candidates:
             for policy_text, policy in policies.items():
@@ -444,7 +444,7 @@ def _judge_baseline(
     if _are_of(samples, values):
         text = "the baseline is sampled, but not from the actor's distribution"
     else:
-        text = "the advantage is random, but its baseline is no Q(s, a') of a sampled action"
+        text = "the advantage is random, but its baseline is not Q(s, a') of a sampled action"
     judge.wrong(
         method,
         f"{text}: expected a mean of {shown(expected)}, got {shown(samples.mean(0))}",
@@ -457,7 +457,7 @@ _BASELINES: Mapping[str, Callable[[Array, Array], Array]] = {
     "the baseline is added instead of subtracted": lambda taken, advantages: advantages - taken,
     "the baseline alone, without Q(s, a)": lambda _taken, advantages: advantages,
 }
-"""What is wrong with an advantage, and the baseline in it by Q(s, a) and the advantage."""
+"""The baseline as a function of Q(s, a) and the advantage, by what is wrong with the latter."""
 
 
 def _taken_and_drawn(world: World) -> Iterator[tuple[Array, Array]]:
@@ -477,7 +477,7 @@ def _critic(world: World, role: str) -> tuple[Array, Array]:
 def _are_draws(samples: Array, values: Array, policy: Array) -> bool:
     """Return whether samples are values of actions drawn from a policy."""
     distance = np.abs(samples[:, :, None] - values)
-    # If two actions have nearly the same value, which one was drawn is unknown.
+    # If two actions have nearly the same value, it is unknown which one was drawn.
     apart = np.diff(np.sort(values, axis=1), axis=1).min(1) > 4 * _SLACK
     return (
         bool((distance.min(2) < _SLACK).all())

@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cs285.grading.solutions.bench import Bench, Call, Seen
+from cs285.grading.solutions.bench import Bench, Call, Outcome
 from cs285.grading.solutions.judging import PERIOD, Judge
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.probing.inputs import Array, Transitions, close, same_weights
 
 SHORT_PERIOD = 4
 FEW_STEPS = range(81, 89)
-"""Two whole short periods, which have one multiple each; twice the period has one in all."""
+"""Two whole short periods: each contains one multiple; twice the period has one in both."""
 
 
 class Updates(NamedTuple):
     """Trials whose first call is an update."""
 
     between: int
-    """At a step at which nothing is copied."""
+    """The trial at a step at which nothing is copied."""
     at_period: int
-    """At a multiple of the copying period."""
+    """The trial at a multiple of the copying period."""
 
 
 def add_updates(judge: Judge, scalars: Mapping[str, Any], values: Sequence[Array]) -> Updates:
@@ -44,7 +44,7 @@ def judge_update(
     trained: Mapping[str, str],
     copies: Mapping[str, str],
 ) -> None:
-    """Judge `update` by its copying, and by comparison with the student's own single steps.
+    """Judge `update` by when it copies, and by comparison with the student's own single steps.
 
     Args:
         judge: The judge of the class.
@@ -54,15 +54,15 @@ def judge_update(
         copies: The online role that is copied to each target role.
     """
     bench = judge.bench
-    if judge.failed("update", *(bench.seen[trial, 0] for trial in updates)):
+    if judge.failed("update", *(bench.outcomes[trial, 0] for trial in updates)):
         return
-    if bench.seen[updates.between, 0].has_foreign_schedule:
+    if bench.outcomes[updates.between, 0].has_foreign_schedule:
         judge.wrong(
             "__init__",
-            "the learning-rate schedule is made for another optimiser than the one that trains the "
+            "the learning-rate schedule belongs to another optimiser than the one that trains the "
             "critic, so it has no effect",
         )
-    usable = [one for one in oracles if bench.seen[one].failure is None]
+    usable = [one for one in oracles if bench.outcomes[one].failure is None]
     problems = _training_problems(judge, (updates.between, 0), usable, trained)
     trains = not problems
     notes: list[str] = []
@@ -113,12 +113,12 @@ def _training_problems(
     problems = []
     for role, name in differs.items():
         if role in judge.sampled:  # An update may draw other samples than single steps do.
-            # Which order of single steps it takes is then not known.
+            # The order of the single steps is then unknown.
             counts = [_steps_taken(judge, update, one, role) for one in oracles]
             if count := min((one or 0 for one in counts), default=0):
-                problems.append(f"the {name} is trained about {count} times in an update, not once")
+                problems.append(f"the {name} is trained about {count} times per update, not once")
         elif any(_repeats(judge, update, one, role) for one in oracles):
-            problems.append(f"the {name} is trained twice in an update, not once")
+            problems.append(f"the {name} is trained twice per update, not once")
         else:
             steps = "the class's own single steps on this batch, in any order"
             problems.append(f"it changes the {name} differently from {steps}")
@@ -126,7 +126,7 @@ def _training_problems(
 
 
 def _repeats(judge: Judge, update: tuple[int, int], oracle: tuple[int, int], role: str) -> bool:
-    """Return whether an update is equal to single steps of which one is taken twice."""
+    """Return whether an update equals single steps with one of them taken twice."""
     arguments, seed, calls = judge.bench.trials[oracle[0]]
     calls = calls[: oracle[1] + 1]
     bench = judge.make_bench()
@@ -137,9 +137,9 @@ def _repeats(judge: Judge, update: tuple[int, int], oracle: tuple[int, int], rol
         for j in range(k + 1)
     ]
     bench.run()
-    wanted = judge.bench.seen[update].after.get(role, [])
+    wanted = judge.bench.outcomes[update].after.get(role, [])
     return any(
-        bool(wanted) and same_weights(bench.seen[trial, len(calls)].after.get(role, []), wanted)
+        bool(wanted) and same_weights(bench.outcomes[trial, len(calls)].after.get(role, []), wanted)
         for trial in trials
     )
 
@@ -147,7 +147,7 @@ def _repeats(judge: Judge, update: tuple[int, int], oracle: tuple[int, int], rol
 def _steps_taken(
     judge: Judge, update: tuple[int, int], oracle: tuple[int, int], role: str
 ) -> int | None:
-    """Return how many sampled steps of a network an update takes, if about 2 or 3, else None."""
+    """Return how many sampled steps an update takes on a network if that is 2 or 3, else None."""
     bench = judge.make_bench()
     bench.weights = judge.bench.weights
     seeds = range(2, 18)
@@ -162,16 +162,16 @@ def _steps_taken(
         return None
     ratio = float(own @ single / (single @ single))
     alignment = ratio * float(np.linalg.norm(single) / np.linalg.norm(own))
-    # The second step starts from other weights, so that it is not quite equal to the first.
+    # The second step starts from other weights, so it differs slightly from the first.
     count = round(ratio)
     return count if count in {2, 3} and alignment > 0.8 and ratio > 1.6 else None  # noqa: PLR2004
 
 
 def _mean_change(bench: Bench, trials: Sequence[int], number: int, role: str) -> Array | None:
-    """Return the mean change of a network's weights by the calls of trials, if they moved it."""
+    """Return the mean change of a network's weights over trials; None if there is none."""
     changes = []
     for trial in trials:
-        first, last = bench.seen[trial, 0], bench.seen[trial, number]
+        first, last = bench.outcomes[trial, 0], bench.outcomes[trial, number]
         if last.failure is not None or role not in last.after or role not in first.before:
             return None
         before, after = (
@@ -191,7 +191,7 @@ def _learns_elsewhere(
     batch = Transitions(*bench.trials[trial][2][number].values[:5])
 
     def part(call: tuple[int, int]) -> float:
-        """Return how much of a step lies at next states; infinite if it fits no loss."""
+        """Return the relative size of a step at next states; infinite if no loss fits it."""
         found = bench.derivative(bench.step(*call, role), batch)
         if found is None:
             return float("inf")
@@ -202,8 +202,8 @@ def _learns_elsewhere(
 
 
 def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> tuple[str, str]:
-    """Return what is wrong with the copying to one target network, and what is unusual."""
-    seen, at_period = (judge.bench.seen[trial, 0] for trial in updates)
+    """Return what is wrong, and what is unusual, in the copying to one target network."""
+    seen, at_period = (judge.bench.outcomes[trial, 0] for trial in updates)
     name = "target V" if target.startswith("value") else "target critic"
     if target not in seen.after or target not in at_period.after:
         return "", ""
@@ -222,13 +222,13 @@ def judge_copying(judge: Judge, updates: Updates, target: str, online: str) -> t
 
 
 def _is_read(judge: Judge, updates: Updates, target: str) -> bool:
-    """Return whether an update depends on a target network: if not, its copying changes nothing."""
+    """Return whether an update depends on a target network; if not, its copying does not matter."""
     arguments, seed, calls = judge.bench.trials[updates.between]
     bench = judge.make_bench()
     bench.weights = {**judge.bench.weights, target: judge.inputs.draw_weights()[target]}
     trial = bench.add(arguments, *calls, seed=seed)
     bench.run()
-    seen, other = judge.bench.seen[updates.between, 0], bench.seen[trial, 0]
+    seen, other = judge.bench.outcomes[updates.between, 0], bench.outcomes[trial, 0]
     if other.failure is not None:
         return True
     return any(
@@ -241,9 +241,9 @@ def _is_read(judge: Judge, updates: Updates, target: str) -> bool:
 
 
 def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
-    """Return whether successive updates copy once a period: the class may count steps itself."""
+    """Return whether successive updates copy once a period, as if the class counts steps itself."""
     arguments, seed, _ = judge.bench.trials[updates.at_period]
-    # Many rows: with few, the steps are so large that the weights would not stay finite.
+    # With only a few rows, steps would be so large that the weights would overflow.
     batches = zip(*(judge.transitions(judge.batch(9)) for _ in range(8)), strict=True)
     values = [np.concatenate(parts) for parts in batches]
     bench = judge.make_bench()
@@ -251,14 +251,14 @@ def _is_copied_once(judge: Judge, updates: Updates, target: str) -> bool:
     trial = bench.add({**arguments, "target_update_period": SHORT_PERIOD}, *calls, seed=seed)
     bench.run()
     numbers = range(len(FEW_STEPS))
-    if any(bench.seen[trial, number].failure for number in numbers):
+    if any(bench.outcomes[trial, number].failure for number in numbers):
         return False
     copied = [bench.moved(trial, number, target) for number in numbers]
     return sum(copied[:SHORT_PERIOD]) == sum(copied[SHORT_PERIOD:]) == 1
 
 
 def _copied_too_often(
-    seen: Seen, target: str, online: str, name: str, *, stays: bool
+    seen: Outcome, target: str, online: str, name: str, *, stays: bool
 ) -> tuple[str, str]:
     """Describe a target network that moved at a step between two copies."""
     if close(seen.after[target][0][0], seen.after[online][0][0], 1e-5):
@@ -273,7 +273,7 @@ def _copied_too_often(
 
 def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) -> None:
     """Judge a method that copies one network to another."""
-    seen = judge.bench.seen[trial, 0]
+    seen = judge.bench.outcomes[trial, 0]
     if judge.failed(method, seen):
         return
     kind = target.partition("/")[0]
@@ -293,7 +293,7 @@ def judge_copy(judge: Judge, method: str, trial: int, target: str, online: str) 
     elif judge.bench.moved(trial, 0, online):
         judge.wrong(method, "it changes the online network: the copy goes in the wrong direction")
     elif not judge.bench.moved(trial, 0, target):
-        judge.wrong(method, "parameters are never copied: the target network does not change")
+        judge.wrong(method, "the parameters are never copied: the target network does not change")
     elif all(
         close(a, b, 1e-5) for a, b in zip(seen.after[target][0], seen.after[online][0], strict=True)
     ):

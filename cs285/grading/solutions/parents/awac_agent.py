@@ -11,7 +11,7 @@ from cs285.agents.dqn_agent import DQNAgent
 
 
 class AWACAgent(DQNAgent):
-    """A critic under the actor, and an actor weighted by exp(A / temperature)."""
+    """A critic of the actor's policy, and an actor weighted by exp(A / temperature)."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class AWACAgent(DQNAgent):
         next_obs: torch.Tensor,
         done: torch.Tensor,
     ) -> tuple[Any, dict[str, Any], dict[str, torch.Tensor]]:
-        """Return the squared temporal-difference error under the actor, and as in DQN."""
+        """Return the squared temporal-difference error under the actor, and the rest as in DQN."""
         with torch.no_grad():
             next_probabilities = self.actor(next_obs).probs
             next_qs = (next_probabilities * self.target_critic(next_obs)).sum(dim=-1)
@@ -63,7 +63,7 @@ class AWACAgent(DQNAgent):
     def update_actor(self, observations: torch.Tensor, actions: torch.Tensor) -> Any:
         """Take one gradient step on the actor."""
         action_dist = self.actor(observations)
-        # A child may leave the last argument out of its method, or rely on getting it.
+        # A child's method may lack the last argument, or rely on getting it.
         takes = inspect.signature(self.compute_advantage).parameters
         extra = (action_dist,) if "action_dist" in takes else ()
         with torch.no_grad():

@@ -40,7 +40,7 @@ class DQNAgent(nn.Module):
 
     def get_action(self, observation: np.ndarray, epsilon: float = 0.02) -> int:
         """Act epsilon-greedily on the critic's values."""
-        if np.random.random() < epsilon:  # noqa: NPY002 - seeded like what students draw from
+        if np.random.random() < epsilon:  # noqa: NPY002 - the generator that students use
             return int(np.random.randint(self.num_actions))  # noqa: NPY002
         values = self.critic(torch.as_tensor(observation, dtype=torch.float32)[None])
         return int(values.argmax(dim=-1).item())
