@@ -17,7 +17,7 @@ __all__ = ["load_policy", "load_run", "resume", "train"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the functions of `__all__` when they are first asked for (PEP 562)."""
+    """Import the functions in `__all__` when they are first used (PEP 562)."""
     if name in __all__:
         from cs285.training import door
 
@@ -34,7 +34,7 @@ def _refuse_scripts_of_other_trees() -> None:
 
     This happens easily with a reference and a starter on one machine: an editable install directs
     the imports of all scripts to its own tree, so the code next to the script would never run. The
-    check is here because every script imports this module first.
+    check is in this module because every script imports it first.
     """
     main = getattr(_sys.modules.get("__main__"), "__file__", None)
     script = _Path(main or "").resolve()
@@ -50,12 +50,12 @@ def _refuse_scripts_of_other_trees() -> None:
         _sys.exit(2)
 
 
-def _know_the_folder_above() -> None:
-    """Let files of students import `hw5.cs285...`, whatever the folder above is called."""
+def _allow_imports_through_the_folder_above() -> None:
+    """Let students' files import `hw5.cs285...`, whatever the folder above is called."""
     from cs285.infrastructure import import_names
 
     import_names.install(_Path(__file__).parents[1].absolute())
 
 
 _refuse_scripts_of_other_trees()
-_know_the_folder_above()
+_allow_imports_through_the_folder_above()

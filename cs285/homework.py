@@ -23,7 +23,7 @@ Config = TypeVar("Config", bound=type[Any])
 
 
 class Stage(StrEnum):
-    """What a run does; also the word in the names of scripts and run folders."""
+    """The kind of training that a run does; also part of the names of scripts and run folders."""
 
     EXPLORE = "explore"
     OFFLINE = "offline"
@@ -66,7 +66,7 @@ class StageRecord:
     title: str
     """Heading in tables."""
     name: str
-    """Name in the first column of tables that mix stages."""
+    """Name in the first column of tables with several stages."""
     verb: str
     """What its algorithms do, after "cannot"."""
     experiments: str
@@ -76,14 +76,14 @@ class StageRecord:
     question: Question
     """Question of its runs, unless their algorithm belongs to another one."""
     visualize_interval: int
-    """Default number of steps between figures: four figures per run. Each takes about 100 kB of
+    """Default number of steps between figures, for four figures per run. Each takes about 100 kB of
     the 15 MB that a hand-in may have."""
     other_folders: tuple[str, ...] = ()
-    """Further names of that folder, as in the public starter."""
+    """Alternative names of the folder `experiments`, as in the public starter."""
     other_keys: tuple[str, ...] = ()
     """Further config keys that no other stage reads."""
     ignored_keys: tuple[str, ...] = ()
-    """Config keys that the other stages read and this one does not."""
+    """Config keys that other stages read but this one does not."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -148,22 +148,22 @@ def keys_of_other_stages(stage: Stage) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What the package knows about one algorithm, apart from its config class and its agent."""
+    """What the package knows about one algorithm, in addition to its config class and its agent."""
 
     name: str
     """`base_config` in YAML files."""
     title: str
-    """Name in print."""
+    """Name in figures and tables."""
     colour: str
     """Colour of its curves, as `#rrggbb`."""
     stages: frozenset[Stage]
-    """Where it can run."""
+    """The stages that it can run in."""
     tags: tuple[str, ...]
     """TensorBoard tags of its losses; every run that learns logs them all."""
     question: Question | None
-    """Question of the handout that asks for it; None if the handout does not."""
+    """The handout's question that asks for it, or None."""
     order: int
-    """Place in tables; equal places are in alphabetical order."""
+    """Position in tables; ties are in alphabetical order."""
     config: type[Any]
     """Its config class."""
 
@@ -172,7 +172,7 @@ _registered: dict[str, Algorithm] = {}
 
 
 class RegistrationError(UserError):
-    """A class cannot be registered under this name: it is taken, or is not a plain word."""
+    """A class cannot be registered under a name, which is taken or not a plain word."""
 
 
 def register(
@@ -188,15 +188,15 @@ def register(
     """Register a config class as an algorithm; the arguments are the fields of `Algorithm`.
 
     Raises:
-        RegistrationError: If another class has registered this name, or if it is not made of small
-            letters, digits and underscores, with a letter first.
+        RegistrationError: If another class has registered this name, or if it does not consist of
+            lower-case letters, digits and underscores, with a letter first.
     """
 
     def decorate(config: Config) -> Config:
         if not re.fullmatch("[a-z][a-z0-9_]*", name):
             raise RegistrationError(
                 f"{config.__module__} registers the algorithm {name!r}; its name must consist of "
-                "small letters, digits and underscores, with a letter first"
+                "lower-case letters, digits and underscores, with a letter first"
             )
         known = _registered.get(name)
         if known is not None and _place(known.config) != _place(config):
@@ -218,7 +218,7 @@ def _place(config: type[Any]) -> tuple[str, str]:
 
 @functools.cache
 def algorithms() -> Mapping[str, Algorithm]:
-    """Return all algorithms by name, in the order of tables.
+    """Return all algorithms by name, in the order used in tables.
 
     Raises:
         RegistrationError: If an algorithm cannot be registered.
@@ -232,34 +232,34 @@ def algorithms() -> Mapping[str, Algorithm]:
 
 
 def algorithms_of(stage: Stage) -> list[str]:
-    """Return the names of the algorithms that can run in a stage, in the order of tables."""
+    """Return the names of the algorithms that can run in a stage, in the order used in tables."""
     return [name for name, algorithm in algorithms().items() if stage in algorithm.stages]
 
 
 def algorithms_for(question: Question | None) -> list[str]:
-    """Return the names of the algorithms of a question, or of none, in the order of tables."""
+    """Return the names of a question's algorithms, or those of none, in the order of tables."""
     return [name for name, algorithm in algorithms().items() if algorithm.question == question]
 
 
 def keys_without_effect(algorithm: str, keys: Iterable[str]) -> list[str]:
-    """Return those of some config keys that other algorithms read and this one does not."""
+    """Return the config keys among `keys` that only other algorithms read."""
     own = algorithms()[algorithm].config.model_fields
     known = frozenset[str]().union(*(one.config.model_fields for one in algorithms().values()))
     return [key for key in keys if key in known and key not in own]
 
 
 def usual_stage(algorithm: str) -> Stage:
-    """Return the stage of a run whose folder does not name one: most runs learn offline."""
+    """Return the likeliest stage of a run whose folder does not name one."""
     known = algorithms().get(algorithm)
     return Stage.EXPLORE if known and known.stages == {Stage.EXPLORE} else Stage.OFFLINE
 
 
 def title_of(algorithm: str) -> str:
-    """Return the name in print of a registered algorithm."""
+    """Return the title of a registered algorithm."""
     return algorithms()[algorithm].title
 
 
 def order_of(algorithm: str) -> int:
-    """Return the place of an algorithm in tables; unknown ones come last."""
+    """Return the position of an algorithm in tables; unknown ones come last."""
     names = list(algorithms())
     return names.index(algorithm) if algorithm in names else len(names)

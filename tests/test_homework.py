@@ -56,7 +56,7 @@ def test_every_algorithm_here_belongs_to_a_question_of_the_handout():
 
 @pytest.mark.parametrize("name", ["BC", "2bc", "b c", "b.c", "", "../bc"])
 def test_a_name_that_is_not_a_plain_word_is_refused(name):
-    with pytest.raises(RegistrationError, match="small letters, digits and underscores"):
+    with pytest.raises(RegistrationError, match="lower-case letters, digits and underscores"):
         register(name, title="BC", colour="#000000", stages={Stage.OFFLINE})(BaseConfig)
     assert name not in algorithms()
 

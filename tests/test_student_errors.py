@@ -107,8 +107,8 @@ def test_a_random_agent_of_the_starter_takes_no_epsilon():
         (object(), "object has no method `update`"),
         (Chooser(0.5), "it returned a float (0.5); `update` must return a dict"),
         (Chooser({1: 2}), "it returned a dict; `update` must return a dict of the numbers to log"),
-        (Chooser({"loss": "low"}), "what it returned as 'loss' is a str; it must be a number"),
-        (Chooser({"loss": None}), "what it returned as 'loss' is None; it must be a number"),
+        (Chooser({"loss": "low"}), "it returned a str as 'loss', which must be a number"),
+        (Chooser({"loss": None}), "it returned None as 'loss', which must be a number"),
     ],
 )
 def test_what_update_returns_must_be_numbers_by_name(agent, said, make_batch):
@@ -150,7 +150,10 @@ def test_a_policy_follows_get_action_where_a_student_overrides_it(make_agent):
 # Errors in files
 
 
-GYM = "there is no package `gym` here: Gymnasium has replaced it; write `import gymnasium as gym`"
+GYM = (
+    "the package `gym` is not installed, since Gymnasium has replaced it; "
+    "write `import gymnasium as gym`"
+)
 MISSING = "No module named 'cs285.infrastructure.my_helper', so this file is missing from the tree"
 CONSTRUCTOR = """
 class DQNAgent:

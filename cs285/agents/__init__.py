@@ -2,8 +2,8 @@
 
     from cs285.agents import DQNAgent, agents
 
-`agents` maps the name of each algorithm of the homework to its class. Importing this package
-imports no agent; each is imported when it is first asked for.
+`agents` maps the name of each of the homework's algorithms to its class. Importing this package
+imports no agent; each is imported when it is first used.
 """
 
 import importlib
@@ -17,13 +17,13 @@ _MODULES = {
     "AWACAgent": "awac",
     "IQLAgent": "iql",
 }
-"""The name of the algorithm that each class is for; `{name}_agent.py` defines it."""
+"""The algorithm of each class, which `{algorithm}_agent.py` defines."""
 
 __all__ = ["AWACAgent", "CQLAgent", "DQNAgent", "IQLAgent", "RNDAgent", "RandomAgent", "agents"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class, or all of them for `agents`, when it is asked for (PEP 562)."""
+    """Import a class, or all of them for `agents`, when it is first used (PEP 562)."""
     if name == "agents":
         return {algorithm: __getattr__(own) for own, algorithm in _MODULES.items()}
     if name in _MODULES:

@@ -1,4 +1,4 @@
-"""How an agent turns its action probabilities into one action."""
+"""How agents choose actions from action probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Actor(Protocol):
 
 
 def private_generator() -> torch.Generator:
-    """Return a new generator, seeded by the present state of PyTorch's global one."""
+    """Return a new generator, seeded from the current state of PyTorch's global one."""
     generator = torch.Generator()
     generator.manual_seed(int(torch.randint(2**62, ())))
     return generator

@@ -6,7 +6,7 @@
     actor loss  = -mean( log pi(a|s) min(exp(A(s, a) / temperature), MAX_WEIGHT) )
 
 The expectations over pi are exact sums, not samples. The agent acts with its actor, never with the
-argmax of Q. `temperature` is lambda of the formula; some papers write its inverse.
+argmax of Q. `temperature` is the lambda of the formula; some papers use its inverse.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from cs285.learning.objective import (
 from cs285.networks.mlp_policy import MLPPolicy
 
 MAX_WEIGHT = 100.0
-"""Cap on exp(A / temperature), as in the IQL authors' code: keeps one transition from overflowing
-the loss while advantages are still noise, and is met by few once they are not."""
+"""Cap on exp(A / temperature), as in the IQL authors' code. It keeps single transitions from
+overflowing the loss while advantages are still noise; later it affects only a few."""
 
 
 class AWACAgent(DQNAgent, AnyParent):
@@ -43,9 +43,9 @@ class AWACAgent(DQNAgent, AnyParent):
         observation_shape: Shape of one observation.
         num_actions: Number of actions.
         make_actor: `(observation_shape, num_actions) -> policy`.
-        make_actor_optimizer: Parameters to optimiser.
+        make_actor_optimizer: `(parameters) -> optimiser`.
         temperature: Lambda, positive: small is greedy, large clones the data.
-        **kwargs: Those of `DQNAgent`.
+        **kwargs: Arguments of `DQNAgent`.
     """
 
     stackable = True
@@ -72,12 +72,12 @@ class AWACAgent(DQNAgent, AnyParent):
     def action_probabilities(
         self, observations: torch.Tensor, epsilon: torch.Tensor
     ) -> torch.Tensor:
-        """Return `(batch, num_actions)`: the actor while exploring, its mode at `epsilon` 0."""
+        """Return pi(. | s) `(batch, num_actions)` while exploring, and its mode at `epsilon` 0."""
         probabilities: torch.Tensor = self.actor(observations).probs
         return torch.where(epsilon > 0, probabilities, greedy(probabilities))
 
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
-        """Choose an action for one observation: the actor's mode, or its sample if exploring."""
+        """Choose an action for one observation: the actor's mode, or a sample if exploring."""
         return sample_action(self, observation, epsilon)
 
     # Losses
@@ -111,7 +111,7 @@ class AWACAgent(DQNAgent, AnyParent):
         actions: torch.Tensor,
         action_dist: Categorical | None = None,
     ) -> torch.Tensor:
-        """Return A(s, a) `(batch,)`, under `action_dist` or else the actor's distribution."""
+        """Return A(s, a) `(batch,)` under `action_dist`, by default the actor's distribution."""
         if action_dist is None:
             action_dist = self.actor(observations)
         qa_values = self.critic(observations)
@@ -141,7 +141,7 @@ class AWACAgent(DQNAgent, AnyParent):
 
     @property
     def actor_objective(self) -> Objective:
-        """What trains the actor."""
+        """The actor's objective."""
         return Objective(
             method="update_actor",
             loss_tag="actor_loss",

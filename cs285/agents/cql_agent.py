@@ -2,9 +2,9 @@
 
     loss = DQN loss + alpha mean( T logsumexp(Q(s, .) / T) - Q(s, a) )
 
-The added term is never negative at T = 1: it presses down the soft maximum over all actions and
-lifts the action of the dataset, so values of actions that the data does not show stay low.
-At alpha = 0 this is DQN.
+The added term is never negative at T = 1. It pushes down the soft maximum over all actions and
+pushes up the dataset's action, so the values of actions outside the data stay low. At alpha = 0
+this is DQN.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class CQLAgent(DQNAgent):
     """DQN with a conservative critic.
 
     Args:
-        *args: Those of `DQNAgent`.
+        *args: Arguments of `DQNAgent`.
         cql_alpha: Weight of the conservative term, at least 0.
-        cql_temperature: T, of the soft maximum; positive.
-        **kwargs: Those of `DQNAgent`.
+        cql_temperature: Temperature T of the soft maximum, positive.
+        **kwargs: Arguments of `DQNAgent`.
     """
 
     stackable = True

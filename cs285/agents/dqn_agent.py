@@ -4,8 +4,8 @@
     a*     = argmax_a Q(s', a)  if double, else  argmax_a Qt(s', a)
     loss   = mean (Q(s, a) - y)^2
 
-`d` is 1 where the episode terminated, not where a time limit cut it: a cut episode would have
-continued, so its last state still has a future.
+`d` is 1 where the episode terminated, not where a time limit truncated it: a truncated episode
+would have continued, so its last state still has a future.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class DQNAgent(Agent):
         observation_shape: Shape of one observation.
         num_actions: Number of actions.
         make_critic: `(observation_shape, num_actions) -> Q`, called twice.
-        make_optimizer: Parameters to optimiser.
-        make_lr_schedule: Optimiser to schedule.
-        discount: In [0, 1].
-        target_update_period: Updates between two copies of the critic to the target critic.
-        use_double_q: Let the online critic choose the next action.
-        clip_grad_norm: Bound on the norm of each gradient, or None.
+        make_optimizer: `(parameters) -> optimiser`.
+        make_lr_schedule: `(optimiser) -> schedule`.
+        discount: Discount factor in [0, 1].
+        target_update_period: Number of updates between copies of the critic to the target critic.
+        use_double_q: Whether the online critic chooses the next action.
+        clip_grad_norm: Maximum norm of each gradient, or None.
     """
 
     stackable = True
@@ -101,9 +101,9 @@ class DQNAgent(Agent):
         next_obs: torch.Tensor,
         done: torch.Tensor,
     ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
-        """Return the temporal-difference loss, what to log, and the values it was made of.
+        """Return the temporal-difference loss, what to log, and the values it was computed from.
 
-        Shapes as in `Batch`. The last dict holds `qa_values (batch, num_actions)` and
+        Shapes are those of `Batch`. The last dict contains `qa_values (batch, num_actions)` and
         `q_values (batch,)`.
         """
         with torch.no_grad():
@@ -130,7 +130,7 @@ class DQNAgent(Agent):
 
     @property
     def critic_objective(self) -> Objective:
-        """What trains the critic."""
+        """The critic's objective."""
         return Objective(
             method="update_critic",
             loss_tag="critic_loss",
@@ -145,7 +145,7 @@ class DQNAgent(Agent):
 
     @property
     def target_rules(self) -> tuple[TargetRule, ...]:
-        """The target critic is a copy of the critic, every `target_update_period` updates."""
+        """The target critic becomes a copy of the critic every `target_update_period` updates."""
         period = self.target_update_period
         return (HardCopy("critic", "target_critic", period, method="update_target_critic"),)
 

@@ -1,9 +1,9 @@
 """What pure exploration hides from the critic: rewards and terminations.
 
-Rewards are all 0, and no transition is terminal: what is novel stays within reach after a goal
-(Burda 2019, section 2.3). Where an episode terminated becomes an absorbing state (Sutton and Barto
-2018, section 3.4), with one transition from it to itself in place of the first one of the next
-episode. The buffer and the saved dataset keep what happened.
+All rewards are 0 and no transition is terminal, so that novelty remains reachable after a goal
+(Burda 2019, section 2.3). The state in which an episode terminated becomes an absorbing state
+(Sutton and Barto 2018, section 3.4): a transition from it to itself replaces the first transition
+of the next episode. The buffer and the saved dataset keep the original transitions.
 
 This is a separate file because `rnd_agent.py` may be a student's, which must not see the task
 either.
@@ -20,7 +20,7 @@ from cs285.learning.columns import Array, Column, Transitions
 
 
 def _after_termination(transitions: Transitions) -> npt.NDArray[np.bool_]:
-    """Return which transitions follow one that terminated `(N,)`."""
+    """Return which transitions follow a terminated one `(N,)`."""
     return np.append(np.zeros(1, np.bool_), transitions.dones[:-1])
 
 
@@ -47,5 +47,5 @@ ABSORBING_STATES = (
 
 
 def hidden_task() -> tuple[Column, ...]:
-    """Return the columns that stand in for the stored fields."""
+    """Return the columns that replace the stored fields."""
     return (NO_REWARDS, NO_TERMINATIONS, *ABSORBING_STATES)

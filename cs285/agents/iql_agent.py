@@ -5,9 +5,9 @@
     A(s, a)     = Q(s, a) - V(s)                       (no gradient)
     actor loss  = -mean( log pi(a|s) min(exp(A(s, a) / temperature), MAX_WEIGHT) )
 
-With tau above 1/2 the expectile V leans towards the better actions of the data, so Q improves
-on the data's policy without the value of any action outside the data. `temperature` is lambda of
-the formula, the inverse of the paper's beta.
+With tau above 1/2 the expectile V leans towards the better actions in the data, so Q improves on
+the data's policy without evaluating any action outside the data. `temperature` is the lambda of the
+formula, the inverse of the paper's beta.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from cs285.learning.objective import (
 
 
 class IQLAgent(AWACAgent, AnyParent):
-    """AWAC's actor on the advantages of an expectile critic.
+    """AWAC's actor with the advantages of an expectile critic.
 
     Args:
         observation_shape: Shape of one observation.
         num_actions: Number of actions.
         make_value_critic: `(observation_shape) -> V`, called twice; V returns `(batch, 1)`.
-        make_value_critic_optimizer: Parameters to optimiser.
+        make_value_critic_optimizer: `(parameters) -> optimiser`.
         expectile: Tau, in (0, 1): above 1/2 is optimistic.
-        **kwargs: Those of `AWACAgent`.
+        **kwargs: Arguments of `AWACAgent`.
     """
 
     stackable = True
@@ -60,8 +60,8 @@ class IQLAgent(AWACAgent, AnyParent):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_shape, num_actions, **kwargs)
-        # Q regresses on the lagging V, so nothing reads a lagging Q. `DQNAgent` has drawn its
-        # initial weights all the same: without that draw a seed would give other weights here.
+        # Q regresses on the target V, so nothing reads a target Q. `DQNAgent` draws its initial
+        # weights nevertheless: without that draw, the same seed would give other weights here.
         if hasattr(self, "target_critic"):
             del self.target_critic
         self.register_buffer("expectile", hyperparameter(expectile))
@@ -76,8 +76,8 @@ class IQLAgent(AWACAgent, AnyParent):
     def state_values(value_critic: nn.Module, observations: torch.Tensor) -> torch.Tensor:
         """Return V(s) `(batch,)` of a network that returns `(batch, 1)`.
 
-        The axis goes here and nowhere else: `(batch, 1)` against `(batch,)` would broadcast to
-        `(batch, batch)` in a loss, and PyTorch would raise no error.
+        The axis is squeezed only here: `(batch, 1)` against `(batch,)` would broadcast to
+        `(batch, batch)` in a loss, and PyTorch would not raise an error.
         """
         values: torch.Tensor = value_critic(observations)
         return values.squeeze(-1)
@@ -90,7 +90,7 @@ class IQLAgent(AWACAgent, AnyParent):
         next_obs: torch.Tensor,
         done: torch.Tensor,
     ) -> tuple[torch.Tensor, Metrics, dict[str, torch.Tensor]]:
-        """Return the regression of Q on the target value of the next state; see `DQNAgent`."""
+        """Return Q's regression loss on the target V of the next state; see `DQNAgent`."""
         with torch.no_grad():
             next_values = self.state_values(self.target_value_critic, next_obs)
             target_values = reward + self.discount * (~done) * next_values
@@ -116,7 +116,7 @@ class IQLAgent(AWACAgent, AnyParent):
     def compute_value_loss(
         self, observations: torch.Tensor, actions: torch.Tensor
     ) -> tuple[torch.Tensor, Metrics]:
-        """Return the expectile regression of V on Q(s, a) and what to log."""
+        """Return the expectile loss of V against Q(s, a), and what to log."""
         with torch.no_grad():
             q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         vs = self.state_values(self.value_critic, observations)
@@ -131,7 +131,7 @@ class IQLAgent(AWACAgent, AnyParent):
         actions: torch.Tensor,
         action_dist: Categorical | None = None,
     ) -> torch.Tensor:
-        """Return A(s, a) `(batch,)`, with V as the baseline; the actor plays no part in it."""
+        """Return A(s, a) `(batch,)`, with V as the baseline; the actor is not used."""
         del action_dist
         q_values = self.critic(observations).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         values = self.state_values(self.value_critic, observations)
@@ -143,12 +143,12 @@ class IQLAgent(AWACAgent, AnyParent):
 
     @property
     def objectives(self) -> tuple[TrainingStep, ...]:
-        """First Q on the lagging V, then V on the new Q, then the actor on both."""
+        """First Q on the target V, then V on the new Q, then the actor on both."""
         return (self.critic_objective, self.value_objective, self.actor_objective)
 
     @property
     def critic_objective(self) -> Objective:
-        """What trains Q."""
+        """Q's objective."""
         return Objective(
             method="update_q",
             loss_tag="q_loss",
@@ -163,7 +163,7 @@ class IQLAgent(AWACAgent, AnyParent):
 
     @property
     def value_objective(self) -> Objective:
-        """What trains V."""
+        """V's objective."""
         return Objective(
             method="update_v",
             loss_tag="v_loss",
@@ -177,7 +177,7 @@ class IQLAgent(AWACAgent, AnyParent):
 
     @property
     def target_rules(self) -> tuple[TargetRule, ...]:
-        """The target V is a copy of V, every `target_update_period` updates."""
+        """The target V becomes a copy of V every `target_update_period` updates."""
         method, period = "update_target_value_critic", self.target_update_period
         return (HardCopy("value_critic", "target_value_critic", period, method=method),)
 
@@ -199,7 +199,7 @@ class IQLAgent(AWACAgent, AnyParent):
         return self.value_objective.minimise(observations, actions)
 
     def update_target_critic(self) -> None:
-        """Do nothing: Q has no lagging copy."""
+        """Do nothing: Q has no target network."""
 
     def update_target_value_critic(self) -> None:
         """Copy V to the target V."""

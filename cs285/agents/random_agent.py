@@ -2,7 +2,7 @@
 
     pi(a|s) = 1 / |A|
 
-The agent learns nothing; its data is what other exploration is compared with.
+The agent learns nothing; its data are the baseline for other exploration.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ class RandomAgent(Agent):
         return torch.full((len(observations), self.num_actions), 1.0 / self.num_actions)
 
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
-        """Draw an action; neither the observation nor `epsilon` matters."""
+        """Draw an action; the observation and `epsilon` are ignored."""
         return int(torch.randint(self.num_actions, (), generator=self.generator))

@@ -5,10 +5,10 @@
     r_explore = r + rnd_weight * bonus            then DQN on r_explore
     rnd loss  = mean e(s')
 
-Exploration is pure unless the config says `use_reward`: then `r` is 0, and no transition is
-terminal, as `exploration.py` defines.
-The error shrinks by orders of magnitude while the predictor learns; the statistic of the newest
-batch follows it at once. Slower averages were tried, and covered less of the four rooms.
+Without `use_reward` in the config, exploration is pure: `r` is 0 and no transition is terminal, as
+`exploration.py` defines. The error shrinks by orders of magnitude while the predictor learns, and
+the statistics of the newest batch follow it at once. Slower averages were tried and covered less of
+the four rooms.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class RNDAgent(DQNAgent, AnyParent):
         observation_shape: Shape of one observation.
         num_actions: Number of actions.
         make_rnd_network: `(observation_shape) -> f`, outputs `(batch, features)`.
-        make_rnd_network_optimizer: Parameters to optimiser.
+        make_rnd_network_optimizer: `(parameters) -> optimiser`.
         make_target_rnd_network: `(observation_shape) -> f*`, outputs `(batch, features)`.
         rnd_weight: Factor of the normalised bonus.
-        **kwargs: Those of `DQNAgent`.
+        **kwargs: Arguments of `DQNAgent`.
     """
 
     stackable = True
@@ -86,7 +86,7 @@ class RNDAgent(DQNAgent, AnyParent):
         return (errors - mean) / (deviation + 1e-8)
 
     def add_bonus(self, rewards: torch.Tensor, next_observations: torch.Tensor) -> torch.Tensor:
-        """Return what exploration is rewarded with `(batch,)`."""
+        """Return the rewards plus the weighted bonus `(batch,)`."""
         bonus = self.compute_bonus(next_observations)
         assert bonus.shape == rewards.shape
         return rewards + self.rnd_weight * bonus
@@ -113,17 +113,17 @@ class RNDAgent(DQNAgent, AnyParent):
 
     @property
     def objectives(self) -> tuple[TrainingStep, ...]:
-        """First the critic on the present bonus, then the predictor."""
+        """First the critic on the current bonus, then the predictor."""
         return (self.exploration_objective, self.rnd_objective)
 
     @property
     def exploration_objective(self) -> TrainingStep:
-        """What trains the exploration critic: as in DQN, but on the bonus."""
+        """The exploration critic's objective: DQN's, but on the bonus."""
         return self.critic_objective.variant("update_explorer", self.compute_exploration_loss)
 
     @property
     def rnd_objective(self) -> Objective:
-        """What trains the predictor."""
+        """The predictor's objective."""
         return Objective(
             method="update_rnd",
             loss_tag="rnd_loss",
@@ -156,7 +156,7 @@ class RNDAgent(DQNAgent, AnyParent):
     # Pictures
 
     def num_aux_plots(self) -> int:
-        """Return 1, the map of the prediction error, if observations are points of a plane."""
+        """Return 1, for the map of the prediction error, if observations are points in a plane."""
         return int(list(self.observation_shape) == [2])
 
     @torch.no_grad()

@@ -3,11 +3,11 @@
     exploration critic     DQN on the bonus of `RNDAgent`, blind to the task
     exploitation critic    DQN on the environment's reward, from the same batches
 
-The exploration critic collects the data. The exploitation critic learns from them off-policy; it is
-what evaluation sees, and in the phase `exploitation` it collects the data, too. The fields of a
-batch are what the exploration critic sees: without rewards and terminations, unless it uses them.
-`task_rewards` and `task_dones` are the true ones. Unlike where RND is alone, an episode's end is
-not an absorbing state.
+The exploration critic collects the data. The exploitation critic learns from them off-policy; it
+acts in evaluation, and in the phase `exploitation` it also collects the data. The fields of a batch
+are those of the exploration critic, without rewards and terminations unless it uses them;
+`task_rewards` and `task_dones` are the true ones. Unlike in plain RND, the end of an episode is not
+an absorbing state.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from cs285.learning.objective import (
 )
 
 TASK = ("observations", "actions", "task_rewards", "next_observations", "task_dones")
-"""What the exploitation critic learns from."""
+"""The columns that the exploitation critic learns from."""
 
 
 class TwoCriticRNDAgent(RNDAgent):
-    """RND next to a critic of the task.
+    """RND with a second critic that learns the task.
 
     Args:
-        *args: Those of `RNDAgent`.
+        *args: Arguments of `RNDAgent`.
         exploiter: Learns the task; its critic is the exploitation critic.
-        use_reward: Whether the exploration critic sees rewards and terminations after all.
-        **kwargs: Those of `RNDAgent`.
+        use_reward: Whether the exploration critic also sees rewards and terminations.
+        **kwargs: Arguments of `RNDAgent`.
     """
 
     stackable = True
@@ -70,7 +70,7 @@ class TwoCriticRNDAgent(RNDAgent):
         self.exploits.fill_(name == "exploitation")
 
     def derived_columns(self) -> tuple[Column, ...]:
-        """Return what the exploration critic sees in place of the task, and the task."""
+        """Return the columns that hide the task from the exploration critic, and the true ones."""
         hidden = () if self.use_reward else (NO_REWARDS, NO_TERMINATIONS)
         return (
             *hidden,
@@ -83,7 +83,7 @@ class TwoCriticRNDAgent(RNDAgent):
     def action_probabilities(
         self, observations: torch.Tensor, epsilon: torch.Tensor
     ) -> torch.Tensor:
-        """Return pi(. | s) `(batch, num_actions)`: the task's at `epsilon` 0, as in evaluation."""
+        """Return pi(. | s) `(batch, num_actions)`; in evaluation, at `epsilon` 0, the task's."""
         return torch.where(
             torch.where(epsilon > 0, self.exploits, 1.0) > 0,
             epsilon_greedy(self.exploiter.critic(observations), epsilon),
@@ -91,7 +91,7 @@ class TwoCriticRNDAgent(RNDAgent):
         )
 
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
-        """Choose an action for one observation, by the critic whose turn it is."""
+        """Choose an action for one observation, by the critic that currently acts."""
         if epsilon == 0 or self.exploits > 0:
             return self.exploiter.get_action(observation, epsilon)
         return super().get_action(observation, epsilon)
@@ -116,7 +116,7 @@ class TwoCriticRNDAgent(RNDAgent):
 
     @property
     def exploitation_objective(self) -> TrainingStep:
-        """What trains the exploitation critic."""
+        """The exploitation critic's objective."""
         method, loss_tag = "update_exploiter", "exploitation_critic_loss"
         if not isinstance(self.exploiter, Agent):  # a student's
             return TrainingStep(method=method, loss_tag=loss_tag, inputs=TASK)
@@ -131,7 +131,7 @@ class TwoCriticRNDAgent(RNDAgent):
 
     @property
     def target_rules(self) -> tuple[TargetRule, ...]:
-        """Both critics are copied to their targets."""
+        """Both critics are copied to their target networks."""
         names, period = ("exploiter.critic", "exploiter.target_critic"), self.target_update_period
         return (*super().target_rules, HardCopy(*names, period, method="update_target_exploiter"))
 
@@ -154,7 +154,7 @@ class TwoCriticRNDAgent(RNDAgent):
         """Take one step on a batch: exploration critic, predictor, exploitation critic."""
         if RNDAgent.update is Agent.update:
             return super().learn_from(batch, step)
-        # A student's `RNDAgent` has its own `update`, which trains what explores.
+        # A student's `RNDAgent` has its own `update`, which trains the exploration part.
         observations, actions, rewards, next_observations, dones = (
             batch[name] for name in Batch._fields
         )

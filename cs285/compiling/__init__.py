@@ -1,8 +1,8 @@
-"""Compiling the update of one run to C++ that trains any number of runs.
+"""Compiles the update of one run to C++ that trains any number of runs.
 
-`tracing` records what an update does, `lowering` turns that into loops and matrix products,
-`codegen` writes them in C++, `building` calls the compiler and keeps what it made. The package
-imports nothing else of `cs285`, so that it can be deleted once `torch.compile` is fast enough.
+`tracing` records the operations of an update, `lowering` turns them into loops and matrix products,
+`codegen` writes these in C++, and `building` calls the compiler and caches the library. The package
+imports nothing else from `cs285`, so it can be deleted once `torch.compile` is fast enough.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def compile_update(
 
     Args:
         graph: One run's update, as `trace` returns it with `decomposes`.
-        num_state: How many of its inputs are state.
-        changed: Which of these the first results replace.
-        cache: Folder of compiled libraries, made if it does not exist.
+        num_state: Number of its inputs that are state.
+        changed: Indices of the state inputs that the first results replace.
+        cache: Folder for compiled libraries, created if it does not exist.
 
     Raises:
         UnsupportedOperationError: If there is no rule for an operation of the graph.
-        CompilerError: If there is no compiler, or it fails, or the folder cannot be used.
+        CompilerError: If there is no compiler, it fails, or the folder cannot be used.
     """
     from cs285.compiling.compiled_update import CompiledUpdate
     from cs285.compiling.target import find_target

@@ -1,4 +1,4 @@
-"""From C++ text to a function in this process, by way of a cache on disk."""
+"""Turns C++ text into a loaded library, with a cache on disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def build(text: str, target: Target, cache: Path) -> ctypes.CDLL:
     Args:
         text: The source, in C++.
         target: The compiler.
-        cache: Folder of compiled libraries, made if it does not exist.
+        cache: Folder for compiled libraries, created if it does not exist.
 
     Raises:
-        CompilerError: If the compiler fails, or others than the user can write to the cache, or
-            the user cannot.
+        CompilerError: If the compiler fails, if others can write to the cache, or if the user
+            cannot.
     """
-    # The macros belong to the key because machines may share a cache.
+    # The macros are part of the key because machines may share a cache.
     key = hashlib.sha256("\0".join([text, target.compiler, target.macros, *FLAGS]).encode())
     try:
         folder = cache.absolute()
@@ -46,13 +46,13 @@ def build(text: str, target: Target, cache: Path) -> ctypes.CDLL:
 
 
 def _check_ownership(path: Path) -> None:
-    """Refuse a folder or library that somebody else may have written to."""
+    """Refuse a folder or library that others may have written to."""
     found = path.stat()
     is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or is_open):
         raise CompilerError(
-            f"others can write to {path}, so no library is loaded from it; if it is yours, "
-            "`chmod go-w` it; otherwise choose another folder with CS285_CACHE_DIR"
+            f"others can write to {path}, so no library is loaded from it; if it is yours, run "
+            "`chmod go-w` on it; otherwise choose another folder with CS285_CACHE_DIR"
         )
 
 
@@ -66,5 +66,5 @@ def _compile(text: str, library: Path, target: Target) -> None:
             complaint = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr)
             raise CompilerError(complaint.strip() or f"{command[0]} ended with {done.returncode}")
         built.chmod(0o700)
-        # Processes that build the same library at once replace it by the same one.
+        # Processes that build the library at the same time replace it with an equal one.
         built.replace(library)

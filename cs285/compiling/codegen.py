@@ -1,7 +1,7 @@
-"""From kernels to one C++ function that trains many runs for many steps.
+"""Generates, from kernels, one C++ function that trains many runs for many steps.
 
-The function walks the runs one after the other, so that everything one run's update touches stays
-in the processor's cache, and calls nothing but itself.
+The function processes the runs one after the other, so that the memory of one run's update stays in
+the processor's cache, and it calls no library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ITEM_BYTES = {"float": 4, "std::int64_t": 8, "bool": 1}
 
 @dataclass(frozen=True)
 class Source:
-    """C++ text and what its caller must provide."""
+    """C++ text, and the size of the scratch memory that its caller must provide."""
 
     text: str
     scratch_bytes: int
@@ -43,11 +43,12 @@ def generate(program: Program, num_state: int, changed: Sequence[int], target: T
     """Write the C++ function of a program.
 
     Args:
-        program: Its first `num_state` inputs are a run's state, the others fields of a batch
+        program: Its first `num_state` inputs are a run's state; the others are fields of a batch
             whose first axis is looked up by row.
         num_state: See above.
-        changed: The first outputs replace these inputs; the others are the run's metrics.
-        target: The processor to write for.
+        changed: Indices of the inputs that the first outputs replace; the other outputs are the
+            run's metrics.
+        target: The processor to generate code for.
 
     Raises:
         UnsupportedOperationError: If an output differs in shape from the input that it replaces, or
@@ -57,16 +58,16 @@ def generate(program: Program, num_state: int, changed: Sequence[int], target: T
 
 
 class _Arena:
-    """Places of buffers in one block of memory."""
+    """Allocates buffers in one block of memory."""
 
     def __init__(self) -> None:
         self.places: dict[Buffer, int] = {}
         self.size = 0
         self._holes: list[tuple[int, int]] = []
-        """Place and length of each hole."""
+        """Offset and length of each free hole."""
 
     def place(self, buffer: Buffer) -> None:
-        """Give a buffer the smallest hole that it fits into, or make room at the end."""
+        """Put a buffer into the smallest hole that it fits into, or at the end."""
         size = _bytes(buffer)
         fitting = [hole for hole in self._holes if hole[1] >= size]
         if fitting:
@@ -99,7 +100,7 @@ class _Writer:
         )
         self.metrics = program.outputs[len(changed) :]
         if any(old.shape != new.shape for old, new in self.results):
-            raise UnsupportedOperationError("a result of another shape than what it replaces")
+            raise UnsupportedOperationError("a result whose shape differs from what it replaces")
         if any(math.prod(view.shape) != 1 for view in self.metrics):
             raise UnsupportedOperationError("a metric that is not a scalar")
         self.in_place = self._outputs_in_place()
@@ -111,8 +112,8 @@ class _Writer:
     def _outputs_in_place(self) -> dict[Buffer, Buffer]:
         """Find results that can be computed in place of the old value.
 
-        That is where nothing reads the old value later, and what reads it in the same loop reads
-        only the element that it replaces.
+        This requires that nothing reads the old value later, and that the same loop reads only the
+        element that it replaces.
         """
         in_place: dict[Buffer, Buffer] = {}
         for old, new in self.results:
@@ -137,7 +138,7 @@ class _Writer:
         return read <= written
 
     def _never_stored(self) -> set[Buffer]:
-        """Find what only the loop that computes it reads: it lives in a register."""
+        """Find buffers that only the loop that computes them reads: they stay in registers."""
         kept = {view.buffer for view in self.program.outputs}
         return {
             kernel.target.buffer
@@ -151,7 +152,7 @@ class _Writer:
         }
 
     def _allocate(self) -> tuple[dict[Buffer, int], int]:
-        """Give each buffer a place in the scratch memory, free again after its last reader."""
+        """Allocate each buffer in the scratch memory, freed after its last reader."""
         end = len(self.groups)
         last: dict[Buffer, int] = {}
         for k, group in enumerate(self.groups):
@@ -251,7 +252,7 @@ class _Writer:
         scale = f" * {kernel.scale!r}f" if kernel.scale != 1 else ""
         if kernel.kind == "argmax":
             place = "r0" if kernel.reduced else "0"
-            # As in PyTorch, the first not-a-number is the largest.
+            # As in PyTorch, the first NaN counts as the largest.
             return [
                 *_open(kernel.extents, "i"),
                 "    std::int64_t best = 0;",
@@ -304,12 +305,12 @@ class _Writer:
         return [*_open(extents, "i"), f"    {old.access(indices)} = {code};", "  }"]
 
     def _driver(self) -> list[str]:
-        """Write the function that callers see."""
+        """Write the function that callers use."""
         strides = ", ".join(str(view.buffer.size * _item_bytes(view.buffer)) for view in self.state)
         lines = [
-            "// Trains `runs` runs for `steps` steps. `state` points to each tensor of the state,",
-            "// run after run; `fields` to what rows (steps x runs x batch) are looked up in;",
-            "// `metrics` to (runs) floats each, which the last step leaves.",
+            "// Trains `runs` runs for `steps` steps. `state` points to the tensors of the state,",
+            "// run after run; `fields` to the columns that rows (steps x runs x batch) index;",
+            "// `metrics` to (runs) floats each, which the last step writes.",
             'extern "C" void train(std::int64_t runs, std::int64_t steps, void* const* state,',
             "                      const void* const* fields, const std::int64_t* rows,",
             "                      float* const* metrics, char* scratch) {",
@@ -343,7 +344,7 @@ class _Writer:
         return [*lines, "  }", "}"]
 
     def _metric(self, k: int, view: View) -> str:
-        """Hand out a scalar."""
+        """Write a scalar to the metrics."""
         kind = C_TYPES[view.dtype]
         buffer = self.in_place.get(view.buffer, view.buffer)
         place = next((n for n, own in enumerate(self.state) if own.buffer is buffer), None)
@@ -354,9 +355,9 @@ class _Writer:
 
 
 def _fuse(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
-    """Put neighbouring loops over the same extents into one.
+    """Fuse neighbouring loops over the same extents.
 
-    A loop may join if it reads what the others wrote only where it stands itself.
+    A loop may join if it reads the results of the others only at its own index.
     """
     groups: list[list[Kernel]] = []
     for kernel in kernels:
@@ -385,7 +386,7 @@ def _reads(group: Sequence[Kernel], buffer: Buffer) -> bool:
 
 
 def _is_all_of(new: View, old: View) -> bool:
-    """Return whether a result fills its buffer as the old value fills its own."""
+    """Return whether a result has the same layout in its buffer as the old value in its own."""
     same = View(new.buffer, old.shape, old.strides, old.offset)
     sizes = (new.buffer.size, new.dtype) == (old.buffer.size, old.dtype)
     return new == same and sizes

@@ -1,4 +1,4 @@
-"""A compiled update: what a learner calls."""
+"""The compiled update that a learner calls."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class CompiledUpdate:
 
     Args:
         graph: One run's update as `tracing.trace` returns it with `decomposes`: it takes the run's
-            state and the fields of a batch, and returns new values of some of the state, then
+            state and the fields of a batch, and returns new values for some of the state, then
             metrics.
-        num_state: How many inputs are state.
-        changed: Which of them the first results replace.
+        num_state: Number of inputs that are state.
+        changed: Indices of the state inputs that the first results replace.
         target: The compiler.
-        cache: Folder of compiled libraries, made if it does not exist.
+        cache: Folder for compiled libraries, created if it does not exist.
 
     Raises:
         UnsupportedOperationError: If there is no rule for an operation of the graph.
@@ -60,8 +60,8 @@ class CompiledUpdate:
         Args:
             state: Contiguous tensors `(S, ...)`.
             transitions: Contiguous tensors `(N, ...)`.
-            rows: Which transitions each update looks at `(K, S, batch)`, each in [0, N), which is
-                not checked.
+            rows: Indices of the transitions that each update reads `(K, S, batch)`, in [0, N);
+                this is not checked.
 
         Returns:
             Metrics of the last update `(metrics, S)`.

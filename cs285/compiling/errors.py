@@ -1,8 +1,8 @@
-"""Why a function could not be compiled."""
+"""Errors of the compiler."""
 
 
 class CompilationError(Exception):
-    """A function that cannot be compiled; its caller runs it uncompiled instead."""
+    """A function cannot be compiled; its caller runs it uncompiled instead."""
 
 
 class UnsupportedOperationError(CompilationError):
@@ -10,4 +10,4 @@ class UnsupportedOperationError(CompilationError):
 
 
 class CompilerError(CompilationError):
-    """The C++ compiler failed, or there is none; the message is its first complaint."""
+    """The C++ compiler failed, or there is none; the message is its first error."""

@@ -1,11 +1,11 @@
-// What a generated update is made of: products of small matrices, and elementary functions that
-// a compiler can vectorise. Plain C++17 with the vector extensions of GCC and Clang.
+// The building blocks of a generated update: products of small matrices, and elementary functions
+// that a compiler can vectorise. Plain C++17 with the vector extensions of GCC and Clang.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-// No iteration of the next loop reads what another one writes, whatever pointers may look like.
+// Asserts that no iteration of the next loop reads what another one writes, despite its pointers.
 #ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
@@ -43,7 +43,7 @@ inline void multiply_tile(const float* a, const float* b, float* c, int columns)
 }
 
 // C (M x N) = A (M x K) B (K x N). Rows of B and C are contiguous, and those of B can be read up to
-// the end of the last tile; A has any strides. A tile is WIDTH vectors wide.
+// the end of the last tile; A may have any strides. A tile is WIDTH vectors wide.
 template <int WIDTH, int M, int N, int K, int A_ROW, int A_COLUMN, int B_ROW, int C_ROW>
 inline void multiply(const float* a, const float* b, float* c) {
   constexpr int ROWS = std::min({M, (REGISTERS - WIDTH) / WIDTH, 14}), REST = M % ROWS;
@@ -57,12 +57,12 @@ inline void multiply(const float* a, const float* b, float* c) {
   }
 }
 
-// Not-a-number goes through all of these, as it does in PyTorch.
+// All of these propagate NaN, as PyTorch does.
 inline float square(float x) { return x * x; }
 inline float clamp(float x, float low, float high) { return std::min(std::max(x, low), high); }
 inline float larger(float x, float y) { return x < y || y != y ? y : x; }
 
-// Multiplies x by 2^n, as long as the result is a normal number.
+// Multiplies x by 2^n, provided that the result is a normal number.
 inline float shift(float x, std::int32_t n) {
   std::int32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
@@ -71,8 +71,8 @@ inline float shift(float x, std::int32_t n) {
   return x;
 }
 
-// exp(x) = 2^n exp(r) with |r| <= log(2) / 2, where a polynomial is exact to rounding. Half of n at
-// a time, so that large and small results end in infinity and zero.
+// exp(x) = 2^n exp(r) with |r| <= log(2) / 2, where a polynomial is exact up to rounding. 2^n is
+// applied in two halves, so that large and small results become infinity and zero.
 inline float fast_exp(float x) {
   const float bounded = clamp(x, -104.0f, 89.0f);
   const float n = __builtin_rintf(bounded * 1.44269504f);

@@ -1,9 +1,9 @@
-"""From a traced graph of one run's update to loops and matrix products.
+"""Lowers the traced graph of one run's update to loops and matrix products.
 
-Views cost nothing: a `View` is a strided look at a buffer. Elementwise operations cost nothing
-either until somebody needs their numbers in memory: a `Formula` is spelt out where it is read, so
-that chains of operations become one loop. What remains are `Loop`s, `Reduction`s and `Product`s
-in the order of the graph.
+Views cost nothing: a `View` is a strided view of a buffer. Elementwise operations cost nothing
+either until their results are needed in memory: a `Formula` is expanded where it is read, so chains
+of operations become one loop. The result is a list of `Loop`s, `Reduction`s and `Product`s in the
+order of the graph.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ C_TYPES = {torch.float32: "float", torch.int64: "std::int64_t", torch.bool: "boo
 
 @dataclass(eq=False)
 class Buffer:
-    """Numbers in memory, one run's."""
+    """One run's numbers in memory."""
 
     name: str
     dtype: torch.dtype
     size: int
-    """Elements, the padding of rows included."""
+    """Number of elements, including the padding of rows."""
     is_input: bool = False
 
 
 @dataclass(frozen=True)
 class Access:
-    """An element of a buffer; `index` is C++ in the loop variables."""
+    """An element of a buffer; `index` is a C++ expression in the loop variables."""
 
     buffer: Buffer
     index: str
@@ -52,7 +52,7 @@ class Access:
 
 @dataclass(frozen=True)
 class View:
-    """A strided look at a buffer."""
+    """A strided view of a buffer."""
 
     buffer: Buffer
     shape: Shape
@@ -65,7 +65,7 @@ class View:
         return self.buffer.dtype
 
     def access(self, indices: Indices) -> Access:
-        """Find an element."""
+        """Return the access to one element."""
         terms = [str(self.offset)] if self.offset else []
         for index, stride in zip(indices, self.strides, strict=True):
             if index != "0" and stride != 0:
@@ -73,7 +73,7 @@ class View:
         return Access(self.buffer, " + ".join(terms) or "0")
 
     def read(self, indices: Indices, accesses: list[Access]) -> str:
-        """Spell out an element in C++ and note what it takes from memory."""
+        """Return the C++ expression of an element, and record its memory accesses."""
         access = self.access(indices)
         accesses.append(access)
         return str(access)
@@ -81,7 +81,7 @@ class View:
 
 @dataclass(frozen=True)
 class Formula:
-    """What is computed where it is read."""
+    """A value that is computed where it is read."""
 
     shape: Shape
     dtype: torch.dtype
@@ -134,12 +134,12 @@ class Product:
 
     @property
     def accesses(self) -> tuple[Access, ...]:
-        """What it reads, as a whole."""
+        """The operands, read as a whole."""
         return (Access(self.a.buffer, "all"), Access(self.b.buffer, "all"))
 
     @property
     def target(self) -> Access:
-        """What it writes, as a whole."""
+        """The result, written as a whole."""
         return Access(self.c.buffer, "all")
 
 
@@ -148,22 +148,22 @@ Kernel = Loop | Reduction | Product
 
 @dataclass
 class Program:
-    """What a graph was lowered to."""
+    """The result of lowering a graph."""
 
     inputs: list[View]
     kernels: list[Kernel] = field(default_factory=list)
     outputs: list[View] = field(default_factory=list)
     flops: int = 0
-    """Of the matrix products."""
+    """Floating-point operations of the matrix products."""
 
 
 def lower(graph: Graph, lanes: int, widest: int) -> Program:
     """Turn a functional graph of float32, int64 and bool tensors into kernels.
 
     Args:
-        graph: Its operations are those that `tracing.DECOMPOSITIONS` leaves.
-        lanes: Numbers in a vector register.
-        widest: Vectors in a row of a product's tile, at most.
+        graph: A graph whose operations are those that `tracing.DECOMPOSITIONS` leaves.
+        lanes: Number of floats in a vector register.
+        widest: Maximum number of vectors in a row of a product's tile.
 
     Raises:
         UnsupportedOperationError: If there is no rule for an operation.
@@ -239,7 +239,7 @@ _VIEWS = {
     *_RESHAPES,
 }
 _NEEDS_MEMORY = {aten.mm.default, aten.addmm.default, aten.gather.default, *_RESHAPES}
-"""Operations that want their operands in memory rather than as formulas."""
+"""Operations that need their operands in memory rather than as formulas."""
 
 
 class _Lowering:
@@ -272,7 +272,7 @@ class _Lowering:
         return Buffer(f"b{self.count}_", dtype, size, is_input)
 
     def _output(self, node: Node) -> View:
-        """Keep a result where no change of the state reaches it."""
+        """Store a result where changes of the state do not affect it."""
         view = self._in_memory(self.values[node])
         return self._in_memory(_copy_of(view)) if view.buffer.is_input else view
 
@@ -359,7 +359,7 @@ class _Lowering:
     def _operand(
         self, argument: Any, shape: Shape, dtype: torch.dtype
     ) -> Callable[[Indices, list[Access]], str]:
-        """Read an operand as numbers of type `dtype`, repeated to `shape`."""
+        """Read an operand as numbers of type `dtype`, broadcast to `shape`."""
         if not isinstance(argument, Node):
             return _constant(_literal(argument, dtype))
         value = self.values[argument]
@@ -451,12 +451,12 @@ class _Lowering:
         return Formula(places.shape, values.dtype, spell)
 
     def _scatter(self, node: Node) -> Formula:
-        """Put or add one element into each row along an axis."""
+        """Write or add one element to each row along an axis."""
         base, axis, index, source = _arguments(node)
         into, places = self.values[base], self.values[index]
         axis = axis % len(into.shape)
         if places.shape != (*into.shape[:axis], 1, *into.shape[axis + 1 :]):
-            raise UnsupportedOperationError("a scatter of more than one element a row")
+            raise UnsupportedOperationError("a scatter of more than one element per row")
         values = self._operand(source, places.shape, into.dtype)
         adds = node.target is aten.scatter_add.default
 
@@ -551,7 +551,7 @@ class _Lowering:
         columns = b.shape[1]
         self.program.flops += 2 * rows * inner * columns
         if columns < self.lanes and rows >= self.lanes and a.strides[0] == 1:
-            # Few columns waste most of a vector; the transposed product has few rows instead.
+            # Few columns leave vectors mostly empty; the transposed product has few rows instead.
             return _transposed(self._product_into(_transposed(b), _transposed(a)))
         return self._product_into(a, b)
 
@@ -562,7 +562,7 @@ class _Lowering:
         return c
 
     def _pack(self, b: View) -> View:
-        """Give the rows of B whole vectors, each contiguous."""
+        """Pad the rows of B to whole vectors and make each contiguous."""
         rows, columns = b.shape
         tile = self.lanes * tile_width(-(-columns // self.lanes), self.widest)
         padded = -(-columns // tile) * tile
@@ -588,7 +588,7 @@ _LAZY_VIEWS = {
 
 
 def _view_of(view: View, node: Node) -> View:
-    """Let PyTorch itself say what a view of a view looks like."""
+    """Let PyTorch compute the shape, strides and offset of a view of a view."""
     memory = torch.empty(view.offset + _span(view.shape, view.strides), device="meta")
     base = memory.as_strided(view.shape, view.strides, view.offset)
     operation: Any = node.target
@@ -597,7 +597,7 @@ def _view_of(view: View, node: Node) -> View:
 
 
 def _lazy_view(node: Node, value: Value, shape: Shape) -> Formula:
-    """Look at a formula with axes in another order, added, removed or repeated."""
+    """Return a formula whose axes are reordered, added, removed or repeated."""
     rank = len(value.shape)
     if node.target is aten.permute.default:
         order = [axis % rank for axis in _arguments(node)[1]]
@@ -626,10 +626,10 @@ def _lazy_view(node: Node, value: Value, shape: Shape) -> Formula:
 
 
 def tile_width(vectors: int, widest: int) -> int:
-    """Choose the width of a tile of a product, in vectors, for rows of a number of vectors.
+    """Choose the width of a product's tiles, in vectors, for rows of a given number of vectors.
 
-    A tile of width w loads about 1 + 1/w numbers per multiplication, but the last one of a row may
-    stick out.
+    A tile of width w loads about 1 + 1/w numbers per multiplication, but the last tile of a row may
+    extend beyond it.
     """
 
     def cost(width: int) -> float:
@@ -647,7 +647,7 @@ def _constant(text: str) -> Callable[[Indices, list[Access]], str]:
 
 
 def _meta(node: Node) -> TensorMetadata:
-    """Return shape and type of what a node computes: one tensor that holds something."""
+    """Return shape and type of a node's result, which must be one non-empty tensor."""
     meta = node.meta.get("tensor_meta")
     if not isinstance(meta, TensorMetadata):
         raise UnsupportedOperationError(f"operation {node.target}")
@@ -663,7 +663,7 @@ def _arguments(node: Node) -> tuple[Any, ...]:
 
 
 def _users(node: Node) -> Iterable[Node]:
-    """Find who reads a node, through views."""
+    """Yield the nodes that read a node, looking through views."""
     for user in node.users:
         if user.target in _VIEWS:
             yield from _users(user)
@@ -693,7 +693,7 @@ def _span(shape: Shape, strides: Shape) -> int:
 
 
 def loop_indices(shape: Shape) -> Indices:
-    """Name the variables of loops over all elements; an axis of one element needs none."""
+    """Return the loop variables for all elements; an axis with one element needs none."""
     counter = iter(range(len(shape)))
     return tuple("0" if extent == 1 else f"i{next(counter)}" for extent in shape)
 
@@ -703,7 +703,7 @@ def _cast(code: str, given: torch.dtype, wanted: torch.dtype) -> str:
 
 
 def _literal(value: float, dtype: torch.dtype) -> str:
-    """Spell a number in C++."""
+    """Return a number as a C++ literal."""
     if dtype is torch.bool:
         return str(bool(value)).lower()
     if dtype is torch.int64:

@@ -12,18 +12,18 @@ AVX512_REGISTERS = 32
 
 @dataclass(frozen=True)
 class Target:
-    """A compiler and what it says about this processor's vectors."""
+    """A compiler and the vector registers of the processor that it compiles for."""
 
     compiler: str
     macros: str
-    """What it predefines: its version, and all that `-march=native` stands for on this machine."""
+    """Its predefined macros: its version, and the meaning of `-march=native` on this machine."""
     lanes: int
-    """Floats in a vector register."""
+    """Number of floats in a vector register."""
     registers: int
 
     @property
     def widest_tile(self) -> int:
-        """Vectors in a row of a product's tile, at most."""
+        """Maximum number of vectors in a row of a product's tile."""
         return 5 if self.registers >= AVX512_REGISTERS else 2
 
 
@@ -31,13 +31,13 @@ FLAGS = (
     "-std=c++17",
     "-O3",
     "-march=native",
-    # What -ffast-math allows, but for infinities and not-a-number: a run that diverges must show.
+    # What -ffast-math allows, except for infinities and NaN, which must show that a run diverges.
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-signed-zeros",
     "-fassociative-math",
     "-freciprocal-math",
-    # Scratch memory holds floats here and integers there.
+    # Scratch memory is reused for floats and integers.
     "-fno-strict-aliasing",
     "-shared",
     "-fPIC",
@@ -46,7 +46,7 @@ FLAGS = (
 
 @functools.cache
 def find_target() -> Target | None:
-    """Find a C++ compiler that works, if there is one."""
+    """Return the first C++ compiler that works, or None."""
     for name in ("g++", "clang++", "c++"):
         path = shutil.which(name)
         macros = _predefined_macros(path) if path else None
@@ -56,7 +56,7 @@ def find_target() -> Target | None:
 
 
 def _predefined_macros(compiler: str) -> str | None:
-    """Ask a compiler what it knows about this processor; None if it does not work."""
+    """Return a compiler's predefined macros for this processor; None if it does not work."""
     command = [compiler, *FLAGS[:3], "-dM", "-E", "-x", "c++", "-"]
     try:
         done = subprocess.run(  # noqa: S603 - our own words
@@ -68,7 +68,7 @@ def _predefined_macros(compiler: str) -> str | None:
 
 
 def _vectors(macros: str) -> tuple[int, int]:
-    """Return the floats in a vector register, and how many registers there are."""
+    """Return the number of floats in a vector register, and the number of registers."""
     if "__AVX512F__" in macros:
         return 16, AVX512_REGISTERS
     if "__AVX__" in macros:

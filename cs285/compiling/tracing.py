@@ -1,4 +1,4 @@
-"""Tracing a function of tensors to a flat list of operations."""
+"""Traces a function of tensors to a flat list of operations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ aten = torch.ops.aten
 def trace(
     function: Callable[..., Any], inputs: Sequence[torch.Tensor], *, decomposes: bool = False
 ) -> GraphModule:
-    """Run a pure function of tensors once and return the operations it did, each only once.
+    """Run a pure function of tensors once and return its operations, without duplicates.
 
     Equal operations on equal operands are merged: RND's loss and bonus share one pass through its
     networks.
 
     Args:
         function: Takes `inputs` and returns a list of tensors.
-        inputs: Examples; the result serves inputs of the same shapes.
-        decomposes: Whether operations are spelt out in PyTorch's core set.
+        inputs: Examples; the result works for inputs of the same shapes.
+        decomposes: Whether to decompose operations into PyTorch's core set.
     """
     from torch._decomp import core_aten_decompositions
     from torch._guards import TracingContext, tracing
@@ -34,9 +34,9 @@ def trace(
     tracer = make_fx(
         torch.func.functionalize(function),
         decomposition_table=table,
-        _disable_torch_fn_metadata_mode=True,  # nobody reads which function did an operation
+        _disable_torch_fn_metadata_mode=True,  # nobody reads which function an operation is from
     )
-    # Without a shared mode every value gets its own, a third of the time of tracing.
+    # Without a shared mode every value gets its own, which takes a third of the tracing time.
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
         traced = tracer(*inputs)
     _merge_equal_operations(traced.graph)
@@ -46,11 +46,11 @@ def trace(
 
 
 def _merge_equal_operations(graph: Graph) -> None:
-    """Let every operation on the same operands happen once; all of them are pure."""
+    """Merge equal operations on the same operands; all operations are pure."""
     seen: dict[str, Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function":
-            # Nodes print as their names, which are unique; other operands as what they are.
+            # Nodes print as their names, which are unique; other operands print as their values.
             first = seen.setdefault(f"{node.target} {node.args!r} {node.kwargs!r}", node)
             if first is not node:
                 node.replace_all_uses_with(first)
@@ -101,4 +101,4 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.var.correction: _var,
     aten.var_mean.correction: _var_mean,
 }
-"""Beyond PyTorch's own."""
+"""Decompositions in addition to PyTorch's."""

@@ -1,4 +1,4 @@
-"""The folder for what takes long to compute and can be computed again: plans and compiled code."""
+"""The folder that caches what takes long to compute: plans and compiled code."""
 
 from __future__ import annotations
 

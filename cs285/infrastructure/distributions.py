@@ -21,7 +21,7 @@ def make_multi_normal(mean: torch.Tensor, std: float | torch.Tensor) -> Distribu
 
 
 def make_tanh_transformed(mean: torch.Tensor, std: float | torch.Tensor) -> Distribution:
-    """Return the distribution of `tanh(x)` for `x` of `make_multi_normal`: within (-1, 1)."""
+    """Return the distribution of `tanh(x)`, in (-1, 1), for `x` from `make_multi_normal`."""
     squashed = TransformedDistribution(_normal(mean, std), TanhTransform(cache_size=1))
     return Independent(squashed, reinterpreted_batch_ndims=1)
 

@@ -11,15 +11,15 @@ _PACKAGE = Path(__file__).parents[1]
 class UserError(Exception):
     """A mistake the user can fix; the message says what is wrong, where, and what would be right.
 
-    Scripts print the message after `error: `, without a traceback, and exit with status 2. It
-    begins with a small letter and ends without a full stop.
+    Scripts print the message after `error: `, without a traceback, and exit with status 2. The
+    message begins with a lower-case letter and does not end with a full stop.
     """
 
 
 def printable(text: object) -> str:
     r"""Return a text that is safe to print: control characters become `\x1b` and the like.
 
-    Anyone may have chosen the names of files or the values in a summary.
+    File names and values in a summary may come from anyone.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
@@ -31,15 +31,15 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class DivergenceError(Exception):
-    """Losses of some runs became NaN or infinite; names the runs. Scripts exit with status 1."""
+    """Losses of some runs, which the message names, became NaN or infinite; exit status 1."""
 
 
 class NotWrittenError(NotImplementedError):
-    """A method that is left to students was called in another process, where it is not written."""
+    """A method that students must write was called in another process, but is still a stub."""
 
 
 def is_unwritten(error: NotImplementedError) -> bool:
-    """Return whether a method that is left to students raised an error, rather than a library.
+    """Return whether an error was raised by a stub that students must complete, not by a library.
 
     PyTorch raises `NotImplementedError` for its own reasons. The stubs of the starter raise it in
     this package and name the method in its message.

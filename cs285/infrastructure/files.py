@@ -25,11 +25,11 @@ def check_name(name: str, what: str) -> str:
 
     Args:
         name: The name to check.
-        what: What it is, for the error message, such as `"dataset_name"`.
+        what: A description for the error message, such as `"dataset_name"`.
 
     Raises:
         UserError: If the name is empty or too long, starts with a dot, or contains path separators
-            or characters that cannot be printed.
+            or unprintable characters.
     """
     if not name.strip():
         reason = "is empty"
@@ -54,7 +54,7 @@ def prepare_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # Permission bits say nothing about read-only or full disks, so try a file.
+        # Permission bits do not show read-only or full disks, so try to write a file.
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -67,7 +67,7 @@ def prepare_folder(path: Path) -> Path:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then rename it to `path` in one step.
 
-    Readers of `path` see the old contents or the new, never a part of them.
+    Readers of `path` see either the old contents or the new, never a part of them.
 
     Raises:
         UserError: If the file cannot be written, as when the folder is missing or the disk is full.
@@ -89,16 +89,17 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that call this out of a folder; the lock ends with the process.
+    """Lock a folder against other processes that call this; the lock ends with the process.
 
-    On a file system that is read-only or knows no locks, nothing is locked.
+    On a file system that is read-only or does not support locks, nothing is locked.
 
     Raises:
-        UserError: If there is no such folder, or another process still has it after a few seconds.
+        UserError: If there is no such folder, or another process still locks it after a few
+            seconds.
     """
     if not folder.is_dir():
         raise UserError(f"cannot open the folder {folder}: no such directory")
-    # A file rather than the folder itself, because NFS locks only what is open for writing.
+    # A file rather than the folder itself, because NFS locks only files that are open for writing.
     path = folder / LOCK_FILE
     lock = filelock.FileLock(path, timeout=LOCK_PATIENCE_S, fallback_to_soft=False)
     with contextlib.suppress(OSError, NotImplementedError):
@@ -110,7 +111,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            # Before the release: whoever waits for the removed file notices and makes a new one.
+            # Before the release: a process that waits for the removed file notices and makes a new
+            # one.
             with contextlib.suppress(OSError):
                 path.unlink()
             lock.release()

@@ -1,7 +1,7 @@
 """Imports that begin with the folder above: `from hw5.cs285.agents.dqn_agent import DQNAgent`.
 
-Some editors write imports like this. Python would import a second copy of the package, if it found
-one; here, both names give the same modules.
+Some editors write imports like this. Python would import a second copy of the package if it found
+one; with this module, both names refer to the same modules.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 PACKAGE = "cs285"
 USUAL = frozenset({"hw5", "homework5", "homework_fall2023.hw5"})
-"""What the folder above is usually called, whatever its name is here."""
+"""Usual names of the folder above, which are accepted whatever its name is here."""
 
 
 def names_above(root: Path) -> frozenset[str]:
-    """Return the dotted names that `cs285` may have in front, given the folder that contains it.
+    """Return the dotted names that may precede `cs285`, given the folder that contains it.
 
-    In `/home/me/homework/hw5`, these are `hw5`, `homework.hw5` and the usual ones.
+    For `/home/me/homework/hw5`, these are `hw5`, `homework.hw5` and the usual ones.
     """
     parts = root.parts[1:]
     names = {".".join(parts[-k:]) for k in (1, 2)}
@@ -31,7 +31,7 @@ def names_above(root: Path) -> frozenset[str]:
 
 
 def below(names: Iterable[str]) -> Callable[[str], str]:
-    """Return a function from a module's longer name to its own; "" for all other names.
+    """Return a function from a module's longer name to its real name; "" for all other names.
 
     Args:
         names: See `names_above`.
@@ -46,10 +46,10 @@ def below(names: Iterable[str]) -> Callable[[str], str]:
 
 
 class SameModules(MetaPathFinder):
-    """Imports modules under other names as the modules themselves, so that classes stay the same.
+    """Imports modules under other names as the same modules, so that classes stay the same.
 
     Args:
-        real_name: Gives the name of a module from another one; "" if there is none.
+        real_name: Function from another name to the module's real name; "" if there is none.
     """
 
     def __init__(self, real_name: Callable[[str], str]) -> None:
@@ -65,7 +65,7 @@ class SameModules(MetaPathFinder):
 
 
 class EmptyPackages(MetaPathFinder):
-    """Makes empty packages of the folders above.
+    """Provides empty packages for the folders above.
 
     Args:
         names: See `names_above`.
@@ -84,7 +84,7 @@ class EmptyPackages(MetaPathFinder):
 
 
 class _SameModule(Loader):
-    """Gives a module that has been imported under its own name."""
+    """Loads a module by importing it under its real name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -98,7 +98,7 @@ class _SameModule(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Undo what the import system has changed in the module."""
+        """Undo the changes that the import system made to the module."""
         vars(module).update(self._own)
 
 
@@ -110,6 +110,7 @@ def install(root: Path) -> None:
     """
     if not any(isinstance(finder, SameModules) for finder in sys.meta_path):
         names = names_above(root)
-        # First, or other finders would find a second copy; last, for empty packages hide real ones.
+        # The first must precede finders that would find a second copy; the second comes last,
+        # because empty packages would hide real ones.
         sys.meta_path.insert(0, SameModules(below(names)))
         sys.meta_path.append(EmptyPackages(names))

@@ -1,6 +1,6 @@
-"""The logger of the homework's files: scalars and figures to TensorBoard.
+"""The logger that the homework's files import: it writes scalars and figures to TensorBoard.
 
-Training here does not use it; `cs285.results.sinks` survives kills and rewinds.
+Training here does not use it but `cs285.results.sinks`, which survives kills and rewinds.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ class Logger:
         self._writer.add_figure(tag, figure, step)
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Write everything to the disk."""
         self._writer.flush()

@@ -1,4 +1,4 @@
-"""Objectives, under the path that agent files written for version 1.0 import them from."""
+"""Objectives, under the path from which agent files for version 1.0 import them."""
 
 from cs285.learning.objective import (
     Batch,

@@ -1,4 +1,4 @@
-"""What all figures share: colours, sizes of text, and how numbers are written.
+"""What all figures share: colours, font sizes and number formats.
 
 The colours are Okabe and Ito's palette, which colour-blind readers can distinguish.
 """
@@ -18,10 +18,10 @@ LABEL_SIZE = 11
 
 
 def signed(value: float) -> str:
-    """Return a number with one decimal and the minus sign of axis labels."""
+    """Format a number with one decimal and the minus sign of axis labels."""
     return f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def thousands(number: float) -> str:
-    """Return a number of steps in short: 500, 2.5k, 100k."""
+    """Format a number of steps briefly: 500, 2.5k, 100k."""
     return f"{number:g}" if abs(number) < 1_000 else f"{number / 1_000:g}k"  # noqa: PLR2004 - a thousand

@@ -63,14 +63,14 @@ def _activation(activation: Activation) -> nn.Module:
 
 
 def init_gpu(use_gpu: bool = True, gpu_id: int = 0) -> None:  # noqa: FBT001, FBT002 - the homework's signature
-    """Choose the device of everything built afterwards: a GPU if wanted and there, else the CPU."""
+    """Choose the device of everything built afterwards: a GPU if wanted and available."""
     global device  # noqa: PLW0603 - the homework's files read `ptu.device`
     available = use_gpu and torch.cuda.is_available()
     device = torch.device(f"cuda:{gpu_id}" if available else "cpu")
 
 
 def set_device(gpu_id: int) -> None:
-    """Make a GPU the one that PyTorch uses by default; without GPUs there is nothing to set."""
+    """Set the GPU that PyTorch uses by default; without GPUs, do nothing."""
     if torch.cuda.is_available():
         torch.cuda.set_device(gpu_id)
 

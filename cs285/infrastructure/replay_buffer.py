@@ -1,6 +1,6 @@
-"""The replay buffer of the homework's files: one run, one transition at a time.
+"""The replay buffer that the homework's files import: one run, one transition at a time.
 
-Training here does not use it; `cs285.learning.replay_buffer` holds many runs at once.
+Training here uses `cs285.learning.replay_buffer`, which holds many runs at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class ReplayBuffer:
     """Keeps the latest transitions.
 
     Args:
-        capacity: How many transitions it keeps; later ones replace the oldest.
+        capacity: Number of transitions it keeps; later ones replace the oldest.
     """
 
     observations: npt.NDArray[np.generic]
@@ -27,7 +27,7 @@ class ReplayBuffer:
     def __init__(self, capacity: int = 1_000_000) -> None:
         self.max_size = capacity
         self.size = 0
-        """Number of transitions that were ever inserted, as in the homework's pickled buffers."""
+        """Number of transitions ever inserted, as in the homework's pickled buffers."""
 
     def __len__(self) -> int:
         return min(self.size, self.max_size)
@@ -40,7 +40,7 @@ class ReplayBuffer:
         next_observation: npt.ArrayLike,
         done: npt.ArrayLike,
     ) -> None:
-        """Append one transition, with values of the same shapes every time.
+        """Append one transition, whose values must have the same shapes every time.
 
         Args:
             observation: `(*observation_shape)`.
@@ -55,7 +55,7 @@ class ReplayBuffer:
             for name, value in zip(FIELDS, values, strict=True):
                 dtype = value.dtype
                 if name == "rewards":
-                    dtype = np.dtype(np.float32)  # `-1` would make a buffer of whole numbers
+                    dtype = np.dtype(np.float32)  # `-1` would make a buffer of integers
                 setattr(self, name, np.empty((self.max_size, *value.shape), dtype))
         for name, value in zip(FIELDS, values, strict=True):
             column = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Statistics over seeds, under the path that notebooks written for version 1.0 import them from."""
+"""Statistics over seeds, under the path from which notebooks for version 1.0 import them."""
 
 from cs285.results.statistics import (
     CurveEstimate,

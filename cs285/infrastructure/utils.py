@@ -1,10 +1,10 @@
 """Trajectories of one agent in one environment, with the names that the homework's files import.
 
-Training here does not use them: it acts in many environments at once. The environments are those
-of Gymnasium. A trajectory is a dict of arrays, one row per step: `observation`, `action`, `reward`,
-`next_observation`, `terminal` (True at its last step, whether the episode terminated there or was
-cut) and `image_obs` (pictures, if they were asked for); `episode_statistics` holds its length `l`
-and its return `r`.
+Training here does not use them, because it acts in many environments at once. The environments are
+Gymnasium's. A trajectory is a dict of arrays, one row per step: `observation`, `action`, `reward`,
+`next_observation`, `terminal` (True at the last step, whether the episode terminated there or was
+truncated) and `image_obs` (pictures, if requested); `episode_statistics` holds its length `l` and
+its return `r`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def sample_trajectory(
     Args:
         env: A Gymnasium environment.
         policy: Its `get_action(observation)` chooses the actions.
-        max_length: Steps after which the trajectory is cut.
-        render: Keep what `env.render()` returns before every step.
+        max_length: Steps after which the trajectory is truncated.
+        render: Whether to keep what `env.render()` returns before every step.
     """
     observation, _ = env.reset()
     names = ("observation", "action", "reward", "next_observation", "terminal", "image_obs")
@@ -58,7 +58,7 @@ def sample_trajectories(
     max_length: int,
     render: bool = False,  # noqa: FBT001, FBT002 - the homework's signature
 ) -> tuple[list[Trajectory], int]:
-    """Play episodes until they have at least this many steps together; return that number, too."""
+    """Play episodes until they have at least this many steps; return them and their total steps."""
     trajectories: list[Trajectory] = []
     steps = 0
     while steps < min_timesteps_per_batch:
@@ -81,7 +81,7 @@ def sample_n_trajectories(
 def compute_trajectory_metrics(
     trajs: Sequence[Trajectory], eval_trajs: Sequence[Trajectory]
 ) -> dict[str, float]:
-    """Return mean, spread and extremes of the returns, and mean lengths, as logs name them."""
+    """Return mean, standard deviation and extremes of returns, and mean lengths, by log tag."""
     logs: dict[str, float] = {}
     for prefix, group in (("Eval", eval_trajs), ("Train", trajs)):
         returns = [float(np.sum(trajectory["reward"])) for trajectory in group]
@@ -100,7 +100,7 @@ def convert_listofrollouts(trajs: Sequence[Trajectory]) -> tuple[Any, ...]:
 
     Returns:
         The observations, actions, next observations, terminals and rewards of all steps, one array
-        each, and the rewards once more as a list with one array per trajectory.
+        each, and the rewards again as a list with one array per trajectory.
     """
     names = ("observation", "action", "next_observation", "terminal", "reward")
     joined = (np.concatenate([trajectory[name] for trajectory in trajs]) for name in names)

@@ -1,4 +1,4 @@
-"""The one reader of YAML, for files that anyone may have written."""
+"""The package's only YAML reader, safe for files from anyone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import yaml
 from cs285.infrastructure.errors import UserError, suggestion
 
 MAX_BYTES = 50_000
-"""A larger file is not a config; a file of this size is read within a second."""
+"""Larger files are not configs; a file of this size is read within a second."""
 
 MAX_DIGITS = 100
-"""A longer integer is not a setting."""
+"""Longer integers are not settings."""
 
 _PLAIN_LINE = re.compile(r"\w+: [^\[{&*!|>\s].*|  [^\s].*")
-"""`key: value`, or the rest of a value that was too long for one line."""
+"""`key: value`, or the continuation of a value that was too long for one line."""
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = 80
@@ -27,7 +27,7 @@ _shortened.maxlevel = 2
 
 
 class InvalidYamlError(ValueError):
-    """A text that does not hold settings in plain YAML; the message says why."""
+    """A text that is not a mapping of settings in plain YAML; the message says why."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,7 +64,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 class _LoaderWithoutAliases(_Loader):
-    """Refuses aliases, which can expand to more than memory holds."""
+    """Refuses aliases, which can expand to more than fits into memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -77,11 +77,11 @@ def read_yaml(path: Path, *, what: str = "config", aliases: bool = True) -> dict
 
     Args:
         path: The file.
-        what: What it should be, for the error message.
+        what: What the file should be, for the error message.
         aliases: Whether the file may use aliases. Refuse them in files that programs write.
 
     Raises:
-        UserError: If the file cannot be read or does not hold such a mapping.
+        UserError: If the file cannot be read or does not contain a mapping.
     """
     try:
         with path.open("rb") as file:
@@ -100,7 +100,7 @@ def read_yaml(path: Path, *, what: str = "config", aliases: bool = True) -> dict
 def parse_yaml(
     content: bytes, *, what: str = "config", aliases: bool = True, plain: bool = False
 ) -> dict[str, Any]:
-    """Return the mapping that a YAML text holds.
+    """Return the mapping in a YAML text.
 
     Args:
         content: The text in UTF-8.
@@ -110,7 +110,7 @@ def parse_yaml(
             PyYAML busy for minutes.
 
     Raises:
-        InvalidYamlError: If it does not hold such a mapping.
+        InvalidYamlError: If it does not contain a mapping.
     """
     if len(content) > MAX_BYTES:
         raise InvalidYamlError(f"larger than {MAX_BYTES:,} bytes, so not a {what}")
@@ -136,7 +136,7 @@ def parse_yaml(
 
 
 def compose_yaml(text: str) -> yaml.Node | None:
-    """Return the structure of YAML alone: nothing is made of its values and tags.
+    """Return only the structure of YAML, without constructing its values and tags.
 
     Raises:
         InvalidYamlError: If it is not valid; the message says where.
@@ -151,12 +151,12 @@ def compose_yaml(text: str) -> yaml.Node | None:
 
 
 def shorten(value: object) -> str:
-    """Return a value in a few words; a line of aliases can hold billions of nested items."""
+    """Return a short form of a value; one line of aliases can hold billions of nested items."""
     return _shortened.repr(value)
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:
-    """Return in one line why a text is not plain YAML, and in which line."""
+    """Return one line that says why a text is not plain YAML, and where."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return "is not YAML: " + " ".join(str(error).split())
     mark = error.problem_mark or error.context_mark

@@ -1,1 +1,1 @@
-"""Objectives, replay buffers and the ensemble; knows no environment and no disk."""
+"""Objectives, replay buffers and the ensemble, independent of environments and of the disk."""

@@ -1,8 +1,8 @@
-"""What an agent is: the protocol that stacked agents follow, and the base class that updates.
+"""Agents: the protocol that stacked agents follow, and the base class that implements `update`.
 
 The training loop needs two methods of an agent: `get_action(observation, epsilon) -> int` and
 `update(observations, actions, rewards, next_observations, dones, step) -> dict`. An agent that
-also states what it trains, as below, can be stacked: many runs then train as one program.
+also declares its objectives, as below, can be stacked: many runs then train as one program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cs285.learning.objective import Batch, Objective, TargetRule, TrainingStep,
 
 
 class StackableAgent(Protocol):
-    """What `Ensemble` needs of an agent, which must be an `nn.Module` as well.
+    """The interface that `Ensemble` needs of an agent, which must also be an `nn.Module`.
 
     Everything that training changes or that may differ between stacked runs is a parameter or a
     buffer. Losses and `action_probabilities` are pure functions of these and of their arguments:
@@ -26,17 +26,17 @@ class StackableAgent(Protocol):
     """
 
     stackable: ClassVar[bool]
-    """Every class of the agent says so itself; see `is_stackable`."""
+    """Every class of the agent must set this itself; see `is_stackable`."""
     num_actions: int
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What each update minimises, in this order; each optimiser is plain Adam."""
+        """The losses that each update minimises, in this order; each optimiser is plain Adam."""
         ...
 
     @property
     def target_rules(self) -> tuple[TargetRule, ...]:
-        """How the target networks follow, after the objectives: see `Agent.update`."""
+        """How target networks are updated after the objectives; see `Agent.update`."""
         ...
 
     def derived_columns(self) -> tuple[Column, ...]:
@@ -55,26 +55,26 @@ class StackableAgent(Protocol):
 
 
 class Agent(nn.Module):
-    """Base class of agents: its `update` does what they state.
+    """Base class of agents: its `update` carries out their objectives and target rules.
 
-    A class that overrides `update` is left to train itself. So is one that overrides a method that
-    an objective or a target rule names, such as `update_critic`: `update` calls these by name.
+    A class may override `update` to train itself. It may also override a method that an objective
+    or a target rule names, such as `update_critic`, because `update` calls these by name.
     """
 
     stackable: ClassVar[bool] = True
 
     @property
     def objectives(self) -> tuple[TrainingStep, ...]:
-        """What each update minimises, in this order; nothing by default."""
+        """The losses that each update minimises, in this order; none by default."""
         return ()
 
     @property
     def target_rules(self) -> tuple[TargetRule, ...]:
-        """How target networks follow; there are none by default."""
+        """How target networks are updated; there are none by default."""
         return ()
 
     def derived_columns(self) -> tuple[Column, ...]:
-        """Return columns that this agent defines, beyond the built-in ones; none by default."""
+        """Return the columns that this agent defines besides the built-in ones; none by default."""
         return ()
 
     def begin_phase(self, name: str) -> None:
@@ -94,26 +94,26 @@ class Agent(nn.Module):
     ) -> dict[str, Any]:
         """Take one step on a batch and return what to log.
 
-        First every objective that is due takes its step, in order, each on what those before it
-        have learned. Then target networks follow: those that average, then those that are copied.
+        First every objective that is due takes its step, in order, each on the result of those
+        before it. Then target networks are updated: first the averages, then the copies.
 
         Args:
-            observations: As in `Batch`, and the next four as well.
+            observations: See `Batch`, also for the next four.
             actions: See above.
             rewards: See above.
             next_observations: See above.
             dones: See above.
-            step: Number of this update, from 1 on.
+            step: Number of this update, counted from 1.
         """
         fields = Batch(observations, actions, rewards, next_observations, dones)
         return self._take_steps(fields._asdict(), step)
 
     def learn_from(self, batch: Mapping[str, torch.Tensor], step: int) -> dict[str, Any]:
-        """Do what `update` does, on a batch with derived columns as well.
+        """Do the same as `update`, on a batch that may include derived columns.
 
         Args:
             batch: The columns that the objectives name; see `columns`.
-            step: Number of this update, from 1 on.
+            step: Number of this update, counted from 1.
         """
         return self._take_steps(batch, step)
 

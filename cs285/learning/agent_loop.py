@@ -1,6 +1,6 @@
-"""Agents of any kind behind the methods of an ensemble, one after the other.
+"""A learner that loops over agents of any kind.
 
-For agents that cannot be stacked, such as those of a file written against the homework's starter.
+It is for agents that cannot be stacked, such as those written against the homework's starter.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class AgentLoop:
         }
 
     def sync_agents(self) -> None:
-        """Nothing to write back: the agents hold their own state."""
+        """Do nothing: the agents hold their own state."""
 
     def begin_phase(self, name: str) -> None:
         """See `Learner.begin_phase`."""
@@ -86,7 +86,7 @@ class AgentLoop:
 
 
 def _update(agent: Any, batch: Mapping[str, torch.Tensor], step: int) -> Mapping[str, Any]:
-    """Let an agent learn from a batch: from all columns, if it knows of them."""
+    """Let an agent learn from a batch: from all columns if it supports them."""
     learn_from = getattr(type(agent), "learn_from", Agent.learn_from)
     knows_columns = getattr(getattr(agent, "update", None), "__func__", None) is Agent.update
     if knows_columns or learn_from is not Agent.learn_from:

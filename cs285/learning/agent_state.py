@@ -1,7 +1,7 @@
 """The state of an agent of any kind, found by walking through its attributes.
 
-Agents that state their objectives need none of this. One written against the homework's starter
-keeps networks, optimisers, counters and the like under names that it chose.
+Agents that declare their objectives do not need this. An agent written against the homework's
+starter keeps networks, optimisers, counters and the like under names of its choice.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ CODE = (
 
 
 def outline(agent: object) -> Outline:
-    """Return what `set_state` needs to find unchanged: modules, trained tensors, code.
+    """Return what `set_state` needs to find unchanged: modules, trained tensors and code.
 
-    Per module and attribute, as `get_state`.
+    The result is by module and attribute, like that of `get_state`.
     """
     if not hasattr(agent, "__dict__"):
         return {}  # it has slots, which `get_state` does not read
@@ -55,14 +55,14 @@ def outline(agent: object) -> Outline:
 
 
 def get_state(agent: object, born: Outline | None = None) -> dict[str, dict[str, Any]]:
-    """Return what an agent and its modules hold, per module and attribute.
+    """Return the state of an agent and its modules, by module and attribute.
 
     Args:
         agent: The agent.
-        born: Its outline when it was made; `set_state` needs it unchanged.
+        born: Its outline when it was made, which `set_state` needs unchanged.
 
     Raises:
-        TypeError: If an attribute is of a kind that cannot be kept, or was replaced by one.
+        TypeError: If an attribute is of a kind that cannot be saved, or the outline has changed.
     """
     if born is not None:
         _compare(type(agent).__name__, born, outline(agent))
@@ -77,7 +77,7 @@ def get_state(agent: object, born: Outline | None = None) -> dict[str, dict[str,
 
 
 def set_state(agent: object, state: dict[str, dict[str, Any]]) -> None:
-    """Restore what `get_state` of such an agent returned.
+    """Restore a state that `get_state` returned for such an agent.
 
     Raises:
         ValueError, KeyError, TypeError: If the state belongs to another agent.
@@ -111,7 +111,7 @@ def _owners(agent: object) -> Iterator[tuple[str, object]]:
 
 
 def _attributes(owner: object) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of an object, those that PyTorch registers included."""
+    """Yield the attributes of an object, including those that PyTorch registers."""
     if not isinstance(owner, nn.Module):
         yield from vars(owner).items()
         return
@@ -122,12 +122,12 @@ def _attributes(owner: object) -> Iterator[tuple[str, Any]]:
 
 
 def _is_fixed(value: Any) -> bool:
-    """Return whether a value is walked through separately, or is code rather than data."""
+    """Return whether a value is handled separately, or is code rather than data."""
     return isinstance(value, (nn.Module, *STATELESS, *CODE))
 
 
 def _kind(value: Any) -> object:
-    """Return what must not change for a value to be filled in again, or None."""
+    """Return the property of a value that must not change if it is to be restored, or None."""
     if isinstance(value, CODE):
         return getattr(value, "__qualname__", type(value))
     if isinstance(value, STATELESS):
@@ -173,8 +173,8 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if type(value) is dict:
         return all(map(_is_plain, value.values()))
-    # A parameter in a list is shared with a network, of which a copy would know nothing.
-    # An array of a subclass, such as a masked one, is more than its numbers.
+    # A parameter in a list is shared with a network; a copy would not be.
+    # An array of a subclass, such as a masked array, is more than its numbers.
     return (isinstance(value, PLAIN) or type(value) is np.ndarray) and not isinstance(
         value, nn.Parameter
     )
@@ -190,7 +190,7 @@ def _restore(owner: object, name: str, current: Any, value: Any) -> None:
     elif isinstance(current, np.random.Generator):
         current.bit_generator.state = value
     elif _is_trained(current) or _fits(current, value):
-        # In place: optimisers and views may know it.
+        # In place, because optimisers and views may refer to it.
         with torch.no_grad():
             fill(current, value)
     else:
@@ -198,7 +198,7 @@ def _restore(owner: object, name: str, current: Any, value: Any) -> None:
 
 
 def _fits(current: Any, value: Any) -> bool:
-    """Return whether a value can be copied into the one that it replaces."""
+    """Return whether a value can be copied into the current one."""
     if not _is_array(value) or type(current) is not type(value):
         return False
     is_own = current.flags.writeable if isinstance(current, np.ndarray) else current.is_contiguous()
@@ -206,7 +206,7 @@ def _fits(current: Any, value: Any) -> bool:
 
 
 def _like(current: Any, value: Any) -> Any:
-    """Return a value of a checkpoint in the form of the value that it will replace."""
+    """Return a checkpoint's value in the form of the value that it will replace."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, torch.Tensor):
@@ -219,6 +219,6 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_equal(current: Any, value: Any) -> bool:
-    """Return whether two arrays, or two tensors, are equal, NaN included."""
+    """Return whether two arrays, or two tensors, are equal, with NaN equal to NaN."""
     one, other = (x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (current, value))
     return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")

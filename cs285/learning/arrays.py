@@ -1,4 +1,4 @@
-"""Arrays and tensors that are filled in place."""
+"""Filling arrays and tensors in place."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch
 
 
 def fill(target: torch.Tensor | np.ndarray, source: Any) -> None:
-    """Copy a value of a checkpoint into a tensor or an array that must be of its shape and type.
+    """Copy a checkpoint's value into a tensor or an array.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If shapes or types differ.
     """
     if (target.shape, target.dtype) != (source.shape, source.dtype):
-        raise ValueError(f"{source.dtype} of shape {tuple(source.shape)} fits nothing here")
+        raise ValueError(
+            f"{source.dtype} of shape {tuple(source.shape)} does not fit into {target.dtype} of "
+            f"shape {tuple(target.shape)}"
+        )
     target[...] = source

@@ -1,10 +1,10 @@
 """Backends: how the pure functions of one run are carried out for S runs.
 
-- `Traced`: lifted by `torch.vmap`, as a flat list of PyTorch's operations.
-- `CompiledToCpp`: compiled to C++ that walks the runs, on the CPU.
-- `TorchCompiled`: lifted, then compiled by `torch.compile`, on a GPU.
+- `Traced`: vectorised by `torch.vmap`, as a flat list of PyTorch's operations.
+- `CompiledToCpp`: compiled to C++ that loops over the runs, on the CPU.
+- `TorchCompiled`: vectorised, then compiled by `torch.compile`, on a GPU.
 
-A learner is given one and never asks which; `choose_backend` is the only place that does.
+A learner is given one of them and does not know which; only `choose_backend` decides.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cs285.compiling.compiled_update import CompiledUpdate
 
 PAYS_FROM_UPDATES = 5_000
-"""Compiling takes two to four seconds once and saves about a millisecond an update."""
+"""Compiling takes two to four seconds once and saves about a millisecond per update."""
 
 
 class Backend(Protocol):
@@ -45,9 +45,9 @@ class Backend(Protocol):
 
         Args:
             update: One update of one run.
-            state: Of all runs, each tensor with a leading axis of S.
-            columns: What `update` reads, of all runs, each `(N, ...)`.
-            rows: In which rows of the columns each update looks `(K, S, batch)`.
+            state: The state of all runs, each tensor with a leading axis of S.
+            columns: The columns that `update` reads, of all runs, each `(N, ...)`.
+            rows: The rows of the columns that each update reads `(K, S, batch)`.
 
         Returns:
             Metrics of the last update, each `(S,)`.
@@ -60,8 +60,8 @@ class Backend(Protocol):
         """Return pi(. | s) of all runs `(S, n, actions)`.
 
         Args:
-            policy: That of one run.
-            state: Of all runs.
+            policy: The policy of one run.
+            state: The state of all runs.
             observations: `(S, n, ...)`.
             epsilon: `(S,)`.
         """
@@ -69,11 +69,11 @@ class Backend(Protocol):
 
 
 def choose_backend(choice: str = "off", updates: int = 0) -> Backend:
-    """Return the backend for the present device.
+    """Return the backend for the current device.
 
     Args:
         choice: Whether to compile: `auto`, `on` or `off`.
-        updates: Updates that the program will take, for `auto`.
+        updates: Number of updates that the program will take, for `auto`.
     """
     if not pays(choice, updates):
         return Traced()
@@ -87,15 +87,15 @@ def pays(choice: str, updates: int) -> bool:
 
 @dataclass
 class _FlatUpdate:
-    """A pure update as a function of a list of tensors, which is what can be traced."""
+    """A pure update as a function of a list of tensors, the form that can be traced."""
 
     update: PureUpdate
     state_names: Sequence[str]
     column_names: Sequence[str]
     changed: Sequence[str] = ()
-    """Names of the first results, once it has run."""
+    """Names of the first results, known once it has run."""
     metrics: Sequence[str] = ()
-    """Names of the others."""
+    """Names of the other results."""
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         state = dict(zip(self.state_names, tensors, strict=False))
@@ -116,7 +116,7 @@ def _flat_policy(policy: PurePolicy) -> Callable[..., list[torch.Tensor]]:
 
 
 class Traced:
-    """Functions lifted by `torch.vmap` and traced once for each shape of their inputs."""
+    """Functions vectorised by `torch.vmap` and traced once for each shape of their inputs."""
 
     def __init__(self) -> None:
         self._traced: dict[tuple[Any, ...], tuple[Callable[..., Any], Any]] = {}
@@ -155,7 +155,7 @@ class Traced:
     def _trace(
         self, key: object, inputs: Sequence[torch.Tensor], flatten: Callable[[], Any]
     ) -> tuple[Callable[..., Any], Any]:
-        """Return the operations of a function of one run for all runs, and the function."""
+        """Return a function of one run traced for all runs, and the function itself."""
         shapes = (key, *(tuple(tensor.shape) for tensor in inputs))
         if shapes not in self._traced:
             flat = flatten()
@@ -167,7 +167,7 @@ class Traced:
 
 
 class TorchCompiled(Traced):
-    """The same, compiled by `torch.compile`."""
+    """`Traced`, compiled by `torch.compile`."""
 
     def _finish(self, graph: torch.fx.GraphModule) -> Callable[..., Any]:
         compiled: Callable[..., Any] = torch.compile(graph)
@@ -175,17 +175,17 @@ class TorchCompiled(Traced):
 
 
 class CompiledToCpp:
-    """Functions compiled to C++; where that is impossible, a line says why and `Traced` steps in.
+    """Functions compiled to C++; where that fails, it prints one line and falls back to `Traced`.
 
     Attributes:
-        updates: What was compiled, by update and batch size; None where that was impossible.
-        policies: The same for policies, by policy and number of observations.
+        updates: Compiled updates by update and batch size; None where compiling failed.
+        policies: Compiled policies by policy and number of observations; None likewise.
     """
 
     def __init__(self) -> None:
         self.updates: dict[tuple[PureUpdate, int], tuple[CompiledUpdate, list[str]] | None] = {}
         self.policies: dict[tuple[PurePolicy, int], CompiledUpdate | None] = {}
-        self._otherwise = Traced()
+        self._fallback = Traced()
         self._complaints: set[str] = set()
 
     def train(
@@ -200,7 +200,7 @@ class CompiledToCpp:
         if key not in self.updates:
             self.updates[key] = self._compile_update(update, state, look_up(columns, rows[0]))
         if (found := self.updates[key]) is None:
-            return self._otherwise.train(update, state, columns, rows)
+            return self._fallback.train(update, state, columns, rows)
         compiled, metrics = found
         return dict(
             zip(metrics, compiled(list(state.values()), columns.values(), rows), strict=True)
@@ -215,7 +215,7 @@ class CompiledToCpp:
         if key not in self.policies:
             self.policies[key] = self._compile_policy(policy, tensors)
         if (compiled := self.policies[key]) is None:
-            return self._otherwise.act(policy, state, observations, epsilon)
+            return self._fallback.act(policy, state, observations, epsilon)
         result = observations.new_empty((*observations.shape[:2], policy.num_actions))
         compiled([*tensors, result], [], np.empty((1, len(observations), 0), np.int64))
         return result
@@ -233,7 +233,7 @@ class CompiledToCpp:
     def _compile_policy(
         self, policy: PurePolicy, tensors: Sequence[torch.Tensor]
     ) -> CompiledUpdate | None:
-        """Compile acting as an update of one more tensor, the probabilities."""
+        """Compile acting as an update of an additional tensor, the probabilities."""
         act = _flat_policy(policy)
         inputs = [tensor[0] for tensor in tensors]
         result = act(*inputs)[0]

@@ -1,18 +1,18 @@
-"""Derived columns: what a batch can show beyond the stored fields of its transitions.
+"""Derived columns: what a batch can contain beyond the stored fields of its transitions.
 
 A column is a pure function of one run's transitions in the order in which they were collected. The
 buffer computes it once for a dataset, and online only where a new transition can have changed it.
-Only objectives that name a column in their `inputs` see it. Built in, by name:
+Only objectives that name a column in their `inputs` see it. These are built in:
 
-    returns_to_go         sum of the rewards from this transition to its episode's end
-    next_actions          action of the next transition; at an episode's end, this one's own
-    episode_steps         transitions of the episode before this one
+    returns_to_go         sum of the rewards from this transition to the end of its episode
+    next_actions          action of the next transition; at the end of an episode, its own action
+    episode_steps         number of transitions in the episode before this one
     episode_returns       sum of the rewards of the whole episode
 
-and, for agents that put them among their `derived_columns`, `discounted_returns_to_go` and the
-windows of the last K steps. An episode ends where it terminated or a time limit cut it. The last
-episode of a dataset may be unfinished; then it ends where the data do, so its returns-to-go lack
-what it would still have earned. What is collected after a dataset begins a new episode.
+Agents may also define `discounted_returns_to_go` and windows of the last K steps in their
+`derived_columns`. An episode ends where it terminated or was truncated by a time limit. The last
+episode of a dataset may be unfinished; then it ends with the data, so its returns-to-go lack the
+rewards that would have followed. Transitions collected after a dataset begin a new episode.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Transitions:
-    """Transitions of one run, in order; N of them."""
+    """N transitions of one run, in order."""
 
     observations: Array
     """`(N, *observation_shape)` float32."""
@@ -46,7 +46,7 @@ class Transitions:
     dones: Array
     """`(N,)` bool: the episode terminated here."""
     truncated: Array
-    """`(N,)` bool: a time limit cut the episode here."""
+    """`(N,)` bool: a time limit truncated the episode here."""
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -61,7 +61,7 @@ class Transitions:
         return ends
 
     def episodes(self) -> list[slice]:
-        """Return the rows of each episode, the unfinished one at the end included."""
+        """Return the rows of each episode, including an unfinished one at the end."""
         stops = [*(np.flatnonzero(self.ends) + 1).tolist(), len(self)]
         return [slice(*edges) for edges in pairwise([0, *dict.fromkeys(stops)]) if len(self)]
 
@@ -70,21 +70,21 @@ class Transitions:
 class Column:
     """A column that is derived from transitions.
 
-    If its name is that of a stored field, such as `rewards`, this agent sees it in that field's
-    place; the buffer still keeps what happened.
+    If its name is that of a stored field, such as `rewards`, the agent sees it in place of that
+    field; the buffer still stores the original.
     """
 
     name: str
     compute: Callable[[Transitions], Array]
-    """From N transitions to N rows. A pure function of the rows that `reach` allows."""
+    """From N transitions to N rows: a pure function of the rows that `reach` allows."""
     reach: int | Literal["episode", "all"] = "episode"
-    """What decides a row: this many transitions before it and itself, its episode, or all."""
+    """What a row depends on: itself and this many transitions before it, its episode, or all."""
     needs_ends: bool = False
-    """Whether data in which no episode ends cannot give it."""
+    """Whether it cannot be computed from data in which no episode ends."""
 
 
 def _by_episode(compute: Callable[[Transitions], Array]) -> Callable[[Transitions], Array]:
-    """Apply a function to each episode on its own, so that no other one can change its rounding."""
+    """Apply a function to each episode separately, so that others cannot change its rounding."""
 
     def compute_all(transitions: Transitions) -> Array:
         return np.concatenate([compute(transitions[rows]) for rows in transitions.episodes()])
@@ -123,7 +123,7 @@ BUILT_IN = {
 
 
 def discounted_returns_to_go(discount: float) -> Column:
-    """Return the column of that name: `sum_k discount^k r_{t+k}` to the episode's end."""
+    """Return the column `discounted_returns_to_go`: `sum_k discount^k r_{t+k}` over the episode."""
 
     def compute(episode: Transitions) -> Array:
         return _sums_to_come(episode.rewards, discount)
@@ -132,11 +132,11 @@ def discounted_returns_to_go(discount: float) -> Column:
 
 
 def windows(length: int) -> tuple[Column, ...]:
-    """Return columns of the last K steps of the episode, this one last.
+    """Return columns with the last K steps of the episode, this step last.
 
-    `window_observations (N, K, ...)`, `window_actions (N, K)`, `window_returns_to_go (N, K)`, and
-    `window_mask (N, K)`, which is False where an episode is younger than the window; there the
-    others are 0.
+    They are `window_observations (N, K, ...)`, `window_actions (N, K)`, `window_returns_to_go
+    (N, K)` and `window_mask (N, K)`, which is False where the window reaches back beyond the start
+    of the episode; the others are 0 there.
 
     Args:
         length: K, at least 1.
@@ -168,8 +168,8 @@ def windows(length: int) -> tuple[Column, ...]:
 def columns_of(agent: Any) -> tuple[Column, ...]:
     """Return the derived columns that an agent learns from.
 
-    These are the ones that its objectives name, and those of its `derived_columns` that stand in
-    for a stored field; all of these if it states no objectives, as a student's.
+    These are the columns that its objectives name, and those of its `derived_columns` that replace
+    a stored field; all `derived_columns` if it declares no objectives, like a student's.
 
     Raises:
         ValueError: If an objective names a column that does not exist.
@@ -190,7 +190,7 @@ def columns_of(agent: Any) -> tuple[Column, ...]:
 
 
 def _named(agent: Any) -> list[str] | None:
-    """Return the columns that an agent's objectives name; None for one that states nothing."""
+    """Return the columns that an agent's objectives name; None if it declares no objectives."""
     try:
         objectives = getattr(agent, "objectives", None)
     except NotImplementedError:  # not written yet, in a starter
@@ -202,26 +202,26 @@ def _named(agent: Any) -> list[str] | None:
 
 
 def check_columns(columns: Iterable[Column], data: Mapping[str, Array], what: str) -> None:
-    """Check that a dataset can give some columns.
+    """Check that columns can be derived from a dataset.
 
     Args:
-        columns: What an agent learns from.
-        data: Has at least `terminated` and `truncated`, each `(N,)`.
-        what: Names the dataset and who learns from it.
+        columns: The columns that an agent learns from.
+        data: At least `terminated` and `truncated`, each `(N,)`.
+        what: A description of the dataset and its reader, for the error message.
 
     Raises:
-        UserError: If no episode ends in it, but a column needs that.
+        UserError: If no episode ends in the data, but a column needs that.
     """
     for column in columns:
         if column.needs_ends and not (data["terminated"] | data["truncated"]).any():
             raise UserError(
                 f"{what}: no episode ends in this dataset, so it has no `{column.name}` to learn "
-                "from; explore for more steps, or learn with an algorithm that needs none"
+                "from; explore for more steps, or use an algorithm that does not need them"
             )
 
 
 def first_changed(column: Column, transitions: Transitions, since: int) -> int:
-    """Return the first row of a column that transitions from row `since` on can have changed."""
+    """Return the first row of a column that the transitions from row `since` on may change."""
     if column.reach == "all":
         return 0
     if column.reach == "episode":
@@ -231,6 +231,6 @@ def first_changed(column: Column, transitions: Transitions, since: int) -> int:
 
 
 def recompute(column: Column, transitions: Transitions, first: int) -> Array:
-    """Return the rows of a column from row `first` on, which begins an episode if that matters."""
+    """Return the rows of a column from `first` on, which begins an episode if `reach` is one."""
     start = max(0, first - column.reach) if isinstance(column.reach, int) else first
     return column.compute(transitions[start:])[first - start :]

@@ -1,6 +1,6 @@
 """Many runs trained as one program.
 
-`Ensemble` keeps the state of S runs, each tensor with a leading axis of runs, and has a backend
+`Ensemble` keeps the state of S runs in tensors with a leading axis of runs, and lets a backend
 apply the pure functions of one run to all of them.
 """
 
@@ -32,9 +32,9 @@ class Ensemble:
     """S stackable agents as one.
 
     Args:
-        agents: S agents of one class with networks of the same shapes. Hyperparameters that are
-            buffers, and learning rates, may differ between them; all others are taken from the
-            first.
+        agents: S agents of one class with networks of the same shapes. Learning rates and
+            hyperparameters that are buffers may differ between them; all other settings are taken
+            from the first agent.
         backend: Carries out updates and acting; `Traced` by default.
     """
 
@@ -47,7 +47,7 @@ class Ensemble:
         self._held = list(held)
         self._parameters = list(parameters)
         self.state: Tensors = held
-        """Everything that training changes or reads, each tensor with the leading axis of runs."""
+        """Everything that training changes or reads, in tensors with a leading axis of runs."""
         objectives: Sequence[Objective] = template.objectives
         tags = [objective.loss_tag for objective in objectives]
         if len(set(tags)) < len(tags):
@@ -56,8 +56,8 @@ class Ensemble:
         for k, step in enumerate(self._steps):
             optimizers = [agent.objectives[k].optimizer for agent in self.agents]
             for optimizer in optimizers:
-                # Moves nothing, there are no gradients: a schedule warns if its optimiser never
-                # stepped.
+                # Without gradients this changes nothing, but a schedule warns if its optimiser has
+                # never taken a step.
                 optimizer.step()
             self.state |= step.memory(held, [x.param_groups[0]["lr"] for x in optimizers])
         self._averages, copies = split_rules(template.target_rules)
@@ -95,7 +95,7 @@ class Ensemble:
 
     @torch.no_grad()
     def learn(self, columns: Mapping[str, torch.Tensor], rows: np.ndarray, step: int) -> Tensors:
-        """See `Learner.learn`; what `Agent.update` does, for all runs."""
+        """See `Learner.learn`; does the same as `Agent.update`, for all runs."""
         metrics: Tensors = {}
         for start, end in self._stretches(step, len(rows)):
             number = step + end - 1
@@ -136,9 +136,9 @@ class Ensemble:
                 yield 1, 0
 
     def _stretches(self, step: int, count: int) -> Iterable[tuple[int, int]]:
-        """Cut `count` updates from number `step` on into stretches of equal updates.
+        """Split `count` updates, starting with number `step`, into stretches of equal updates.
 
-        Each may be followed by copies and schedules.
+        Copies and schedules may follow each stretch.
         """
         ends = {count}
         for period, offset in self._cuts:
@@ -147,7 +147,7 @@ class Ensemble:
         return zip([0, *edges], edges, strict=False)
 
     def _follow_schedules(self, due: Iterable[int]) -> None:
-        """Step every run's own schedules of the objectives that were due."""
+        """Step every run's schedules for the objectives that were due."""
         for k in due:
             if is_scheduled(self._steps[k].objective):
                 schedulers = [agent.objectives[k].lr_scheduler for agent in self.agents]
@@ -174,7 +174,7 @@ class Ensemble:
         return {name: tensor[run] for name, tensor in self.state.items()}
 
     def _schedules(self) -> list[Any]:
-        """Return every schedule that moves, followed by the optimiser whose rate it sets."""
+        """Return every schedule that is not constant, each followed by its optimiser."""
         return [
             part
             for agent in self.agents

@@ -1,4 +1,4 @@
-"""S runs that act and learn in lock-step: as one program, or one after the other."""
+"""S runs that act and learn in lockstep: as one program, or one after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cs285.learning.objective import Objective, Tensors
 
 
 class Learner(Protocol):
-    """S runs that act and learn in lock-step."""
+    """S runs that act and learn in lockstep."""
 
     agents: list[Any]
 
@@ -25,7 +25,7 @@ class Learner(Protocol):
     ) -> np.ndarray:
         """Choose actions `(S, n)` for observations `(S, n, ...)` with epsilon `(S,)`.
 
-        `uniforms (S, n)` in [0, 1) decide what the agents leave to chance.
+        `uniforms (S, n)` in [0, 1) decide random choices.
         """
         ...
 
@@ -33,8 +33,8 @@ class Learner(Protocol):
         """Take K updates on batches that are looked up in `columns`.
 
         Args:
-            columns: By name, those of all runs one after the other `(N, ...)`.
-            rows: In which rows of them each update looks `(K, S, batch)`.
+            columns: Columns by name, each with the rows of all runs one after the other `(N, ...)`.
+            rows: The rows that each update reads `(K, S, batch)`.
             step: Number of the first update.
 
         Returns:
@@ -43,7 +43,7 @@ class Learner(Protocol):
         ...
 
     def sync_agents(self) -> None:
-        """Write what was learned back into `agents`."""
+        """Write the learned state back into `agents`."""
         ...
 
     def begin_phase(self, name: str) -> None:
@@ -54,12 +54,12 @@ class Learner(Protocol):
         """Return everything that the future depends on.
 
         Raises:
-            TypeError: If an agent keeps something that no checkpoint can.
+            TypeError: If an agent's state contains something that a checkpoint cannot store.
         """
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of agents of the same configs returned."""
+        """Restore a state that `get_state` returned for agents with the same configs."""
         ...
 
     def state_of(self, run: int) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Learner(Protocol):
 
 
 def make_learner(agents: Sequence[Any], backend: Backend | None = None) -> Learner:
-    """Stack the agents where their classes allow it, else loop over them.
+    """Stack the agents if their classes allow it, else loop over them.
 
     Args:
         agents: S agents.
@@ -86,7 +86,7 @@ def is_stackable(agent: Any) -> bool:
 
 
 def stacking_obstacle(agent: Any) -> str | None:
-    """Return what keeps a stackable class from being stacked, as a sentence, or None."""
+    """Return a sentence that says why a stackable class cannot be stacked, or None."""
     for objective in _stackable_objectives(agent) or ():
         if not _is_plain_adam(objective.optimizer):
             return (
@@ -98,9 +98,9 @@ def stacking_obstacle(agent: Any) -> str | None:
 
 
 def _stackable_objectives(agent: Any) -> tuple[Objective, ...] | None:
-    """Return the objectives of an agent whose classes all say that it may be stacked, else None.
+    """Return the objectives of an agent if all its classes set `stackable`, else None.
 
-    Each class must say so itself: a student's subclass of a stackable agent may override `update`,
+    Each class must set it itself: a student's subclass of a stackable agent may override `update`,
     which an ensemble would never call.
     """
     own = [c for c in type(agent).__mro__ if c not in nn.Module.__mro__]
@@ -119,7 +119,7 @@ def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _extras(optimizer: torch.optim.Optimizer) -> list[str]:
-    """Return the options of an optimiser that are set and that a stacked Adam does not have."""
+    """Return the options that are set in an optimiser but that a stacked Adam does not support."""
     options = ("weight_decay", "amsgrad", "maximize")
     return [name for name in options if any(group.get(name) for group in optimizer.param_groups)]
 

@@ -1,7 +1,7 @@
-"""What an agent trains: objectives, each a loss and the network it moves, and target networks.
+"""What an agent trains: objectives, each a loss and the network it trains, and target networks.
 
 An agent states its losses once, as pure functions of a batch of one run. Its `update` minimises
-them one after the other; an ensemble minimises the same ones for many runs at once.
+them one after the other; an ensemble minimises the same losses for many runs at once.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class TrainingStep:
     method: str = ""
     """Name of the agent's method that takes the step and returns a loss or metrics."""
     loss_tag: str
-    """The loss is logged under this name, which no other objective of the agent has."""
+    """The tag of the loss in logs, which no other objective of the agent has."""
     inputs: tuple[str, ...]
-    """Columns of the batch that the method takes, in order: fields of `Batch`, or others."""
+    """Columns of the batch that the method takes, in order: fields of `Batch` or derived ones."""
     period: int = 1
     """The step is taken in every update whose number is a multiple of this."""
 
@@ -64,13 +64,13 @@ class TrainingStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(TrainingStep):
-    """One loss, the network that minimises it, and how.
+    """One loss, the network that is trained on it, and how.
 
     `method` may be empty if the agent has no method for this step alone.
     """
 
     grad_norm_tag: str
-    """The norm of the gradient before clipping is logged under this name."""
+    """The tag of the gradient norm before clipping."""
     loss: Callable[..., Any]
     """Returns `(loss, metrics, ...)`: a scalar to minimise and scalar tensors to log."""
     network: nn.Module
@@ -93,7 +93,7 @@ class Objective(TrainingStep):
         loss, metrics, *_ = self.loss(*inputs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        # An infinite bound measures the norm and clips nothing.
+        # With an infinite bound the norm is measured but nothing is clipped.
         bound = float("inf") if self.clip_grad_norm is None else self.clip_grad_norm
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), bound)
         self.optimizer.step()
@@ -105,12 +105,12 @@ class Objective(TrainingStep):
 
 @dataclass(frozen=True)
 class HardCopy:
-    """A target network that is replaced by its source now and then."""
+    """A target network that is periodically replaced by a copy of its source."""
 
     source: str
     """Name of a network in the agent, such as `critic`."""
     target: str
-    """Name of its lagging copy."""
+    """Name of its target network."""
     period: int
     """The copy is made after every update whose number is a multiple of this."""
     method: str = ""
@@ -131,7 +131,7 @@ class HardCopy:
 
 @dataclass(frozen=True)
 class PolyakAverage:
-    """A target network that follows its source a little after every update (Lillicrap 2016).
+    """A target network that moves towards its source after every update (Lillicrap 2016).
 
     `target <- (1 - rate) * target + rate * source`, parameter by parameter.
     """
@@ -139,7 +139,7 @@ class PolyakAverage:
     source: str
     """Name of a network in the agent, such as `critic`."""
     target: str
-    """Name of its lagging copy."""
+    """Name of its target network."""
     rate: float
     """In (0, 1]."""
 
@@ -159,12 +159,12 @@ TargetRule = HardCopy | PolyakAverage
 
 
 def split_rules(rules: Iterable[TargetRule]) -> tuple[list[PolyakAverage], list[HardCopy]]:
-    """Return the rules that average and those that copy, which are applied in this order."""
+    """Return the averages and the copies among rules, which are applied in this order."""
     rules = list(rules)
     averages = [rule for rule in rules if isinstance(rule, PolyakAverage)]
     return averages, [rule for rule in rules if isinstance(rule, HardCopy)]
 
 
 def hyperparameter(value: float) -> torch.Tensor:
-    """Wrap a scalar for `register_buffer`, so that stacked runs may each have their own."""
+    """Wrap a scalar for `register_buffer`, so that each stacked run may have its own value."""
     return torch.tensor(value, dtype=torch.float32)

@@ -1,8 +1,8 @@
-"""What one run does, as pure functions of its state: an update, and the policy.
+"""The update and the policy of one run, as pure functions of its state.
 
 The state of a run holds everything that training changes or reads, by name: the agent's parameters
-and buffers, and the memory of its optimisers. A pure function changes nothing; it returns what is
-new. So a backend can lift it to many runs, trace it and compile it.
+and buffers, and the moments of its optimisers. A pure function changes nothing and returns the new
+values. So a backend can vectorise it over many runs, trace it and compile it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cs285.learning.objective import Objective, PolyakAverage, Tensors
 
 
 class Method(nn.Module):
-    """A function that belongs to an agent, as a module whose parameters can be swapped."""
+    """An agent's function as a module whose parameters can be swapped."""
 
     def __init__(self, agent: nn.Module, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Method(nn.Module):
         self.function = function
 
     def forward(self, *inputs: Any) -> Any:
-        """Call the function; `functional_call` has swapped the agent's parameters."""
+        """Call the function after `functional_call` has swapped the agent's parameters."""
         return self.function(*inputs)
 
     def on(self, state: Tensors, *inputs: Any) -> Any:
@@ -35,7 +35,7 @@ class Method(nn.Module):
 
 
 class ObjectiveStep:
-    """One objective of an agent as a step on a run's state, Adam's memory included."""
+    """One objective of an agent as a step on a run's state, which includes Adam's moments."""
 
     def __init__(self, agent: nn.Module, objective: Objective) -> None:
         self.objective = objective
@@ -52,11 +52,11 @@ class ObjectiveStep:
         return f"{self.objective.loss_tag}/mean/{leaf}"
 
     def mean_square_of(self, leaf: str) -> str:
-        """Return the name of the running mean of its square."""
+        """Return the name of the running mean of a leaf's squared gradient."""
         return f"{self.objective.loss_tag}/mean_square/{leaf}"
 
     def memory(self, state: Tensors, rates: Sequence[float]) -> Tensors:
-        """Return Adam's memory of S runs before their first step."""
+        """Return the state of Adam for S runs before their first step."""
         some = state[self.leaves[0]]
         zeros = {name: torch.zeros_like(state[name]) for name in self.leaves}
         return {
@@ -72,12 +72,12 @@ class ObjectiveStep:
         """Take a gradient step of one run; see `Objective.minimise`.
 
         Args:
-            state: The run's.
-            held: Names in it that belong to the agent.
-            batch: The run's, by column.
+            state: The run's state.
+            held: Names of the agent's tensors in the state.
+            batch: The run's batch, by column.
 
         Returns:
-            What changes in the state, and metrics.
+            The changed parts of the state, and metrics.
         """
         objective = self.objective
         inputs = [batch[name] for name in objective.inputs]
@@ -99,8 +99,8 @@ class ObjectiveStep:
     def _adam(self, state: Tensors, gradients: Tensors) -> Tensors:
         """Return what Adam's step changes (Kingma and Ba 2015, algorithm 1).
 
-        PyTorch's own optimiser works on whole parameter lists in Python; written out, the step
-        becomes part of the traced update.
+        PyTorch's own optimiser loops over parameters in Python; written out here, the step becomes
+        part of the traced update.
         """
         updates = state[self.updates] + 1
         changes = {self.updates: updates}
@@ -118,13 +118,13 @@ class ObjectiveStep:
 
 
 class PureUpdate:
-    """One update of one run: from its state and a batch to what changes, and metrics.
+    """One update of one run: from its state and a batch to the changes of the state, and metrics.
 
     Args:
-        steps: The objectives that are minimised, in order, each on what those before have changed.
-        averages: The target networks that then follow a little.
-        held: Names in the state that belong to the agent.
-        parameters: Those of its parameters; buffers do not average.
+        steps: The objectives to minimise, in order, each on the result of those before it.
+        averages: The target networks that are averaged afterwards.
+        held: Names of the agent's tensors in the state.
+        parameters: Names of its parameters; buffers are not averaged.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class PureUpdate:
         return bool(self.steps or self.averages)
 
     def __call__(self, state: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
-        """Return what changes in a run's state, and metrics."""
+        """Return the changed parts of a run's state, and metrics."""
         changes: Tensors = {}
         metrics: Tensors = {}
         for step in self.steps:
@@ -168,7 +168,7 @@ class PurePolicy:
     def __init__(self, agent: Any, held: Sequence[str]) -> None:
         self.method = Method(agent, agent.action_probabilities)
         self.held = held
-        """Names in the state that belong to the agent."""
+        """Names of the agent's tensors in the state."""
         self.num_actions: int = agent.num_actions
 
     def __call__(
@@ -180,7 +180,7 @@ class PurePolicy:
 
 
 def pair_names(source: str, target: str, held: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair the names of what one network holds with those of its lagging copy."""
+    """Pair the names of a network's tensors with those of its target network."""
     return [
         (name, target + name.removeprefix(source)) for name in held if name.startswith(f"{source}.")
     ]

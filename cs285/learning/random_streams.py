@@ -1,4 +1,4 @@
-"""Random numbers of the runs: every run has its own streams, whatever else trains with it."""
+"""Random numbers: every run has its own streams, whatever else trains with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.arrays import fill
 
 PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
-"""Each purpose has its own stream, so that drawing more for one never shifts another."""
+"""Each purpose has a separate stream, so that drawing more for one never shifts another."""
 
 
 def derive_seed(seed: int, purpose: str, *parts: int) -> int:
@@ -28,12 +28,12 @@ def separate_generators(agents: Iterable[object], seeds: Iterable[int]) -> Itera
     """Reseed the generators that agents draw from, and restore them at the end.
 
     These are the global generators, and the agent's `generator` if it has one. An agent that draws
-    its own actions draws in evaluation, too. That must not change training, and two evaluations
+    its own actions also draws in evaluation. That must not change training, and two evaluations
     must not draw the same numbers.
 
     Args:
         agents: S agents.
-        seeds: One for each agent; the first also seeds the global generators.
+        seeds: One seed per agent; the first also seeds the global generators.
     """
     agents, seeds = list(agents), list(seeds)
     found = [(getattr(agent, "generator", None), k) for agent, k in zip(agents, seeds, strict=True)]
@@ -79,7 +79,7 @@ def set_global_generators(state: dict[str, Any]) -> None:
 
 
 def pack_legacy(state: Any) -> tuple[Any, ...]:
-    """Turn the state of NumPy's legacy generator into one of types that PyTorch knows."""
+    """Convert the state of NumPy's legacy generator to types that PyTorch supports."""
     kind, keys, *position = state
     return (kind, np.asarray(keys).astype(np.int64), *position)
 
@@ -93,12 +93,12 @@ def unpack_legacy(state: Sequence[Any]) -> tuple[Any, ...]:
 class UniformStreams:
     """Uniform numbers in [0, 1), one stream per run, drawn many steps ahead.
 
-    A block is consumed exactly as single steps would be, so its length changes nothing but speed.
+    A block is consumed exactly as single steps would be, so its length affects only the speed.
 
     Args:
         seeds: One seed per run, S of them.
-        width: Numbers that a run uses in one step.
-        block: Steps drawn at once.
+        width: Number of random numbers that a run uses per step.
+        block: Number of steps drawn at once.
     """
 
     def __init__(self, seeds: Sequence[int], width: int, block: int = 64) -> None:
@@ -133,7 +133,7 @@ class UniformStreams:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of as many streams returned."""
+        """Restore a state that `get_state` returned for the same number of streams."""
         fill(self._numbers, state["numbers"])
         for generator, bits in zip(self._generators, state["generators"], strict=True):
             generator.bit_generator.state = bits

@@ -21,10 +21,10 @@ class ReplayBuffer:
 
     Args:
         num_runs: Number of rings, S.
-        capacity: Transitions that each ring can hold.
+        capacity: Number of transitions that each ring can hold.
         observation_shape: Shape of one observation.
-        derived: Per run, the columns that its agent learns from beyond the stored fields, or in
-            place of some; see `columns_of`. The rings keep what happened.
+        derived: Per run, the columns that its agent learns from in addition to the stored fields,
+            or in place of them; see `columns_of`. The rings store the original fields.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class ReplayBuffer:
             dones=torch.zeros(shape, dtype=torch.bool, device=ptu.device),
         )
         self.inserted = np.zeros(num_runs, dtype=np.int64)
-        """Transitions that each ring was ever given `(S,)`."""
+        """Number of transitions ever inserted into each ring `(S,)`."""
         self.truncated = np.zeros(shape, dtype=np.bool_)
-        """Where a time limit cut an episode `(S, capacity)`; no part of a batch."""
+        """Where a time limit truncated an episode `(S, capacity)`; not part of a batch."""
         self.filled = np.zeros(num_runs, dtype=np.int64)
-        """Transitions that each ring was given at once, by `fill` `(S,)`."""
+        """Number of transitions that `fill` put into each ring `(S,)`."""
         self._starts = np.arange(num_runs) * capacity
-        # Views of `storage` in which all rings follow each other.
+        # Views of `storage` with all rings one after the other.
         self._flat = Batch(*(field.flatten(0, 1) for field in self.storage))
         self._derived = _complete(derived)
         self._columns = {
@@ -63,15 +63,15 @@ class ReplayBuffer:
             name: column.flatten(0, 1) for name, column in self._columns.items()
         }
         self._followed = np.zeros(num_runs, dtype=np.int64)
-        """Transitions of each ring that the derived columns have taken in `(S,)`."""
-        # Columns are computed by NumPy; on the CPU these are views.
+        """Number of transitions of each ring that the derived columns include `(S,)`."""
+        # Columns are computed with NumPy; on the CPU these are views.
         self._kept = [field.cpu().numpy() for field in self.storage] if self._columns else []
 
     @property
     def columns(self) -> Tensors:
-        """What the runs learn from, by name, one ring after the other `(S * capacity, ...)`.
+        """The stored fields and the derived columns by name, each `(S * capacity, ...)`.
 
-        The stored fields and the derived columns, which are brought up to date first.
+        The rings follow each other. The derived columns are brought up to date first.
         """
         if self._columns and not np.array_equal(self._followed, self.inserted):
             for run in range(len(self.inserted)):
@@ -79,13 +79,13 @@ class ReplayBuffer:
         return self._shown
 
     def _follow(self, run: int) -> None:
-        """Recompute what the transitions since the last time can have changed."""
+        """Recompute the rows that new transitions may have changed."""
         since, size = int(self._followed[run]), int(self.inserted[run])
         if since == size:
             return
         truncated = self.truncated[run, :size].copy()
         if filled := self.filled[run]:
-            truncated[filled - 1] = True  # what follows a dataset belongs to another episode
+            truncated[filled - 1] = True  # transitions after a dataset belong to another episode
         arrays = [*(values[run, :size] for values in self._kept), truncated]
         transitions = Transitions(*arrays)
         for column in self._derived[run]:
@@ -98,7 +98,7 @@ class ReplayBuffer:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Transitions that each ring holds `(S,)`."""
+        """Number of transitions in each ring `(S,)`."""
         return np.minimum(self.inserted, self.capacity)
 
     def insert(
@@ -112,7 +112,7 @@ class ReplayBuffer:
     ) -> None:
         """Append one transition to every ring; each argument is `(S, ...)`.
 
-        Only `terminated` becomes `dones` of a batch: a time limit does not end the future.
+        Only `terminated` becomes `dones` of a batch: a time limit is not a termination.
 
         Raises:
             ValueError: If a ring with derived columns is full.
@@ -120,7 +120,7 @@ class ReplayBuffer:
         if self._columns and self.inserted.max() >= self.capacity:
             raise ValueError(
                 f"a ring of {self.capacity} is full; one with derived columns overwrites nothing, "
-                "for these need all transitions in order"
+                "because these need all transitions in order"
             )
         rows = self._starts + self.inserted % self.capacity
         transitions = (observations, actions, rewards, next_observations, terminated)
@@ -137,9 +137,9 @@ class ReplayBuffer:
         """Put N transitions into an empty ring; later ones belong to new episodes.
 
         Args:
-            run: Whose ring.
+            run: Index of the ring.
             transitions: Five arrays `(N, ...)` in the order of `Batch`.
-            truncated: Where a time limit cut an episode `(N,)`; nowhere by default.
+            truncated: Where a time limit truncated an episode `(N,)`; nowhere by default.
 
         Raises:
             ValueError: If the ring is not empty or cannot hold all of them.
@@ -158,9 +158,9 @@ class ReplayBuffer:
         self._keep()
 
     def get_state(self) -> dict[str, Any]:
-        """Return what the rings hold, without the room that is still free.
+        """Return the contents of the rings, without free space.
 
-        Derived columns are not part of it: they are computed again.
+        Derived columns are left out, since they can be recomputed.
         """
         held = slice(int(self.sizes.max()))
         return {
@@ -171,9 +171,9 @@ class ReplayBuffer:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of as many rings returned, of any capacity that suffices.
+        """Restore a state of the same number of rings, whose capacity may have differed.
 
-        None of them may have overwritten anything.
+        None of those rings may have overwritten a transition.
         """
         held = slice(state["truncated"].shape[1])
         fill(self.inserted, state["inserted"])
@@ -192,22 +192,22 @@ class ReplayBuffer:
             self._kept = [field.cpu().numpy() for field in self.storage]
 
     def rows(self, uniforms: np.ndarray) -> np.ndarray:
-        """Turn uniform numbers `(..., S, batch)` in [0, 1) into rows of `columns`.
+        """Convert uniform numbers `(..., S, batch)` in [0, 1) to rows of `columns`.
 
-        Drawing numbers rather than indices lets a run draw far ahead while its ring still grows.
+        Drawing numbers rather than indices lets a run draw far ahead while its ring is growing.
         """
         rows: np.ndarray = (uniforms * self.sizes[:, None]).astype(np.int64)
         rows += self._starts[:, None]
         return rows
 
     def contents(self, run: int) -> Batch:
-        """Return what one ring holds, fields `(size, ...)`, in the order of storage."""
+        """Return the contents of one ring, fields `(size, ...)`, in the order of storage."""
         size = int(self.sizes[run])
         return Batch(*(field[run, :size] for field in self.storage))
 
 
 def _complete(derived: Sequence[Sequence[Column]]) -> list[list[Column]]:
-    """Give every run the same columns: those that stand in for a field, or the field itself."""
+    """Give every run the same columns; where a run lacks one, the stored field is used."""
     names = dict.fromkeys(column.name for own in derived for column in own)
     return [
         [known.get(name) or _stored(name) for name in names]
@@ -230,7 +230,7 @@ def _stored(name: str) -> Column:
 def _allocate(
     column: Column, shape: tuple[int, int], observation_shape: tuple[int, ...]
 ) -> torch.Tensor:
-    """Make room for a column, of the shape and type that it gives for one transition."""
+    """Allocate a column with the shape and type that it has for one transition."""
     observations, flag = np.zeros((1, *observation_shape), np.float32), np.ones(1, np.bool_)
     one = Transitions(
         observations, np.zeros(1, np.int64), np.zeros(1, np.float32), observations, flag, flag
@@ -241,7 +241,7 @@ def _allocate(
 
 
 def _write(fields: Iterable[torch.Tensor], rows: np.ndarray, values: Iterable[np.ndarray]) -> None:
-    """Put values `(n, ...)` into fields at `rows (n,)`."""
+    """Write values `(n, ...)` to fields at `rows (n,)`."""
     for field, new in zip(fields, values, strict=True):
         if field.device.type == "cpu":
             field.numpy()[rows] = new
@@ -251,9 +251,9 @@ def _write(fields: Iterable[torch.Tensor], rows: np.ndarray, values: Iterable[np
 
 
 def look_up(columns: Mapping[str, torch.Tensor], rows: np.ndarray) -> Tensors:
-    """Return a batch, each column `(S, batch, ...)`, of columns `(N, ...)` at `rows (S, batch)`."""
+    """Return a batch `(S, batch, ...)` with the rows `(S, batch)` of columns `(N, ...)`."""
     if all(column.device.type == "cpu" for column in columns.values()):
-        # NumPy takes a fifth of the time that PyTorch does.
+        # NumPy takes a fifth of PyTorch's time.
         return {
             name: torch.from_numpy(column.numpy().take(rows, axis=0))
             for name, column in columns.items()

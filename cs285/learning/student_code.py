@@ -1,7 +1,7 @@
-"""Calls of agents that students wrote: what they return is checked, and errors become a sentence.
+"""Calls of students' agents, whose results are checked and whose errors become one sentence.
 
-A sentence names the file and the line, as in `cs285/agents/iql_agent.py, line 40, in update_v:
-IndexError: ...`. The whole traceback is the cause of the error, for callers in Python.
+The sentence names the file and the line, as in `cs285/agents/iql_agent.py, line 40, in update_v:
+IndexError: ...`. The error's `__cause__` has the whole traceback, for callers in Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cs285.infrastructure.errors import DivergenceError, UserError, is_unwritten
 
 PACKAGE = Path(__file__).parents[1]
 MAX_MESSAGE = 300
-"""Characters of an error's message that are shown: PyTorch's can fill a page."""
+"""Maximum length of an error's message, in characters: PyTorch's can fill a page."""
 
 
 class Place(NamedTuple):
@@ -43,10 +43,10 @@ class Place(NamedTuple):
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn errors that come out of agent files into one sentence.
+    """Turn errors from agent files into one sentence.
 
     Raises:
-        UserError: In place of any error that was raised in an agent file, or in what it called.
+        UserError: In place of any error that was raised in an agent file or in code it called.
     """
     try:
         yield
@@ -64,7 +64,7 @@ def reported() -> Iterator[None]:
 def construct(
     agent_class: type, observation_shape: tuple[int, ...], num_actions: int, **arguments: Any
 ) -> Any:
-    """Make an agent of a class that takes these two first, or by name in any order."""
+    """Make an agent whose constructor takes shape and actions first, or by name in any order."""
     try:
         inspect.signature(agent_class).bind(observation_shape, num_actions, **arguments)
     except (TypeError, ValueError):
@@ -72,7 +72,7 @@ def construct(
         try:
             inspect.signature(agent_class).bind(**named)
         except (TypeError, ValueError):
-            pass  # making it says what does not fit
+            pass  # the call below raises an error that says what does not fit
         else:
             return agent_class(**named)
     return agent_class(observation_shape, num_actions, **arguments)
@@ -81,11 +81,11 @@ def construct(
 def get_action(agent: Any, observation: np.ndarray, epsilon: float) -> int:
     """Return the action that an agent chooses for one observation `(*observation_shape)`.
 
-    It may return a number, or an array or a tensor of one. A random agent of the public starter
-    takes no `epsilon`.
+    The method may return a number, or an array or a tensor of one element. The public starter's
+    random agent takes no `epsilon`.
 
     Raises:
-        UserError: If the agent cannot be asked, or returns anything else.
+        UserError: If the method cannot be called, or returns anything else.
     """
     method = method_of(agent, "get_action")
     arguments = (observation, epsilon) if takes(method, 2) else (observation,)
@@ -111,7 +111,7 @@ def update(agent: Any, arguments: tuple[Any, ...]) -> Mapping[str, Any]:
     """Let an agent take one update and return what it logs, which may be nothing.
 
     Raises:
-        UserError: If the agent cannot take an update, or returns anything but numbers by name.
+        UserError: If `update` cannot be called, or returns anything but a dict with string keys.
     """
     method = method_of(agent, "update")
     _check_call(method, arguments)
@@ -127,7 +127,7 @@ def update(agent: Any, arguments: tuple[Any, ...]) -> Mapping[str, Any]:
 
 
 def scalar(agent: Any, tag: str, value: Any, device: torch.device) -> torch.Tensor:
-    """Return a metric as a tensor; files of students give numbers, arrays or tensors.
+    """Return a metric as a tensor; students' files return numbers, arrays or tensors.
 
     Raises:
         UserError: If it is none of these.
@@ -136,8 +136,8 @@ def scalar(agent: Any, tag: str, value: Any, device: torch.device) -> torch.Tens
         return torch.as_tensor(value, device=device).detach().float().mean()
     except (TypeError, ValueError, RuntimeError):
         raise UserError(
-            f"{_place_of(method_of(agent, 'update'))}: what it returned as {tag!r} is "
-            f"{_kind(value)}; it must be a number"
+            f"{_place_of(method_of(agent, 'update'))}: it returned {_kind(value)} as {tag!r}, "
+            "which must be a number"
         ) from None
 
 
@@ -170,7 +170,7 @@ def _can_call(function: Callable[..., Any], count: int) -> bool:
     except TypeError:
         return False
     except ValueError:
-        return True  # its signature is not known
+        return True  # its signature is unknown
     return True
 
 
@@ -208,7 +208,7 @@ def _kind(value: Any) -> str:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """Describe an error and where it was raised; None if no agent file took part."""
+    """Describe an error and where it was raised; None if no agent file was involved."""
     frames = list(_frames(error))
     agents = [k for k, place in enumerate(frames) if _is_agent(place.path)]
     if not agents:
@@ -224,7 +224,7 @@ def _sentence(error: BaseException) -> str | None:
 
 
 def _frames(error: BaseException) -> Iterator[Place]:
-    """Yield the lines of this package and of its agents that an error went through."""
+    """Yield the lines of this package and of its agents in an error's traceback."""
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
         if _is_agent(path) or path.is_relative_to(PACKAGE):
@@ -232,7 +232,7 @@ def _frames(error: BaseException) -> Iterator[Place]:
     if isinstance(error, SyntaxError) and error.filename:
         yield Place(Path(error.filename), error.lineno or 0, "<module>")
     elif isinstance(error, ImportError) and error.path and _is_agent(Path(error.path)):
-        yield Place(Path(error.path), 0, "<module>")  # it lacks a name
+        yield Place(Path(error.path), 0, "<module>")  # the file lacks the imported name
 
 
 def _is_agent(path: Path) -> bool:
@@ -245,7 +245,7 @@ def _message(error: BaseException, raised: Place) -> str:
     module = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     if module.partition(".")[0] == "gym":
         return (
-            "there is no package `gym` here: Gymnasium has replaced it; "
+            "the package `gym` is not installed, since Gymnasium has replaced it; "
             "write `import gymnasium as gym`"
         )
     text = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -261,7 +261,7 @@ def _message(error: BaseException, raised: Place) -> str:
 
 
 def _shown(path: Path) -> str:
-    """Return a path from the current folder or, of this package, from the folder above it."""
+    """Return a path relative to the current folder or to the folder above this package."""
     for folder in (Path.cwd(), PACKAGE.parent):
         if path.is_relative_to(folder):
             return str(path.relative_to(folder))

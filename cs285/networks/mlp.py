@@ -1,4 +1,4 @@
-"""The multi-layer perceptron of every agent, on inputs of the size that it wants."""
+"""The multi-layer perceptron that every agent uses, with optional rescaling of its inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from cs285.infrastructure import pytorch_util as ptu
 
 Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-"""The least and the largest observation, infinite in coordinates without bounds."""
+"""The lower and upper bounds of observations, infinite in unbounded coordinates."""
 
 
 class Rescale(nn.Module):
@@ -34,8 +34,8 @@ class RescaleBounds(nn.Module):
     """Maps coordinates from their bounds to [-scale, scale]; those without bounds stay unchanged.
 
     Args:
-        scale: Size of the largest rescaled coordinate.
-        bounds: Both of the shape of one observation.
+        scale: Absolute value of a rescaled bound.
+        bounds: Lower and upper bounds, each with the shape of one observation.
     """
 
     centre: torch.Tensor
@@ -48,7 +48,7 @@ class RescaleBounds(nn.Module):
         with np.errstate(invalid="ignore"):  # inf - inf, which is not used
             centre = np.where(bounded, (low + high) / 2, 0.0)
             stretch = np.where(bounded, 2 * scale / (high - low), 1.0)
-        # Not among the weights: the environment determines them.
+        # Not saved with the weights, because the environment determines them.
         for name, values in (("centre", centre), ("stretch", stretch)):
             tensor = torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, tensor, persistent=False)
@@ -73,7 +73,7 @@ def build_network(
         num_outputs: Size of the last axis of the output.
         num_layers: Number of hidden layers.
         hidden_size: Width of every hidden layer.
-        input_scale: Scale of a layer in front that rescales observations, or None for none.
+        input_scale: Scale of a first layer that rescales observations; None for no such layer.
         input_bounds: Bounds of the observations; None for [0, 1].
     """
     network = ptu.build_mlp(

@@ -11,7 +11,7 @@ from cs285.infrastructure.distributions import make_multi_normal, make_tanh_tran
 from cs285.networks.mlp import Bounds, build_network
 
 MIN_STD = 1e-2
-"""Least standard deviation of a continuous policy."""
+"""Minimum standard deviation of a continuous policy."""
 
 
 class MLPPolicy(nn.Module):
@@ -21,15 +21,15 @@ class MLPPolicy(nn.Module):
     further outputs with `state_dependent_std`, and at least `MIN_STD`.
 
     Args:
-        ac_dim: Number of discrete actions, or size of a continuous one.
+        ac_dim: Number of discrete actions, or size of a continuous action.
         ob_dim: Size of an observation.
         discrete: Whether actions are discrete.
         n_layers: Number of hidden layers.
         layer_size: Width of every hidden layer.
-        use_tanh: Squash continuous actions into (-1, 1).
-        state_dependent_std: Compute the standard deviations from the observation.
+        use_tanh: Whether to squash continuous actions into (-1, 1).
+        state_dependent_std: Whether to compute the standard deviations from the observation.
         fixed_std: The standard deviation, if it is not learned.
-        input_scale: Scale of a layer in front that rescales observations, or None for none.
+        input_scale: Scale of a first layer that rescales observations; None for no such layer.
         input_bounds: Bounds of the observations for that layer; None for [0, 1].
 
     Raises:
@@ -73,7 +73,7 @@ class MLPPolicy(nn.Module):
     def forward(self, obs: torch.Tensor) -> Distribution:
         """Return the distribution over actions at every observation."""
         if self.discrete:
-            # Validation reads values back into Python, which a batch of stacked runs cannot do.
+            # Validation reads values back into Python, which is impossible for stacked runs.
             return Categorical(logits=self.logits_net(obs), validate_args=False)
         mean, std = self._moments(obs)
         make = make_tanh_transformed if self.use_tanh else make_multi_normal
