@@ -254,8 +254,8 @@ def test_a_move_across_the_maze_is_told(place, capsys):
     """As after an evaluation in the same environment: from the start to (5.5, 2.5)."""
     buffer = episode([(0.5, 0.5), (0.6, 0.7), (5.5, 2.5), (5.5, 2.7), (5.4, 2.6)])
     text, dataset = converted_text(place, capsys, buffer)
-    assert "through a wall: 1, first at index 1. Public versions make one" in text
-    assert "converted as they are" in text
+    assert "through a wall: 1, the first at index 1. Public versions make one" in text
+    assert "They were converted unchanged" in text
     assert dataset.manifest["conversion"]["impossible_moves"] == 1
     np.testing.assert_allclose(dataset.next_observations[1] * 6, [5.5, 2.5], rtol=1e-6)
 
@@ -309,7 +309,7 @@ def test_no_real_step_counts_as_impossible():
 def test_episodes_that_are_too_long_are_told(place, capsys):
     positions = [(0.5, 0.5 + 0.001 * step) for step in range(401)]
     text, dataset = converted_text(place, capsys, episode(positions))
-    assert "Episodes longer than the limit of 150 steps: 1, the longest of 400." in text
+    assert "Episodes longer than the limit of 150 steps: 1, the longest with 400." in text
     assert "across the maze" not in text
     assert dataset.manifest["conversion"]["overlong_episodes"] == 1
 
@@ -319,8 +319,9 @@ def test_the_meaning_of_the_flags_is_told(place, capsys, timeouts_are_done):
     """The limit of 20 steps is not that of Easy, so that nothing is too long."""
     buffer, seen = collect(400, timeouts_are_done=timeouts_are_done)
     text, _ = converted_text(place, capsys, buffer, EASY)
-    marks = "the goal and cuts" if timeouts_are_done else "the goal only"
-    assert f"cut off: {seen['truncated'].sum()}; flags of the pickle mark {marks}." in text
+    marks = "the goal and truncation" if timeouts_are_done else "only the goal"
+    cut = seen["truncated"].sum()
+    assert f"Truncated episodes: {cut}; the flags in the pickle mark {marks}." in text
     assert "They were converted" not in text
 
 
@@ -333,7 +334,7 @@ def test_training_names_the_pickle_beside_a_missing_dataset(tmp_path):
             lab.run("offline", lab.config("offline", "dqn", dataset_name="rnd_data"))
         said = str(caught.value)
         new = name.replace(".pkl", ".npz")
-        assert f"the pickled buffer of a public version, {name}; convert it with" in said
+        assert f"a pickled buffer of a public version, {name}; convert it with" in said
         assert "`python cs285/scripts/convert_dataset.py " in said
         assert f"datasets/{name} " in said
         assert f"datasets/{new} --env_name PointmassEasy-v0`" in said
@@ -483,7 +484,7 @@ def test_an_existing_file_is_kept(refusal, place):
 
 def test_the_new_file_must_be_named_like_a_dataset(refusal, place):
     place.new = place.folder / "new.pkl"
-    assert "must end in .npz, like" in refusal(collect(5)[0])
+    assert "must end in .npz, such as" in refusal(collect(5)[0])
 
 
 def test_a_missing_folder_is_named(refusal, place):
@@ -581,8 +582,8 @@ def test_hostile_pickles_do_not_run(refusal, place, monkeypatch, way):
         (b"\x8c\x03whoQ.", "BINPERSID"),
         (b"\x80\x02\x82\x01.", "EXT1"),
         (b"\x80\x04\x8c\x02osN\x93.", "a name is missing"),
-        (b"cnumpy\nndarray\n}b.", "changes something that it did not make"),
-        (b"cnumpy\nndarray\nN}\x86b.", "changes something that it did not make"),
+        (b"cnumpy\nndarray\n}b.", "changes something that it did not create"),
+        (b"cnumpy\nndarray\nN}\x86b.", "changes something that it did not create"),
         (b"\x80\x05\x97.", "NEXT_BUFFER"),
         (b"\x85.", "a value is missing"),
         (b"h\x07.", "a value is missing"),

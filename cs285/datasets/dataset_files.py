@@ -1,7 +1,7 @@
 """Dataset files: the transitions of an exploration run, and a manifest of their origin.
 
-A dataset is one `.npz` file without pickles. The reader trusts nothing in it: it checks every
-header before it allocates the array.
+A dataset is one `.npz` file without pickles. The reader does not trust its contents: it checks
+every header before it allocates the array.
 """
 
 import itertools
@@ -39,9 +39,9 @@ FIELDS: dict[str, np.dtype[Any]] = {
     "terminated": np.dtype(np.bool_),
     "truncated": np.dtype(np.bool_),
 }
-"""The type of the elements of every array in a file."""
+"""The element type of every array in a file."""
 OBSERVATIONS = ("observations", "next_observations")
-"""Arrays whose transitions have the shape of an observation; those of all others are numbers."""
+"""Arrays with one observation per transition; all others have one number per transition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +51,17 @@ class Dataset:
     Attributes:
         observations: Shape (N, *observation_shape), float32, finite; in a maze also within the
             observation space.
-        actions: Shape (N,), int64, from 0 on.
+        actions: Shape (N,), int64, numbered from 0.
         rewards: Shape (N,), float32.
         next_observations: Shape (N, *observation_shape), float32, like `observations`.
         terminated: Shape (N,), bool; the episode ended here, such as in the goal.
-        truncated: Shape (N,), bool; the step limit cut the episode off.
-        manifest: Where the data come from, as `make_manifest` returns it; its `env_id` determines
-            what the arrays may hold.
+        truncated: Shape (N,), bool; the step limit truncated the episode here.
+        manifest: The origin of the data, as `make_manifest` returns it; its `env_id` determines
+            what the arrays may contain.
 
     Raises:
-        ValueError: The environment is unknown, an array has another shape or type, values are out
-            of range, or N is 0.
+        ValueError: The environment is unknown, an array has the wrong shape or type, values are
+            out of range, or N is 0.
     """
 
     observations: npt.NDArray[np.float32]
@@ -91,7 +91,7 @@ class Dataset:
         return len(self.actions)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays under their names."""
+        """Return the arrays by name."""
         return {name: getattr(self, name) for name in FIELDS}
 
     @property
@@ -123,16 +123,16 @@ def make_manifest(
     seed: int,
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, Any]:
-    """Return a description of collected data: where they come from and what they cover.
+    """Return a description of collected data: their origin and what they cover.
 
     Args:
         env_id: The environment in which they were collected.
         config: The full resolved config, of JSON types.
         seed: The seed of the run.
-        arrays: The arrays of a `Dataset` under their names.
+        arrays: The arrays of a `Dataset` by name.
 
     Returns:
-        JSON types only, with the task's statistics of the data.
+        A dict of JSON types, with the task's statistics of the data.
     """
     terminated = arrays["terminated"]
     return {
@@ -161,7 +161,7 @@ def dataset_path(dataset_dir: Path, dataset_name: str, seed: int) -> Path:
 
 
 def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None:
-    """Return the dataset of this name and seed, else the one of this name for all seeds, else None.
+    """Return the dataset with this name and seed, or with this name for all seeds, or None.
 
     Raises:
         UserError: `dataset_name` is not a plain name, or the folder cannot be searched.
@@ -180,17 +180,17 @@ def find_dataset(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None
 
 
 def find_pickle(dataset_dir: Path, dataset_name: str, seed: int) -> Path | None:
-    """Return the pickled buffer of a public version that has the name of a dataset, if any."""
+    """Return the pickled buffer of a public version with the name of a dataset, if any."""
     names = (f"{dataset_name}_seed{seed}.pkl", f"{dataset_name}.pkl")
     paths = (dataset_dir / name for name in names)
     return next((path for path in paths if path.is_file()), None)
 
 
 def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
-    """Rename the dataset at `path` if it was made with another config than `config`.
+    """Rename the dataset at `path` if it was made with a config other than `config`.
 
     Returns:
-        Its new path; None if there was no such dataset or it was made with an equal config.
+        Its new path; None if there was no dataset or it was made with an equal config.
 
     Raises:
         UserError: It cannot be renamed.
@@ -203,7 +203,7 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
         if _effective(saved) == _effective(config):
             return None
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, UserError):
-        pass  # unreadable, so not what the new run would make
+        pass  # unreadable, so not the dataset that the new run would make
     aside = next(
         candidate
         for count in itertools.count(1)
@@ -217,7 +217,7 @@ def set_aside(path: Path, config: Mapping[str, Any]) -> Path | None:
 
 
 def _effective(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without keys that have no effect, which version 1 saved as well."""
+    """Return a config without the keys that have no effect, which version 1 also saved."""
     algorithm = str(config.get("base_config"))
     useless = keys_without_effect(algorithm, config) if algorithm in algorithms() else []
     return {key: value for key, value in config.items() if key not in useless}
@@ -255,8 +255,8 @@ def load_dataset(path: Path, env_id: str) -> Dataset:
             f"the dataset {path} cannot be used: it is damaged, truncated or not a dataset file"
         ) from error
     except Exception as error:
-        # On forged bytes zipfile, json, NumPy and its header parser raise errors of many kinds, and
-        # the checks here raise their own. To the user they all mean the same.
+        # On forged bytes, zipfile, json and NumPy raise errors of many kinds, and the checks here
+        # raise their own. To the user they all mean the same.
         raise UserError(f"the dataset {path} cannot be used: {error}") from error
 
 
@@ -287,7 +287,7 @@ def _read_field(archive: zipfile.ZipFile, name: str, size: int, task: Task) -> n
 
 
 def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and type that an array claims, if its size in the archive agrees."""
+    """Return the claimed shape and type of an array, if its size in the archive agrees."""
     info = archive.getinfo(f"{name}.npy")
     # Other compression methods may allocate gigabytes before they return a byte.
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
@@ -316,7 +316,7 @@ def _check_layout(
 ) -> None:
     """Check the type and shape of one array in a dataset of `size` transitions."""
     if size <= 0:
-        raise ValueError("it holds no transitions")
+        raise ValueError("it contains no transitions")
     if size > MAX_TRANSITIONS:
         raise ValueError(f"it claims {size} transitions, more than {MAX_TRANSITIONS}")
     expected_dtype = FIELDS[name]
@@ -328,7 +328,7 @@ def _check_layout(
 
 
 def _check_observations(name: str, array: npt.NDArray[np.float32], task: Task) -> None:
-    """Check that observations are finite and, where the task keeps its bounds, within them."""
+    """Check that observations are finite and, if the task keeps its bounds, within them."""
     least, most = array.min(axis=0), array.max(axis=0)
     if not task.keeps_bounds:
         if not (np.isfinite(least) & np.isfinite(most)).all():

@@ -1,8 +1,9 @@
-"""Transitions that a maze does not allow, as buffers of public versions have them.
+"""Finds transitions that are impossible in a maze, such as those in buffers of public versions.
 
-These versions evaluate in the environment in which they explore. The agent then resumes from where
-it was, but the environment from where the evaluation ended, with its step limit used up: one
-transition leads across the maze, and the episode around it may have any length.
+These versions evaluate in the environment in which they explore. Afterwards the agent continues
+from where it was, but the environment continues from where the evaluation ended, with its step
+limit used up. So one transition leads across the maze, and the episode around it may have any
+length.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from cs285.envs.mazes import FloatArray, Maze, cell_of
 BoolArray = npt.NDArray[np.bool_]
 
 SIGMAS = 6.0
-"""Standard deviations of the noise that no step exceeds: one of 250 million does, on each axis."""
+"""Standard deviations that the noise hardly ever exceeds: one step in 250 million, on each axis."""
 
 
 def impossible_moves(
     maze: Maze, before: FloatArray, actions: npt.NDArray[np.int64], after: FloatArray
 ) -> BoolArray:
-    """Return which moves no step can make, bool `(N,)`.
+    """Return which moves are impossible in one step, bool `(N,)`.
 
     Walls only shorten a step, and along each axis a point moves in one direction. So a move is
-    impossible if it is farther along an axis than the action and its noise, or if walls close every
-    way between the two points that turns back on neither axis.
+    impossible if it is farther along an axis than the action and its noise, or if walls block every
+    path between the two points that does not turn back on either axis.
 
     Args:
         maze: The maze.
         before: Positions `(N, 2)` in cells.
         actions: Shape `(N,)`.
-        after: Positions `(N, 2)` a step later.
+        after: Positions `(N, 2)` one step later.
     """
     moved = after - before
     noise = np.abs(moved) - np.sign(moved) * MOVES[actions]
@@ -47,7 +48,7 @@ def impossible_moves(
 
 
 def _is_open(walls: BoolArray, row: int, column: int, last_row: int, last_column: int) -> bool:
-    """Return whether free cells lead from one to another without a turn back on either axis."""
+    """Return whether free cells connect two cells without turning back on either axis."""
     rows = _towards(row, last_row)
     columns = list(_towards(column, last_column))
     reached = [index == 0 for index in range(len(columns))]

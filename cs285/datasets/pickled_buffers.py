@@ -2,8 +2,8 @@
 
 A pickle is a program for a stack machine, which may name any function and call it. The machine here
 knows only the instructions that a buffer of arrays needs and the names of NumPy's arrays and of the
-buffer's class, and it calls nothing: it records what would be called. If that record describes a
-buffer, the arrays are made from it, with every size checked against the number of bytes present.
+buffer's class. It calls nothing, but records what would be called. If that record describes a
+buffer, the arrays are created from it, with every size checked against the number of bytes present.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_BYTES = 100_000_000
 MAX_INSTRUCTIONS = 1_000
 """A buffer of five arrays takes about 250."""
 MAX_TRANSITIONS = 2_000_000
-"""As many as fit into such a file: a hundred times the homework's largest dataset."""
+"""The number that fits into such a file: a hundred times the homework's largest dataset."""
 
 ELEMENTS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 """Element types as NumPy pickles them."""
@@ -40,7 +40,7 @@ FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "next_observations": ("f", (2,)),
     "dones": ("iuf", ()),
 }
-"""Array name: the possible kinds of its elements, and the shape of one transition."""
+"""The possible element kinds and the shape of one transition, by array name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class PickledBuffer:
     Attributes:
         observations: Shape (N, 2), a float type, in [0, 1].
         actions: Shape (N,), an integer type.
-        rewards: Shape (N,), a number type.
+        rewards: Shape (N,), a numeric type.
         next_observations: Shape (N, 2), a float type, in [0, 1].
         dones: Shape (N,), bool; in some versions they include step limits, in others not.
         sha256: Hash of the file, in hexadecimal digits.
@@ -101,7 +101,7 @@ class _Name(StrEnum):
 
 @dataclass(eq=False, repr=False)
 class _Call:
-    """A call that a pickle would make: what, with which arguments, and the state of the result."""
+    """A call that a pickle would make: the function, its arguments and the state of the result."""
 
     name: _Name
     arguments: Any = None
@@ -136,13 +136,13 @@ class _Machine:
         return self.pop(max(0, len(self.stack) - self.marks.pop()))
 
     def put(self, index: int | None) -> None:
-        """Remember the topmost value."""
+        """Store the topmost value in the memo."""
         (value,) = self.pop(1)
         self.memo[len(self.memo) if index is None else index] = value
         self.stack.append(value)
 
     def get(self, index: int) -> None:
-        """Push a remembered value."""
+        """Push a value from the memo."""
         if index not in self.memo:
             raise ValueError("it is damaged: a value is missing")
         self.stack.append(self.memo[index])
@@ -173,7 +173,7 @@ class _Machine:
         """Set the state of the result of a call."""
         target, state = self.pop(2)
         if not isinstance(target, _Call) or target.arguments is None:
-            raise ValueError("it changes something that it did not make")
+            raise ValueError("it changes something that it did not create")
         target.state = state
         self.stack.append(target)
 
@@ -225,7 +225,7 @@ _PUNCTUATION = {"PROTO", "FRAME", "STOP"}
 
 
 def _describe(data: bytes) -> Any:
-    """Return what a pickle would make, with a `_Call` in place of every object.
+    """Return what a pickle would create, with a `_Call` in place of every object.
 
     Raises:
         ValueError: It is damaged, too long, or has an instruction or a name that no buffer needs.
@@ -251,7 +251,7 @@ def _describe(data: bytes) -> Any:
 
 
 def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
-    """Make the arrays of the described buffer.
+    """Create the arrays of the described buffer.
 
     Raises:
         ValueError: It is not a buffer, or its parts do not fit together.
@@ -269,7 +269,7 @@ def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
     size, capacity = _integer(attributes["size"]), _integer(attributes["max_size"])
     if not 1 <= (count := min(size, capacity)) <= MAX_TRANSITIONS:
         raise ValueError(f"it claims to hold no transitions, or more than {MAX_TRANSITIONS:,}")
-    # `size` counts all transitions ever inserted; a full ring begins where the next one would go.
+    # `size` counts all transitions ever inserted; the oldest in a full ring is the next to replace.
     oldest = size % capacity if size > capacity else 0
     arrays = {}
     for name, (kinds, tail) in FIELDS.items():
@@ -290,7 +290,7 @@ def _arrays(description: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def _array(description: Any, name: str) -> npt.NDArray[Any]:
-    """Make an array of numbers with one or two axes, if its shape fits its bytes."""
+    """Create an array of numbers with one or two axes, if its shape fits its bytes."""
     match description:
         case _Call(_Name.ARRAY, _, (_, tuple(shape), dtype, bool(fortran), bytes(data))):
             by_column = fortran
@@ -313,7 +313,7 @@ def _array(description: Any, name: str) -> npt.NDArray[Any]:
 
 
 def _dtype(description: Any) -> np.dtype[Any]:
-    """Make a type of numbers, in either byte order."""
+    """Create a numeric type, in either byte order."""
     match description:
         case _Call(
             _Name.ELEMENT_TYPE,
@@ -325,7 +325,7 @@ def _dtype(description: Any) -> np.dtype[Any]:
 
 
 def _integer(description: Any) -> int:
-    """Make an int from a number of Python's or NumPy's."""
+    """Return an int from a Python or NumPy number."""
     match description:
         case _Call(_Name.SCALAR, (dtype, bytes(data))):
             element = _dtype(dtype)

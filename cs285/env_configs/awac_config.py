@@ -13,7 +13,7 @@ from cs285.infrastructure.palette import VERMILION
 
 
 class ActorConfig(CriticConfig):
-    """Keys of all agents with an actor."""
+    """The keys of all agents with an actor."""
 
     per_run: ClassVar[frozenset[str]] = CriticConfig.per_run | {
         "temperature",
@@ -22,14 +22,14 @@ class ActorConfig(CriticConfig):
 
     temperature: Positive = 0.1
     """Lambda in exp(A / lambda). Advantages here are fractions of one step's reward, so 0.1
-    separates good actions from bad ones. Public files say 10.0, the inverse temperature of the IQL
-    paper: in this formula it makes every weight about 1 and the actor a plain clone of the data."""
+    separates good actions from bad ones. Public files set 10.0, the inverse temperature of the IQL
+    paper: in this formula it makes every weight about 1, so the actor merely clones the data."""
     actor_hidden_size: Size = 128
     """Width of the actor's hidden layers."""
     actor_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of the actor's hidden layers."""
     actor_learning_rate: LearningRate = 3e-4
-    """Adam's step size for the actor."""
+    """Adam's learning rate for the actor."""
 
     def actor_arguments(self) -> dict[str, Any]:
         """Return the arguments of `AWACAgent` and its subclasses, except the shapes."""

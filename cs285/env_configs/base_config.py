@@ -1,4 +1,4 @@
-"""Keys that several algorithms share, and what a config offers to training."""
+"""The keys that several algorithms share, and the interface of a config to training."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class BaseConfig(BaseModel):
     base_config: str
     """The algorithm."""
     env_name: str
-    """Gymnasium id of a Pointmass environment, or of any other that has flat Box observations and
-    Discrete actions."""
+    """Gymnasium id of a Pointmass environment, or of any other environment with flat Box
+    observations and Discrete actions."""
     exp_name: str
     """Part of the run folder's name. Default: the YAML file's name."""
     dataset_name: str
@@ -46,7 +46,7 @@ class BaseConfig(BaseModel):
     `{dataset_name}_seed{seed}.npz`. Default: exploration uses its `exp_name`; the other stages
     read RND's data, `pointmass_medium_rnd` on Medium or `cartpole_rnd` on CartPole-v1."""
     dataset_seed: Annotated[int, Field(ge=0)] | None = None
-    """Read the dataset of this seed. Default: the seed of the run."""
+    """Seed of the dataset to read. Default: the seed of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Determines the initial weights, the noise, the exploration and the batches."""
 
@@ -55,12 +55,12 @@ class BaseConfig(BaseModel):
     training_steps: Steps = 100_000
     """Gradient steps of offline training (`run_hw5_offline.py`)."""
     offline_steps: Steps = 50_000
-    """Gradient steps before going online (`run_hw5_finetune.py`)."""
+    """Offline gradient steps of fine-tuning (`run_hw5_finetune.py`)."""
     online_steps: Steps = 50_000
-    """Environment steps, each with one gradient step, after that (`run_hw5_finetune.py`)."""
+    """Environment steps of fine-tuning, each with one gradient step (`run_hw5_finetune.py`)."""
 
     learning_starts: Annotated[int, Field(ge=1)] = 500
-    """Exploration takes this many random actions before the agent acts and learns."""
+    """Random actions that exploration takes before the agent acts and learns."""
 
     if TYPE_CHECKING:
         # Training reads these from every config; configs of agents that learn declare them as keys.
@@ -74,7 +74,7 @@ class BaseConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _whole_number(cls, value: object) -> object:
-        """Take `1e5`, a float to YAML, where a whole number belongs."""
+        """Accept `1e5`, a float in YAML, as a whole number."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @field_validator("env_name")
@@ -94,7 +94,7 @@ class BaseConfig(BaseModel):
 
     @property
     def program_key(self) -> tuple[Any, ...]:
-        """Equal for two runs exactly if they can train as one program."""
+        """A key that is equal for two runs exactly if they can train as one program."""
         values = self.model_dump(exclude=set(self.per_run))
         return (type(self), get_task(self.env_name).layout, *sorted(values.items()))
 
@@ -128,22 +128,22 @@ class CriticConfig(LearnerConfig):
     per_run: ClassVar[frozenset[str]] = LearnerConfig.per_run | {"discount", "learning_rate"}
 
     discount: Fraction = 0.98
-    """Discount of future rewards. At 0.98 it looks about 50 steps ahead, through two rooms."""
+    """Discount factor. At 0.98 the agent looks about 50 steps ahead, through two rooms."""
     hidden_size: Size = 64
     """Width of the critic's hidden layers."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of the critic's hidden layers."""
     input_scale: Positive | None = 3.0
     """Critics and actors see observations rescaled from the bounds of their space to
-    [-scale, scale]; null leaves all coordinates unscaled, and those without bounds always are.
-    With centred and stretched inputs, a network distinguishes the two sides of a wall several
-    times sooner."""
+    [-scale, scale]. Null leaves all coordinates unscaled; those without bounds always are. With
+    centred and stretched inputs, a network distinguishes the two sides of a wall several times
+    sooner."""
     learning_rate: LearningRate = 1e-3
-    """Adam's step size for critics."""
+    """Adam's learning rate for critics."""
     target_update_period: Steps = 300
     """Number of updates between copies of a network to its target network."""
     clip_grad_norm: Positive | None = None
-    """Largest norm of each network's gradient; null does not clip."""
+    """Maximum norm of each network's gradient; null: no clipping."""
 
     @property
     def input_bounds(self) -> InputBounds | None:
@@ -170,7 +170,7 @@ class CriticConfig(LearnerConfig):
             "make_lr_schedule": constant_schedule,
             "discount": self.discount,
             "target_update_period": self.target_update_period,
-            "use_double_q": True,  # where it is not a key, only a student's file may read it
+            "use_double_q": True,  # if it is not a key, only a student's file may read it
             "clip_grad_norm": self.clip_grad_norm,
         }
 
@@ -187,14 +187,14 @@ class QLearningConfig(CriticConfig):
 
 
 def adam(learning_rate: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Adam]:
-    """Return a function that makes an Adam optimiser with this step size."""
+    """Return a function that makes an Adam optimiser with this learning rate."""
     import torch
 
     return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)
 
 
 def constant_schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return a schedule that keeps the step size constant."""
+    """Return a schedule that keeps the learning rate constant."""
     import torch
 
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

@@ -28,10 +28,10 @@ class CQLConfig(QLearningConfig):
     base_config: Literal["cql"]
 
     cql_alpha: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the conservative term; at 0 this is DQN. As each step costs 1, a weight of 0.1 is
-    enough to rank the actions and too little to distort the values."""
+    """Weight of the conservative term; at 0 this is DQN. Since each step costs 1, a weight of 0.1
+    is enough to rank the actions but too small to distort the values."""
     cql_temperature: Positive = 1.0
-    """Temperature of the soft maximum; the handout's formula has 1. The values of a state differ by
+    """Temperature of the soft maximum; the handout's formula has 1. The values in a state differ by
     one or two here, so the softmax at 1 is broad: the term raises the actions in the data more than
     it lowers the best action, and values rise with alpha. At 0.1 they fall."""
 

@@ -33,14 +33,14 @@ class IQLConfig(ActorConfig):
 
     expectile: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Tau: 0.5 evaluates the policy that collected the data; values near 1 evaluate its best
-    actions. An explorer's data consists mostly of poor actions, so tau is high here."""
+    actions. Exploration data consist mostly of poor actions, so tau is high here."""
 
     value_hidden_size: Size | None = None
-    """Width of V's hidden layers; null: as wide as Q's, `hidden_size`."""
+    """Width of V's hidden layers; null: `hidden_size`, as for Q."""
     value_num_layers: Annotated[int, Field(ge=1, le=16)] | None = None
     """Number of V's hidden layers; null: `num_layers`."""
     value_learning_rate: LearningRate | None = None
-    """Adam's step size for V; null: `learning_rate`."""
+    """Adam's learning rate for V; null: `learning_rate`."""
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
         """Build an `IQLAgent`."""

@@ -1,4 +1,4 @@
-"""Read YAML files into validated configs; every problem of a file becomes one sentence."""
+"""Reads YAML files into validated configs; every problem of a file becomes one sentence."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.yaml_text import read_yaml, shorten
 
 MAX_PROBLEMS = 5
-"""How many problems of a file are reported at once."""
+"""Maximum number of problems of a file that are reported at once."""
 
 MAX_RUNS = 1_000
-"""Largest number of runs in a sweep: more is a slip, not a plan."""
+"""Maximum number of runs in a sweep: more are probably a mistake."""
 
 STARTER_KEYS = frozenset(
     {
@@ -45,16 +45,16 @@ STARTER_NAMES = {
     "value_critic_num_layers": "value_num_layers",
     "value_critic_learning_rate": "value_learning_rate",
 }
-"""Keys that are called otherwise in the public starter's files."""
+"""The names here of keys that have other names in the public starter's files."""
 
 INVERSE_TEMPERATURE = 3.0
-"""A `temperature` of at least this may be meant as the inverse one: IQL's authors use 3 and 10."""
+"""A `temperature` of at least this may be meant as its inverse: IQL's authors use 3 and 10."""
 
 SAVED_CONFIG = "config"
-"""Stem of the resolved config in a run folder. Those of version 1.0 hold keys without effect."""
+"""Stem of the resolved config in a run folder. Those of version 1.0 have keys without effect."""
 
 _NAMED_ANYWAY = {"seed"}
-"""Keys of a sweep that run folders name in any case."""
+"""Keys of a sweep that the names of run folders always include."""
 
 
 def load_config(
@@ -68,11 +68,11 @@ def load_config(
     Args:
         path: The file.
         stage: `explore`, `offline` or `finetune`.
-        overrides: Values that replace those of the file, such as the seed of the command line.
+        overrides: Values that replace those of the file, such as the command line's seed.
         notes: Receives a line about ignored keys; without it, the line is printed.
 
     Raises:
-        UserError: If the file cannot be read, is not YAML, is not valid or holds a sweep.
+        UserError: If the file cannot be read, is not YAML, is not valid or contains a sweep.
     """
     configs = load_sweep(path, stage, overrides, notes)
     if len(configs) != 1:
@@ -98,7 +98,7 @@ def load_sweep(
 
 
 def find_config(path: Path) -> Path:
-    """Return a config file, or the one of its name in a folder that is called otherwise.
+    """Return a config file, or its namesake in a folder with the alternative name.
 
     The public starter has its files for fine-tuning in `experiments/finetuning`.
     """
@@ -109,7 +109,7 @@ def find_config(path: Path) -> Path:
         for name in record.folders:
             twin = folder.with_name(name) / path.name
             if twin.is_file():
-                print_notes([f"{path} does not exist; {twin} is read"])
+                print_notes([f"{path} does not exist; reading {twin} instead"])
                 return twin
     return path
 
@@ -121,11 +121,11 @@ def make_sweep(
     overrides: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
 ) -> list[BaseConfig]:
-    """Validate the values of one file, or of a dict that stands for one; see `load_sweep`.
+    """Validate the values of one file, or of a dict in place of one; see `load_sweep`.
 
     Args:
         values: The values, which may contain a `sweep`.
-        path: Named in errors; gives the default `exp_name`.
+        path: The file for error messages, whose stem is the default `exp_name`.
         stage: `explore`, `offline` or `finetune`.
         overrides: Values that replace those of the file.
         notes: Receives a line about ignored keys; without it, the line is printed.
@@ -167,7 +167,7 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def _read_sweep(sweep: object, values: Mapping[str, Any], path: Path) -> dict[str, list[Any]]:
-    """Check what a file has under `sweep`."""
+    """Check the value of `sweep` in a file."""
     if not isinstance(sweep, dict):
         raise UserError(f"{path}: `sweep` must map keys to lists, such as `seed: [1, 2, 3]`")
     known = _config_class(values.get("base_config"), path).model_fields
@@ -196,7 +196,7 @@ def make_config(
 
     Args:
         values: Keys and values as in the file.
-        path: Named in errors; gives the default `exp_name`.
+        path: The file for error messages, whose stem is the default `exp_name`.
         stage: `explore`, `offline` or `finetune`.
         notes: Receives a line about ignored keys.
 
@@ -224,7 +224,7 @@ def make_config(
 def _split_total_steps(
     values: Mapping[str, Any], path: Path, stage: Stage, notes: list[str]
 ) -> Mapping[str, Any]:
-    """Read `total_steps` of fine-tuning as the public starter's files mean it.
+    """Interpret `total_steps` in fine-tuning as in the public starter's files.
 
     There it counts offline and online steps together and appears next to `offline_steps`.
     """
@@ -241,14 +241,14 @@ def _split_total_steps(
     online = total - offline
     notes.append(
         "`total_steps` counts offline and online steps together here: "
-        f"`online_steps` is {online:,} ({total:,} less {offline:,})"
+        f"`online_steps` is {online:,} ({total:,} minus {offline:,})"
     )
     rest = {key: value for key, value in values.items() if key != "total_steps"}
     return rest | {"online_steps": online}
 
 
 def _rename_keys(values: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
-    """Give keys of the public starter's files the names that they have here."""
+    """Rename keys of the public starter's files to their names here."""
     renamed = {}
     for key, value in values.items():
         name = STARTER_NAMES.get(key, key)
@@ -261,7 +261,7 @@ def _rename_keys(values: Mapping[str, Any], path: Path, notes: list[str]) -> dic
 
 
 def _inverse_temperature(values: Mapping[str, Any], config: BaseConfig, path: Path) -> list[str]:
-    """Say what a large `temperature` does, unless a sweep compares several."""
+    """Explain the effect of a large `temperature`, unless a sweep compares several."""
     known = getattr(config, "temperature", 0.0) if "temperature" in values else 0.0
     if known < INVERSE_TEMPERATURE or path.stem == SAVED_CONFIG:
         return []
@@ -283,7 +283,7 @@ def _as_steps(value: object) -> int | None:
 def _drop_ignored_keys(
     values: Mapping[str, Any], path: Path, stage: Stage, notes: list[str]
 ) -> dict[str, Any]:
-    """Drop the keys without effect that are not errors, and note those that have none here."""
+    """Drop the keys without effect that are not errors, and note which are ignored."""
     algorithm = values["base_config"]
     useless = keys_without_effect(algorithm, values)
     dropped = [key for key in useless if key in STARTER_KEYS or path.stem == SAVED_CONFIG]
@@ -294,7 +294,7 @@ def _drop_ignored_keys(
         if unread := [key for key in values if key in ignored and key not in useless]:
             notes.append(f"{_without_effect(unread)} in {stage.script}; ignored")
         if STAGES[stage].own_keys & values.keys():
-            # The file is for this stage all the same.
+            # The file is for this stage nevertheless.
             others = [key for key in values if key in keys_of_other_stages(stage)]
             if others := [key for key in others if key not in dropped]:
                 notes.append(f"{_without_effect(others)} in {stage.script}; ignored")
@@ -361,7 +361,7 @@ def _problem(detail: ErrorDetails, config_class: type[BaseConfig]) -> str:
 
 
 def _owners(key: str) -> str:
-    """Return which algorithms have a key, as the end of a sentence, or nothing."""
+    """Return which algorithms have a key, as the end of a sentence; empty if none."""
     owners = [name for name, one in algorithms().items() if key in one.config.model_fields]
     return f", which is for {_listed(owners)}" if owners else ""
 

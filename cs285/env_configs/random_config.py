@@ -18,11 +18,11 @@ from cs285.infrastructure.palette import GREY
     order=1,
 )
 class RandomConfig(BaseConfig):
-    """Nothing to tune: every action is equally likely."""
+    """No settings: every action is equally likely."""
 
     base_config: Literal["random"]
 
-    # The training loop needs these, but they do not change what an agent that never learns does.
+    # The training loop needs these, but they do not affect an agent that never learns.
     batch_size: ClassVar[int] = 128
     epsilon: ClassVar[float] = 0.3
     updates_per_step: ClassVar[int] = 1

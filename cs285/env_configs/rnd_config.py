@@ -44,23 +44,23 @@ class RNDConfig(QLearningConfig):
     rnd_weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the normalised bonus."""
     learning_starts: Annotated[int, Field(ge=1)] = 150
-    """Earlier than elsewhere, as random steps never leave the first room."""
+    """Earlier than for other algorithms, because random steps rarely leave the first room."""
     updates_per_step: Annotated[int, Field(ge=1, le=100)] = 4
-    """The bonus changes while the agent explores, and the critic must keep up with it."""
+    """More than for other algorithms, because the critic must keep up with a changing bonus."""
     rnd_dim: Size = 32
-    """Outputs of the random target and of its predictor."""
+    """Number of outputs of the random target and of its predictor."""
     rnd_hidden_size: Size = 64
     """Width of the hidden layers of both."""
     rnd_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of hidden layers of both."""
     rnd_input_scale: Positive = 8.0
-    """Both see observations rescaled to [-scale, scale]. The larger the scale, the more local what
-    the predictor learns from a visit; at 1 one visit teaches it half the maze."""
+    """Both see observations rescaled to [-scale, scale]. The larger the scale, the more local the
+    effect of a visit on the predictor; at 1, one visit teaches it half the maze."""
     rnd_learning_rate: LearningRate = 5e-5
-    """Adam's step size for the predictor. Small, so that its error reflects how often a state was
-    visited, not just whether it was."""
+    """Adam's learning rate for the predictor. Small, so that its error reflects how often a state
+    was visited, not just whether it was."""
     use_reward: bool = False
-    """Add the environment's reward to the bonus; the flag `--use_reward` does the same."""
+    """Whether to add the environment's reward to the bonus, as the flag `--use_reward` does."""
     num_exploration_steps: Steps | None = None
     """Train a second critic on the environment's reward alone, and let it collect the data after
     this many steps. Default: no second critic; the whole run explores."""
@@ -73,13 +73,13 @@ class RNDConfig(QLearningConfig):
 
     @property
     def exploration_phases(self) -> dict[str, int]:
-        """Exploration, and exploitation if there is a second critic and steps are left for it."""
+        """Exploration, then exploitation if there is a second critic and steps remain for it."""
         exploring = min(self.num_exploration_steps or self.total_steps, self.total_steps)
         rest = self.total_steps - exploring
         return {"exploration": exploring} | ({"exploitation": rest} if rest else {})
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
-        """Build an `RNDAgent`, with a second critic if exploration is to end."""
+        """Build an `RNDAgent`, with a second critic if `num_exploration_steps` is set."""
         from cs285.agents.dqn_agent import DQNAgent
         from cs285.agents.exploration import hidden_task
         from cs285.agents.rnd_agent import RNDAgent
@@ -106,7 +106,7 @@ class RNDConfig(QLearningConfig):
         if self.num_exploration_steps is None:
             agent = construct(RNDAgent, observation_shape, num_actions, **arguments)
             if not self.use_reward:
-                # Not in the class, which may be a student's that knows nothing of columns.
+                # Not in the class, which may be a student's that does not know about columns.
                 agent.derived_columns = hidden_task
             return agent
 

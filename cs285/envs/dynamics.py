@@ -1,4 +1,4 @@
-"""Batched Pointmass dynamics: `move` moves any number of points through a maze."""
+"""Batched Pointmass dynamics, for any number of points in a maze."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def move(
     Returns:
         The new positions `(N, 2)`.
     """
-    # A point that nothing stops visits path[0], ..., path[SUBSTEPS] in turn. Accumulating rounds
-    # exactly as adding the parts one by one does.
+    # A point that nothing stops visits path[0], ..., path[SUBSTEPS] in turn. Accumulating has
+    # exactly the same rounding as adding the parts one by one.
     path = np.empty((SUBSTEPS + 1, *positions.shape))
     path[0] = positions
     path[1:] = displacements * (1 / SUBSTEPS)
@@ -103,7 +103,7 @@ def reached_goal(maze: Maze, positions: FloatArray) -> npt.NDArray[np.bool_]:
 def outcome(
     maze: Maze, positions: FloatArray, *, dense: bool = False
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Return the rewards `(N,)` for arriving at positions `(N, 2)`, and where the goal is reached.
+    """Return the rewards `(N,)` for arriving at positions `(N, 2)`, and which reach the goal.
 
     The rewards are 0 in the goal and -1 elsewhere, or minus the distance to the goal if `dense`.
     """

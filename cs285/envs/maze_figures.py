@@ -1,8 +1,9 @@
 """Pictures of the mazes for reports and for TensorBoard.
 
-Every picture looks like the maze's text map: x is column / width to the right, y is row / height
-downwards, row 0 on top. An observation is (row / height, column / width), so x is its second entry
-and y its first. Figures are made without pyplot, which would keep a reference to each of them.
+Every picture is oriented like the maze's text map: x is column / width to the right, y is row /
+height downwards, with row 0 at the top. An observation is (row / height, column / width), so x is
+its second entry and y its first. Figures are made without pyplot, which would keep a reference to
+each of them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class AuxPlotter(Protocol):
     """An agent that draws pictures itself, such as RND's map of the prediction error."""
 
     def num_aux_plots(self) -> int:
-        """Return how many axes `plot_aux` needs."""
+        """Return the number of axes that `plot_aux` needs."""
 
     def plot_aux(self, axes: Sequence[Axes]) -> object:
         """Draw in the coordinates of this module: both axes from 0 to 1, y downwards."""
@@ -85,11 +86,11 @@ class MazeDrawing:
 def coverage_figure(maze: Maze, observations: Floats, title: str | None = None) -> Figure:
     """Show every visited state, coloured by the step of the visit, earliest on top.
 
-    A region thus has the colour of the time at which it was first reached.
+    Each region therefore has the colour of the step at which it was first reached.
 
     Args:
         maze: The maze.
-        observations: Shape `(N, 2)`, in the order of their visits.
+        observations: Shape `(N, 2)`, in the order of the visits.
         title: Text above the picture, next to the fraction of free cells visited.
     """
     figure, (ax,) = _panels(1)
@@ -111,7 +112,7 @@ def exploration_figure(
 
     Args:
         maze: The maze.
-        observations: Shape `(N, 2)`, in the order of their visits.
+        observations: Shape `(N, 2)`, in the order of the visits.
         agent: Any agent; only one with `num_aux_plots` and `plot_aux` adds pictures.
         title: Text above the visited states, next to the fraction of free cells visited.
     """
@@ -138,7 +139,7 @@ def trajectories_figure(
         trajectories: Observations of each episode, shapes `(T_i, 2)`, including the first one.
         returns: The return of each episode; the title gives their mean.
         title: Text above the picture.
-        online_start: The step at which online training began, if it has; the title says so.
+        online_start: The step at which online training began, if any; the title mentions it.
     """
     figure, (ax,) = _panels(1)
     draw_maze(ax, maze)
@@ -206,7 +207,7 @@ def draw_coverage(ax: Axes, maze: Maze, observations: Floats, title: str) -> Non
     # Drawn from last to first, so that the first visit to a place stays visible.
     steps = np.arange(1, len(observations) + 1)[::-1]
     y, x = np.transpose(observations[::-1])
-    # Without the palest tenth of the colour map, which is hard to see on white.
+    # Without the palest tenth of the colour map, which is hard to see on a white background.
     colours = ListedColormap(colormaps["plasma"](np.linspace(0, 0.9, 256)))
     points = ax.scatter(x, y, c=steps, s=5, linewidths=0, cmap=colours, vmin=0, zorder=1)
     bar = ax.figure.colorbar(points, ax=ax, shrink=0.9, format=lambda step, _: thousands(step))
@@ -240,7 +241,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     width, height = PANEL_INCHES
-    # With space, so that a colour bar's label does not look like that of the next panel's axis.
+    # Spaced, so that a colour bar's label does not look like the label of the next panel's axis.
     layout = ConstrainedLayoutEngine(wspace=0.06)
     figure = Figure(figsize=(count * width, height), layout=layout)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])

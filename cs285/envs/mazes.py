@@ -77,7 +77,7 @@ class Maze:
     Attributes:
         env_id: The environment's id in Gymnasium.
         name: The short name used in file names and tables.
-        title: The name in print.
+        title: The name in figures and text.
         walls: Boolean array `(H, W)`, true where there is a wall.
         start: Position (row, column) at which every episode begins.
         goal: Centre (row, column) of the goal disc.

@@ -23,7 +23,7 @@ from cs285.envs.mazes import FloatArray, Maze, cell_of, get_maze
 from cs285.infrastructure.caches import read_arrays, write_arrays
 
 ALGORITHM_VERSION = 1
-"""Raise this with every change that alters plans: it is part of the names of cached files."""
+"""Increase this with every change that alters plans; it is part of the names of cached files."""
 
 MOVE_BUDGET = 35_000
 """Bound on (free cells) x n^4, which is proportional to the number of simulated moves.
@@ -87,7 +87,7 @@ def plan(env_id: str) -> Plan:
 
 
 def solve(maze: Maze) -> Plan:
-    """Compute the plan of a maze by one pass backwards through time over all nodes."""
+    """Compute the plan of a maze in one backward pass through time over all nodes."""
     resolution = max(2, int((MOVE_BUDGET / maze.free_cells) ** 0.25))
     layout = grids.lay_out(maze, resolution)
     transitions, arrivals = grids.transition_probabilities(layout)

@@ -28,7 +28,7 @@ Observations = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 
 NOISE_BLOCK = 256
-"""Steps for which a lane of the vector environment draws noise at once."""
+"""Number of steps for which a lane of the vector environment draws noise at once."""
 
 
 def make_observation_space() -> gym.spaces.Box[np.float32]:
@@ -273,7 +273,7 @@ class PointmassVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDAr
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of an environment with the same number of lanes returned.
+        """Restore a state that `get_state` returned for the same number of lanes.
 
         Raises:
             ValueError: If the number of lanes differs.

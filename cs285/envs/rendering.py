@@ -1,4 +1,4 @@
-"""Pictures of a maze and of a point in it, in plain NumPy."""
+"""Pictures of a maze and a point in it, in plain NumPy."""
 
 from __future__ import annotations
 

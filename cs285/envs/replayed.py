@@ -1,8 +1,8 @@
-"""Any Gymnasium environment, many times over, with a state that can be saved and restored.
+"""Many copies of any Gymnasium environment, whose state can be saved and restored.
 
-Gymnasium has no way to read the state of an environment. But if an environment draws all of its
+Gymnasium has no way to read the state of an environment. But if an environment draws all its
 randomness from `np_random`, its state follows from that generator's state at the last reset and
-from the actions since. These are saved, and restoring replays the episode up to this point.
+the actions since then. These are saved, and restoring replays the episode up to this point.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cs285.infrastructure.errors import UserError
 Observations = npt.NDArray[np.float32]
 
 _reported: set[str] = set()
-"""Environments of which this process has reported an observation outside their space."""
+"""Environments for which this process has reported an observation outside their space."""
 
 
 class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -118,7 +118,7 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
         return self._observations.copy(), rewards, terminated, truncated, infos
 
     def get_state(self) -> dict[str, Any]:
-        """Return how each episode began, the actions since, and what is observed now."""
+        """Return how each episode began, the actions since then, and the current observations."""
         return {
             "begun": self._begun,
             "observations": self._observations.copy(),
@@ -126,11 +126,11 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Replay the episodes up to where `get_state` of as many environments was called.
+        """Replay the episodes up to the point where `get_state` was called.
 
         Raises:
             ValueError: If the number of environments differs.
-            UserError: If the replay leads to another state: the environment has changed since, or
+            UserError: If the replay leads to another state, because the environment has changed or
                 has randomness that does not come from `np_random`.
         """
         lanes, expected = state["lanes"], state["observations"]
@@ -146,7 +146,7 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
             ):
                 raise UserError(
                     f"{self.env_id} cannot be resumed: replaying its last episode led to another "
-                    "state, so the environment has changed or does not draw all of its randomness "
+                    "state, so the environment has changed or does not draw all its randomness "
                     "from `np_random`; undo the change, or delete the checkpoint to start over"
                 )
             self._observations[index] = observation
@@ -160,7 +160,7 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
     def _check(self, observations: Observations) -> None:
         """Refuse numbers that are not finite; report the first observation outside the space.
 
-        Declared spaces are often slightly too small, and agents can do without them: they only
+        Declared spaces are often slightly too small, and agents do not rely on them: they only
         rescale their inputs by the bounds.
         """
         finite = np.isfinite(observations).all(axis=1)
@@ -181,14 +181,14 @@ class ReplayedVectorEnv(VectorEnv[Observations, npt.NDArray[np.int64], npt.NDArr
 
 
 class _Lane:
-    """One environment, with the history that brings another one to the same state."""
+    """One environment, with the history from which its state can be restored."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self.env = env
         self.seed: int | None = None
         """The seed with which the episode began, if any."""
         self.generator: dict[str, Any] | None = None
-        """Otherwise the generator's state when the episode began."""
+        """Without a seed, the generator's state when the episode began."""
         self.actions: list[int] = []
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -222,6 +222,6 @@ class _Lane:
         return observation if self._generator_state() == state["generator_now"] else None
 
     def _generator_state(self) -> dict[str, Any] | None:
-        """Return the generator's state; None unless it is of Gymnasium's default kind."""
+        """Return the generator's state; None unless the generator is Gymnasium's default one."""
         bits = getattr(self.env.unwrapped.np_random, "bit_generator", None)
         return dict(bits.state) if isinstance(bits, np.random.PCG64) else None

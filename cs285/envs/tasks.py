@@ -1,9 +1,9 @@
-"""What an environment is to the rest of the package: a `Task`.
+"""Tasks: the environments as the rest of the package sees them.
 
 Every task has spaces and can make environments. Only some have reference returns, statistics of
-data or drawings; the code above this package asks for them and does without where they are missing.
-The mazes are the tasks of the homework, `known_tasks`. Any other Gymnasium environment with a flat
-`Box` of observations and `Discrete` actions is a task as well, by its id.
+data or drawings; the packages above this one ask for them and do without if they are missing. The
+mazes are the homework's tasks, `known_tasks`. Any other Gymnasium environment with a flat `Box` of
+observations and `Discrete` actions is also a task, by its id.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FloatArray = npt.NDArray[np.float64]
 Observations = npt.NDArray[np.float32]
 
 LARGEST_BOUND = 1e4
-"""Larger bounds are taken to mean "unbounded": scaling by them would flatten observations."""
+"""Larger bounds count as infinite, because scaling by them would flatten observations."""
 
 DEFAULT_STEP_LIMIT = 10_000
-"""Step limit of environments that declare none; without one an evaluation might never end."""
+"""Step limit of environments that declare none; without a limit an evaluation might never end."""
 
 
 MAX_ID_LENGTH = 80
@@ -63,7 +63,7 @@ class InputBounds(NamedTuple):
 
 
 class TaskVectorEnv(Protocol):
-    """Environments that step together; after the end of an episode the next begins at once."""
+    """Environments that step together; after an episode ends, the next begins in the same step."""
 
     def reset(self, *, seed: Any = None) -> tuple[Observations, dict[str, Any]]:
         """Begin all episodes; `seed` is a list of one seed per environment."""
@@ -84,7 +84,7 @@ class TaskVectorEnv(Protocol):
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of the same number of such environments returned."""
+        """Restore a state that `get_state` returned for the same number of environments."""
         ...
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class TaskVectorEnv(Protocol):
 
 
 class Drawing(Protocol):
-    """Pictures of what happens in one task."""
+    """Pictures for one task."""
 
     def exploration(
         self, observations: Observations, agent: object = None, title: str | None = None
@@ -119,25 +119,25 @@ class Drawing(Protocol):
             trajectories: One array per episode, including the first observation.
             returns: The return of each episode.
             title: Text above the picture.
-            online_start: The step at which online training began, if it has.
+            online_start: The step at which online training began, if any.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Task(ABC):
-    """One environment; `get_task` makes it."""
+    """One environment; `get_task` returns it."""
 
     env_id: str
     """Its id in Gymnasium."""
     name: str
-    """Short name in files: `medium`."""
+    """Short name in file names: `medium`."""
     title: str
-    """Name in print: `Medium`."""
+    """Name in figures and tables: `Medium`."""
     dataset_stem: str
-    """Its explored datasets are called `{dataset_stem}_{algorithm}` by default."""
+    """Its datasets are called `{dataset_stem}_{algorithm}` by default."""
     rank: int
-    """Place in tables, easiest first; all tasks that are not known share the last place."""
+    """Position in tables, easiest first; all unknown tasks share the last position."""
 
     @property
     @abstractmethod
@@ -162,7 +162,7 @@ class Task(ABC):
 
     @property
     def layout(self) -> Hashable:
-        """Equal for two tasks exactly if the same networks serve both."""
+        """A key that is equal for two tasks exactly if the same networks fit both."""
         box = self.observation_space
         return box.shape, box.low.tobytes(), box.high.tobytes(), self.num_actions
 
@@ -170,8 +170,8 @@ class Task(ABC):
     def input_bounds(self) -> InputBounds | None:
         """The bounds by which networks rescale observations; None if all are exactly [0, 1].
 
-        A coordinate has no bounds if either is infinite or larger than `LARGEST_BOUND` in size, or
-        if they are equal.
+        A coordinate counts as unbounded if a bound is infinite or larger than `LARGEST_BOUND` in
+        absolute value, or if both are equal.
         """
         box = self.observation_space
         if (box.low == 0).all() and (box.high == 1).all():
@@ -227,7 +227,7 @@ class Task(ABC):
         return {}
 
     def describe_statistics(self, statistics: Mapping[str, float]) -> str:
-        """Put what `statistics` returned into words; empty if there is nothing to say."""
+        """Describe the result of `statistics` in words; empty if there is nothing to say."""
         del statistics
         return ""
 
@@ -295,7 +295,7 @@ class MazeTask(Task):
         return [functools.partial(maze_model, self.maze, n) for n in resolutions_of(self.maze)]
 
     def reference(self) -> Reference:
-        """Return what the exact planner computed."""
+        """Return the results of the exact planner."""
         from cs285.envs.planner import plan
 
         planned = plan(self.env_id)
@@ -315,7 +315,7 @@ class MazeTask(Task):
         }
 
     def describe_statistics(self, statistics: Mapping[str, float]) -> str:
-        """Put coverage and goals into words."""
+        """Describe coverage and goals in words."""
         return (
             f"{statistics['coverage']:.1%} of the free cells visited, the goal reached "
             f"{statistics['goals_reached']:,} times"
@@ -324,14 +324,14 @@ class MazeTask(Task):
 
 @dataclass(frozen=True, eq=False)
 class GymnasiumTask(Task):
-    """An environment of which only its id is known; its spaces are read on first use."""
+    """An environment that is known only by its id; its spaces are read on first use."""
 
     @functools.cached_property
     def _limits(self) -> tuple[gym.spaces.Box, int, int]:
         """The observation space, the number of actions and the step limit.
 
         Raises:
-            ValueError: If the environment cannot be made, or has other kinds of spaces.
+            ValueError: If the environment cannot be made, or has unsupported spaces.
         """
         env = self._make()
         try:
@@ -388,10 +388,10 @@ class GymnasiumTask(Task):
         """Make the environment.
 
         Raises:
-            ValueError: If that is impossible; says why.
+            ValueError: If that is impossible; the message says why.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that there is a newer version
+            warnings.simplefilter("ignore")  # such as about a newer version
             try:
                 env: gym.Env[Any, Any] = gym.make(self.env_id, disable_env_checker=True, **options)
             except (gym.error.DependencyNotInstalled, ImportError) as error:
@@ -401,15 +401,16 @@ class GymnasiumTask(Task):
                 ) from error
             except gym.error.NamespaceNotFound as error:
                 raise ValueError(
-                    f"{_short(self.env_id)} needs a package that is not installed: none here "
-                    f"registers environments called {_short(self.env_id.rpartition('/')[0])}/..."
+                    f"{_short(self.env_id)} needs a package that is not installed: no installed "
+                    "package registers environments called "
+                    f"{_short(self.env_id.rpartition('/')[0])}/..."
                 ) from error
             except gym.error.Error as error:
                 raise ValueError(
                     f"unknown environment {_short(self.env_id)}"
                     f"{suggestion(self.env_id, [*MAZES, *gym.registry])}; it may be "
-                    f"{', '.join(MAZES)} or another of Gymnasium's with a flat Box of observations "
-                    "and Discrete actions"
+                    f"{', '.join(MAZES)} or a Gymnasium environment with a flat Box of "
+                    "observations and Discrete actions"
                 ) from error
             except Exception as error:
                 raise ValueError(
@@ -418,25 +419,25 @@ class GymnasiumTask(Task):
         if env.spec is not None and env.spec.id != self.env_id.rpartition(":")[2]:
             env.close()
             raise ValueError(
-                f"{_short(self.env_id)} names no version, and results of versions differ; write "
-                f"{env.spec.id}"
+                f"{_short(self.env_id)} names no version, but results differ between versions; "
+                f"write {env.spec.id}"
             )
         return env
 
 
 def _short(value: object) -> str:
-    """Return a text of the user's choice on one line of bounded length."""
+    """Return a user's text on one line of bounded length."""
     return printable(" ".join(str(value).split()))[:80]
 
 
 def _one_line(error: Exception) -> str:
-    """Return another library's message on one line, without the full stop."""
+    """Return another library's message on one line, without a full stop."""
     return printable(" ".join(str(error).split()))[:200].rstrip(".")
 
 
 @functools.cache
 def known_tasks() -> Mapping[str, MazeTask]:
-    """Return the tasks of the homework by their ids, easiest first."""
+    """Return the homework's tasks by id, easiest first."""
     tasks = [
         MazeTask(
             env_id=env_id,
@@ -453,7 +454,7 @@ def known_tasks() -> Mapping[str, MazeTask]:
 
 def task_named_in(text: str) -> Task | None:
     """Return the known task whose name comes first in a text such as `pointmass_medium_cql`."""
-    # `veryhard` before `hard`, and public versions write `very_hard`.
+    # `veryhard` before `hard`; public versions write `very_hard`.
     tasks = sorted(known_tasks().values(), key=lambda task: len(task.name), reverse=True)
     pattern = "|".join(f"({task.name.replace('very', 'very_?')})" for task in tasks)
     found = re.search(pattern, text, re.IGNORECASE)
@@ -469,8 +470,8 @@ def is_env_id(text: str) -> bool:
 def describe_task(env_id: str) -> Task:
     """Return the task of any id without making an environment.
 
-    Its names, its rank and its reference are safe to ask for even if the id comes from a file that
-    anybody may have written. Its spaces raise a ValueError where `get_task` would.
+    Its names, rank and reference are safe to use even if the id comes from an untrusted file. Its
+    spaces raise a ValueError if `get_task` would.
     """
     if env_id in known_tasks():
         return known_tasks()[env_id]
@@ -498,7 +499,7 @@ def get_task(env_id: str) -> Task:
 
     Raises:
         ValueError: If the id is unknown, a package of the environment is missing, or its spaces
-            are not a flat `Box` and `Discrete` from 0 on.
+            are not a flat `Box` and `Discrete` numbered from 0.
     """
     task = describe_task(env_id)
     task.observation_space  # noqa: B018 - reads and checks the spaces

@@ -1,4 +1,4 @@
-"""Turns a pickled replay buffer of a public version of this homework into a dataset file.
+"""Converts a pickled replay buffer of a public version of this homework to a dataset file.
 
 python cs285/scripts/convert_dataset.py old.pkl datasets/pointmass_medium_rnd.npz
 """
@@ -35,9 +35,9 @@ ROUNDING = 1e-4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert one file; return the exit status: 0 when all went well, 2 on bad input."""
+    """Convert one file; return the exit status: 0 on success, 2 on bad input."""
     parser = ArgumentParser(
-        "Turn a pickled replay buffer of a public version of this homework into a "
+        "Convert a pickled replay buffer of a public version of this homework to a "
         "dataset for run_hw5_offline.py and run_hw5_finetune.py. The pickle is not executed."
     )
     parser.add_argument("old", type=Path, help="the pickle")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the dataset: DATASET_NAME.npz for all seeds, DATASET_NAME_seedN.npz for one",
     )
     parser.add_argument(
-        "--env_name", choices=MAZES, help="environment of the data, needed if they fit several"
+        "--env_name", choices=MAZES, help="environment of the data, needed if several fit"
     )
     args = parser.parse_args(arguments)
     try:
@@ -66,45 +66,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe_oddities(dataset: Dataset) -> list[str]:
-    """Return in sentences what a converted dataset has that its maze does not allow."""
+    """Return sentences about what is impossible in the maze of a converted dataset."""
     found = dataset.manifest["conversion"]
     limit = MAZES[dataset.manifest["env_id"]].max_episode_steps
     lines = []
     if cut_off := int(dataset.truncated.sum()):
-        marks = "the goal and cuts" if found["flags_mark_limits"] else "the goal only"
-        lines.append(f"Episodes that were cut off: {cut_off:,}; flags of the pickle mark {marks}.")
+        marks = "the goal and truncation" if found["flags_mark_limits"] else "only the goal"
+        lines.append(f"Truncated episodes: {cut_off:,}; the flags in the pickle mark {marks}.")
     if count := found["impossible_moves"]:
         lines.append(
-            "Moves across the maze, farther than a step can go or through a wall: "
-            f"{count:,}, first at index {found['first_impossible_move']:,}. Public versions make "
-            "one after each evaluation, which leaves the environment elsewhere."
+            "Moves across the maze, farther than one step or through a wall: "
+            f"{count:,}, the first at index {found['first_impossible_move']:,}. Public versions "
+            "make one after each evaluation, which leaves the environment elsewhere."
         )
     if count := found["overlong_episodes"]:
         lines.append(
-            f"Episodes longer than the limit of {limit} steps: {count:,}, the longest of "
-            f"{found['longest_episode']:,}. Evaluation had used up their limit, or it was another."
+            f"Episodes longer than the limit of {limit} steps: {count:,}, the longest with "
+            f"{found['longest_episode']:,}. An evaluation had used up their limit, or it differed."
         )
     if found["impossible_moves"] or found["overlong_episodes"]:
-        lines.append("They were converted as they are.")
+        lines.append("They were converted unchanged.")
     return lines
 
 
 def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
-    """Write the pickled buffer `old` as the dataset `new`, complete or not at all.
+    """Write the pickled buffer `old` as the dataset `new`, either completely or not at all.
 
     Raises:
         UserError: If `old` is unusable, `new` exists or cannot be written, or the data fit no
-            environment, several, or not that of `env_name`.
+            environment, several environments, or not `env_name`.
     """
     if new.suffix != ".npz":
         raise UserError(
-            f"{new}: the name of a dataset must end in .npz, like pointmass_medium_rnd.npz"
+            f"{new}: the name of a dataset must end in .npz, such as pointmass_medium_rnd.npz"
         )
     if new.exists():
         raise UserError(f"{new}: already exists; choose another name")
     if old.is_file() and zipfile.is_zipfile(old):
         raise UserError(
-            f"{old}: is a zip file like a dataset, not a pickle; datasets need no conversion"
+            f"{old}: is a zip file, as datasets are, not a pickle; datasets need no conversion"
         )
     buffer = read_pickled_buffer(old)
     maze, terminated, truncated = find_maze(buffer, [env_name] if env_name else MAZES, old)
@@ -132,9 +132,9 @@ def convert(old: Path, new: Path, env_name: str | None = None) -> Dataset:
 def _oddities(
     maze: Maze, buffer: PickledBuffer, terminated: BoolArray, truncated: BoolArray
 ) -> dict[str, int | bool]:
-    """Return how much of a buffer the maze does not allow, and what its flags mean."""
+    """Count the transitions that are impossible in the maze, and find out what the flags mean."""
     if buffer.actions.min() < 0 or buffer.actions.max() >= NUM_ACTIONS:
-        return {}  # no dataset
+        return {}  # not a dataset, as `Dataset` will report
     moves = impossible_moves(
         maze,
         positions_of(maze, buffer.observations),
@@ -157,7 +157,7 @@ def find_maze(
     """Return the maze that the data fit, and where their episodes end.
 
     Raises:
-        UserError: They fit none of the mazes, or more than one.
+        UserError: The data fit none of the mazes, or more than one.
     """
     fitting, problems = [], []
     for env_id in env_ids:
@@ -174,11 +174,11 @@ def find_maze(
 
 
 def recover_ends(maze: Maze, buffer: PickledBuffer) -> tuple[BoolArray, BoolArray]:
-    """Return which episodes ended in the goal and which were cut off by the step limit.
+    """Return where episodes terminated in the goal, and where the step limit truncated them.
 
-    Public versions store one flag for both, or no flag where the step limit cut an episode off.
-    Here an episode ended in the goal exactly where its next observation is inside the goal. It was
-    cut off wherever else its flag is set or the next transition starts somewhere else.
+    Public versions store one flag for both, or no flag for truncation. Here an episode terminated
+    exactly where the next observation is inside the goal. It was truncated anywhere else where the
+    flag is set or the next transition starts from another position.
 
     Returns:
         `terminated` and `truncated`, shape `(N,)`, never both.
@@ -190,14 +190,14 @@ def recover_ends(maze: Maze, buffer: PickledBuffer) -> tuple[BoolArray, BoolArra
     before = positions_of(maze, buffer.observations)
     after = positions_of(maze, buffer.next_observations)
     depth = maze.goal_radius - distance_to_goal(maze, after)
-    # On the very edge of the goal only the reward can decide.
+    # At the very edge of the goal, only the reward can decide.
     terminated = np.where(np.abs(depth) < ROUNDING, buffer.rewards == 0, depth > 0)
     moved = (buffer.observations[1:] != buffer.next_observations[:-1]).any(axis=1)
     truncated = (buffer.dones | np.append(moved, False)) & ~terminated
 
     off_start = np.abs(before - maze.start).max(axis=1) > ROUNDING
     begins = np.roll(terminated | truncated, 1)
-    begins[0] = False  # a full ring begins anywhere
+    begins[0] = False  # a full ring may begin anywhere
     expected = np.where(terminated, 0, -1)
     for mask, problem in (
         (_in_wall(maze, before) | _in_wall(maze, after), "is in a wall"),
