@@ -221,8 +221,8 @@ def test_workers_need_an_environment_that_they_can_import(room):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", str(ROOT)])}
     finished = "['finished', 'finished']"
     refused = (
-        "UserError: My-v0 is known to this process alone, so others "
-        "cannot train in it; use one worker (`workers=1`), or name it `module:My-v0` with an "
+        "UserError: My-v0 is registered only in this process, so others "
+        "cannot train in it; use one worker (`workers=1`), or write `module:My-v0` with an "
         "importable module that registers it"
     )
     for arguments, expected in (
@@ -407,7 +407,7 @@ def test_settings_say_which_stage_they_belong_to(values, stage, tmp_path):
         (
             [settings("cql", training_steps=3), settings("rnd")],
             {},
-            "several stages, explore and offline; train each by itself",
+            "several stages, explore and offline; train them separately",
         ),
         (settings("cql"), {"stage": "ofline"}, r"must be one of .*did you mean `offline`"),
         (settings("rnd"), {"stage": "offline"}, "`rnd` cannot .*run_hw5_explore.py"),
@@ -566,7 +566,7 @@ def test_weights_that_do_not_fit_are_refused(trained, room):
         with pytest.raises(UserError, match=said):
             load_policy(run.folder)
     path.unlink()
-    with pytest.raises(UserError, match="a run saves its agent when it has finished"):
+    with pytest.raises(UserError, match="a run saves its agent when it finishes"):
         load_policy(run.folder)
 
 

@@ -246,7 +246,7 @@ def test_both_names_of_the_folder_for_fine_tuning_are_known(call, asked, there):
     write_config(Path(there, "a.yaml"), "total_steps: 4\noffline_steps: 2")
     status, said = call("finetune", "-cfg", f"{asked}/a.yaml", *QUICK)
     assert status == 0
-    assert f"{asked}/a.yaml does not exist; {there}/a.yaml is read\n" in said
+    assert f"{asked}/a.yaml does not exist; reading {there}/a.yaml instead\n" in said
     assert door._stage_of(Path(there, "a.yaml")) is Stage.FINETUNE
     assert "no such config file" in call("finetune", "-cfg", f"{asked}/b.yaml")[1]
     assert "no such config file" in call("offline", "-cfg", "offline/b.yaml")[1]
@@ -364,7 +364,7 @@ def test_an_empty_dataset_is_refused(complaint, stage):
     with np.load(path) as arrays:
         empty = {k: arrays[k][:0] if arrays[k].shape else arrays[k] for k in arrays}
     np.savez(path, **empty)
-    assert "holds no transitions" in complaint(stage, "-cfg", f"{stage}/run.yaml")
+    assert "contains no transitions" in complaint(stage, "-cfg", f"{stage}/run.yaml")
 
 
 def test_one_missing_dataset_of_several_stops_all_runs(complaint):

@@ -1,1 +1,1 @@
-"""The scripts of the homework and the tools around it."""
+"""The homework's scripts and the tools around it."""

@@ -1,4 +1,4 @@
-"""Parsing of flags, which all scripts share; every mistake gets one sentence."""
+"""The flag parser that all scripts share; every mistake gets one sentence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Answers mistakes with one sentence and status 2; `--help` gives the details."""
+    """Reports mistakes in one sentence and exits with status 2; `--help` gives the details."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, formatter_class=_Formatter)
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        """Refuse unknown flags before missing ones: an unknown flag may be a misspelt one."""
+        """Report unknown flags before missing ones, because an unknown flag may be misspelt."""
         given = sys.argv[1:] if args is None else list(args)
         flags = itertools.takewhile(lambda text: text != "--", given)
         unknown = [text for text in flags if text.startswith("--") and not self._knows(text)]
@@ -52,7 +52,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a script and exit with its status, without complaint if nobody reads its output."""
+    """Run a script and exit with its status, or silently with 0 if nobody reads its output."""
     try:
         status = main()
         sys.stdout.flush()
@@ -63,7 +63,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def at_least(bound: int) -> Callable[[str], int]:
-    """Return a function that reads a whole number of at least `bound` from the text of a flag."""
+    """Return a function that parses a flag's text as a whole number of at least `bound`."""
 
     def number(text: str) -> int:
         try:

@@ -78,7 +78,7 @@ def _parser() -> ArgumentParser:
         type=Path,
         action="append",
         metavar="FILE",
-        help="weights and thresholds, by default those of this package; given twice, "
+        help="weights and thresholds, by default those of this package; if given twice, "
         "the grades before and after a change are compared",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -103,7 +103,7 @@ def _parser() -> ArgumentParser:
         "--code_seconds",
         type=at_least(1),
         default=int(DEFAULT_LIMITS.code),
-        help="time for the code of one hand-in, without waits for a processor",
+        help="time for the code of one hand-in, not counting waits for a processor",
     )
     parser.add_argument(
         "--out",
@@ -115,7 +115,7 @@ def _parser() -> ArgumentParser:
         "--workers",
         type=_workers,
         default=AUTO,
-        help="hand-ins of a course that are graded at the same time; "
+        help="number of hand-ins of a course to grade at the same time; "
         f"{AUTO}: as many as cores and memory allow",
     )
     parser.add_argument(
@@ -124,14 +124,15 @@ def _parser() -> ArgumentParser:
         help="keep the results in the output folder that are still valid and grade the others",
     )
     parser.add_argument(
-        "--no_copies", action="store_true", help="do not look for what hand-ins have in common"
+        "--no_copies", action="store_true", help="do not search for similar hand-ins"
     )
     parser.add_argument(
         "--starter",
         type=Path,
         action="append",
         metavar="FOLDER",
-        help="code that students were given, beside this project's starter; may be repeated",
+        help="code that students were given, in addition to this project's starter; may be "
+        "repeated",
     )
     return parser
 
@@ -233,7 +234,7 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Rubric], limits:
         starters=tuple(chosen.starter or ()),
     )
     stopped = 0
-    # Without a terminal, a bar would fill a log with its own copies.
+    # Without a terminal, the bar would fill a log with copies of itself.
     is_terminal = sys.stderr.isatty()
     with output_folder(choices), tqdm(disable=not is_terminal, unit=" hand-ins") as bar:
 
@@ -250,7 +251,7 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Rubric], limits:
             stopped = stop.number
         write_csv(out, course)
         write_json(out, course)
-        # A comparison takes a while; whoever stopped the grading does not wait for it.
+        # A comparison takes a while, so it is skipped if the grading was stopped.
         compared = None if stopped or chosen.no_copies else compare_hand_ins(course, out)
         if compared is not None:
             write_pairs(out, compared.pairs)
@@ -258,8 +259,8 @@ def _grade_course(chosen: argparse.Namespace, rubrics: Sequence[Rubric], limits:
     if stopped:
         done = sum(entry.record is not None for entry in course.entries)
         print(
-            f"Stopped. {done} of {len(course.entries)} hand-ins are graded, in {out}; the same "
-            "command with --resume grades the others.",
+            f"Stopped. {done} of {len(course.entries)} hand-ins are graded, in {out}; run the same "
+            "command with --resume to grade the others.",
             file=sys.stderr,
         )
         return 128 + stopped
@@ -301,7 +302,7 @@ def _report(chosen: argparse.Namespace, out: Path, course: Any, seconds: float) 
         print(f"  {entry.hand_in.title}: {entry.record.outcome}")
     for problem in course.problems:
         print(f"  {problem}")
-    print(f"{out / 'index.html'} shows all of it; {out / 'grades.csv'} has a row for each student")
+    print(f"{out / 'index.html'} shows all results; {out / 'grades.csv'} has a row per student")
 
 
 if __name__ == "__main__":

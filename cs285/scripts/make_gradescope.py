@@ -1,4 +1,4 @@
-"""Packs the grader for Gradescope: setup.sh, run_autograder and all that they need.
+"""Packs the grader for Gradescope: setup.sh, run_autograder and everything that they need.
 
 python cs285/scripts/make_gradescope.py --out autograder.zip
 """
@@ -23,10 +23,10 @@ PROGRAMS_FOLDER = PurePosixPath("cs285/grading/hand_ins/gradescope")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the zip; return 0, or 2 if this is not possible."""
+    """Write the zip; return 0, or 2 if that is not possible."""
     parser = ArgumentParser(
         "Write the zip from which Gradescope builds an autograder. It contains this package "
-        "with its reference solution, so keep it among staff. See docs/autograder.md."
+        "with its reference solution, so do not give it to students. See docs/autograder.md."
     )
     parser.add_argument("--out", type=Path, default=Path("autograder.zip"), help="the zip to write")
     parser.add_argument("--rubric", type=Path, default=DEFAULT, help="weights and thresholds")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def collect(rubric: Path = DEFAULT) -> dict[PurePosixPath, bytes]:
-    """Return the files of the autograder by their paths.
+    """Return the files of the autograder by path.
 
     Raises:
         UserError: If the rubric is not usable, or requirements.txt is missing.

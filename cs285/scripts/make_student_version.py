@@ -1,4 +1,4 @@
-"""Makes the starter for students: this repository without the code that they write or the graders.
+"""Makes the starter for students: this repository without the solution and the graders.
 
 python cs285/scripts/make_student_version.py --out ../hw5
 """

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the zip; return 0, 1 if its grade is not full, 2 if it cannot be made."""
+    """Make the zip; return 0, 1 if it does not get the full grade, 2 if it cannot be made."""
     parser = ArgumentParser(
         "Write the zip that the handout's last section asks for, below 15 MB, and "
-        "grade it if this copy has the grader. See docs/handin.md."
+        "grade it if this copy includes the grader. See docs/handin.md."
     )
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder with the runs")
     parser.add_argument("--out", type=Path, default=Path("submit.zip"), help="the zip to write")
@@ -66,7 +66,7 @@ def grade_own(path: Path) -> GradeResult | None:
 
 
 def describe(made: Submission) -> str:
-    """Return a text on what was handed in and what was not."""
+    """Describe what is in the hand-in and what is not."""
     counts = Counter(entry.question for entry in made.entries)
     lines = [f"{made.out}: {made.size / 1e6:.1f} MB, {len(made.entries)} runs"]
     lines += [f"  {key}_  {counts[key]:3}  {key.section}" for key in Question]
@@ -78,7 +78,7 @@ def describe(made: Submission) -> str:
     for tag in sorted({tag for tags in made.thinned.values() for tag in tags}):
         numbers = [tags[tag] for tags in made.thinned.values() if tag in tags]
         before, after = max(numbers)
-        lines.append(f"  {tag} of {len(numbers)} runs, from up to {before:,} to {after:,}")
+        lines.append(f"  {tag} in {len(numbers)} runs, from up to {before:,} to {after:,}")
     lines += [f"left out  {name}: {reason}" for name, reason in made.left_out]
     for section, what, command in made.missing:
         lines.append(f"missing   {section}: {what}\n            {command}")
@@ -86,7 +86,7 @@ def describe(made: Submission) -> str:
 
 
 def describe_grade(grade: GradeResult | None) -> str:
-    """Return a text on what a grader will find."""
+    """Describe the grade, with every item that is not full."""
     if grade is None:
         return "Not graded: this copy has no grader."
     lines = [f"Graded: {grade.total:g} of {grade.maximum:g}"]

@@ -1,6 +1,6 @@
 """Train offline for `offline_steps`, then continue online for `online_steps`.
 
-The offline data stay in the buffer, online data join them, and the dataset file never changes.
+The offline data stay in the buffer, online data are added, and the dataset file never changes.
 
     python cs285/scripts/run_hw5_finetune.py \
         -cfg experiments/finetune/pointmass_hard_cql_finetune.yaml
@@ -12,10 +12,10 @@ from cs285.training.stages import FineTuning
 
 
 def finetune(run: FineTuning, offline_steps: int, online_steps: int) -> None:
-    """Ask for the steps of a run, one after the other.
+    """Request the steps of a run, one after the other.
 
-    The training loop takes them in this order; it evaluates, logs and saves in between. Exploration
-    is the config's: `run.act()` passes its `epsilon` to `get_action`.
+    The training loop takes them in this order, and evaluates, logs and saves in between. The config
+    determines exploration: `run.act()` passes its `epsilon` to `get_action`.
 
     Args:
         run: `run.load_dataset()` puts the dataset into the replay buffer, `run.act()` takes one

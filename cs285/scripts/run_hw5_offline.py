@@ -1,4 +1,4 @@
-"""Train on a collected dataset for `training_steps`, without a single step in the environment.
+"""Train on a collected dataset for `training_steps`, without any step in the environment.
 
 python cs285/scripts/run_hw5_offline.py -cfg experiments/offline/pointmass_easy_cql.yaml
 """

@@ -1,10 +1,10 @@
-"""Try your methods on made-up transitions, and see what to look at again.
+"""Try your methods on made-up transitions, and see what to check again.
 
-python cs285/scripts/self_check.py            # all that the homework asks for
-python cs285/scripts/self_check.py dqn cql    # some of it
+python cs285/scripts/self_check.py            # everything that the homework asks for
+python cs285/scripts/self_check.py dqn cql    # parts of it
 
-It knows no formula: it compares what a method does with what the same method does when a reward, a
-termination or a network is changed. Nothing odd does not mean that all is right.
+It knows no formula: it compares what a method does before and after a reward, a termination or a
+network is changed. So "nothing odd" does not mean that a method is right.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ NAMES = (*CLASSES, FINETUNE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is odd; return 0 if nothing is, 1 if something is, 2 on misuse.
 
-    What is not written counts: only a method that was tried can be without a complaint.
+    Methods that are not written yet count as odd, because they could not be tried.
     """
     console.forgive()
     parser = ArgumentParser(
-        "Try the methods that you have written on made-up transitions, and say what to look at "
-        "again. Exit status: 0 if nothing is odd, 1 if something is or is not written yet."
+        "Try the methods that you have written on made-up transitions, and say what to check "
+        "again. Exit status: 0 if nothing is odd, 1 if something is odd or not written yet."
     )
     parser.add_argument(
         "what", nargs="*", type=_name, metavar="AGENT", help=f"some of {', '.join(NAMES)}"
@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cs285.probing.self_check import State
     from cs285.probing.student_files import check_files
 
-    # What methods print, such as shapes, is seen but is no part of the report.
+    # The output of methods, such as shapes, stays visible but is not part of the report.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-        # Such as PyTorch's on the order of steps, once for each of many small agents.
+        # Such as PyTorch's about the order of steps, once for each of many small agents.
         warnings.simplefilter("ignore")
         items = check_files([name for name in NAMES if name in (chosen.what or NAMES)], _load_plan)
     if chosen.json:

@@ -1,4 +1,4 @@
-"""Prints a table of the results of the runs in some folders, those of public versions included.
+"""Prints a table of the results of all runs in some folders, including those of public versions.
 
 python cs285/scripts/show_results.py --data_dir data --since 2026-01-31T09:00
 """
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _on_logs(count: int, data_dirs: Sequence[Path]) -> str:
-    """Say which results come from logs, and what shows more of them."""
+    """Say which results come from logs, and which command shows their figures."""
     runs = "1 run has" if count == 1 else f"{count} runs have"
     command = shlex.join(["cs285/scripts/make_report.py", "--data_dir", *map(str, data_dirs)])
     return (

@@ -1,4 +1,4 @@
-"""What the three training scripts share: flags in, one call of `cs285.training.door`."""
+"""The flags of the three training scripts, and the call of `cs285.training.door`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cs285.training.options import Compile, Options
 from cs285.training.stages import Plan
 
 RESUME_FILE = "CS285_RESUME_FILE"
-"""Variable that names a file; a stopped script appends the command that resumes it."""
+"""Variable with the path of a file to which a stopped script appends the command that resumes."""
 
 
 def main(stage: Stage, description: str, plan: Plan | None = None) -> NoReturn:
@@ -29,9 +29,9 @@ def main(stage: Stage, description: str, plan: Plan | None = None) -> NoReturn:
     SIGTERM.
 
     Args:
-        stage: What the script does.
-        description: What `--help` says.
-        plan: Asks for the steps of fine-tuning.
+        stage: The stage that the script trains.
+        description: The description in `--help`.
+        plan: Requests the steps of fine-tuning.
     """
     console.forgive()
     parser = make_parser(stage, description)
@@ -47,7 +47,7 @@ def main(stage: Stage, description: str, plan: Plan | None = None) -> NoReturn:
     except DivergenceError as error:
         _exit(1, f"error: {error}")
     except NotImplementedError as error:
-        # A starter's methods raise it until they are written.
+        # The starter's methods raise it until they are written.
         if not is_unwritten(error):
             raise
         _exit(1, f"error: {error}")
@@ -60,10 +60,10 @@ def main(stage: Stage, description: str, plan: Plan | None = None) -> NoReturn:
 
 
 def run(stage: Stage, arguments: argparse.Namespace, plan: Plan | None = None) -> None:
-    """Train or resume what parsed flags ask for.
+    """Train or resume the runs that the parsed flags request.
 
     Raises:
-        UserError: If anything is not usable.
+        UserError: If any input is not usable.
         DivergenceError: If runs diverged.
         StoppedError: After Ctrl-C or SIGTERM.
     """
@@ -90,7 +90,7 @@ def run(stage: Stage, arguments: argparse.Namespace, plan: Plan | None = None) -
 
 
 def _note(command: str) -> None:
-    """Append the command that resumes to the file that `$CS285_RESUME_FILE` names, if any."""
+    """Append the command that resumes to the file in `$CS285_RESUME_FILE`, if there is one."""
     if command and (file := os.environ.get(RESUME_FILE)):
         try:
             with Path(file).open("a") as notes:
@@ -116,7 +116,7 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         "--resume",
         type=Path,
         metavar="RUN_FOLDER",
-        help="resume the run of this folder, and all other runs of its command",
+        help="resume the run in this folder, and all other runs of its command",
     )
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument(
@@ -129,13 +129,13 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         action="extend",
         help="train every file with each of these seeds",
     )
-    add("--dataset_dir", type=Path, default=Options.dataset_dir, help="where datasets are")
-    add("--data_dir", type=Path, default=Options.data_dir, help="where run folders go")
+    add("--dataset_dir", type=Path, default=Options.dataset_dir, help="folder of datasets")
+    add("--data_dir", type=Path, default=Options.data_dir, help="folder for run folders")
     add(
         "--visualization_dir",
         type=Path,
         default=Options.picture_dir,
-        help="where pictures of explored datasets go",
+        help="folder for pictures of explored datasets",
     )
     positive = at_least(1)
     add(
@@ -157,14 +157,14 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         "-neval",
         type=positive,
         default=Options.num_eval_trajectories,
-        help="episodes of an evaluation; in learning, the last one takes five times as many",
+        help="episodes per evaluation; in learning, the last one takes five times as many",
     )
     add(
         "--num_render_trajectories",
         "-nvid",
         type=at_least(0),
         metavar="N",
-        help="has no effect, there are no videos; for commands of the public starter",
+        help="no effect, since there are no videos; accepted for commands of the public starter",
     )
     add(
         "--log_interval",
@@ -177,35 +177,35 @@ def make_parser(stage: Stage, description: str) -> ArgumentParser:
         type=_sinks,
         default=",".join(sinks.DEFAULT),
         metavar="SINKS",
-        help=f"where scalars and pictures go, separated by commas: {', '.join(sinks.sinks())}",
+        help="where to log scalars and pictures, separated by commas: " + ", ".join(sinks.sinks()),
     )
     add(
         "--use_reward",
         action="store_true",
-        help="let RND add the environment's reward to its bonus",
+        help="add the environment's reward to RND's bonus",
     )
     add(
         "--compile",
         choices=get_args(Compile),
         default=Options.compile,
-        help="compile updates: auto does if that takes less time than it saves",
+        help="compile updates; auto: if that takes less time than it saves",
     )
     add(
         "--workers",
         type=_workers,
         default="auto",
-        help="processes to train in, one core each: a number, or auto",
+        help="number of processes to train in, one core each, or auto",
     )
     add(
         "--checkpoint_interval",
         type=at_least(0),
         metavar="STEPS",
-        help="steps between checkpoints for --resume; default: one a minute; 0: only on Ctrl-C",
+        help="steps between checkpoints for --resume; default: one per minute; 0: only on Ctrl-C",
     )
     add(
         "--steps_fraction", type=_fraction, default=1.0, help="take only this fraction of all steps"
     )
-    add("--no_gpu", "-ngpu", action="store_true", help="stay on the CPU")
+    add("--no_gpu", "-ngpu", action="store_true", help="use the CPU")
     add("--which_gpu", "-gpu_id", type=at_least(0), default=0, help="index of the GPU")
     return parser
 

@@ -1,8 +1,8 @@
 """Checkpoints: everything that the future of a training program depends on, in one file.
 
-The file is in the safetensors format. It holds tensors, named by number, and a text: JSON that says
-how plain values and the tensors make up the state. Nothing in such a file is code, and its reader
-checks that the tensors are exactly the bytes in the file.
+The file is in the safetensors format. It contains tensors, named by number, and a JSON text that
+describes how plain values and the tensors make up the state. Such a file contains no code, and its
+reader checks that the tensors are exactly the bytes in the file.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from cs285.infrastructure.files import write_atomically
 
 FORMAT_VERSION = "2"
 MAX_TEXT = 1_000_000
-"""Characters of the text; long values belong in arrays."""
+"""Maximum length of the text, in characters; long values belong in arrays."""
 MAX_TENSORS = 10_000
 MAX_HEADER_BYTES = 4 * MAX_TEXT
-"""The header holds the text, in which it escapes quotes, and about 100 bytes for each tensor."""
+"""The header contains the text, with escaped quotes, and about 100 bytes for each tensor."""
 LENGTH_BYTES = 8
 """The file begins with the length of its header, as a little-endian number."""
 
-# Kind of value -> its mark. What JSON lacks is written as a mapping of one mark to a value.
+# Kind of value -> its mark. Types that JSON lacks are written as a mapping of one mark to a value.
 TENSOR, ARRAY, SCALAR, NUMBERS = "tensor", "array", "scalar", "numbers"
 MAPPING, TUPLE = "mapping", "tuple"
 
 SHORT_LIST = 16
-"""Longer lists of Python's own numbers are written as one tensor."""
+"""Longer lists of Python numbers are written as one tensor."""
 
 DTYPES = {
     torch.bool,
@@ -52,19 +52,19 @@ DTYPES = {
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of plain values, arrays and tensors, whole or not at all.
+    """Write a state of plain values, arrays and tensors, either completely or not at all.
 
     Raises:
-        TypeError: If the state holds anything else, or too much outside arrays and tensors.
+        TypeError: If the state contains anything else, or too much outside arrays and tensors.
         UserError: If the file cannot be written.
     """
     tensors: list[torch.Tensor] = []
     try:
         text = json.dumps(_flatten(state, tensors))
     except RecursionError as error:
-        raise TypeError("something contains itself, or is nested far too deeply") from error
+        raise TypeError("a value contains itself, or is nested too deeply") from error
     if len(text) > MAX_TEXT or len(tensors) > MAX_TENSORS:
-        raise TypeError(f"{len(text):,} characters and {len(tensors):,} tensors are too much")
+        raise TypeError(f"{len(text):,} characters and {len(tensors):,} tensors are too many")
     content = safetensors.torch.save(
         {str(number): tensor for number, tensor in enumerate(tensors)},
         {"format": FORMAT_VERSION, "state": text, "checksum": _checksum(text, tensors)},
@@ -73,7 +73,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a state; its tensors are on the CPU.
+    """Read a state, with its tensors on the CPU.
 
     Raises:
         UserError: If the file cannot be opened or is not a valid checkpoint.
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             metadata = file.metadata()
             if metadata["format"] != FORMAT_VERSION:
                 raise ValueError(f"it has format {metadata['format']}, not {FORMAT_VERSION}")  # noqa: TRY301 - one place reports all
-            # Clones, because what the file returns may be a part of it.
+            # Clones, because the returned tensors may share the file's memory.
             tensors = {int(name): file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         text = metadata["state"]
         if metadata["checksum"] != _checksum(text, [x for _, x in sorted(tensors.items())]):
@@ -98,13 +98,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         # On forged bytes safetensors, PyTorch and JSON raise errors of many kinds.
         raise UserError(
             f"the checkpoint {path} cannot be used: it is damaged, or from another version; "
-            "delete it, and --resume starts its runs over"
+            "delete it to let --resume start its runs over"
         ) from error
     return state
 
 
 def _check_header_size(path: Path) -> None:
-    """Refuse a header that would take far more memory to parse than any checkpoint's.
+    """Refuse a header that would take far more memory to parse than that of any checkpoint.
 
     Raises:
         ValueError: If the header is too long.
@@ -115,7 +115,7 @@ def _check_header_size(path: Path) -> None:
 
 
 def _checksum(text: str, tensors: Iterable[torch.Tensor]) -> str:
-    """Return the CRC-32 of the text and of the bytes of all tensors: it shows damage."""
+    """Return the CRC-32 of the text and all tensors' bytes, which detects damage."""
     found = zlib.crc32(text.encode())
     for tensor in tensors:
         found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
@@ -123,7 +123,7 @@ def _checksum(text: str, tensors: Iterable[torch.Tensor]) -> str:
 
 
 def _flatten(value: Any, tensors: list[torch.Tensor]) -> Any:
-    """Turn a value into JSON in which numbers stand for `tensors` and arrays."""
+    """Convert a value to JSON in which tensors and arrays are replaced by numbers of `tensors`."""
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         return _keep(value, tensors)
     if isinstance(value, dict):
@@ -156,7 +156,7 @@ def _keep(value: torch.Tensor | np.ndarray | np.generic, tensors: list[torch.Ten
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    """Return whether all are floats, or all whole numbers of 64 bits."""
+    """Return whether all values are floats, or all are 64-bit integers."""
     types = set(map(type, values))
     return types == {float} or (types == {int} and all(-(2**63) <= x < 2**63 for x in values))
 
@@ -176,7 +176,7 @@ READERS: dict[str, Callable[[torch.Tensor], Any]] = {
 
 
 def _restore(value: Any, tensors: dict[int, torch.Tensor]) -> Any:
-    """Undo `_flatten`. Each tensor is used once, or a small file could make many long lists."""
+    """Undo `_flatten`; each tensor is used once, or a small file could make many long lists."""
     if isinstance(value, list):
         return [_restore(item, tensors) for item in value]
     if not isinstance(value, dict):

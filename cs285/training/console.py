@@ -1,7 +1,7 @@
-"""Standard output and error that never end a run: text that cannot be written is dropped.
+"""Output streams that never end a run: text that cannot be written is dropped.
 
-The disk that a log is redirected to may be full, and Ctrl-C ends the `tee` behind a script before
-it ends the script.
+The disk that a log is redirected to may be full, and Ctrl-C may end the `tee` that reads a script's
+output before it ends the script.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 
 
 class _Forgiving:
-    """An unbuffered stream: a buffer would keep text that failed and try it again."""
+    """An unbuffered stream, because a buffer would keep failed text and write it again."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

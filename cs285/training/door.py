@@ -1,4 +1,4 @@
-"""Training from Python: what the three scripts do, as functions.
+"""Training from Python: the three scripts as functions.
 
 from cs285 import load_policy, train
 
@@ -72,7 +72,7 @@ def train(
     log_interval: int = Options.log_interval,
     log: str | Sequence[str] = Options.log,
     checkpoint_interval: int | None = Options.checkpoint_interval,
-    compile: Compile = Options.compile,  # noqa: A002 - as the flag is called
+    compile: Compile = Options.compile,  # noqa: A002 - the flag's name
     workers: int | Literal["auto"] = "auto",
     no_gpu: bool = False,
     which_gpu: int = 0,
@@ -83,33 +83,33 @@ def train(
     The keyword arguments are the flags of the scripts, with the same defaults. Everything is
     checked before anything is written. A run that diverges does not raise: its result has the
     status `diverged`, and the other runs continue. Calls from several threads take turns. The
-    caller's random generators, device and number of PyTorch threads are as before afterwards.
+    caller's random generators, device and number of PyTorch threads are restored afterwards.
 
     Args:
-        config: A YAML file, a dict of the settings of one, or a list of these.
-        stage: `explore`, `offline` or `finetune`. By default the folder of a file decides
-            (`exploration`, `offline` or `finetune`), else its keys and its algorithm.
+        config: A YAML file, a dict of settings as in such a file, or a list of these.
+        stage: `explore`, `offline` or `finetune`. By default it is inferred from the file's folder
+            (`exploration`, `offline` or `finetune`), else from its keys and its algorithm.
         seeds: Train every config with each of these seeds, integers of any type; default: the
             config's, else 1.
-        steps_fraction: Take only this fraction of all steps.
-        use_reward: Let RND add the environment's reward to its bonus.
-        dataset_dir: Where exploration writes datasets, and the other stages read them.
-        data_dir: Where run folders are made.
-        visualization_dir: Where pictures of explored datasets go.
+        steps_fraction: The fraction of all steps to take.
+        use_reward: Whether RND adds the environment's reward to its bonus.
+        dataset_dir: Where exploration writes datasets and the other stages read them.
+        data_dir: Where run folders are created.
+        visualization_dir: Where pictures of explored datasets are written.
         eval_interval: Steps between evaluations.
         visualize_interval: Steps between pictures; default: four pictures in a full run.
-        num_eval_trajectories: Episodes of an evaluation; in learning, the last one takes five
-            times as many.
+        num_eval_trajectories: Episodes per evaluation; in learning, the last one takes five times
+            as many.
         log_interval: Steps between logged metrics.
-        log: Names of the sinks that scalars and pictures go to.
-        checkpoint_interval: Steps between checkpoints; 0 for none, None for one a minute.
-        compile: Compile updates: `auto` does if that takes less time than it saves.
-        workers: Processes to train in, or `auto`. Workers do not run the caller's script, so it
-            needs no `if __name__ == "__main__"`.
-        no_gpu: Stay on the CPU.
+        log: Names of the sinks for scalars and pictures.
+        checkpoint_interval: Steps between checkpoints; 0 for none, None for one per minute.
+        compile: Whether to compile updates; `auto`: if that takes less time than it saves.
+        workers: Number of processes to train in, or `auto`. Workers do not run the caller's script,
+            so it needs no `if __name__ == "__main__"`.
+        no_gpu: Whether to use the CPU even if there is a GPU.
         which_gpu: Index of the GPU.
-        plan: Asks for the steps of fine-tuning, as `finetune` in `run_hw5_finetune.py` does; by
-            default offline, then online.
+        plan: Requests the steps of fine-tuning, like `finetune` in `run_hw5_finetune.py`; by
+            default offline steps, then online steps.
 
     Returns:
         The results of all runs, in the order of configs and seeds.
@@ -168,15 +168,15 @@ def resume(folder: AnyPath, *, stage: str | None = None, plan: Plan | None = Non
 
     Args:
         folder: The folder of any of the runs.
-        stage: The stage that it must belong to, if that matters.
-        plan: That of `train`, if one was given.
+        stage: The stage that the run must belong to, if any.
+        plan: The plan that was passed to `train`, if any.
 
     Returns:
         The results of all runs of the command.
 
     Raises:
-        UserError: If the folder does not belong to a run that can be resumed, or to another stage.
-        StoppedError: As for `train`.
+        UserError: If the folder is not that of a run that can be resumed, or is of another stage.
+        StoppedError: As in `train`.
     """
     path = Path(folder)
     sweep = sweep_records.read(path)
@@ -202,7 +202,7 @@ def resume(folder: AnyPath, *, stage: str | None = None, plan: Plan | None = Non
 def _reopen(
     sweep: sweep_records.Sweep, names: Sequence[str], notes: list[str], plan: Plan | None
 ) -> Program:
-    """Return the program whose runs have folders of these names."""
+    """Return the program whose runs have folders with these names."""
     folders = [RunFolder(sweep.options.data_dir / name) for name in names]
     configs = [load_config(folder.config, sweep.stage, notes=notes) for folder in folders]
     reads_data = sweep.stage != Stage.EXPLORE and not sweep_records.is_begun(folders)
@@ -215,10 +215,10 @@ def _reopen(
 
 
 def prepare(stage: str, configs: Sequence[BaseConfig], options: Options) -> Trainer:
-    """Make a trainer of runs that can train as one program, for callers that step it themselves.
+    """Make a trainer for runs that can train as one program, for callers that step it themselves.
 
-    `Trainer.advance` takes steps without evaluating or logging, and `Trainer.train` all of them.
-    The device and the global generators are the caller's to choose and to restore.
+    `Trainer.advance` takes steps without evaluating or logging; `Trainer.train` takes all of them.
+    The caller must choose and restore the device and the global generators.
 
     Raises:
         UserError: If a dataset or a folder is not usable.
@@ -230,7 +230,7 @@ def prepare(stage: str, configs: Sequence[BaseConfig], options: Options) -> Trai
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """Wait for other threads that train; leave the process as it was."""
+    """Wait for other threads that train; restore the state of the process afterwards."""
     with _turns:
         device, threads, generators = ptu.device, torch.get_num_threads(), get_global_generators()
         try:
@@ -252,7 +252,7 @@ def _known(folder: RunFolder | None) -> RunFolder:
 
 
 def _sources(config: object) -> list[Source]:
-    """Turn what a caller may give as configs into a list of paths and dicts."""
+    """Convert a caller's configs to a list of paths and dicts."""
     if isinstance(config, str | PathLike):
         return [find_config(Path(config))]
     if isinstance(config, Mapping):
@@ -265,7 +265,7 @@ def _sources(config: object) -> list[Source]:
 
 
 def _choose_stage(sources: Sequence[Source], stage: str | None) -> Stage:
-    """Return the stage that was given, or the one that all sources belong to."""
+    """Return the given stage, or the one that all sources belong to."""
     if stage is not None:
         if stage not in list(Stage):
             meant = suggestion(str(stage), Stage)
@@ -276,7 +276,7 @@ def _choose_stage(sources: Sequence[Source], stage: str | None) -> Stage:
     stages = {_stage_of(source) for source in sources}
     if len(stages) > 1:
         named = " and ".join(one for one in Stage if one in stages)
-        raise UserError(f"these configs belong to several stages, {named}; train each by itself")
+        raise UserError(f"these configs belong to several stages, {named}; train them separately")
     return stages.pop()
 
 
@@ -294,7 +294,7 @@ def _stage_of(source: Source) -> Stage:
         algorithm = algorithms().get(str(values.get("base_config")))
         possible = [one for one in Stage if algorithm is None or one in algorithm.stages]
     if len(possible) == 1 or "base_config" not in values:
-        return possible[0]  # whatever is missing, reading the config says so
+        return possible[0]  # if something is missing, reading the config reports it
     choices = " or ".join(f'stage="{one}"' for one in possible)
     raise UserError(f"{name}: its stage is unclear; add {choices}")
 
@@ -323,7 +323,7 @@ def _check_run_arguments(steps_fraction: object, workers: object) -> None:
 
 
 def _as_list(seeds: Any) -> list[int] | None:
-    """Return seeds as plain integers: a config holds no others, such as NumPy's."""
+    """Return seeds as plain integers, since configs accept no others, such as NumPy's."""
     if seeds is None:
         return None
     try:
@@ -353,7 +353,7 @@ def _integer(seed: Any) -> int:
 def _choose_device(*, no_gpu: bool, which_gpu: int) -> None:
     found = 0 if no_gpu else torch.cuda.device_count()
     if which_gpu and not found:
-        print_notes(["--which_gpu has no effect: training stays on the CPU"])
+        print_notes(["--which_gpu has no effect: training uses the CPU"])
     if 0 < found <= which_gpu:
         raise UserError(f"--which_gpu {which_gpu}: there are {found} GPUs, numbered from 0")
     ptu.init_gpu(use_gpu=not no_gpu, gpu_id=which_gpu)

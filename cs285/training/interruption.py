@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training completes its step, then stops, and so do all its workers."""
+"""Ctrl-C and SIGTERM: training and all its workers complete their step, then stop."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cs285.infrastructure.errors import NotWrittenError, is_unwritten
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLITE = b"\nStopping after this step; a second Ctrl-C stops at once.\n"
 SAME_PRESS_S = 0.1
-"""Two interrupts within this time are one press: `timeout` and other programs that pass signals on
-send them both to their child and to its process group."""
+"""Two interrupts within this time count as one press: `timeout` and other programs that pass
+signals on send them to their child and also to its process group."""
 
 
 class StoppedError(Exception):
-    """Training was asked to stop, and has stopped."""
+    """Training has stopped on request."""
 
     def __init__(self, signum: int, command: str = "") -> None:
         super().__init__(signum, command)
         self.signum = signum
         self.command = command
-        """How to resume."""
+        """The command that resumes."""
 
     def __str__(self) -> str:
         return f"Stopped. Resume with: {self.command}" if self.command else "Stopped."
@@ -42,14 +42,14 @@ class _Request:
     shared: Any = ctypes.c_int(0)
     """Shared by the parent and all its workers."""
     own = 0
-    """Sent to this worker alone."""
+    """The signal that was sent to this worker alone."""
     is_busy = False
     second_press_exits = False
-    """A script exits; a notebook would lose everything, so there Ctrl-C interrupts as usual."""
+    """Scripts exit; a notebook would lose everything, so there Ctrl-C interrupts as usual."""
 
 
 def exit_on_second_press() -> None:
-    """Let a second Ctrl-C end this process at once, rather than raise `KeyboardInterrupt`."""
+    """Make a second Ctrl-C end this process at once instead of raising `KeyboardInterrupt`."""
     _Request.second_press_exits = True
 
 
@@ -68,8 +68,8 @@ def deferred_signals() -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into requests to stop; a second Ctrl-C stops at once.
 
     A first Ctrl-C is a request even after a SIGTERM, because service managers may send both.
-    Signals that this process was started to ignore, as with `nohup` and in background jobs, stay
-    ignored. In a thread other than the main one nothing changes, as only that has handlers.
+    Signals that this process was started to ignore, as with `nohup` and in background jobs, remain
+    ignored. In threads other than the main one nothing changes, since only that one has handlers.
     """
     _Request.shared = multiprocessing.get_context("spawn").RawValue(ctypes.c_int, 0)
     if threading.current_thread() is not threading.main_thread():
@@ -90,7 +90,7 @@ def deferred_signals() -> Iterator[None]:
                     raise KeyboardInterrupt
                 os._exit(128 + signum)
         if not _Request.shared.value:
-            with contextlib.suppress(OSError):  # Ctrl-C may have ended the reader, too
+            with contextlib.suppress(OSError):  # Ctrl-C may also have ended the reader
                 os.write(2, POLITE)  # not print, which this may have interrupted
         _Request.shared.value = _Request.shared.value or signum
 
@@ -111,7 +111,7 @@ def shared_request() -> Any:
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM for a while, also in processes that are started meanwhile."""
+    """Block Ctrl-C and SIGTERM in the context, also in processes that are started there."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -120,10 +120,10 @@ def held_signals() -> Iterator[None]:
 
 
 def start_worker(shared: Any) -> None:
-    """Set up a worker process: it stops when its parent is asked to, and ends with its parent.
+    """Set up a worker process, which stops when its parent is asked to, and ends with its parent.
 
-    It must be started under `held_signals`, because a terminal sends Ctrl-C to all processes, even
-    to those that have not reached this point.
+    It must be started within `held_signals`, because a terminal sends Ctrl-C to all processes, even
+    those that have not reached this point.
     """
     _Request.shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on
@@ -155,7 +155,7 @@ def _terminate_worker(signum: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit as soon as the parent has ended, for whatever reason."""
+    """Exit as soon as the parent has ended for any reason."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

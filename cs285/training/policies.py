@@ -1,4 +1,4 @@
-"""Policies of finished runs, as functions of observations."""
+"""The policies of finished runs, as functions of observations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Policy:
     Args:
         agent: The agent.
         task: Its environment.
-        epsilon: Exploration, as in training: at 0 the policy is the one that evaluations see.
+        epsilon: Exploration, as in training; 0 gives the policy of evaluations.
     """
 
     def __init__(self, agent: Any, task: Task, epsilon: float = 0.0) -> None:
@@ -48,7 +48,7 @@ class Policy:
         if inputs.ndim == 0 or inputs.shape[1:] != self.task.observation_shape:
             expected = ", ".join(map(str, ("n", *self.task.observation_shape)))
             raise ValueError(f"observations must have the shape ({expected}), not {inputs.shape}")
-        if not _states_probabilities(self.agent):
+        if not _has_probabilities(self.agent):
             return self._chosen(inputs)
         epsilon = torch.tensor(self.epsilon, device=ptu.device)
         with student_code.reported():
@@ -57,7 +57,7 @@ class Policy:
         return probabilities
 
     def _chosen(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return certainty for the actions of an agent that can only choose one at a time."""
+        """Return probability 1 for the actions of an agent that can only choose one at a time."""
         probabilities = np.zeros((len(observations), self.task.num_actions), np.float32)
         with student_code.reported():
             for row, observation in zip(probabilities, observations, strict=True):
@@ -68,10 +68,10 @@ class Policy:
         return f"<policy of {type(self.agent).__name__} in {self.task.env_id}>"
 
 
-def _states_probabilities(agent: Any) -> bool:
-    """Return whether an agent acts by its `action_probabilities`.
+def _has_probabilities(agent: Any) -> bool:
+    """Return whether an agent acts according to its `action_probabilities`.
 
-    A student's class may override `get_action` alone, below a class here that defines both.
+    A student's class may override only `get_action` of a class here that defines both.
     """
     for own in map(vars, type(agent).__mro__):
         if "action_probabilities" in own or "get_action" in own:
@@ -84,8 +84,8 @@ def load_policy(path: str | PathLike[str], *, epsilon: float = 0.0) -> Policy:
 
     Args:
         path: The run folder, or its `agent.pt`; `config.yaml` must be next to it.
-        epsilon: Exploration, as in training. At 0 the policy is the one that evaluations see: DQN
-            and CQL take the best action, AWAC and IQL the most probable one of their actor.
+        epsilon: Exploration, as in training. At 0 it is the policy of evaluations: DQN and CQL take
+            the best action, AWAC and IQL the most probable action of their actor.
 
     Returns:
         A function from observations `(n, *observation_shape)` to action probabilities
@@ -110,7 +110,7 @@ def load_policy(path: str | PathLike[str], *, epsilon: float = 0.0) -> Policy:
 
 def _load_weights(agent: torch.nn.Module, path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"there is no {path}; a run saves its agent when it has finished")
+        raise UserError(f"there is no {path}; a run saves its agent when it finishes")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -123,6 +123,6 @@ def _load_weights(agent: torch.nn.Module, path: Path) -> None:
         )
     except (RuntimeError, AttributeError, TypeError) as error:
         raise UserError(
-            f"the weights in {path} do not fit the agent of the config.yaml next to it: "
+            f"the weights in {path} do not fit the agent in the config.yaml next to it: "
             + " ".join(str(error).split())
         ) from error

@@ -1,4 +1,4 @@
-"""From configs to programs: everything is checked before anything is written."""
+"""Turns configs into programs; everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cs285.training.runs import Program, Run, RunInfo, make_agent
 from cs285.training.stages import Plan, phases_of
 
 Source = Path | Mapping[str, Any]
-"""A YAML file, or a dict of the values of one."""
+"""A YAML file, or a dict of settings as in such a file."""
 
 SETTINGS = Path("settings")
-"""Stands for the file of settings that were given as a dict."""
+"""Replaces the file's path, for settings that were given as a dict."""
 
 
 def read_configs(
@@ -40,7 +40,7 @@ def read_configs(
         stage: The stage that the configs are for.
         sources: Files or dicts of settings.
         seeds: Seeds that replace those of the sources.
-        use_reward: Let RND add the environment's reward to its bonus.
+        use_reward: Whether RND adds the environment's reward to its bonus.
         steps_fraction: The fraction of all steps to take.
 
     Raises:
@@ -53,7 +53,7 @@ def read_configs(
             for config in _read(source, stage, overrides, notes):
                 chosen = _with_reward(config, notes) if use_reward else config
                 configs.append(_shorten(chosen, stage, steps_fraction))
-    # Explored datasets are separate files, next to the run folders.
+    # Explored datasets are files outside the run folders, so their names must differ, too.
     for key in ("exp_name", "dataset_name") if stage == Stage.EXPLORE else ("exp_name",):
         names = [(getattr(config, key), config.seed) for config in configs]
         for name, seed in names:
@@ -89,11 +89,11 @@ def _read(
 
 
 def _default_name(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Name a dict of settings as the files in `experiments/` are: `pointmass_medium_cql`."""
+    """Name a dict of settings like the files in `experiments/`: `pointmass_medium_cql`."""
     try:
         stem = get_task(str(values.get("env_name"))).dataset_stem
     except ValueError:
-        return {}  # reading the config says what is wrong
+        return {}  # reading the config reports what is wrong
     return {"exp_name": f"{stem}_{values.get('base_config')}"}
 
 
@@ -107,7 +107,7 @@ def _with_reward(config: BaseConfig, notes: list[str]) -> BaseConfig:
     ]
     notes.append(
         f"--use_reward has no effect for `{config.base_config}`: "
-        f"only {' and '.join(owners)} can do without the environment's reward"
+        f"only {' and '.join(owners)} can explore without the environment's reward"
     )
     return config
 
@@ -122,7 +122,7 @@ def _shorten(config: BaseConfig, stage: Stage, fraction: float) -> BaseConfig:
 def make_programs(
     stage: Stage, configs: Sequence[BaseConfig], dataset_dir: Path, plan: Plan | None = None
 ) -> list[Program]:
-    """Put the runs of configs into programs, with the datasets that they start from.
+    """Group the runs of configs into programs, with the datasets that they start with.
 
     Raises:
         UserError: If a dataset is missing or not usable.
@@ -137,7 +137,7 @@ def make_programs(
 
 
 def make_run(stage: Stage, config: BaseConfig, dataset_dir: Path | None) -> Run:
-    """Combine a config with the dataset that it starts from, if its stage reads one.
+    """Combine a config with the dataset that it starts with, if its stage reads one.
 
     Args:
         stage: The stage.
@@ -168,7 +168,7 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
     """Load the dataset of a config.
 
     Raises:
-        UserError: If it is missing, with the command that makes it, or not usable.
+        UserError: If it is missing, with the command that makes it, or is not usable.
     """
     name = config.dataset_name
     seed = config.seed if config.dataset_seed is None else config.dataset_seed
@@ -178,7 +178,7 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
         command = shlex.join(["python", "cs285/scripts/convert_dataset.py", *converted])
         raise UserError(
             f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}, but "
-            f"the pickled buffer of a public version, {pickle.name}; convert it with `{command}`"
+            f"a pickled buffer of a public version, {pickle.name}; convert it with `{command}`"
         )
     if path is None:
         script = f"cs285/scripts/{Stage.EXPLORE.script}"
@@ -187,13 +187,13 @@ def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:
         raise UserError(
             f"{config.exp_name}: there is no dataset {name}_seed{seed}.npz in {dataset_dir}"
             f"{_absence(dataset_dir)}; make it with `{shlex.join(['python', script, *flags])}`, or "
-            "name another with `dataset_name` or `dataset_seed`"
+            "choose another with `dataset_name` or `dataset_seed`"
         )
     return load_dataset(path, config.env_name)
 
 
 def _absence(folder: Path) -> str:
-    """Return a remark if a folder does not exist, with the one that may have been meant."""
+    """Return a remark if a folder does not exist, with a suggestion for what was meant."""
     if folder.is_dir():
         return ""
     neighbours = [path.name for path in folder.parent.glob("*/")]
@@ -201,10 +201,10 @@ def _absence(folder: Path) -> str:
 
 
 def prepare_folders(folders: Sequence[Path]) -> None:
-    """Make all folders, or none if one cannot be made or written to.
+    """Create all folders, or none of them if one cannot be created or written to.
 
     Raises:
-        UserError: If one cannot be made or written to.
+        UserError: If one cannot be created or written to.
     """
     made: list[Path] = []
     try:

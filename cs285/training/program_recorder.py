@@ -1,4 +1,4 @@
-"""Evaluates, logs and draws the runs of one program while they train."""
+"""Evaluates, logs and draws the runs of one program during training."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from cs285.training.run_recorder import RunRecorder
 from cs285.training.runs import Program, Run
 
 LAST_EVALUATION = 5
-"""Factor by which the last evaluation of learning has more episodes than the others."""
+"""Factor by which the last evaluation in learning has more episodes than the others."""
 
 
 class ProgramRecorder:
-    """Records S runs, each in its own folder; a run that has diverged is no longer recorded.
+    """Records S runs, each in its own folder; diverged runs are no longer recorded.
 
     Args:
         program: The runs and their phases.
@@ -47,7 +47,7 @@ class ProgramRecorder:
         buffer: The transitions of all runs.
 
     Raises:
-        UserError: If a run folder cannot be made.
+        UserError: If a run folder cannot be created.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ProgramRecorder:
             values = dict(zip(metrics, rows[index], strict=True))
             epsilon = {"epsilon": self.program.runs[index].config.epsilon} if interacts else {}
             recorder.log(values | epsilon, step)
-            # An agent that logs no loss is judged by all of its metrics.
+            # An agent that logs no loss is judged by all its metrics.
             losses = [value for tag, value in values.items() if "loss" in tag]
             if np.isfinite(losses or list(values.values())).all():
                 recorder.last_finite = {"step": step, **values}
@@ -123,7 +123,7 @@ class ProgramRecorder:
                 self._end_diverged(index, step, updates)
 
     def _end_diverged(self, index: int, step: int, updates: int) -> None:
-        """End a run with a loss that is not finite; its lane of the program is then ignored."""
+        """End a run with a loss that is not finite; the program then ignores its lane."""
         recorder = self.recorders[index]
         recorder.diverged_at = step
         tqdm.write(f"{recorder.info.name} diverged: a loss is not finite at step {step:,}")
@@ -159,7 +159,7 @@ class ProgramRecorder:
         return evaluations
 
     def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:
-        """Draw explored states or evaluated episodes; the last pictures become files, too."""
+        """Draw explored states or evaluated episodes; the last pictures also become files."""
         self.learner.sync_agents()
         last = step == self.program.total_steps
         for index, recorder in self.active():
@@ -175,7 +175,7 @@ class ProgramRecorder:
                 recorder.draw_trajectories(evaluations[index], step, png)
 
     def save_datasets(self) -> None:
-        """Write the data of each active run; set a file aside that another config has made."""
+        """Write the data of each active run, setting aside files made with other configs."""
         for index, _ in self.active():
             self._save_dataset(self.program.runs[index], index)
 
@@ -214,7 +214,7 @@ class ProgramRecorder:
             tqdm.write(f"{recorder.info.name}: {self._outcome(index, extra)}")
 
     def _outcome(self, index: int, found: Mapping[str, float]) -> str:
-        """Return one line with the result of a run and the place of its files."""
+        """Return one line with the result of a run and the location of its files."""
         recorder = self.recorders[index]
         task = recorder.task
         if self.program.explores:
@@ -234,7 +234,7 @@ class ProgramRecorder:
         return [recorder.get_state() for recorder in self.recorders]
 
     def set_state(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Restore what `get_state` of the same runs returned, and rewind the logs to it.
+        """Restore a state that `get_state` returned for these runs, and rewind the logs to it.
 
         Raises:
             UserError: If a log cannot be rewound.

@@ -35,11 +35,11 @@ from cs285.training.trainer import Trainer
 Config = TypeVar("Config", bound=Settings)
 
 MIN_UPDATES_PER_WORKER = 50_000
-"""With fewer updates, over all runs, another process takes longer to start than it saves."""
+"""With fewer updates over all runs, another process takes longer to start than it saves."""
 
 
 def group(configs: Sequence[Config]) -> list[list[Config]]:
-    """Put configs whose runs can train as one program together, in the given order.
+    """Group configs whose runs can train as one program, in the given order.
 
     Agents that cannot be stacked gain nothing from sharing a program, and may draw from global
     generators, so each of their runs gets its own program.
@@ -59,7 +59,7 @@ def group(configs: Sequence[Config]) -> list[list[Config]]:
 
 
 def split(programs: Sequence[Program], workers: int) -> list[Program]:
-    """Split programs so that `workers` processes have about equal work, largest part first."""
+    """Split programs into about equal work for `workers` processes, largest part first."""
     parts = [
         Program(program.runs[start::workers], program.phases)
         for program in programs
@@ -74,7 +74,7 @@ def choose_workers(choice: int | Literal["auto"], programs: Sequence[Program]) -
     if choice != "auto":
         return min(choice, runs)
     if ptu.device.type != "cpu":
-        return 1  # one program fills a GPU better than several that share it
+        return 1  # one program uses a GPU better than several that share it
     worthwhile = sum(program.work for program in programs) // MIN_UPDATES_PER_WORKER
     return max(1, min(os.cpu_count() or 1, runs, worthwhile))
 
@@ -86,7 +86,7 @@ def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -
     more time than they save.
 
     Args:
-        programs: What to train.
+        programs: The programs to train.
         options: Intervals and folders.
         workers: Number of processes; with 1, training happens in this process.
 
@@ -98,13 +98,13 @@ def train_all(programs: Sequence[Program], options: Options, workers: int = 1) -
 
 
 def begin(programs: Sequence[Program], options: Options, workers: int) -> list[Program]:
-    """Make the folder of every run, and record in each which runs belong together.
+    """Create the folder of every run, and record in each which runs belong together.
 
     Returns:
         The parts that the processes train, with the folders of their runs.
 
     Raises:
-        UserError: If a folder cannot be made or written to.
+        UserError: If a folder cannot be created or written to.
     """
     parts = split(programs, workers) if workers > 1 else programs
     located = [
@@ -146,14 +146,14 @@ def check_environments(programs: Sequence[Program], workers: int) -> None:
     if refused:
         bare = refused[0].rpartition(":")[2]
         raise UserError(
-            f"{refused[0]} is known to this process alone, so others cannot train in it; use one "
-            f"worker (`workers=1`), or name it `module:{bare}` with an importable module that "
+            f"{refused[0]} is registered only in this process, so others cannot train in it; use "
+            f"one worker (`workers=1`), or write `module:{bare}` with an importable module that "
             "registers it"
         )
 
 
 def train_parts(programs: Sequence[Program], options: Options, workers: int) -> list[str]:
-    """Train programs whose runs have folders; those that have ended already are left alone.
+    """Train programs whose runs have folders; those that have already ended are left unchanged.
 
     Args:
         programs: The programs; each trains in one process, in this order.
@@ -164,8 +164,8 @@ def train_parts(programs: Sequence[Program], options: Options, workers: int) -> 
         The names of the runs that diverged.
 
     Raises:
-        UserError: If a folder cannot be written to, or training cannot resume from its content.
-        StoppedError: After Ctrl-C or SIGTERM; says how to resume.
+        UserError: If a folder cannot be written to, or training cannot resume from its contents.
+        StoppedError: After Ctrl-C or SIGTERM, with the command that resumes.
     """
     command = _command(programs[0].runs[0])
     with interruption.deferred_signals():
@@ -212,10 +212,10 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
             if signum := interruption.requested():
                 raise StoppedError(signum) from None
             raise UserError(
-                "a worker was killed, perhaps for lack of memory; fewer --workers need less"
+                "a worker was killed, perhaps for lack of memory; try fewer --workers"
             ) from None
         except BaseException:
-            interruption.stop_workers()  # the others would train for hours after one has failed
+            interruption.stop_workers()  # otherwise they would train for hours after one has failed
             raise
     return diverged
 
@@ -224,8 +224,8 @@ def _train_in_workers(programs: Sequence[Program], options: Options, workers: in
 def _main_hidden() -> Iterator[None]:
     """Keep new processes from running the caller's script again.
 
-    They need nothing from it, and a script or notebook without `if __name__ == "__main__"` would
-    train again in each of them.
+    They need nothing from it, and a script without `if __name__ == "__main__"` would train again in
+    each of them.
     """
     main = sys.modules["__main__"]
     names: list[str] = [name for name in ("__file__", "__spec__") if hasattr(main, name)]
@@ -248,12 +248,12 @@ def _train(program: Program, options: Options) -> list[str]:
         if folders[0].has_checkpoint:
             trainer = _resume(program, options, folders[0].checkpoint)
         elif all(folder.has_ended for folder in folders):
-            tqdm.write(f"{program.runs[0].info.name}: has already ended")
+            tqdm.write(f"{program.runs[0].info.name}: already ended")
             return [run.info.name for run in program.runs if _folder(run).has_diverged]
         elif folders[0].former_checkpoint.exists():
             raise UserError(
                 f"{folders[0].former_checkpoint} is a checkpoint of version 1, which this "
-                "version cannot read; delete it, and --resume starts its runs over"
+                "version cannot read; delete it to let --resume start its runs over"
             )
         else:
             for folder in folders:
@@ -272,10 +272,10 @@ def _resume(program: Program, options: Options, path: Path) -> Trainer:
     except Exception as error:
         # Missing or misshapen values raise errors of many kinds.
         raise UserError(
-            f"the checkpoint {path} does not fit its config.yaml or the present code ({error!r}); "
-            "undo what was changed, or delete it to start over"
+            f"the checkpoint {path} does not fit its config.yaml or the current code ({error!r}); "
+            "undo the change, or delete the checkpoint to start over"
         ) from error
-    tqdm.write(f"{program.runs[0].info.name}: resumes at step {trainer.step:,}")
+    tqdm.write(f"{program.runs[0].info.name}: resuming at step {trainer.step:,}")
     return trainer
 
 

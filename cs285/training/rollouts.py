@@ -1,4 +1,4 @@
-"""Environments of several runs in lock-step, and evaluation in separate environments."""
+"""Environments of several runs in lockstep, and evaluation in separate environments."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Steps(NamedTuple):
 
 
 class LockstepEnvs:
-    """L lanes, each in its own environment, stepped together; an ended episode restarts at once.
+    """L lanes, each in its own environment, stepped together; ended episodes restart at once.
 
     Args:
-        env_ids: One id per lane, of tasks with observations of one shape; lanes of one id share a
-            vector environment.
+        env_ids: One id per lane, of tasks with observations of one shape; lanes with the same id
+            share a vector environment.
         seeds: One seed per lane.
     """
 
@@ -42,7 +42,7 @@ class LockstepEnvs:
         ]
         shape = get_task(env_ids[0]).observation_shape
         self.observations = np.empty((len(names), *shape), dtype=np.float32)
-        """What each lane observes now `(L, *observation_shape)`."""
+        """The current observation of each lane `(L, *observation_shape)`."""
         for lanes, env in self._groups:
             self.observations[lanes] = env.reset(seed=lane_seeds[lanes].tolist())[0]
 
@@ -77,10 +77,10 @@ class LockstepEnvs:
         return {"observations": self.observations, "environments": environments}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` of the same lanes returned.
+        """Restore a state that `get_state` returned for these lanes.
 
         Raises:
-            UserError: If an environment cannot be brought back to its state.
+            UserError: If the state of an environment cannot be restored.
         """
         fill(self.observations, state["observations"])
         for (_, env), own in zip(self._groups, state["environments"], strict=True):
@@ -89,14 +89,14 @@ class LockstepEnvs:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes of one run's agent at one moment."""
+    """The evaluation episodes of one run's agent at one step."""
 
     returns: np.ndarray
     """Undiscounted return of each episode `(n,)`."""
     lengths: np.ndarray
-    """Steps of each episode `(n,)`."""
+    """Number of steps of each episode `(n,)`."""
     paths: list[np.ndarray]
-    """Observations of each episode `(length + 1, *observation_shape)`, the first one included."""
+    """Observations of each episode `(length + 1, *observation_shape)`, including the first one."""
 
 
 def evaluate(
@@ -105,8 +105,8 @@ def evaluate(
     """Run every agent greedily for exactly `episodes` episodes.
 
     Every episode has its own lane and counts once: a lane whose episode ends early idles instead of
-    starting another, so short episodes are not over-counted. The environments are made for this
-    evaluation alone, so it does not affect training.
+    starting another, so short episodes are not overcounted. The environments are created for this
+    evaluation only, so it does not affect training.
 
     Args:
         learner: S agents.
@@ -129,7 +129,7 @@ def evaluate(
     lengths = np.zeros(runs * episodes, dtype=np.int64)
     running = np.ones(runs * episodes, dtype=np.bool_)
     while running.any():
-        # Idle lanes still step, in episodes that do not count.
+        # Idle lanes still take steps, in episodes that do not count.
         shaped = envs.observations.reshape(runs, episodes, -1)
         result = envs.step(learner.act(shaped, greedy, chance.next()).reshape(-1))
         observations.append(result.next_observations)

@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from cs285.training.rollouts import Evaluation
 
 DRAWN_TRAJECTORIES = 5
-"""Evaluation episodes in a picture; more would hide each other."""
+"""Number of evaluation episodes in a picture; more would hide each other."""
 
 
 @dataclass
 class RunRecorder:
-    """Logs one run and writes its results into a folder of that run alone.
+    """Logs one run and writes its results to the run's folder.
 
     Args:
         info: Identity and settings of the run.
-        data_dir: Where run folders are made.
-        total_steps: Steps that the run will take.
+        data_dir: Where run folders are created.
+        total_steps: Number of steps that the run will take.
         online_start: The first step of online fine-tuning, or None.
-        existing_folder: The run's folder, with its config; by default a new one is made.
+        existing_folder: The run's folder, with its config; by default a new one is created.
         sinks: Names of the sinks that the run logs to.
 
     Raises:
-        UserError: If the folder cannot be made.
+        UserError: If the folder cannot be created.
     """
 
     info: RunInfo
@@ -65,7 +65,7 @@ class RunRecorder:
     last_finite: dict[str, float] = field(default_factory=dict)
     """The last metrics with finite losses, and their `step`."""
     diverged_at: int | None = None
-    """Step at which a loss was found not to be finite, and the run ended."""
+    """Step at which a loss was found not to be finite, which ended the run."""
 
     def __post_init__(self, existing_folder: RunFolder | None) -> None:
         self.folder = existing_folder or self.info.make_folder(self.data_dir)
@@ -92,7 +92,7 @@ class RunRecorder:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `get_state` returned, and rewind the logs to it.
+        """Restore a state that `get_state` returned, and rewind the logs to it.
 
         Raises:
             UserError: If a log cannot be rewound.
@@ -105,7 +105,7 @@ class RunRecorder:
         self._clock = time.perf_counter() - state["seconds"]
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log scalars, by tag.
+        """Log scalars by tag.
 
         Raises:
             UserError: If a log cannot be written.
@@ -136,7 +136,7 @@ class RunRecorder:
     def draw_exploration(
         self, observations: np.ndarray, agent: object, step: int, png: Path | None = None
     ) -> None:
-        """Draw the visited states `(N, ...)` next to the agent's own plots, if the task can."""
+        """Draw visited states `(N, ...)` and the agent's own plots, if the task has drawings."""
         if (drawing := self.task.drawing) is None:
             return
         title = f"{self.info.name}, step {step:,}"
@@ -150,7 +150,7 @@ class RunRecorder:
         self.logger.figure(figure, "exploration_trajectories_eval", step)
 
     def draw_trajectories(self, evaluation: Evaluation, step: int, png: Path | None = None) -> None:
-        """Draw some episodes of an evaluation, if the task can."""
+        """Draw some episodes of an evaluation, if the task has drawings."""
         if (drawing := self.task.drawing) is None:
             return
         is_online = self.online_start is not None and step > self.online_start
@@ -166,7 +166,7 @@ class RunRecorder:
         self.logger.figure(figure, "trajectories_eval", step)
 
     def draw_learning_curve(self) -> None:
-        """Draw all evaluations, and the returns of the random and the best policy if known."""
+        """Draw all evaluations, and the returns of the random and best policies if known."""
         figure = figures.learning_curve_figure(
             self.steps,
             self.returns,
@@ -182,7 +182,7 @@ class RunRecorder:
     def save_weights(self, agent: Any) -> None:
         """Write `agent.pt`, which loads with `weights_only=True`, if the agent is a module."""
         if isinstance(agent, torch.nn.Module):
-            content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
+            content = io.BytesIO()  # PyTorch's file writer does not survive a full disk
             torch.save(agent.state_dict(), content)
             write_atomically(self.folder.weights, lambda file: file.write(content.getbuffer()))
 
@@ -226,5 +226,5 @@ class RunRecorder:
 
 
 def mean_of_latest(recorders: Sequence[RunRecorder]) -> float:
-    """Return the mean over runs of the return of the latest evaluation."""
+    """Return the mean over runs of the return in the latest evaluation."""
     return float(np.mean([recorder.returns[-1] for recorder in recorders]))

@@ -20,7 +20,7 @@ from cs285.results.sinks.csv import read_curves
 from cs285.training import sweep_records
 
 UNFINISHED = "unfinished"
-"""Status of a run that was stopped, failed, or is still training."""
+"""Status of a run that was stopped, has failed, or is still training."""
 
 
 class _EveryTag(Collection[str]):
@@ -38,7 +38,7 @@ class _EveryTag(Collection[str]):
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """One run: what its folder says."""
+    """One run, as read from its folder."""
 
     folder: Path
     stage: Stage
@@ -74,9 +74,9 @@ class RunResult:
     def curves(self) -> dict[str, Curve]:
         """All logged scalars, as arrays `steps` and `values` (N,) by TensorBoard tag.
 
-        They are read at the first use from the event files, or from `scalars.csv` if there are
-        none, without values that are not finite. Of a tag with more than 5,000 values in event
-        files some are left out. A run that logs only elsewhere, such as to W&B, has no curves here.
+        They are read at first use from the event files, or from `scalars.csv` if there are none.
+        Values that are not finite are left out, as are some of a tag with more than 5,000 values in
+        event files. A run that logs only elsewhere, such as to W&B, has no curves here.
         """
         run = RunFolder(self.folder)
         if not run.event_files() and run.scalars.is_file():
@@ -93,7 +93,7 @@ class RunResult:
 
 
 class Results(Sequence[RunResult]):
-    """The results of several runs, in the order in which they were asked for."""
+    """The results of several runs, in the order in which they were requested."""
 
     def __init__(self, runs: Iterable[RunResult]) -> None:
         self._runs = list(runs)
@@ -112,7 +112,7 @@ class Results(Sequence[RunResult]):
 
     @property
     def diverged(self) -> list[str]:
-        """Names of the runs that diverged, with their seeds as in folders: `name_sd1`."""
+        """Names of the runs that diverged, with seeds as in folder names: `name_sd1`."""
         return [
             f"{run.name}_sd{run.seed}" for run in self._runs if run.status == RunStatus.DIVERGED
         ]
@@ -130,14 +130,14 @@ class Results(Sequence[RunResult]):
 
 
 def load_run(folder: str | PathLike[str]) -> RunResult:
-    """Return what a run folder says, whether its run has ended or not.
+    """Read the results in a run folder, whether or not its run has ended.
 
     Raises:
         UserError: If it is not a run folder of this package.
     """
     run = RunFolder(Path(folder))
     if not run.config.is_file():
-        raise UserError(f"{run} is not a run folder: it holds no {run.config.name}")
+        raise UserError(f"{run} is not a run folder: it contains no {run.config.name}")
     config = run.read_config()
     if not isinstance(config.get("exp_name"), str) or not isinstance(config.get("seed"), int):
         raise UserError(f"{run.config} is not the config of a run of this package")
@@ -145,7 +145,7 @@ def load_run(folder: str | PathLike[str]) -> RunResult:
     try:
         sweep = sweep_records.read(run.path)
     except UserError:
-        sweep = None  # copied without the rest of its command, or from before there were records
+        sweep = None  # copied without the other runs of its command, or older than such records
     stage = _stage_of(run, config, summary) if sweep is None else sweep.stage
     dataset = None
     if stage == Stage.EXPLORE and sweep is not None:
@@ -156,7 +156,7 @@ def load_run(folder: str | PathLike[str]) -> RunResult:
 
 
 def _read_summary(run: RunFolder) -> dict[str, Any]:
-    """Return all of `summary.json`, which `RunFolder.read_summary` reads in part."""
+    """Return all of `summary.json`, of which `RunFolder.read_summary` reads only a part."""
     if not run.has_ended:
         return {}
     try:
@@ -176,5 +176,5 @@ def _stage_of(run: RunFolder, config: dict[str, Any], summary: dict[str, Any]) -
         if record.own_keys & config.keys():
             return stage
     raise UserError(
-        f"{run}: neither its name nor its {run.summary.name} or {run.config.name} says its stage"
+        f"{run}: neither its name nor its {run.summary.name} or {run.config.name} shows its stage"
     )

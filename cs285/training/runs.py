@@ -39,7 +39,7 @@ class Settings(Protocol):
 
     @property
     def epsilon(self) -> float:
-        """Chance of a random action while collecting data."""
+        """Probability of a random action while collecting data."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Settings(Protocol):
 
     @property
     def program_key(self) -> Hashable:
-        """Equal for two runs exactly if they can train as one program."""
+        """A key that is equal for two runs exactly if they can train as one program."""
         ...
 
     def make_agent(self, observation_shape: tuple[int, ...], num_actions: int) -> Any:
@@ -74,16 +74,16 @@ class Run:
     config: Settings
     info: RunInfo
     dataset: Dataset | None = None
-    """The data that it starts from."""
+    """The data that it starts with."""
     folder: RunFolder | None = None
-    """Its folder, if it exists already."""
+    """Its folder, if that already exists."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Runs that train in lock-step, and the phases that all of them go through.
+    """Runs that train in lockstep, and the phases that all of them go through.
 
-    Their configs have equal `program_key`.
+    Their configs have equal `program_key`s.
     """
 
     runs: Sequence[Run]
@@ -120,7 +120,7 @@ class Program:
 
     @property
     def online_start(self) -> int | None:
-        """The step after which runs that began offline go online, if they do."""
+        """The step after which runs that begin offline continue online, or None."""
         offline = 0
         for phase in self.phases:
             if phase.interacts:
@@ -141,7 +141,7 @@ class Program:
 
 
 def make_agent(config: Settings) -> Any:
-    """Build the agent of a run; its initial weights depend on the run's seed alone.
+    """Build the agent of a run; its initial weights depend only on the run's seed.
 
     Raises:
         UserError: If its file cannot be imported, or its constructor fails.
@@ -155,7 +155,7 @@ def make_agent(config: Settings) -> Any:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What identifies a run."""
+    """The identity and settings of a run."""
 
     stage: Stage
     algorithm: str
@@ -163,18 +163,18 @@ class RunInfo:
     exp_name: str
     seed: int
     settings: dict[str, Any]
-    """The resolved config as plain values, saved with everything the run writes."""
+    """The resolved config as plain values, saved with all output of the run."""
 
     @property
     def name(self) -> str:
-        """The run's name: no other run of its command and stage has it."""
+        """The run's name, which is unique among the runs of its command and stage."""
         return f"{self.exp_name}_sd{self.seed}"
 
     def make_folder(self, data_dir: Path) -> RunFolder:
-        """Make a folder for this run alone, and write the resolved config into it.
+        """Create a folder for this run, and write the resolved config into it.
 
         Raises:
-            UserError: If the folder cannot be made or written to.
+            UserError: If the folder cannot be created or written to.
         """
         folder = make_run_folder(data_dir, f"hw5_{self.stage}", self.name)
         folder.write_config(self.settings)

@@ -13,18 +13,18 @@ from cs285.infrastructure.errors import UserError
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of training in which every step is of the same kind."""
+    """A part of training in which all steps are of the same kind."""
 
     name: str
     steps: int
     interacts: bool
-    """Every step begins with an environment step, whose transition joins the buffer."""
+    """Whether every step begins with an environment step, whose transition joins the buffer."""
 
 
 class FineTuning:
-    """Notes the steps of a fine-tuning run, in the order in which they are asked for.
+    """Records the requested steps of a fine-tuning run, in order.
 
-    The training loop takes them afterwards; it evaluates, logs and saves in between.
+    The training loop takes them afterwards, and evaluates, logs and saves in between.
     """
 
     def __init__(self) -> None:
@@ -36,37 +36,39 @@ class FineTuning:
         self._has_acted = False
 
     def load_dataset(self) -> None:
-        """Put all transitions of the dataset into the replay buffer, which is empty before.
+        """Put all transitions of the dataset into the empty replay buffer.
 
         Raises:
-            UserError: If it is not empty: the data so far would be lost.
+            UserError: If the buffer is not empty, because its data would be lost.
         """
         if self._holds_data or self._has_acted:
-            raise UserError("finetune: load_dataset() comes first and once; the buffer has data")
+            raise UserError(
+                "finetune: call load_dataset() once, before all else; the buffer already has data"
+            )
         self._holds_data = True
 
     def act(self) -> None:
         """Take one step in the environment and add its transition to the replay buffer.
 
         Raises:
-            UserError: If no update has followed the last one.
+            UserError: If no update has followed the last step.
         """
         if self._has_acted:
-            raise UserError("finetune: one learn() has to follow each act()")
+            raise UserError("finetune: one learn() must follow each act()")
         self._has_acted = True
 
     def learn(self) -> None:
         """Update the agent once, on a batch from the replay buffer.
 
         Raises:
-            UserError: If the dataset was not loaded, or this update lacks a step before it.
+            UserError: If the dataset was not loaded, or an online update has no step before it.
         """
         if not self._holds_data:
-            raise UserError("finetune: learn() needs data; load_dataset() comes first")
+            raise UserError("finetune: learn() needs data; call load_dataset() first")
         if self._has_acted:
             self.online += 1
         elif self.online:
-            raise UserError("finetune: after the first act(), each learn() needs an act() before")
+            raise UserError("finetune: after the first act(), an act() must precede each learn()")
         else:
             self.offline += 1
         self._has_acted = False
@@ -75,33 +77,33 @@ class FineTuning:
         """Return the phases that the steps form.
 
         Raises:
-            UserError: If they form none.
+            UserError: If there are no steps, or the last one is not followed by an update.
         """
         if self._has_acted:
-            raise UserError("finetune: one learn() has to follow each act()")
+            raise UserError("finetune: one learn() must follow each act()")
         phases = [
             Phase("offline", self.offline, interacts=False),
             Phase("online", self.online, interacts=True),
         ]
         if not any(phase.steps for phase in phases):
-            raise UserError("finetune: it takes no steps")
+            raise UserError("finetune: no steps were requested")
         return phases
 
 
 Plan: TypeAlias = Callable[[FineTuning, int, int], None]
-"""Asks for the steps of a fine-tuning run, given the numbers of offline and online steps."""
+"""Requests the steps of a fine-tuning run, given the numbers of offline and online steps."""
 
 
 def phases_of(stage: Stage, config: BaseConfig, plan: Plan | None = None) -> list[Phase]:
     """Return the phases that a run of a stage goes through.
 
-    - Exploration takes environment steps only; the agent learns from what it collects.
-    - Offline learning takes gradient steps only; the environment serves evaluation alone.
-    - Fine-tuning follows the plan. By default it takes gradient steps first, then an environment
+    - Exploration takes only environment steps; the agent learns from the data it collects.
+    - Offline learning takes only gradient steps; the environment is used only for evaluation.
+    - Fine-tuning follows the plan. By default it first takes gradient steps, then an environment
       step before every update.
 
     Raises:
-        UserError: If a plan asks for steps that cannot be taken.
+        UserError: If a plan requests steps that cannot be taken.
     """
     match stage:
         case Stage.EXPLORE:

@@ -1,4 +1,4 @@
-"""Records of what one command trains, so that all of it can resume after an interruption."""
+"""Records of the runs that one command trains, so that all of them can resume."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _write(folder: RunFolder, text: str) -> None:
 def read(folder: Path) -> Sweep:
     """Read the sweep that a run folder, or a link to one, belongs to.
 
-    The `data_dir` of its options is the folder that holds its runs now.
+    The `data_dir` of its options is the folder that now contains its runs.
 
     Raises:
         UserError: If the folder has no valid record.
@@ -89,7 +89,7 @@ def read(folder: Path) -> Sweep:
 
 
 def _home(folder: Path, name: str) -> Path:
-    """Return the folder that holds both a run folder, however it was given, and `name`."""
+    """Return the folder that contains both a run folder, however it was given, and `name`."""
     ways = (folder, Path(os.path.abspath(folder)), folder.resolve())  # noqa: PTH100 - follows no links
     return next((way.parent for way in ways if (way.parent / name).is_dir()), folder.parent)
 
@@ -103,5 +103,5 @@ def _move(sweep: Sweep, data_dir: Path, move: Callable[[Path], Path]) -> Sweep:
 
 
 def is_begun(folders: Sequence[RunFolder]) -> bool:
-    """Return whether the program of these folders needs no data: it has a checkpoint or an end."""
+    """Return whether the program of these folders has a checkpoint or has ended."""
     return folders[0].has_checkpoint or all(folder.has_ended for folder in folders)

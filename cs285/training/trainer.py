@@ -1,4 +1,4 @@
-"""The training loop: S runs of one algorithm in lock-step, through the phases of their stage."""
+"""The training loop: S runs of one algorithm in lockstep, through the phases of their stage."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from cs285.training.stages import Phase
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, unless an interval in steps is given."""
 CHECKPOINT_RATIO = 200
-"""Writing a checkpoint may take at most one part in this many of the time: half a percent."""
+"""Writing checkpoints may take at most one part in this many of the time, half a percent."""
 
 COVERAGE_POINTS = 100
-"""Approximate number of points of the curve that shows how exploration spreads."""
+"""Approximate number of points in the curve of exploration's coverage."""
 
 RUN_UPDATES_AT_ONCE = 1_000
 """Approximate number of updates, over all runs, between two checks for Ctrl-C."""
@@ -53,11 +53,11 @@ class Trainer:
     Args:
         program: The runs and their phases.
         options: Intervals and folders.
-        checkpoint: What `get_state` of such a trainer returned, to resume there. It holds the
-            data, so the runs need not.
+        checkpoint: A state that `get_state` returned for these runs, to resume from. It contains
+            the data, so the runs need no datasets.
 
     Raises:
-        UserError: If a run folder cannot be made, or the checkpoint belongs to other runs.
+        UserError: If a run folder cannot be created, or the checkpoint belongs to other runs.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Trainer:
         self.updates = 0
         """Gradient steps so far."""
         self.metrics: Tensors = {}
-        """What the last update returned, each `(S,)`."""
+        """The metrics of the last update, each `(S,)`."""
 
         configs = [run.config for run in program.runs]
         self.task = get_task(program.env_ids[0])
-        """The first run's task; those of the other runs have equal spaces."""
+        """The first run's task; the tasks of the other runs have equal spaces."""
         self.epsilon = np.array([config.epsilon for config in configs])
         self.warm_up = configs[0].learning_starts if program.explores else 0
 
@@ -98,7 +98,7 @@ class Trainer:
             self._restore(checkpoint)
 
     def _make_buffer(self, checkpoint: dict[str, Any] | None) -> ReplayBuffer:
-        """Make room for the transitions of the datasets and for those to come."""
+        """Make a buffer with the transitions of the datasets and room for new ones."""
         held = max(len(run.dataset) if run.dataset else 0 for run in self.program.runs)
         done = 0
         if checkpoint is not None:
@@ -141,7 +141,7 @@ class Trainer:
                     self._after_step(index, end - self.step, bar)
                     self._checkpoint_or_stop()
             self.recorder.finish()
-            # The summaries now say that the runs have ended.
+            # The summaries now show that the runs have ended.
             self.checkpoint_path.unlink(missing_ok=True)
 
     def _after_step(self, phase_index: int, remaining: int, bar: tqdm[NoReturn]) -> None:
@@ -178,7 +178,7 @@ class Trainer:
 
         Args:
             phase: The current phase.
-            most: The number of steps to take at most; it stops earlier where something is due.
+            most: The maximum number of steps to take; it stops earlier if something is due.
 
         Returns:
             The number of steps taken, at least one.
@@ -204,9 +204,9 @@ class Trainer:
         return taken
 
     def _learn(self, most: int) -> int:
-        """Take at most `most` updates, at least one; return how many."""
+        """Take between one and `most` updates; return how many."""
         rows = self.buffer.rows(self.batches.take(most))
-        # Merged, as an objective with a period is not part of every update.
+        # Merged, because an objective with a period is not part of every update.
         self.metrics = self.metrics | self.learner.learn(
             self.buffer.columns, rows, self.updates + 1
         )
@@ -236,10 +236,10 @@ class Trainer:
     # Checkpoints
 
     def get_state(self) -> dict[str, Any]:
-        """Bring all that was logged to the disk; return everything that the future depends on.
+        """Write all logs to the disk; return everything that the future depends on.
 
         Raises:
-            TypeError: If an agent keeps something that cannot be saved.
+            TypeError: If an agent's state contains something that cannot be saved.
             UserError: If the disk is full.
         """
         return {
@@ -271,7 +271,7 @@ class Trainer:
             )
         self.step, self.updates = int(state["step"]), int(state["updates"])
         if not 0 < self.step < self.program.total_steps:
-            raise ValueError(f"step {self.step} is not one to continue from")
+            raise ValueError(f"training cannot continue from step {self.step}")
         self.metrics = {tag: values.to(ptu.device) for tag, values in state["metrics"].items()}
         fill(self.episode_returns, state["episode_returns"])
         fill(self.episode_lengths, state["episode_lengths"])
@@ -286,7 +286,7 @@ class Trainer:
             StoppedError: Upon Ctrl-C or SIGTERM.
         """
         if self.step == self.program.total_steps or not self.recorder.active():
-            return  # the rest takes no time
+            return  # the remaining work takes no time
         signum = interruption.requested()
         interval = self.options.checkpoint_interval
         if interval is None:
@@ -323,7 +323,7 @@ class Trainer:
 
 
 def _seed_global_generators(seed: int) -> None:
-    """Make agents that draw from the global generators reproducible, too."""
+    """Make agents that draw from the global generators reproducible."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that such agents draw from
     torch.manual_seed(seed)
@@ -332,7 +332,7 @@ def _seed_global_generators(seed: int) -> None:
 def same_settings(saved: list[dict[str, Any]], current: list[dict[str, Any]]) -> bool:
     """Return whether a checkpoint's runs have these settings.
 
-    A key that an older version did not know yet counts as null, which means its old behaviour.
+    A key that an older version did not have counts as null, which means the old behaviour.
     """
     return len(saved) == len(current) and all(
         dict.fromkeys(mine) | theirs == mine for theirs, mine in zip(saved, current, strict=True)
