@@ -287,7 +287,7 @@ def test_a_run_that_went_on_in_a_second_file_is_one_run_without_its_pause(tmp_pa
     assert run.wall_time_s == 4_490 + 4_990
     # 50,000 s from begin to begin, of which 4,490 s were a run's.
     hours = (50_000 - 4_490) / 3600
-    assert run.notes == (f"a pause of {hours:.1f} hours in its log, which its time leaves out",)
+    assert run.notes == (f"a pause of {hours:.1f} hours in its log, which its duration excludes",)
 
 
 def test_a_copy_within_a_folder_is_no_other_run(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_many_runs_without_events_take_one_line(tmp_path: Path) -> None:
 def test_environments_of_other_homework_are_named(tmp_path: Path) -> None:
     write_log(tmp_path / named("hw5_explore_MountainCar-v0_rnd1.0"), LEARNED)
     (reason,) = reasons(collect(tmp_path)).values()
-    assert reason == "its environment, MountainCar-v0, is none of this homework"
+    assert reason == "its environment, MountainCar-v0, does not belong to this homework"
 
 
 def test_the_list_of_runs_has_every_result(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_log_that_has_lost_its_end_is_a_user_error(folder, name):
         position = logger.flush()
     (file,) = folder.path.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match="lost its end"):
+    with pytest.raises(UserError, match="shorter than at the last checkpoint"):
         Logger(folder, [name]).rewind(position)
 
 

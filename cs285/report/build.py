@@ -1,4 +1,4 @@
-"""Builds a whole report: reads a data folder and writes the folder of the report."""
+"""Builds a whole report: reads data folders and writes the report's folder."""
 
 from __future__ import annotations
 

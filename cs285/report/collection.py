@@ -1,4 +1,4 @@
-"""Reads run folders: the runs that can be compared, and why the others cannot be."""
+"""Reads run folders: the runs that can be compared, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -68,21 +68,21 @@ SCALARS = (
 )
 EXPLORATION_PICTURE = "exploration_trajectories_eval"
 IDENTITY = ("base_config", "env_name", "exp_name", "seed")
-"""Keys of `config.yaml` that identify a run; the others say how it learns."""
+"""Keys of `config.yaml` that identify a run; the others are its settings."""
 OUR_TAGS = ("eval/episodes", "dataset_transitions", "coverage")
 """Tags that only this project logs."""
 _ENV_ID = re.compile(r"(?<![A-Za-z\d])[A-Z][A-Za-z\d]*(?:-[A-Za-z\d]+)?-v\d+(?![A-Za-z\d])")
 _ABSURD_Q = 10_000
-"""No return of this homework is nearly as large."""
+"""No return in this homework is nearly as large."""
 _FEW = 3
-"""So many runs without events are named one by one."""
+"""Up to this many runs without events are listed one by one."""
 LONGEST_S = 1e8
-"""No run takes three years; the clock was wrong."""
+"""No run takes three years; if one seems to, the clock was wrong."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Everything in a data folder."""
+    """Everything found in the data folders."""
 
     experiments: tuple[Experiment, ...]
     left_out: tuple[LeftOut, ...]
@@ -103,14 +103,14 @@ class Collection:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A run that can be shown if it is no copy and was not stopped."""
+    """A run that is shown unless it is a copy or was stopped."""
 
     run: Run
     folder: RunFolder
     digests: frozenset[str]
-    """Of its event files."""
+    """Digests of its event files."""
     progress: Progress | None
-    """How far it came; None if its config says how far it should."""
+    """How far it got; None if its config or summary already settles that."""
 
 
 def collect(
@@ -144,9 +144,9 @@ def collect(
         around = {parent for folder in folders for parent in folder.path.parents}
         for folder in folders:
             if folder.path.resolve() in seen or not only(folder):
-                continue  # one of the folders may lie in another
+                continue  # one data folder may be inside another
             if folder.path in around and not _has_events(folder):
-                continue  # its logs are in folders below it
+                continue  # its logs are in subfolders
             seen.add(folder.path.resolve())
             parts = folder.path.relative_to(data_dir).parts
             # Several folders may have runs of the same name.
@@ -155,7 +155,7 @@ def collect(
             found += [one for one in read if isinstance(one, _Found)]
             left_out += [one for one in read if isinstance(one, LeftOut)]
     runs: list[Run] = []
-    for judged in _unless_stopped(_copies(found)):
+    for judged in _unless_stopped(_without_copies(found)):
         if isinstance(judged, Run):
             runs.append(judged)
         else:
@@ -164,7 +164,7 @@ def collect(
 
 
 def _without_repetition(left_out: Sequence[LeftOut]) -> Iterator[LeftOut]:
-    """Count the runs that stopped before their first log, if they are many."""
+    """Replace the runs that stopped before their first log by their number, if there are many."""
     stubs = [one for one in left_out if isinstance(one, Stub)]
     if len(stubs) <= _FEW:
         yield from left_out
@@ -179,7 +179,7 @@ def _without_repetition(left_out: Sequence[LeftOut]) -> Iterator[LeftOut]:
 def _read(
     folder: RunFolder, name: str, parts: Sequence[str], tags: set[str]
 ) -> list[_Found | LeftOut]:
-    """Read the run of a folder, or all those that logged into it."""
+    """Read the run of a folder, or all runs that logged into it."""
     try:
         runs = [folder.event_files()]
         if not folder.config.exists() and len(runs[0]) > 1:
@@ -210,7 +210,7 @@ def _read_run(
     useless = keys_without_effect(algorithm, settings) if algorithm in algorithms() else []
     stage = named.stage or usual_stage(algorithm)
     if named.is_stage_guessed and stage is Stage.EXPLORE and "train_return" not in log.extents:
-        stage = usual_stage(algorithm)  # it learned from a dataset, whatever its number says
+        stage = usual_stage(algorithm)  # it learned from a dataset, whatever the question's number
     run = Run(
         name=name,
         stage=stage,
@@ -228,9 +228,9 @@ def _read_run(
         picture_step=log.picture_steps.get(EXPLORATION_PICTURE),
     )
     if (planned := _planned(run)) and not any(tag in log.extents for tag in OUR_TAGS):
-        # Public versions log last before their last step.
-        told = progress_of(log.extents, log.last_step, run.stage, run.env_id, (planned,))
-        run = replace(run, length=planned if told.length == planned else None)
+        # The last log of public versions comes before their last step.
+        inferred = progress_of(log.extents, log.last_step, run.stage, run.env_id, (planned,))
+        run = replace(run, length=planned if inferred.length == planned else None)
     if reason := _reason_to_leave_out(run, named, log):
         left_out = _left_out(run, folder, [reason, *(note for note in notes if note not in reason)])
         return Stub(*left_out) if log.stubs == len(notes) == 1 else left_out
@@ -250,7 +250,7 @@ def _read_run(
 
 
 def _result_without_a_log(folder: RunFolder) -> str:
-    """Return what the summary says of the result; empty without a valid one."""
+    """Describe the result in the summary; empty without a valid summary."""
     try:
         summary = folder.read_summary()
     except (OSError, ValueError):
@@ -264,7 +264,7 @@ def _has_events(folder: RunFolder) -> bool:
     try:
         return bool(folder.event_files())
     except OSError:
-        return True  # reading it will say what is wrong
+        return True  # reading it will report the error
 
 
 def _left_out(run: Run, folder: RunFolder, reasons: Sequence[str]) -> LeftOut:
@@ -274,31 +274,31 @@ def _left_out(run: Run, folder: RunFolder, reasons: Sequence[str]) -> LeftOut:
 
 
 def _with_times_of_the_log(run: Run, log: EventLog) -> Run:
-    """Add when a run without a summary started and how long it took, as its log has it."""
+    """Add the start and the duration of a run without a summary, from its log."""
     if log.begins is None or log.ends is None:
         return run
     span = log.ends - log.begins
     learns = run.algorithm != "random"
     if learns and was_written_again(log.last_step, span, is_ours=run.is_ours):
-        note = "its times are gone: the log was written again, as to make it smaller"
+        note = "its times are lost: the log was written again, perhaps to make it smaller"
         return replace(run, notes=(*run.notes, note))
     try:
         started = f"{datetime.fromtimestamp(log.begins):%Y-%m-%d %H:%M}"  # noqa: DTZ006 - for readers here
     except (OverflowError, OSError, ValueError):
         return run
     if (paused := span - log.took_s) > PAUSE_S:
-        note = f"a pause of {paused / 3600:.1f} hours in its log, which its time leaves out"
+        note = f"a pause of {paused / 3600:.1f} hours in its log, which its duration excludes"
         run = replace(run, notes=(*run.notes, note))
     took = log.took_s if 0 <= log.took_s < LONGEST_S else None
     return replace(run, started=started, wall_time_s=took)
 
 
 def _with_summary(run: Run, folder: RunFolder) -> tuple[Run, bool]:
-    """Add what `summary.json` says; return the run, and whether there is a valid one."""
+    """Add the contents of `summary.json`; return the run, and whether it has a valid summary."""
     try:
         summary = folder.read_summary()
     except (OSError, ValueError):
-        return run, False  # the report does not need it
+        return run, False  # the report can do without it
     if summary.status is RunStatus.DIVERGED:
         run = replace(run, notes=(*run.notes, "diverged: its losses are not finite"))
     started = f"{summary.started:%Y-%m-%d %H:%M}"
@@ -306,7 +306,7 @@ def _with_summary(run: Run, folder: RunFolder) -> tuple[Run, bool]:
 
 
 def _digests(files: Sequence[Path]) -> frozenset[str]:
-    """Return the digests of the event files that have content."""
+    """Return the digests of the event files that are not empty."""
     digests = set()
     for path in files:
         if path.stat().st_size:
@@ -315,8 +315,8 @@ def _digests(files: Sequence[Path]) -> frozenset[str]:
     return frozenset(digests)
 
 
-def _copies(found: Iterable[_Found]) -> Iterator[_Found | LeftOut]:
-    """Leave out logs that another run of this report has as well; a folder with a config stays."""
+def _without_copies(found: Iterable[_Found]) -> Iterator[_Found | LeftOut]:
+    """Leave out runs whose logs another run has too; of two, the one from this project is kept."""
     kept: list[_Found] = []
     by_digest: dict[str, _Found] = {}
     for one in sorted(
@@ -332,7 +332,7 @@ def _copies(found: Iterable[_Found]) -> Iterator[_Found | LeftOut]:
 
 
 def _unless_stopped(found: Iterable[_Found | LeftOut]) -> Iterator[Run | LeftOut]:
-    """Leave out runs without a config that were stopped, as their logs and the others' tell."""
+    """Leave out runs without a config that were stopped, judging by their logs and the others'."""
     members = list(found)
     stages: defaultdict[Stage, list[Progress]] = defaultdict(list)
     lengths: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
@@ -357,8 +357,8 @@ def _judged(
 
     Args:
         one: The run.
-        progress: How far it came.
-        others: How far all such runs of its stage came.
+        progress: How far it got.
+        others: How far all runs of its stage without a config got, including this one.
         siblings: The lengths of the complete runs of its experiment.
     """
     run, length = one.run, progress.length
@@ -385,7 +385,7 @@ def _judged(
 
 
 def _read_settings(folder: RunFolder) -> tuple[dict[str, Setting], list[str]]:
-    """Read the plain values of `config.yaml`; runs of public versions do not have this file."""
+    """Read the plain values of `config.yaml`, which runs of public versions do not have."""
     if not folder.config.exists():
         return {}, []
     try:
@@ -396,12 +396,12 @@ def _read_settings(folder: RunFolder) -> tuple[dict[str, Setting], list[str]]:
 
 
 def _is_setting(value: object) -> TypeGuard[Setting]:
-    # Python refuses to print whole numbers of thousands of digits.
+    # Python refuses to print integers with thousands of digits.
     return isinstance(value, Setting) and not (isinstance(value, int) and abs(value) >= 1 << 64)
 
 
 def _planned(run: Run) -> int:
-    """Return the steps that the config says; 0 if it does not."""
+    """Return the number of steps in the config; 0 if it has none."""
     keys = STAGES[run.stage].step_keys
     planned = sum(value for key in keys if isinstance(value := run.settings.get(key), int))
     total = run.settings.get("total_steps")
@@ -421,7 +421,7 @@ def _reason_to_leave_out(run: Run, named: FolderName, log: EventLog) -> str | No
     if not run.env_id and other_year:
         reason = f"a log of another homework, which has the tag {other_year}"
     elif not run.env_id and (other_env := _ENV_ID.search(run.name)):
-        reason = f"its environment, {other_env[0]}, is none of this homework"
+        reason = f"its environment, {other_env[0]}, does not belong to this homework"
     elif not run.env_id:
         reason = "neither config.yaml nor the folder's name says which environment it used"
     elif not is_env_id(run.env_id):
@@ -435,7 +435,7 @@ def _reason_to_leave_out(run: Run, named: FolderName, log: EventLog) -> str | No
     elif other_year and not run.curves:
         reason = f"a log of another year's homework, which has the tag {other_year}"
     elif not run.curves and run.picture is None:
-        # What is wrong with the files explains what is missing.
+        # Problems with the files explain what is missing.
         unread = "; ".join(log.problems) if not log.extents else None
         reason = unread or "its logs have none of the tags of this homework"
     elif run.stage is not Stage.EXPLORE and "eval_return" not in run.curves:

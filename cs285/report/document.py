@@ -24,11 +24,11 @@ FOOT = 0.45
 TEXT_SIZE = 9.5
 TABLE_SIZE = 7.5
 CHARACTERS = 100
-"""Characters in a line of text; a monospaced font needs a sixth more space."""
+"""Characters per line of text; a monospaced font needs a sixth more space."""
 LETTER = 0.062
-"""Average width of a letter in a table."""
+"""Average width of a letter in a table's cells."""
 MAX_PLOT_HEIGHT = 5.7
-"""Leaves room for the caption and a table of eight rows."""
+"""It leaves room for the caption and a table of eight rows."""
 MAX_PANELS = 8
 """A plot with more panels gets its own page, and its caption comes on the next."""
 HEADING = 0.6
@@ -70,12 +70,12 @@ def _add_section(document: _Document, section: Section) -> None:
     if section.table:
         document.table(section.table)
     for what, command in section.missing:
-        document.text(f"No finished runs yet: {what}. Make them with:", color=VERMILION)
+        document.text(f"No finished runs yet: {what}. To create them, run:", color=VERMILION)
         document.text(command, size=8, family="DejaVu Sans Mono", indent=0.15)
 
 
 class _Document:
-    """Pages that fill from top to bottom; what does not fit continues on the next page."""
+    """Pages that fill from top to bottom; content that does not fit continues on the next one."""
 
     def __init__(self, pages: PdfPages) -> None:
         self._pages = pages
@@ -116,8 +116,8 @@ class _Document:
         **looks: Any,
     ) -> None:
         """Add a paragraph."""
-        wideness = 1.0 if "family" not in looks else 1.16
-        columns = int(CHARACTERS * TEXT_SIZE / size / wideness)
+        stretch = 1.0 if "family" not in looks else 1.16
+        columns = int(CHARACTERS * TEXT_SIZE / size / stretch)
         for line in textwrap.wrap(text, columns):
             self._advance(1.5 * size / 72)
             self._put(MARGIN + indent, line, size=size, **looks)
@@ -127,7 +127,7 @@ class _Document:
         """Add a table; its headings are repeated on every page."""
         texts = [table.headings, *table.rows]
         widths = [LETTER * max(map(len, column)) + 0.18 for column in zip(*texts, strict=True)]
-        # Keep the numbers on the page if experiments have long names.
+        # Experiments with long names must not push the numbers off the page.
         scale = min(1.0, (WIDTH - 2 * MARGIN) / sum(widths))
         self._y -= 0.05
         self._row(table.headings, widths, scale, table.first_number, weight="bold", color=GREY)
@@ -138,7 +138,7 @@ class _Document:
         self._y -= 0.2
 
     def plot(self, plot: Plot) -> None:
-        """Draw a plot across the page, below the present content."""
+        """Draw a plot across the page, below the existing content."""
         columns, scale = min(2, plot.columns), 0.74
         if plot.is_picture:
             columns = max((1, 2), key=lambda count: _picture_scale(plot, count))
@@ -173,7 +173,7 @@ class _Document:
             x += width * scale
 
     def _advance(self, distance: float, keep: float = 0.0) -> bool:
-        """Move down; return whether that started a new page."""
+        """Move down; return whether this started a new page."""
         needs_page = self._y - distance - keep < MARGIN
         if needs_page:
             self.new_page()

@@ -1,4 +1,4 @@
-"""Runs, and the experiments that they belong to: runs that differ only in their seeds."""
+"""Runs, and experiments, which are runs that differ only in their seeds."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from cs285.results.statistics import (
 Setting = str | int | float | bool | None
 
 DRAWN_POINTS = 500
-"""Points of a curve in a figure, which is about as wide."""
+"""Most points of a curve in a figure; a figure is about this many pixels wide."""
 _PUBLIC_DEFAULTS = {"temperature": (10.0,), "expectile": (0.99,)}
-"""Defaults of public versions that differ from those here."""
+"""Defaults of public versions that differ from the defaults here."""
 _SHOWN_SETTINGS = {
     "cql_alpha": "\N{GREEK SMALL LETTER ALPHA} = {}",
     "expectile": "expectile {}",
     "temperature": "temperature {}",
 }
-"""Settings that the name of an experiment in a figure tells, if they are not the defaults."""
+"""Settings that are part of an experiment's label in a figure if they are not the defaults."""
 
 
 class LeftOut(NamedTuple):
@@ -49,7 +49,7 @@ class LeftOut(NamedTuple):
 
 
 class Stub(LeftOut):
-    """A run whose folder has nothing but an event file without events."""
+    """A run whose folder contains only an event file without events."""
 
     __slots__ = ()
 
@@ -59,25 +59,25 @@ class Run:
     """One run that the report shows."""
 
     name: str
-    """Path of its folder within the data folder, which no other run has."""
+    """Path of its folder within the data folder, which is unique."""
     stage: Stage
     experiment: str
     algorithm: str
     env_id: str
     seed: int | None
     settings: dict[str, Setting]
-    """Those in `config.yaml`, or else in the folder's name; without keys that have no effect."""
+    """Settings from `config.yaml`, or else from the folder's name, that have an effect."""
     curves: dict[str, Curve]
     picture: bytes | None
     """The last picture of the visited states, encoded; exploration only."""
     notes: tuple[str, ...]
-    """What is wrong with it and was left out."""
+    """Remarks on the run, such as values that were left out because they are not valid."""
     started: str = ""
     wall_time_s: float | None = None
     length: int | None = None
-    """Steps that a run without a config evidently took; None if the last logged step tells."""
+    """Inferred number of steps, for a log that ends before its run; None: the last logged step."""
     is_ours: bool = True
-    """Whether this project logged it, so that its pictures look as the report says."""
+    """Whether this project logged it, so that its pictures are as the report describes them."""
     picture_step: int | None = None
     """The step of the picture."""
 
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """The steps it took: the last step of any curve, unless more is known of its length."""
+        """The steps that the run took: its inferred length, or else the last step of any curve."""
         if self.length is not None:
             return self.length
         return max((int(curve.steps[-1]) for curve in self.curves.values()), default=0)
@@ -107,13 +107,13 @@ class Run:
 
     @property
     def named_size(self) -> int | None:
-        """The dataset size in the dataset's name, as in the runs for 4.3; None without one."""
+        """The size in the dataset's name, as in the runs for question 4.3; None without one."""
         name = str(self.settings.get("dataset_name") or self.experiment)
         return size_in_name(name)
 
     @property
     def scatter(self) -> float | None:
-        """How much the mean of its last evaluations may be off, from their scatter."""
+        """Error of the mean of the last evaluations, estimated from their scatter."""
         returns = self.curves.get("eval_return")
         if returns is None or len(returns.values) < FINAL_EVALUATIONS:
             return None
@@ -129,12 +129,12 @@ class Experiment:
 
     @property
     def first(self) -> Run:
-        """A run that represents all of them, except for its numbers."""
+        """A run that represents all of them, except in its results."""
         return self.runs[0]
 
     @property
     def units(self) -> list[list[Run]]:
-        """The runs of each seed; several runs of one seed count as one, by their mean."""
+        """The runs of each seed; several runs with the same seed count once, with their mean."""
         by_unit: defaultdict[Setting, list[Run]] = defaultdict(list)
         for run in self.runs:
             by_unit[run.unit].append(run)
@@ -142,14 +142,14 @@ class Experiment:
 
     @property
     def has_seeds(self) -> bool:
-        """Whether the seed of every run is known; others may all have the same one."""
+        """Whether the seed of every run is known; runs of unknown seed may share one."""
         return all(run.seed is not None for run in self.runs)
 
     def counted(self, number: int | None = None) -> str:
-        """Return how many seeds it has, or runs if their seeds are unknown: `3 seeds`.
+        """Return the number of seeds, or of runs if the seeds are unknown, as in `3 seeds`.
 
         Args:
-            number: How many of them something is the mean of. Default: all that were evaluated.
+            number: The number to use. Default: the number of evaluated seeds or runs.
         """
         number = len(self.returns) if number is None else number
         return f"{number} {'seed' if self.has_seeds else 'run'}{'s' * (number != 1)}"
@@ -163,7 +163,7 @@ class Experiment:
     def error(self) -> float | None:
         """Standard error of the mean of `returns` over episodes; None if the logs lack it.
 
-        It holds for these policies. How other seeds would do, it does not say.
+        It applies to these policies and does not include the differences between seeds.
         """
         errors = []
         for unit in self.units:
@@ -177,10 +177,11 @@ class Experiment:
 
     @cached_property
     def noise(self) -> float | None:
-        """A standard error of `final` for comparisons; None if nothing is known of its noise.
+        """A standard error of `final` for comparisons; None if nothing is known about its noise.
 
-        It is the larger one of what the episodes and the differences between runs tell. Where logs
-        do not tell how much episodes vary, the scatter of a run's last evaluations stands in.
+        It is the larger of the errors estimated from episodes and from the differences between
+        runs. If the logs do not show how much episodes vary, the scatter of each run's last
+        evaluations is used instead.
         """
         known = [self.error, error_over(self.returns)] if self.returns else []
         if self.error is None:
@@ -220,7 +221,7 @@ class Experiment:
     def end_of(self, tag: str) -> Estimate | None:
         """Return the estimate over seeds of a tag's mean over the last tenth; None without it.
 
-        Its error is how much the values vary in that tenth, or from seed to seed if that is more.
+        Its error is the variation of the values in that tenth, or between seeds if that is larger.
         """
         ends = [[end_of(run.curves[tag].steps, run.curves[tag].values)
                  for run in unit if tag in run.curves] for unit in self.units]  # fmt: skip
@@ -234,7 +235,7 @@ class Experiment:
         )
 
     def _estimate_of(self, numbers: Sequence[float]) -> Estimate:
-        """Return an estimate, without interval if runs may share a seed: they may be dependent."""
+        """Return an estimate, without an interval if runs may share a seed and so be dependent."""
         found = estimate(numbers)
         return found if self.has_seeds else found.without_interval(numbers)
 
@@ -247,10 +248,10 @@ class Experiment:
         return found
 
     def curve(self, tag: str) -> CurveEstimate | None:
-        """Return the estimate of a curve over seeds, at the steps that all of them have.
+        """Return the estimate of a curve over seeds, at the steps that all of them share.
 
-        Where runs have few steps in common, it is at the steps of the coarsest curve, between
-        whose neighbours the others are interpolated. Of many steps, `DRAWN_POINTS` remain.
+        If the runs share few steps, the other curves are interpolated at the steps of the coarsest
+        one. At most about `DRAWN_POINTS` points remain.
         """
         if tag not in self._estimated:
             self._estimated[tag] = self._estimate(tag)
@@ -258,7 +259,7 @@ class Experiment:
 
     @cached_property
     def _estimated(self) -> dict[str, CurveEstimate | None]:
-        """Curves by their tags; every figure is drawn in several sizes and formats."""
+        """Curves by tag, kept because every figure is drawn in several sizes and formats."""
         return {}
 
     def _estimate(self, tag: str) -> CurveEstimate | None:
@@ -267,7 +268,7 @@ class Experiment:
         if not curves:
             return None
         steps = _common_steps(curves)
-        # The last step stays.
+        # The last step is always kept.
         steps = steps[:: -max(1, -(-len(steps) // DRAWN_POINTS))][::-1]
         rows = [
             np.mean([np.interp(steps, curve.steps, curve.values) for curve in unit], axis=0)
@@ -278,7 +279,7 @@ class Experiment:
 
     @property
     def longest(self) -> list[Run]:
-        """The runs that have a picture: the one with the latest first."""
+        """The runs with a picture, longest run first."""
         return sorted(
             (run for run in self.runs if run.picture),
             key=lambda run: (-run.steps, -(run.picture_step or 0)),
@@ -286,13 +287,13 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """Its algorithm in print, with the settings that are not the defaults."""
+        """The title of its algorithm, with the settings that are not the defaults."""
         title = algorithms()[self.first.algorithm].title
         settings = self.first.settings
-        told = [
+        shown = [
             _SHOWN_SETTINGS[key].format(f"{settings[key]:g}") for key in _unusual(self.first, ())
         ]
-        return ", ".join([title, *told])
+        return ", ".join([title, *shown])
 
     @property
     def alpha(self) -> float | None:
@@ -302,7 +303,7 @@ class Experiment:
 
     @property
     def dataset_steps(self) -> float | None:
-        """Steps in the dataset, from the log or else from a name; None if neither has them."""
+        """Steps in the dataset, from the log or else from its name; None if neither has them."""
         logged = self.first.curves.get("dataset_transitions")
         return self.first.named_size if logged is None else logged.last
 
@@ -323,7 +324,7 @@ def _unusual(run: Run, others: Sequence[str]) -> list[str]:
 
     Args:
         run: The run.
-        others: Keys for which the defaults of public versions are just as usual.
+        others: Keys for which the defaults of public versions count as defaults too.
     """
     found = []
     fields = algorithms()[run.algorithm].config.model_fields
@@ -339,9 +340,8 @@ def _unusual(run: Run, others: Sequence[str]) -> list[str]:
 def plain(experiments: Sequence[Experiment]) -> list[Experiment]:
     """Return the basic experiment of each algorithm, given those of one environment.
 
-    That is the one whose settings are the defaults, as far as they are known, and among those the
-    one with the shortest name; if several have it, the one that trained longest, then the one with
-    the most seeds. CQL with alpha 0, which is DQN, is the last choice.
+    This is the one whose known settings are the defaults. Ties go to the shortest name, then to the
+    longest training, then to the most seeds. CQL with alpha 0, which is DQN, is the last choice.
     """
     best: dict[str, Experiment] = {}
     for experiment in sorted(
@@ -378,9 +378,9 @@ def largest_sweep(
 ) -> dict[float, Experiment]:
     """Return the experiments that differ only in one setting, by its value, lowest first.
 
-    If there are several such families, return the one with the most values, then the most seeds;
-    if several experiments have one value, take the one with the most seeds. A sweep needs at least
-    two values.
+    Of several such families, the one with the most values is returned, then the one with the most
+    seeds; of several experiments with the same value, the one with the most seeds counts. A sweep
+    needs at least two values.
     """
     families: defaultdict[str, dict[float, Experiment]] = defaultdict(dict)
     for experiment in sorted(experiments, key=lambda member: -len(member.units)):
@@ -401,7 +401,7 @@ def largest_sweep(
 
 
 def _without_defaults(algorithm: str, settings: dict[str, Setting]) -> dict[str, Setting]:
-    """Drop the settings that a name need not tell."""
+    """Drop the settings that have their default, which names often omit."""
     fields = algorithms()[algorithm].config.model_fields
     return {
         key: value
@@ -411,7 +411,7 @@ def _without_defaults(algorithm: str, settings: dict[str, Setting]) -> dict[str,
 
 
 def settings_key(run: Run) -> tuple[Any, ...]:
-    """Return what runs of one experiment have in common."""
+    """Return a key that the runs of one experiment share."""
     settings = {key: value for key, value in run.settings.items() if key != "dataset_seed"}
     return (
         run.stage, run.env_id, run.algorithm, _plain_name(run), run.length,
@@ -420,7 +420,7 @@ def settings_key(run: Run) -> tuple[Any, ...]:
 
 
 def _plain_name(run: Run) -> str:
-    """Return the name of its experiment; people write the same number as 1, 1.0 or 1e0."""
+    """Return the name of its experiment; people write 1, 1.0 or 1e0 for the same number."""
     if run.is_ours:
         return run.experiment
     return re.sub(

@@ -1,4 +1,4 @@
-"""The report as one web page that needs no other file: values for the template `page.html.j2`."""
+"""The report as a self-contained web page: values for the template `page.html.j2`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _figure(plot: Plot, section: Section) -> dict[str, Any]:
         "narrow": svg_uri(plot, 1),
         "width": f"{100 * width:.0f}",
         "height": f"{100 * height:.0f}",
-        # At more than 1.25 times the size on paper, its letters would look like headings.
+        # At more than 1.25 times the size on paper, its text would look like headings.
         "max_width": f"{width * 1.25 * 96:.0f}",
         "title": plot.title,
         "caption": " ".join(section.caption),
@@ -81,7 +81,7 @@ def _runs(runs: Sequence[Run]) -> Table:
 
 
 def _results(run: Run) -> tuple[str, str]:
-    """Return the final return of a run that learns, and its last evaluation, if it has them."""
+    """Return the final return and the last evaluation of a learning run, if it has them."""
     returns = run.curves.get("eval_return")
     final = final_return_of(run.curves)
     if run.stage is Stage.EXPLORE or returns is None or final is None:
@@ -91,7 +91,7 @@ def _results(run: Run) -> tuple[str, str]:
 
 
 def _settings(collection: Collection) -> Iterator[dict[str, Any]]:
-    """Yield, per stage and algorithm, what all experiments share and where they differ."""
+    """Yield, per stage and algorithm, the settings that all experiments share and the others."""
     groups: dict[tuple[str, str], dict[str, dict[str, Setting]]] = {}
     for experiment in collection.experiments:
         first = experiment.first

@@ -1,4 +1,4 @@
-"""What a section of the report is, and the panels, tables and phrases that it is made of."""
+"""Sections of the report, and the panels, tables and phrases that they consist of."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 BOUNDS = (
     "Dashed: the expected return of the best possible policy, found by dynamic programming; "
-    "dotted, where the data come near it: that of the random policy."
+    "dotted, if the data come near it: that of the random policy."
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; columns from `first_number` on hold numbers."""
+    """A table; its columns from `first_number` on contain numbers."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """The answer to one question, or how to get one."""
+    """The answer to one question, or the commands that produce its runs."""
 
     number: str
     title: str
@@ -46,11 +46,11 @@ class Section:
     """Sentences on the results, in numbers."""
     table: Table | None
     missing: tuple[tuple[str, str], ...]
-    """Missing runs, and the command that makes them."""
+    """Missing runs, and the command that creates them."""
 
     @property
     def anchor(self) -> str:
-        """Its `id` in the web page."""
+        """The section's `id` in the web page."""
         return f"q{self.number.replace('.', '-')}-{self.title.split()[0].lower()}"
 
 
@@ -78,7 +78,7 @@ def returns_panel(experiments: Sequence[Experiment]) -> Panel:
 def curves_panel(
     experiments: Sequence[Experiment], names: Sequence[str], tag: str, title: str, label: str
 ) -> Panel:
-    """Make a panel of one tag: one curve per experiment, in colours that show their order."""
+    """Make a panel of one tag: one curve per experiment, in colours that follow their order."""
 
     def draw(ax: Axes) -> None:
         colours = plots.colours_in_order(len(names))
@@ -103,7 +103,7 @@ def points_panel(
     axis: str,
     env_id: str | None = None,
 ) -> Panel:
-    """Make a panel of one number per setting; with bounds of the return if `env_id` is given."""
+    """Make a panel of one number per setting, with bounds of the return if `env_id` is given."""
 
     def draw(ax: Axes) -> None:
         plots.draw_points(ax, values, labels, plots.colours_in_order(len(labels)))
@@ -117,7 +117,7 @@ def points_panel(
 
 
 def draw_bound(ax: Axes, env_id: str) -> None:
-    """Draw the returns of the best and the random policy, if the environment has them."""
+    """Draw the returns of the best and the random policy, if they are known."""
     if reference := describe_task(env_id).reference():
         plots.draw_bounds(ax, *reference)
 
@@ -126,7 +126,7 @@ def draw_bound(ax: Axes, env_id: str) -> None:
 
 
 def overview(collection: Collection) -> Table | None:
-    """Return the final returns of all basic experiments, and a line for all environments."""
+    """Return the final returns of all basic experiments, and each algorithm's score over all."""
     rows = []
     for stage in (Stage.OFFLINE, Stage.FINETUNE):
         name = STAGES[stage].name
@@ -170,9 +170,9 @@ def results_table(
     experiments: Sequence[Experiment], *extra: tuple[str, Callable[[Experiment], str]]
 ) -> Table:
     """Return the table of final returns, with extra columns before the results."""
-    # Make room for other columns: the figure shows these as well.
-    shown = {"Steps", "Best policy"} if extra else set()
-    headings = [name for name in _RESULTS if name not in shown]
+    # Extra columns take the place of these, which the figure shows too.
+    dropped = {"Steps", "Best policy"} if extra else set()
+    headings = [name for name in _RESULTS if name not in dropped]
     rows = []
     for one in experiments:
         cells = dict(zip(_RESULTS, result_cells(one), strict=True))
@@ -186,7 +186,7 @@ _RESULTS = ("Environment", "Data", "Steps", "Runs", "Final return", "Best policy
 
 
 def result_cells(experiment: Experiment) -> tuple[str, ...]:
-    """Return a row under `_RESULTS`."""
+    """Return the cells of a row under the headings `_RESULTS`."""
     reference = task_of(experiment).reference()
     data = experiment.dataset_steps
     return (
@@ -204,7 +204,7 @@ def result_cells(experiment: Experiment) -> tuple[str, ...]:
 
 
 def format_estimate(value: Estimate | None, digits: int = 1) -> str:
-    """Format an estimate with its interval in brackets, or else its error if that is known."""
+    """Format an estimate with its interval in brackets, or else with its error if known."""
     if value is None:
         return "\N{EM DASH}"
     if value.has_interval:
@@ -215,7 +215,7 @@ def format_estimate(value: Estimate | None, digits: int = 1) -> str:
 
 
 def format_final(experiment: Experiment) -> str:
-    """Format a final return; with the range of runs of unknown seed, where it exceeds the noise."""
+    """Format a final return; for runs of unknown seed, with their range if it exceeds the noise."""
     text = format_estimate(experiment.final)
     if experiment.has_seeds or len(experiment.returns) < 2:  # noqa: PLR2004 - a range takes two
         return text
@@ -226,14 +226,14 @@ def format_final(experiment: Experiment) -> str:
 
 
 def format_score(value: Estimate | None) -> str:
-    """Format a normalised score; no policy has more than 1, so a higher one must show its noise."""
+    """Format a normalised score; no policy exceeds 1, so a higher score must show its noise."""
     if value is not None and value.iqm > 1 and not value.has_interval and value.error is None:
         return "\N{ALMOST EQUAL TO} 1"
     return format_estimate(value, 2)
 
 
 def finding(experiments: Sequence[Experiment]) -> str:
-    """Describe where the experiments of one environment ended, and which differences are real."""
+    """State the final returns of one environment's experiments, and which differences are real."""
     ended = [experiment for experiment in experiments if experiment.final]
     if not ended:
         return ""
@@ -250,11 +250,11 @@ def finding(experiments: Sequence[Experiment]) -> str:
 
 
 def compare(experiments: Sequence[Experiment]) -> str:
-    """Say which final returns differ by more than noise; empty if there is nothing to compare."""
+    """State which final returns differ by more than noise; empty if there is nothing to compare."""
     if len(experiments) < 2:  # noqa: PLR2004 - a comparison takes two
         return ""
     if any(one.noise is None for one in experiments):
-        return "How noisy these returns are, the logs do not tell."
+        return "The logs do not show how noisy these returns are."
     top = max(experiments, key=lambda one: one.final.iqm if one.final else -math.inf)
     lower = [one.label for one in experiments if is_lower(one, top)]
     if not lower:
@@ -278,7 +278,7 @@ def last_value(experiment: Experiment, tag: str) -> Estimate | None:
 
 
 def command_for(stage: Stage, configs: Sequence[str]) -> str:
-    """Return the command that makes the runs of these experiment files."""
+    """Return the command that creates the runs of these experiment files."""
     folder = STAGES[stage].experiments
     files = " ".join(f"experiments/{folder}/{config}.yaml" for config in configs)
     return f"python cs285/scripts/{stage.script} -cfg {files} --dataset_dir datasets"
@@ -290,22 +290,22 @@ def task_of(experiment: Experiment) -> Task:
 
 
 def title_of_task(experiment: Experiment) -> str:
-    """Return the name in print of the environment that an experiment ran in."""
+    """Return the displayed name of the environment that an experiment ran in."""
     return task_of(experiment).title
 
 
 def caption_for(
-    says: str, experiments: Iterable[Experiment], *, has_points: bool = False
+    text: str, experiments: Iterable[Experiment], *, has_points: bool = False
 ) -> tuple[str, ...]:
-    """Say how to read a plot of returns, and its bounds if it has any.
+    """Explain how to read a plot of returns, and its bounds if it has any.
 
     Args:
-        says: What the plot shows.
-        experiments: All that it shows.
-        has_points: Whether it has panels of one number per experiment, besides curves.
+        text: What the plot shows.
+        experiments: The experiments in the plot.
+        has_points: Whether it has panels of one number per experiment besides curves.
     """
     shown = list(experiments)
-    lines = [says]
+    lines = [text]
     if any(one.has_seeds and len(one.units) > 1 for one in shown):
         bands = "bands and bars" if has_points else "bands"
         lines.append(
@@ -315,8 +315,8 @@ def caption_for(
         line = "A single run has no band"
         if has_points and any(len(one.units) == 1 and one.error is not None for one in shown):
             line += (
-                "; the thin bar of its final return is two standard errors over the episodes of "
-                "its evaluation long, up and down"
+                "; the thin bar at its final return extends two standard errors, over its "
+                "evaluation episodes, up and down"
             )
         lines.append(f"{line}.")
     if any(not one.has_seeds and len(one.units) > 1 for one in shown):
@@ -350,5 +350,5 @@ def columns_for(panels: int) -> int:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Join with commas and "and"."""
+    """Join texts with commas and "and"."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""

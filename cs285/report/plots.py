@@ -1,6 +1,6 @@
-"""The look of the report's figures, on paper and on screens, and the panels they consist of.
+"""The style of the report's figures, on paper and on screens, and the parts of their panels.
 
-A plot is a list of panels, which are laid out in rows for paper and in one column for phones.
+A plot is a list of panels, laid out in rows for paper and in one column for phones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GRID = "#e4e4e4"
 PAPER = "#fefefe"
-"""Background of figures; also outlines text that curves cross."""
+"""Background of figures; also the outline of text that curves cross."""
 SEQUENTIAL = ("#16108a", "#6200a7", "#9c179e", "#c83e73", "#e4695e", "#ee8434", "#d09f10")
 """Colours of ordered values: Matplotlib's plasma map with a darker end."""
 COLOURS_OF_TASKS = (BLUE, VERMILION, PURPLE, ORANGE)
@@ -58,13 +58,13 @@ ON_DARK = {
         strict=True,
     )
 )
-"""Replacement of each colour on a dark screen."""
+"""The replacement for each colour on a dark screen."""
 
 PANEL_INCHES = (4.1, 3.3)
 LEGEND_INCHES = 0.42
 SMALL = 9
 FAR_APART = 20.0
-"""Ratio of values above which one of them cannot be read on a linear scale."""
+"""Above this ratio of values, the smaller one cannot be read on a linear scale."""
 DPI = 160
 
 Panel = Callable[["Axes"], None]
@@ -77,14 +77,14 @@ class Plot:
     name: str
     """Its file name without suffix."""
     title: str
-    """For readers who cannot see it."""
+    """Alternative text, for readers who cannot see the figure."""
     panels: tuple[Panel, ...]
     columns: int
-    """Panels per row if there is space."""
+    """Panels per row, if there is space."""
     panel_inches: tuple[float, float] = PANEL_INCHES
     has_legend: bool = True
     is_picture: bool = False
-    """Contains pictures on white, so it stays light on a dark screen."""
+    """Whether it contains pictures on white, so that it stays light on a dark screen."""
 
     def size(self, columns: int) -> tuple[float, float]:
         """Return width and height in inches."""
@@ -139,7 +139,7 @@ class Plot:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the style of the report; names of runs are never parsed as formulas."""
+    """Use the report's style within the context; names of runs are never parsed as formulas."""
     from matplotlib import rc_context
 
     settings: Any = {  # Matplotlib has a type for every key
@@ -193,7 +193,7 @@ def svg_uri(plot: Plot, columns: int) -> str:
 
 
 def colours_in_order(count: int) -> list[str]:
-    """Return colours for ordered values; more values use more of the range."""
+    """Return colours for ordered values, spread over the whole range."""
     last = len(SEQUENTIAL) - 1
     return [SEQUENTIAL[round(index * last / max(1, count - 1))] for index in range(count)]
 
@@ -213,7 +213,10 @@ def draw_curve(ax: Axes, curve: CurveEstimate | None, label: str, colour: str) -
 def draw_points(
     ax: Axes, estimates: Sequence[Estimate | None], labels: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Draw estimates side by side, connected by a line, with intervals, spans or two errors."""
+    """Draw estimates side by side, connected by a line, with bars for intervals, spans or errors.
+
+    A bar for an error extends two standard errors up and down.
+    """
     found = [(at, value) for at, value in enumerate(estimates) if value is not None]
     ax.plot([at for at, _ in found], [value.iqm for _, value in found], color=GREY, linewidth=1)
     for at, value in found:
@@ -236,7 +239,7 @@ def draw_bounds(ax: Axes, optimum: float, random: float) -> None:
     if lower - random < 3 * space:
         _draw_level(ax, random, f"random policy {random:.1f}", "dotted", "top")
         lower = min(lower, random - space)
-    # Data above the best policy, by luck, would leave its line at the edge.
+    # If luck lifts data above the best policy's line, the line must not end up at the edge.
     lower = min(lower, optimum - 0.08 * (upper - optimum))
     _draw_level(ax, optimum, f"best policy {optimum:.1f}", "dashed", "bottom")
     ax.set_ylim(lower, max(upper, optimum + 0.12 * (optimum - lower)))
@@ -255,7 +258,7 @@ def _draw_level(ax: Axes, value: float, name: str, line: str, side: str) -> None
 
 
 def spread_out(ax: Axes, values: Sequence[float]) -> None:
-    """Use a logarithmic scale if values differ so much that a linear one would hide the small."""
+    """Use a logarithmic scale if a linear one would hide the small values."""
     from matplotlib.ticker import FuncFormatter
 
     sizes = [abs(value) for value in values if math.isfinite(value) and value]

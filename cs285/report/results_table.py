@@ -1,4 +1,4 @@
-"""Results of runs that have a log but no summary, as those of public versions of the homework."""
+"""Results of runs with a log but no summary, such as those of public versions of the homework."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from cs285.results.statistics import FINAL_EVALUATIONS, PUBLIC_EPISODES
 from cs285.results.summaries import Result, has_only_a_log
 
 _IMPOSSIBLE = 6.0
-"""Standard errors above the best policy's return that are no chance."""
+"""A return this many standard errors above that of the best policy cannot be chance."""
 _LEAST_ERROR = 0.4
-"""Standard error of 100 episodes of a good policy, about."""
+"""Approximate standard error over 100 episodes of a good policy."""
 
 
 def read_logs(
     data_dirs: Sequence[Path], since: datetime | None = None
 ) -> tuple[list[Result], list[str]]:
-    """Read the logs of the runs that have no summary, below some folders.
+    """Read the logs of the runs below some folders that have no summary.
 
     Args:
         data_dirs: The folders.
         since: Leave out runs that started earlier; without a time zone it is local time.
 
     Returns:
-        The results of runs that evidently finished, oldest first, and a line for every other.
+        The results of the runs that evidently finished, oldest first, and a line for each other
+        run.
 
     Raises:
         UserError: If a folder does not exist.
@@ -56,7 +57,7 @@ def _line(left_out: LeftOut) -> str:
 
 
 def _names(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the names of the runs' experiments, with the settings in which namesakes differ."""
+    """Return the runs' experiment names, with the settings in which equal names differ."""
     namesakes: defaultdict[tuple[object, ...], list[Run]] = defaultdict(list)
     for run in runs:
         namesakes[run.stage, run.env_id, run.algorithm, run.experiment].append(run)
@@ -65,8 +66,8 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
         keys = sorted({key for run in group for key in run.settings})
         differing = [key for key in keys if len({run.settings.get(key) for run in group}) > 1]
         for run in group:
-            told = [f"{key}={run.settings[key]}" for key in differing if key in run.settings]
-            names[run.name] = " ".join([run.experiment, *told])
+            shown = [f"{key}={run.settings[key]}" for key in differing if key in run.settings]
+            names[run.name] = " ".join([run.experiment, *shown])
     return names
 
 
@@ -88,8 +89,8 @@ def _result_of(run: Run, experiment: str) -> Result:
         above = final - reference.optimal_return
         if above > _IMPOSSIBLE * max(error, _LEAST_ERROR):
             notes.append(
-                f"its final return is {above:.1f} above that of the best policy, by far more than "
-                "chance: another environment, or another way to count"
+                f"its final return is {above:.1f} above that of the best policy, far more than "
+                "chance allows: perhaps another environment, or returns counted differently"
             )
     started = None
     with suppress(ValueError):

@@ -13,18 +13,18 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def masked_crc32c(data: bytes) -> int:
-    """Return the checksum of some bytes as event files store it: rotated, plus a constant."""
+    """Return the checksum of bytes as event files store it: rotated, plus a constant."""
     checksum: int = google_crc32c.value(data)
     return (((checksum >> 15) | (checksum << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def masked_crc32c_of(data: bytes, starts: Indices, lengths: Indices) -> Words:
-    """Return the checksums (N,) of parts of some bytes as event files store them.
+    """Return the checksums (N,) of slices of the bytes as event files store them.
 
     Args:
         data: The bytes.
-        starts: Where each part begins, shape (N,).
-        lengths: How many bytes each has, shape (N,).
+        starts: Where each slice begins, shape (N,).
+        lengths: The number of bytes in each slice, shape (N,).
     """
     parts = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
     checksums: Words = np.fromiter(

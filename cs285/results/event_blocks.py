@@ -1,7 +1,7 @@
-"""The events of TensorBoard's files in blocks, as columns of numbers.
+"""Reads TensorBoard's event files in blocks, as columns of numbers.
 
-Nearly all events of a log are one scalar each, written by `SummaryWriter`. These are taken apart
-many at a time; all others go through TensorBoard's own decoder.
+Nearly every event of a log is a single scalar written by `SummaryWriter`. These are decoded many at
+a time; all others go through TensorBoard's own decoder.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Indices = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _LONGEST = 127
-"""Bytes up to which every length within an event takes one byte, as in events of one scalar."""
+"""In an event of up to this many bytes, each stored length takes one byte."""
 _STEP_BYTES = 5
-"""Bytes of the largest steps that are decoded here."""
+"""The most bytes of a step's varint that are decoded here."""
 _MORE = 0x80
-"""The bit of a byte which says that another one of the same number follows."""
+"""The bit of a varint's byte that says another byte of the number follows."""
 _FEW = 8
-"""Below this number of equally long events, arrays cost more than they save."""
+"""With fewer events of equal length than this, arrays cost more than they save."""
 
 
 class DamagedFileError(Exception):
@@ -43,7 +43,7 @@ class DamagedFileError(Exception):
 
 
 class CutFileError(DamagedFileError):
-    """An event file that just ends too early: all that it has is whole."""
+    """An event file that is cut off at its end; everything before that is intact."""
 
 
 class StoredEvent(NamedTuple):
@@ -59,7 +59,7 @@ class Points(NamedTuple):
     """The scalars of one tag in a block of events."""
 
     events: Indices
-    """Index of the event of each, not decreasing, shape (N,)."""
+    """Index of each point's event, not decreasing, shape (N,)."""
     values: Floats
     """Shape (N,); may not be finite."""
 
@@ -74,18 +74,18 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EventBlock:
-    """Consecutive events of a file, as columns; any number may be absurd."""
+    """Consecutive events of a file, as columns; their numbers are not checked."""
 
     wall_times: Floats
     """Seconds since 1970, shape (N,)."""
     steps: Indices
     """Shape (N,)."""
     begins: Indices
-    """Bytes of the file before each event, shape (N,)."""
+    """Offset of each event in the file, in bytes, shape (N,)."""
     scalars: Mapping[str, Points]
     pictures: Sequence[Picture]
     has_summaries: bool
-    """Whether an event has anything to show, of whatever kind."""
+    """Whether any event contains a summary value of any kind."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -94,7 +94,7 @@ class EventBlock:
 def decode_events(path: Path) -> Iterator[StoredEvent]:
     """Yield the events of a file with their bytes, in bounded memory.
 
-    The checksums of their data are not compared: `Record.is_valid` does that.
+    The checksums of the data are not checked here; `Record.is_valid` does that.
 
     Raises:
         DamagedFileError: Where the file is cut off or altered.
@@ -161,7 +161,7 @@ class _Decoder:
         self.has_summaries = False
 
     def block(self) -> EventBlock:
-        """Decode all of them."""
+        """Decode all of these records."""
         lengths = self.records.lengths[: self.count]
         for length in np.unique(lengths[lengths <= _LONGEST]).tolist():
             rows = np.flatnonzero(lengths == length)
@@ -188,11 +188,10 @@ class _Decoder:
         return Points(events[order], np.concatenate([values for _, values in parts])[order])
 
     def _take_scalars(self, rows: Indices, columns: Bytes) -> None:
-        """Decode those of the events (L, N) that are one scalar as `SummaryWriter` writes it.
+        """Decode the events, among these (L, N), that are one scalar as `SummaryWriter` writes it.
 
-        Such an event has field 1, the time in 8 bytes; field 2, the step as a varint, left out if
-        it is 0; field 5, a summary of one value with field 1, the tag, and field 2, the number in 4
-        bytes.
+        Its fields are 1, the time in 8 bytes; 2, the step as a varint, absent if it is 0; and 5, a
+        summary of one value, with the fields 1, the tag, and 2, the number in 4 bytes.
         """
         length = len(columns)
         for width in range(_STEP_BYTES + 1):
@@ -200,7 +199,7 @@ class _Decoder:
             tag_length = length - at - 11
             if tag_length < 1:
                 break
-            # Every byte that is not part of a number or of the tag.
+            # All bytes that are not part of a number or of the tag.
             skeleton = {
                 0: 0x09,
                 at: 0x2A,
@@ -221,7 +220,7 @@ class _Decoder:
                 self._take_fields(rows[chosen], columns[:, chosen], at)
 
     def _take_fields(self, rows: Indices, columns: Bytes, summary: int) -> None:
-        """Decode events (L, N) of one scalar whose summary begins at this byte."""
+        """Decode events (L, N) of one scalar each, whose summary begins at byte `summary`."""
         texts = _joined(columns[summary + 6 : -5], f"V{len(columns) - summary - 11}")
         times = _joined(columns[1:9], "<f8")
         values = _joined(columns[-4:], "<f4").astype(np.float64)
@@ -233,7 +232,7 @@ class _Decoder:
             try:
                 tag = text.tobytes().decode()
             except UnicodeDecodeError:
-                continue  # left to the other decoder, which refuses it
+                continue  # left to TensorBoard's decoder, which rejects it
             own = np.flatnonzero(numbers == number)
             self.wall_times[rows[own]], self.steps[rows[own]] = times[own], steps[own]
             self.is_decoded[rows[own]] = True
@@ -265,5 +264,5 @@ class _Decoder:
 
 
 def _joined(columns: Bytes, kind: str) -> npt.NDArray[Any]:
-    """Return the numbers (N,) of a type whose bytes are the columns (L, N)."""
+    """Return the numbers (N,) of type `kind` whose bytes are the columns (L, N)."""
     return np.ascontiguousarray(columns.T).view(kind).ravel()

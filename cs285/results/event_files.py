@@ -1,6 +1,6 @@
-"""Reads TensorBoard event files, which may be empty, cut off, damaged or written by anyone.
+"""Reads TensorBoard event files, which may be empty, cut off, damaged or written by other programs.
 
-Valid records are kept; the rest is reported. A reader of logs must never fail because of one file.
+Valid records are kept; the rest is reported. One bad file must never stop the reading of logs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from cs285.results.event_blocks import (
 from cs285.results.statistics import counted_evaluations, final_error, final_return
 
 MAX_POINTS = 5_000
-"""Points kept of one tag, spread evenly over all of them. No evaluation curve has that many."""
+"""Points kept per tag, spread evenly over all of its points. No evaluation curve has that many."""
 MAX_FILE_BYTES = 500_000_000
 """A larger file is not a log of this homework."""
 MAX_PICTURE_BYTES = 5_000_000
 MAX_EXTENTS = 1_000
-"""Tags whose ends are kept; no log of this homework has that many tags."""
+"""Most tags whose last steps are kept; no log of this homework has that many tags."""
 
 GIT_LFS_POINTER = "is a Git LFS pointer, not the log: `git lfs pull` fetches the log"
 PACKED = "is packed, so it cannot be read: unpack it"
@@ -41,13 +41,13 @@ _POINTER_BEGINS = (
 )
 _MAX_POINTER_BYTES = 1_024
 _PACKED_BEGINS = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
-"""First bytes of what gzip, zip, bzip2, xz and 7-Zip write."""
+"""First bytes of the files that gzip, zip, bzip2, xz and 7-Zip write."""
 PAUSE_S = 1_800
-"""Seconds without a log after which a run was not running, such as on a laptop that slept."""
+"""A gap this long between events, in seconds, is a pause, such as of a laptop that slept."""
 
 
 def why_not_a_log(path: Path) -> str | None:
-    """Return why a file cannot hold events: it is empty, packed or a pointer of Git LFS; or None.
+    """Return why a file cannot contain events, or None: it is empty, packed or a Git LFS pointer.
 
     Raises:
         OSError: If the file cannot be read.
@@ -67,8 +67,8 @@ def why_not_a_log(path: Path) -> str | None:
 def separate_runs(files: Sequence[Path]) -> list[list[Path]]:
     """Group the event files of a folder by the runs that wrote them, oldest first.
 
-    A run that continues in another file does so after its first step; one that begins there again
-    is of another run. Copies of one file within the folder are left out.
+    A file that continues a run begins after the run's first step; one that begins at that step
+    again belongs to another run. Copies of a file within the folder are left out.
     """
     runs: list[list[Path]] = []
     begun: set[tuple[str, int]] = set()
@@ -92,7 +92,7 @@ def separate_runs(files: Sequence[Path]) -> list[list[Path]]:
 
 
 def _first_points(path: Path) -> set[tuple[str, int]]:
-    """Return the tags of a file's first step with that step."""
+    """Return the tags logged at a file's first step, each with that step."""
     try:
         block = next(read_event_blocks(path), None)
     except DamagedFileError:
@@ -133,7 +133,7 @@ def final_error_of(curves: Mapping[str, Curve]) -> float | None:
 
 
 def final_episodes_of(curves: Mapping[str, Curve]) -> int | None:
-    """Return over how many episodes `final_return_of` is a mean; None if it was not logged."""
+    """Return how many episodes `final_return_of` averages over; None if it was not logged."""
     if "eval_return" not in curves or (episodes := _episodes_of(curves)) is None:
         return None
     return int(episodes[counted_evaluations(episodes)].sum())
@@ -152,7 +152,7 @@ def _episodes_of(curves: Mapping[str, Curve]) -> npt.NDArray[np.float64] | None:
 
 
 class Extent(NamedTuple):
-    """Where the values of one tag end, finite or not."""
+    """Where the values of one tag end, including values that are not finite."""
 
     last: int
     """The last step."""
@@ -160,14 +160,14 @@ class Extent(NamedTuple):
     """Steps between the last two; 0 if there is only one."""
 
     def joined(self, steps: npt.NDArray[np.int64]) -> Extent:
-        """Return the extent of its steps and of these, shape (N,)."""
+        """Return the extent of these steps, shape (N,), together with the known ones."""
         distinct = np.unique(np.append(steps, [self.last - self.gap, self.last]))
         return Extent(int(distinct[-1]), int(distinct[-1] - distinct[-2:][0]))
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """What the event files of one run hold."""
+    """The contents of one run's event files."""
 
     curves: dict[str, Curve] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class EventLog:
     problems: list[str] = field(default_factory=list)
     """A phrase for everything that was left out."""
     last_step: int = 0
-    """The last step of any scalar or picture, wanted or not."""
+    """The last step of any scalar or picture, requested or not."""
     begins: float | None = None
     """Time of the first event, in seconds since 1970; None without events."""
     ends: float | None = None
@@ -185,7 +185,7 @@ class EventLog:
     picture_steps: dict[str, int] = field(default_factory=dict)
     """The step of the last picture of each tag."""
     extents: dict[str, Extent] = field(default_factory=dict)
-    """Where each scalar ends, wanted or not."""
+    """Where each scalar ends, requested or not."""
     stubs: int = 0
     """Number of files without events."""
 
@@ -193,9 +193,9 @@ class EventLog:
 def read_events(
     files: Sequence[Path], scalar_tags: Collection[str], picture_tags: Collection[str] = ()
 ) -> EventLog:
-    """Read the wanted tags of the event files of one run, oldest first, in bounded memory.
+    """Read the given tags from the event files of one run, oldest first, in bounded memory.
 
-    Where two values have the same tag and step, as after a restart, the later one counts.
+    If two values have the same tag and step, as after a restart, the later one counts.
     """
     reader = _Reader(scalar_tags, picture_tags)
     if not files:
@@ -289,7 +289,7 @@ class _Reader:
 
 
 def _without_pauses(seconds: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Return the seconds between the first and the last of some times, less the pauses."""
+    """Return the seconds between the first and the last time, minus the pauses."""
     if not seconds:
         return 0.0
     between = np.diff(np.unique(np.concatenate(seconds)))
@@ -297,10 +297,10 @@ def _without_pauses(seconds: Sequence[npt.NDArray[np.float64]]) -> float:
 
 
 class _GrowingCurve:
-    """Collects points, in bounded memory."""
+    """Collects points in bounded memory."""
 
     _LIMIT = 200
-    """It may hold this many times the points that are kept in the end."""
+    """Points held at most, as a multiple of those kept in the end."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
@@ -322,7 +322,7 @@ class _GrowingCurve:
         return Curve(distinct, values[::-1][chosen])
 
     def thinned(self) -> Curve:
-        """Return at most `MAX_POINTS` points, the last one among them."""
+        """Return at most `MAX_POINTS` points, including the last one."""
         curve = self._joined()
         stride = -(-len(curve.steps) // MAX_POINTS)
         return Curve(curve.steps[::-stride][::-1], curve.values[::-stride][::-1])

@@ -1,4 +1,4 @@
-"""Figures of every task: the learning curve, and how figures become files.
+"""Figures for every task: the learning curve, and saving figures to files.
 
 Figures are made without pyplot, which would keep a reference to each of them.
 """
@@ -26,7 +26,7 @@ def learning_curve_figure(
     title: str | None = None,
     online_start: int | None = None,
 ) -> Figure:
-    """Show evaluation returns over training, and those of the best and the random policy if known.
+    """Plot evaluation returns over training, with the best and the random policy's if known.
 
     Args:
         steps: Training steps of the evaluations.

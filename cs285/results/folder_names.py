@@ -1,4 +1,4 @@
-"""What the name of a run folder says about the run."""
+"""Reads the properties of a run from the name of its folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _WORDS = {
     "learning_rate": "(?<!actor_)(?:learning_?rate|lr)",
     "discount": "discount|gamma",
 }
-"""Words for settings in names, as regular expressions; a number follows them."""
+"""Words for settings in names, as regular expressions; each is followed by a number."""
 _BARE = {"cql": "cql_alpha", "awac": "temperature", "rnd": "rnd_weight"}
 """Settings whose number public versions write right after the name of the algorithm. IQL has two,
-told apart by their size."""
+which differ in size."""
 _NUMBER = r"0_\d{1,2}(?!\d)|\d{1,9}(?:[.p]\d{1,9})?(?:e-?\d{1,2})?"
-"""A number: 10, 0.5, 3e-4; also 0_5 and 0p5, for people who avoid points in names."""
+"""A number: 10, 0.5, 3e-4; also 0_5 and 0p5, since some people avoid points in names."""
 _END = r"(?=$|[^a-z0-9.])"
 _TIME = re.compile(r"[_-]\d{2,4}-\d{2}-\d{2,4}_\d{2}-\d{2}-\d{2}(?!\d)(?P<after>.*)$")
 _ANOTHER = re.compile(
     r"(?i)(?:[\s_-]*(?:\(?\d{1,2}\)?|copy|copie|kopie|old|new|backup|bak)(?![a-z\d]))*\s*"
 )
-"""What people and file managers append to a name that is taken; it says nothing about the run."""
+"""Suffixes that people and file managers add when a name is taken; not a property of the run."""
 _QUESTION = re.compile(r"(?i)(?:q\d+(?:[._]\d{1,2}(?=[_\s-]))*[a-z]?[_\s-]+)+")
-"""Questions at the beginning of a name: `q2_`, but also `Q2-`, `q3_1_` or `q2 `."""
+"""The question at the beginning of a name: `q2_`, but also `Q2-`, `q3_1_` or `q2 `."""
 _LARGEST = 50_000
-"""Steps of the largest dataset that a number without a word may mean."""
+"""The largest dataset, in steps, that a number without a word is taken to mean."""
 _STAGES = {
     Stage.EXPLORE: "explor",
     Stage.OFFLINE: "offline",
@@ -46,12 +46,12 @@ _STAGES_OF_QUESTIONS = {
     Question.ACTORS: Stage.OFFLINE,
     Question.FINETUNING: Stage.FINETUNE,
 }
-"""The other question, on the size of the dataset, explores and learns offline."""
+"""The remaining question, on the size of the dataset, both explores and learns offline."""
 
 
 @dataclass(frozen=True)
 class FolderName:
-    """What the name of a run folder says; None for what it does not."""
+    """The properties in the name of a run folder; None for those that it does not have."""
 
     experiment: str
     """The name without the prefixes, the seed and the time."""
@@ -63,11 +63,11 @@ class FolderName:
     settings: dict[str, float]
     """Settings of the algorithm by their keys in `config.yaml`."""
     is_stage_guessed: bool = False
-    """Whether only the number of a question says the stage."""
+    """Whether the stage was inferred from the number of a question alone."""
 
     @property
-    def says(self) -> int:
-        """How much of what identifies a run the name says."""
+    def known(self) -> int:
+        """How many of the properties that identify a run are in the name."""
         return sum(value is not None for value in (self.stage, self.env_id, self.algorithm))
 
 
@@ -75,7 +75,7 @@ def parse_folder_name(name: str) -> FolderName:
     """Parse the name of a run folder, as this project or the public versions write it.
 
     `hw5_offline_pointmass_medium_cql_rnd5000_sd2_2026-01-31_12-00-00` and
-    `q2_hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` say much the same.
+    `q2_hw5_offline_PointmassMedium-v0_cql0.1_31-01-2026_12-00-00` are examples.
     """
     question = re.match(r"(q\d)(?![a-z\d])", name.lower())
     experiment = _without_time(name)
@@ -94,7 +94,7 @@ def parse_folder_name(name: str) -> FolderName:
     task = task_named_in(experiment)
     algorithm = _find_algorithm(experiment)
     if not found and algorithm and stage not in algorithms()[algorithm[0].lower()].stages:
-        stage = None  # people number questions in their own ways
+        stage = None  # people number questions differently
     return FolderName(
         experiment=experiment,
         homework=int(homework[1]) if homework else None,
@@ -108,23 +108,23 @@ def parse_folder_name(name: str) -> FolderName:
 
 
 def parse_folder_path(parts: Sequence[str]) -> FolderName:
-    """Parse the names of a run's folder and of those around it, outermost first.
+    """Parse the names of a run's folder and of the folders around it, outermost first.
 
-    The innermost name counts, such as that of `hw5_offline_..._cql0.1_.../`. What it does not say
-    comes from the names around it: `q2/PointmassMedium-v0/cql0.1/seed3`.
+    The innermost name takes precedence, as in `hw5_offline_..._cql0.1_.../`. Properties that it
+    lacks come from the names around it: `q2/PointmassMedium-v0/cql0.1/seed3`.
     """
     parsed = parse_folder_name(parts[-1])
     text = parts[-1]
     for around in reversed(parts[:-1]):
         text = f"{_without_time(around)}_{text}"
         joined = parse_folder_name(text)
-        if joined.says > parsed.says:
+        if joined.known > parsed.known:
             parsed = joined
     return parsed
 
 
 def _without_time(name: str) -> str:
-    """Drop the time in a name, and what is appended to it where the name was taken."""
+    """Drop the time in a name, and any suffix added because the name was taken."""
     found = _TIME.search(name)
     if found is None:
         return name
@@ -134,7 +134,7 @@ def _without_time(name: str) -> str:
 
 def _find_algorithm(experiment: str) -> re.Match[str] | None:
     """Find an algorithm in a name."""
-    # Learners come first: their names also say which explorer collected the data.
+    # Learners come first: the names of their runs may also contain the explorer's name.
     explorers = {name for name, one in algorithms().items() if one.stages == {Stage.EXPLORE}}
     for names in (algorithms().keys() - explorers, explorers):
         longest_first = sorted(names, key=lambda name: (-len(name), name))
@@ -174,9 +174,9 @@ def _settings(experiment: str, algorithm: re.Match[str]) -> dict[str, float]:
 
 
 def _bare_numbers(after: str) -> list[float]:
-    """Return up to two numbers that follow the name of an algorithm without a word.
+    """Return up to two numbers that directly follow the name of an algorithm.
 
-    After an underscore, a whole number below ten may count anything, such as attempts.
+    A whole number below ten after an underscore does not count; it may be an attempt, for example.
     """
     found = re.match(rf"({_NUMBER}|[_,-]\d+\.\d+){_END}(?:[_,-](\d\d+|\d+\.\d+){_END})?", after)
     return [_number(text.lstrip("_,-")) for text in found.groups() if text] if found else []
@@ -187,10 +187,10 @@ def _number(text: str) -> float:
 
 
 def size_in_name(name: str) -> int | None:
-    """Return the steps of RND's dataset, if the name of a dataset or a run has them.
+    """Return the steps of RND's dataset, if the name of a dataset or a run contains them.
 
-    `rnd_5000` and `cql0.1_5000` have them, and also `5k`. Without a word before it, only a round
-    number between underscores counts.
+    Examples are `rnd_5000`, `cql0.1_5000` and `5k`. Without a word before it, only a round number
+    between underscores counts.
     """
     lower = name.lower()
     found = re.search(

@@ -1,4 +1,4 @@
-"""What can be seen of logs that this project did not write."""
+"""Recognises logs that this project did not write, or that were rewritten after their run."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import re
 from collections.abc import Iterable
 
 _FASTEST_STEP = 1e-5
-"""Seconds per step of learning, on hardware faster than any today."""
+"""Seconds per step of learning on hardware faster than any today."""
 _FASTEST_PUBLIC_STEP = 1e-4
 """The same for public versions, which call PyTorch many times in each step."""
 LEAST_S = 3e-4
-"""A log whose times all lie within so many seconds tells no time at all."""
+"""If all times of a log are within this many seconds, they are not the times of a run."""
 _EARLIER_TAG = re.compile(r"(?:Eval|Train|Initial)_[A-Z]")
 
 
 def fastest_step(*, is_ours: bool) -> float:
-    """Return the seconds that a step of learning takes at least, in this project or elsewhere."""
+    """Return the least seconds per step of learning, in this project or elsewhere."""
     return _FASTEST_STEP if is_ours else _FASTEST_PUBLIC_STEP
 
 
 def was_written_again(last_step: int, took_s: float, *, is_ours: bool) -> bool:
-    """Return whether a log of learning was written again after its run.
+    """Return whether the log of a learning run was rewritten after the run.
 
-    People do so to make logs smaller. The times are then those of the program that wrote them.
+    People do so to make logs smaller. The times are then those of the rewriting program.
 
     Args:
         last_step: The last step of the log.
         took_s: Seconds between its first time and its last.
-        is_ours: Whether a run of this project wrote it, many of which can learn at once.
+        is_ours: Whether this project wrote the log; it can train many runs at once.
     """
     return took_s < max(last_step * fastest_step(is_ours=is_ours), LEAST_S)
 

@@ -1,4 +1,4 @@
-"""Run folders: what they are called, which files they hold, and where to find them."""
+"""Run folders: their names, their files, and finding them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cs285.results.event_files import EventLog, read_events
 from cs285.results.run_summary import RunStatus, RunSummary
 
 CONFIG = "config.yaml"
-"""The resolved config, with which the run can be repeated."""
+"""The resolved config, from which the run can be repeated."""
 SUMMARY = "summary.json"
 """The results; written last, so a run with this file has ended."""
 WEIGHTS = "agent.pt"
@@ -31,7 +31,7 @@ CHECKPOINT = "checkpoint.safetensors"
 FORMER_CHECKPOINT = "checkpoint.pt"
 """Checkpoint of version 1, in another format."""
 SWEEP_RECORD = "sweep.json"
-"""All runs of one command, in the folder of the first; in the others, the name of that folder."""
+"""In the folder of a command's first run, all runs of the command; in the others, its name."""
 DIVERGED = "diverged.safetensors"
 """The state in which a run diverged."""
 FORMER_DIVERGED = "diverged.pt"
@@ -45,17 +45,17 @@ EVENTS = "events.out.tfevents."
 ANY_EVENTS = "*tfevents*"
 """Event files by any writer, as a pattern."""
 EVENT_FILE_TIME = re.compile(r"tfevents\.(\d+)")
+"""The time in the name of an event file, in seconds since 1970."""
 EVENT_FILE_WRITER = re.compile(
     r"tfevents\.(?P<time>\d{9,12})\.(?P<host>.+?)(?:\.(?P<process>\d+)\.\d+)?$"
 )
-"""When, on which computer and by which process a file was begun, as its name says."""
-"""The time in the name of an event file, in seconds since 1970."""
+"""When, on which computer and by which process an event file was begun, from its name."""
 
 _NO_EVENTS = ("Zone.Identifier", ".csv", ".json", ".png", ".svg", ".pdf", ".txt")
 _RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED, FORMER_DIVERGED)
-"""What a run that starts over in its folder deletes first."""
+"""Files that a run deletes before it starts over in its folder."""
 _UNFINISHED = (".*.tmp",)
-"""What a kill leaves of a file that was being written."""
+"""Half-written files left behind by a killed process."""
 _RUN_NAME = re.compile(r"(?:q\d[\w.]*?_)?hw\d")
 
 
@@ -124,7 +124,7 @@ class RunFolder:
         return self.path / LEARNING_CURVE
 
     def event_files(self) -> list[Path]:
-        """Return the event files in the order of their names, which begin with their time.
+        """Return the event files sorted by name, and so by time.
 
         Raises:
             OSError: If the folder cannot be opened.
@@ -149,19 +149,19 @@ class RunFolder:
 
     @property
     def can_resume(self) -> bool:
-        """Whether `--resume` has anything to do here."""
+        """Whether `--resume` has anything left to do here."""
         return self.sweep_record.exists() and not self.has_ended
 
     @property
     def has_diverged(self) -> bool:
-        """Whether the run ended because its losses were no longer finite."""
+        """Whether the run ended because its losses were not finite."""
         try:
             return self.read_summary().status is RunStatus.DIVERGED
         except (OSError, ValueError):
             return False
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved config, which holds plain YAML types.
+        """Write the resolved config, which consists of plain YAML types.
 
         Raises:
             UserError: If the file cannot be written.
@@ -178,7 +178,7 @@ class RunFolder:
         return read_yaml(self.config, aliases=False)  # no run writes an alias
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write the results; NaN and infinity, which JSON does not have, become null.
+        """Write the results; NaN and infinity, which JSON lacks, become null.
 
         Raises:
             UserError: If the file cannot be written.
@@ -206,7 +206,7 @@ class RunFolder:
         return read_events(self.event_files(), scalar_tags, picture_tags)
 
     def delete_results(self) -> None:
-        """Delete what an earlier attempt left, before the run starts over.
+        """Delete the results of an earlier attempt, before the run starts over.
 
         Raises:
             UserError: If a file cannot be deleted.
@@ -214,7 +214,7 @@ class RunFolder:
         self._delete(_RESULTS)
 
     def delete_unfinished(self) -> None:
-        """Delete files that a killed process left half written.
+        """Delete half-written files left behind by a killed process.
 
         Raises:
             UserError: If a file cannot be deleted.
@@ -231,10 +231,10 @@ class RunFolder:
 
 
 def make_run_folder(data_dir: Path, prefix: str, name: str) -> RunFolder:
-    """Create the folder `{prefix}_{name}_{timestamp}`, which belongs to one run alone.
+    """Create the folder `{prefix}_{name}_{timestamp}` for a single run.
 
-    If the name is taken, it gets the suffix -2, -3, ...; `mkdir` decides, so processes that start
-    in the same second cannot share a folder.
+    If the name is taken, it gets the suffix -2, -3, ...; `mkdir` decides whether it is, so
+    processes that start in the same second cannot share a folder.
 
     Raises:
         UserError: If `name` is not a plain name, or the folder cannot be created or written to.
@@ -258,8 +258,8 @@ def make_run_folder(data_dir: Path, prefix: str, name: str) -> RunFolder:
 def find_runs(data_dir: Path) -> tuple[list[RunFolder], list[str]]:
     """Return the run folders below a folder, sorted.
 
-    These are, at any depth, all folders that hold event files or have the name of a homework run,
-    with the question in front or not. Links to such folders count in the folder itself.
+    A run folder, at any depth, contains event files or is named like a run of a homework, with or
+    without the question in front. Links to folders so named count directly in `data_dir`.
 
     Args:
         data_dir: The folder.
@@ -274,8 +274,8 @@ def find_runs(data_dir: Path) -> tuple[list[RunFolder], list[str]]:
 
     for path, subfolders, names in os.walk(data_dir, onerror=report):
         folder = Path(path)
-        is_named_so = folder != data_dir and _RUN_NAME.match(folder.name)
-        if is_named_so or any(map(is_event_file, names)):
+        has_run_name = folder != data_dir and _RUN_NAME.match(folder.name)
+        if has_run_name or any(map(is_event_file, names)):
             folders.append(RunFolder(folder))
         if folder == data_dir:
             links = (folder / name for name in subfolders if _RUN_NAME.match(name))
@@ -284,16 +284,16 @@ def find_runs(data_dir: Path) -> tuple[list[RunFolder], list[str]]:
 
 
 def is_event_file(name: str) -> bool:
-    """Return whether a file of this name holds TensorBoard events.
+    """Return whether a file of this name contains TensorBoard events.
 
-    Those of macOS (`._events...`) and Windows (`...:Zone.Identifier`) beside it do not, nor do
-    pictures and tables that were exported from it.
+    The companion files of macOS (`._events...`) and Windows (`...:Zone.Identifier`) do not, nor do
+    pictures and tables exported from event files.
     """
     return "tfevents" in name and not name.startswith("._") and not name.endswith(_NO_EVENTS)
 
 
 def _finite(value: Any) -> Any:
-    """Copy a JSON value, with None in place of NaN and infinity."""
+    """Copy a JSON value with None in place of NaN and infinity."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,7 @@
-"""How many steps a run without a config was meant to take, and whether it took them.
+"""Infers how many steps a run without a config was meant to take, and whether it took them.
 
-Public versions of the homework write no config. What is known of their runs is the length that the
-handout and the starter give them, where their logs end, and how far other runs of the same
-experiment went.
+Public versions of the homework write no config. The evidence is the length that the handout and the
+starter give a run, the end of its log, and the ends of other runs of the same experiment.
 """
 
 from __future__ import annotations
@@ -19,43 +18,43 @@ PUBLIC_STEPS = 100_000
 PUBLIC_LONG_STEPS = 200_000
 """Steps of fine-tuning in the starter, and of IQL on Hard."""
 _DENSE = 10
-"""Logs with at most this many steps between values end at the last step of their run."""
+"""A log with at most this many steps between values ends at the last step of its run."""
 _FAIRLY_DENSE = 100
-"""With at most so many, a run that was stopped looks as if it had ended at a round step once in a
-hundred times."""
+"""With at most this many, about one stopped run in a hundred looks as if it had ended at a round
+step."""
 _SHARED = 3
-"""So many runs that end at the same step were meant to end there."""
+"""If this many runs end at the same step, they were meant to end there."""
 _ROUND = {Stage.EXPLORE: 1_000, Stage.OFFLINE: 10_000, Stage.FINETUNE: 10_000}
-"""People choose multiples of these as lengths of their own."""
+"""People who choose another length choose a multiple of these."""
 _EPISODE = 500
-"""Longest episode in environments that are not mazes."""
+"""Steps of the longest episode in environments that are not mazes."""
 
 
 class Progress(NamedTuple):
-    """How far a run came."""
+    """How far a run got."""
 
     last: int
     """The last step in its log."""
     length: int | None
-    """The steps it was meant to take, if it evidently took them; None if it was stopped."""
+    """The steps it was meant to take, if it evidently took them all; None if it was stopped."""
     is_usual: bool
-    """Whether that length is one of `usual_lengths`, or else where a dense log ends."""
+    """Whether that length is a usual or round one; otherwise it is where the log ends."""
     may_end: int | None = None
-    """A round step at which it may have ended as planned, as several runs together show."""
+    """A round step at which it may have ended as planned; `shared_length` decides."""
     went_online: bool = True
-    """Whether a fine-tuning run has any sign of online steps."""
+    """Whether the log of a fine-tuning run shows any online steps."""
 
 
 def usual_lengths(
     stage: Stage, algorithm: str, env_id: str, dataset_size: int | None = None
 ) -> tuple[int, ...]:
-    """Return the lengths that runs of public versions have, shortest first.
+    """Return the usual lengths of such runs in public versions, shortest first.
 
     Args:
         stage: What the run does.
         algorithm: Its algorithm.
         env_id: Its environment.
-        dataset_size: Steps of exploration in the run's name, if it has them.
+        dataset_size: Steps of exploration in the run's name, if they are there.
     """
     if stage is Stage.EXPLORE:
         return (dataset_size or HANDOUT_STEPS,)
@@ -67,9 +66,9 @@ def usual_lengths(
 def progress_of(
     extents: Mapping[str, Extent], last: int, stage: Stage, env_id: str, lengths: tuple[int, ...]
 ) -> Progress:
-    """Tell from a log whether its run took all of its steps.
+    """Infer from a log whether its run took all of its steps.
 
-    A loop of N steps that logs every `gap` steps logs last at N - gap or later. Tags that ended
+    A loop of N steps that logs every `gap` steps last logs at step N - gap or later. Tags that end
     long before the others, such as those of the offline phase, do not count.
 
     Args:
@@ -86,12 +85,12 @@ def progress_of(
     }
     alive = [extent for extent in regular.values() if extent.last + extent.gap >= last]
     if stage is Stage.FINETUNE and last <= PUBLIC_STEPS and not _went_online(extents):
-        # It was stopped, or crashed, where it should have gone online.
+        # It was stopped or crashed before or at the start of its online phase.
         return Progress(last, None, is_usual=False, went_online=False)
     has_episodes = len(extents) > len(regular)
     reached = _reached(alive, last, env_id if has_episodes else None)
     length = next(
-        # A few steps are missing where the last values belong to the last episode.
+        # A few steps are missing if the last values are those of the last episode.
         (length for length in lengths if last <= length <= reached + length // 200),
         None,
     ) or (_round_length(alive, last, reached, stage) if alive else None)
@@ -101,17 +100,18 @@ def progress_of(
     if last > lengths[-1]:
         return Progress(last, min(last + 1, reached) if dense else last, is_usual=False)
     end = _next_round(last, stage)
-    tells = reached - last <= _ROUND[stage] // 10
-    return Progress(last, None, is_usual=False, may_end=end if tells and end <= reached else None)
+    is_narrow = reached - last <= _ROUND[stage] // 10
+    may_end = end if is_narrow and end <= reached else None
+    return Progress(last, None, is_usual=False, may_end=may_end)
 
 
 def _reached(alive: Sequence[Extent], last: int, env_id: str | None) -> int:
     """Return the most steps that the run may have taken.
 
     Args:
-        alive: The ends of the tags that were logged to the end.
+        alive: The extents of the tags that were logged to the end.
         last: The last step of anything in the log.
-        env_id: Its environment, if the log has episodes.
+        env_id: The run's environment, if the log has episodes.
     """
     if alive:
         return min(extent.last + extent.gap for extent in alive)
@@ -122,7 +122,7 @@ def _reached(alive: Sequence[Extent], last: int, env_id: str | None) -> int:
 
 
 def _round_length(alive: Sequence[Extent], last: int, reached: int, stage: Stage) -> int | None:
-    """Return a length of the run's own, at which a run that was stopped would hardly end."""
+    """Return a length other than the usual ones, at which a stopped run would hardly end."""
     explores = stage is Stage.EXPLORE
     asked = (length for length in DATA_STEPS if explores and last < length <= reached)
     if length := next(asked, None):
@@ -144,11 +144,11 @@ def _went_online(extents: Mapping[str, Extent]) -> bool:
 
 
 def shared_length(runs: Sequence[Progress], shortest: int) -> int | None:
-    """Return the step at which several runs of a stage end and which none exceeds, if any.
+    """Return the step, if any, at which several runs of a stage end and which none exceeds.
 
     Args:
-        runs: How far the runs of the stage came.
-        shortest: The least that counts.
+        runs: How far the runs of the stage got.
+        shortest: The shortest length that counts.
     """
     longest = max((run.last for run in runs), default=0)
     ends = {run.may_end for run in runs if run.may_end is not None and run.may_end > longest}

@@ -1,4 +1,4 @@
-"""What `summary.json` says about a run that has ended."""
+"""The contents of `summary.json`, which describes a run that has ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunStatus(StrEnum):
 
 
 class RunSummary(BaseModel, frozen=True):
-    """The summary of one run; None for numbers that a run does not have."""
+    """The summary of one run; None for numbers that do not apply to it."""
 
     script: Stage
     exp_name: Name

@@ -22,20 +22,21 @@ FloatArray = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
-"""With other resamples, the ends of an interval move by about 3 % of its width."""
+"""With other random resamples, the ends of an interval move by about 3 % of its width."""
 BATCH_VALUES = 4_000_000
-"""Resampled values that are in memory at a time."""
+"""Resampled values in memory at a time."""
 FINAL_EPISODES = 100
-"""The final return is the mean over this many last episodes of evaluation, if there are enough."""
+"""The final return is the mean over the last evaluation episodes, this many if there are enough."""
 FINAL_EVALUATIONS = 3
-"""If their episodes are not known, it is the mean of this many evaluations; one alone is noisy."""
+"""If the numbers of episodes are not known, it is the mean of this many last evaluations; a single
+one is noisy."""
 PUBLIC_EPISODES = 10
-"""Episodes of an evaluation in public versions of the homework, which do not log it."""
+"""Episodes of an evaluation in public versions of the homework, which do not log the number."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An interquartile mean and the bounds of its 95 % interval; NaN if it has no interval."""
+    """An interquartile mean and the bounds of its 95 % interval, which are NaN if it has none."""
 
     iqm: float
     low: float
@@ -43,10 +44,10 @@ class Estimate:
     count: int
     """Number of values: seeds, or seeds times environments."""
     error: float | None = None
-    """Standard error that comes from the finite number of episodes alone; None if not known."""
+    """Standard error due to the finite number of episodes alone; None if it is not known."""
     span: tuple[float, float] | None = None
-    """The lowest and the highest value, where there is no interval because they may depend on each
-    other."""
+    """The lowest and the highest value, if there is no interval because the values may depend on
+    each other."""
 
     @property
     def has_interval(self) -> bool:
@@ -54,9 +55,9 @@ class Estimate:
         return math.isfinite(self.low)
 
     def with_error(self, error: float | None) -> Estimate:
-        """Return it with this standard error, which an interval covers at least.
+        """Return the estimate with this standard error; its interval is widened to cover it.
 
-        The bootstrap cannot see noise that two or three seeds happen to share.
+        The bootstrap cannot see noise that happens to be similar in two or three seeds.
         """
         if error is None or not self.has_interval:
             return replace(self, error=error)
@@ -65,7 +66,7 @@ class Estimate:
         return replace(self, low=low, high=high, error=error)
 
     def without_interval(self, values: npt.ArrayLike) -> Estimate:
-        """Return it with the span of its values instead, which are not known to be independent."""
+        """Return the estimate with the span of its values, as they may not be independent."""
         numbers = _checked(values)
         span = (float(numbers.min()), float(numbers.max())) if numbers.size > 1 else None
         return replace(self, low=math.nan, high=math.nan, span=span)
@@ -73,7 +74,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class CurveEstimate:
-    """Interquartile means `(N,)` over seeds at N steps, with their intervals; NaN as above."""
+    """Interquartile means `(N,)` over seeds at N steps with their intervals, which may be NaN."""
 
     steps: npt.NDArray[np.int64]
     iqm: FloatArray
@@ -86,8 +87,8 @@ def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) 
 
     Args:
         returns: Mean returns `(N,)` of a run's evaluations.
-        episodes: Number of episodes of each evaluation `(N,)`. The fewest last evaluations that
-            make up `FINAL_EPISODES` count, or all; without this, the last `FINAL_EVALUATIONS`.
+        episodes: Number of episodes of each evaluation `(N,)`. As few of the last evaluations count
+            as have `FINAL_EPISODES` together, or all; without this, the last `FINAL_EVALUATIONS`.
 
     Raises:
         ValueError: There are no evaluations, or one has no episodes.
@@ -101,7 +102,7 @@ def final_return(returns: npt.ArrayLike, episodes: npt.ArrayLike | None = None) 
 
 
 def counted_evaluations(episodes: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return which evaluations `(N,)` count: the fewest last ones with `FINAL_EPISODES`.
+    """Return which evaluations `(N,)` count: the last ones, until they have `FINAL_EPISODES`.
 
     Args:
         episodes: Number of episodes of each evaluation `(N,)`.
@@ -117,10 +118,11 @@ def counted_evaluations(episodes: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def final_error(deviations: npt.ArrayLike, episodes: npt.ArrayLike | None = None) -> float | None:
-    """Return the standard error of `final_return`, over episodes of the policies it averages.
+    """Return the standard error of `final_return` over the episodes of the evaluated policies.
 
     Each evaluation's mean has the variance `deviation^2 / (episodes - 1)`, since the logged
-    deviation divides by the number of episodes; means are weighted as in `final_return`.
+    deviation is computed with division by the number of episodes. Means are weighted as in
+    `final_return`.
 
     Args:
         deviations: Standard deviations `(N,)` of the returns within each evaluation.
@@ -152,7 +154,7 @@ def with_error(mean: float, error: float | None, digits: int = 1) -> str:
 
     Args:
         mean: The mean.
-        error: Its standard error; None if it is not known, which leaves the mean alone.
+        error: Its standard error; if it is None, only the mean is returned.
         digits: Digits of the mean after the point.
     """
     text = f"{mean:z.{digits}f}"
@@ -160,13 +162,13 @@ def with_error(mean: float, error: float | None, digits: int = 1) -> str:
 
 
 def differs(one: float, other: float, *errors: float | None) -> bool:
-    """Return whether two numbers differ by more than noise: by two standard errors or more.
+    """Return whether two numbers differ by more than noise: by more than two standard errors.
 
     Args:
         one: A number.
         other: Another number.
-        errors: Their standard errors, of which independent ones add up in squares. If one is not
-            known, nothing can be said, so the answer is no.
+        errors: Their standard errors, whose squares add up, as for independent numbers. If one is
+            None, nothing can be said, so the answer is no.
     """
     known = [error for error in errors if error is not None]
     return len(known) == len(errors) and abs(one - other) > 2 * math.hypot(*known)
@@ -187,8 +189,8 @@ def end_of(steps: npt.ArrayLike, values: npt.ArrayLike) -> tuple[float, float]:
 def error_over(values: npt.ArrayLike) -> float | None:
     """Return half the 95 % margin of a mean of independent values, by Student's t distribution.
 
-    It stands where a standard error does, and is larger than that for few values: 6.4 times for
-    two, 1.1 times for ten.
+    It takes the place of a standard error, which it exceeds for few values: 6.4 times for two, 1.1
+    times for ten.
 
     Returns:
         None for a single value.
@@ -224,7 +226,7 @@ def estimate(*strata: npt.ArrayLike) -> Estimate:
 
     Args:
         strata: Values per stratum, such as the scores of one environment's seeds. Resampling keeps
-            the size of every stratum, so none can vanish by chance.
+            the size of each stratum, so none can vanish by chance.
 
     Raises:
         ValueError: A stratum has no values, or some are not finite.
@@ -273,7 +275,7 @@ def estimate_curve(
 
 
 def _interval(strata: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Bootstrap along the first axis; NaN if a stratum has only one value."""
+    """Bootstrap along the first axis; the bounds are NaN if a stratum has only one value."""
     if min(map(len, strata)) < 2:  # noqa: PLR2004 - one value has no spread
         nothing = np.full(strata[0].shape[1:], np.nan)
         return nothing, nothing

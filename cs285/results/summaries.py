@@ -1,4 +1,4 @@
-"""The table of results: one line per experiment, from the runs that finished."""
+"""The table of results: one line per experiment, from its finished runs."""
 
 import math
 import re
@@ -33,7 +33,7 @@ class Result:
     env_name: str
     algorithm: str
     name: str
-    """The folder, which no other run has."""
+    """The run's folder, which is unique."""
     seed: int | None
     total_steps: int
     started: datetime | None = None
@@ -42,15 +42,15 @@ class Result:
     error: float | None = None
     """Standard error of the final return, over its episodes."""
     episodes: int | None = None
-    """Of which the final return is the mean."""
+    """Number of episodes that the final return averages over."""
     are_assumed: bool = False
-    """Whether that number is not in the log, as in those of public versions."""
+    """Whether that number is assumed, since public versions do not log it."""
     optimal_return: float | None = None
     normalised_score: float | None = None
     coverage: float | None = None
     goals_reached: int | None = None
     notes: tuple[str, ...] = ()
-    """What is unusual in its log."""
+    """Unusual properties of the run's log."""
 
     @property
     def score_error(self) -> float | None:
@@ -68,7 +68,7 @@ def read_summaries(
 ) -> tuple[list[Result], list[str]]:
     """Read the summaries of the runs below some folders.
 
-    Runs whose logs have no summary, as those of public versions, are left to others.
+    Runs with a log but no summary, such as those of public versions, are not read here.
 
     Args:
         data_dirs: The folders, or one.
@@ -159,10 +159,10 @@ def _started(result: Result) -> float:
 def format_results(results: Sequence[Result]) -> str:
     """Format results, oldest first, as plain text: a table per stage, a line per experiment.
 
-    The runs of an experiment share a line with their mean. If several runs have the same seed and
-    number of steps, the last one counts; runs whose seed is not known all count, as runs. Numbers
-    after ± are standard errors: of one run over its episodes, of several over runs, or over
-    episodes if that is more.
+    Each line shows the means over the runs of an experiment. If several runs have the same seed and
+    number of steps, the last one counts; runs whose seed is not known all count. Numbers after ±
+    are standard errors: of one run over its episodes; of several over runs, or over episodes if
+    that is larger.
     """
     tables = [
         f"{STAGES[script].title}\n{_format_table(sorted(lines, key=_rank))}"
@@ -172,13 +172,13 @@ def format_results(results: Sequence[Result]) -> str:
 
 
 def explain_errors(results: Sequence[Result]) -> str:
-    """Return what the numbers after ± are; empty if there are none."""
+    """Return an explanation of the numbers after ±; empty if there are none."""
     lines = [runs for stage in _lines(results).values() for runs in stage]
     if not any(len(runs) > 1 or runs[0].error is not None for runs in lines):
         return ""
     text = (
         f"After {PLUS_MINUS}: the standard error, of one run over its evaluation episodes, of "
-        "several over runs, or over episodes if that is more."
+        "several over runs, or over episodes if that is larger."
     )
     if any(run.are_assumed for run in results):
         text += " ~: public versions do not log the number of episodes; 10 each are assumed."
@@ -204,7 +204,7 @@ def _lines(results: Sequence[Result]) -> dict[Stage, list[list[Result]]]:
 
 
 class _Column(NamedTuple):
-    """A heading, and the cell below it for the runs of one experiment; "" if it is empty."""
+    """A heading, and the function that returns an experiment's cell below it; "" if it is empty."""
 
     heading: str
     cell: Callable[[list[Result]], str]
@@ -275,7 +275,7 @@ def _score(runs: list[Result]) -> str:
     found = _mean_of([run.normalised_score for run in runs], [run.score_error for run in runs])
     if found is None:
         return ""
-    # No policy is better than the best one; luck makes it look so, and the error shows that.
+    # No policy is better than the best one; luck can make it look so, and the error shows that.
     if found.value > 1 and found.error is None:
         return f"{1:.2f} {PLUS_MINUS} ?"
     return with_error(found.value, found.error, 2)

@@ -1,4 +1,4 @@
-"""The records of event files: a length, its checksum, data, their checksum.
+"""The records of event files: a length, its checksum, the data, and their checksum.
 
 TensorBoard's own reader allocates as much memory as a record claims to need, and stops silently at
 a damaged record.
@@ -23,7 +23,7 @@ MAX_RECORD_BYTES = 10_000_000
 RECORD_OVERHEAD = 16
 """Bytes of a record in addition to its data."""
 BLOCK_BYTES = 4_000_000
-"""Bytes that are read at a time."""
+"""Bytes read at a time."""
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 
@@ -59,13 +59,13 @@ class RecordBlock:
     """Consecutive records of a file."""
 
     content: bytes
-    """Bytes of the file that contain them."""
+    """The bytes of the file that contain the records."""
     starts: npt.NDArray[np.int64]
     """Where the data of each record begin in `content`, shape (N,)."""
     lengths: npt.NDArray[np.int64]
     """Bytes of the data of each record, shape (N,)."""
     before: int
-    """Bytes of the file before `content`."""
+    """Offset of `content` in the file, in bytes."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -77,7 +77,7 @@ class RecordBlock:
 
     @property
     def begins(self) -> npt.NDArray[np.int64]:
-        """Bytes of the file before each record, shape (N,)."""
+        """Offset of each record in the file, in bytes, shape (N,)."""
         return self.starts + (self.before - _HEADER.size)
 
     def data(self, index: int) -> bytes:
@@ -96,7 +96,7 @@ class RecordBlock:
         )
 
     def valid_records(self) -> int:
-        """Return how many records come before the first whose data do not match their checksum."""
+        """Return the number of records before the first whose data do not match their checksum."""
         ends = (self.starts + self.lengths)[:, None] + np.arange(_FOOTER.size)
         stored = self.as_bytes[ends].view("<u4").ravel()
         computed = masked_crc32c_of(self.content, self.starts, self.lengths)
@@ -157,7 +157,7 @@ def _is_zero_to_the_end(file: BinaryIO) -> bool:
 
 
 def pack_record(data: bytes) -> bytes:
-    """Return the record that holds these data."""
+    """Return the record that contains these data."""
     length = struct.pack("<Q", len(data))
     checksums = (_FOOTER.pack(masked_crc32c(part)) for part in (length, data))
     return length + next(checksums) + data + next(checksums)

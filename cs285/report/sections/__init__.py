@@ -1,7 +1,7 @@
-"""The sections of the report: one for each question of the handout, and more.
+"""The sections of the report: those for the handout's questions, and more.
 
-A section is a function from the collection of all runs to a `Section`. It registers itself with its
-place in the report; `answer` imports every module of this package once.
+A section is made by a function that takes the collection of all runs and returns a `Section`. The
+function is registered with its place in the report; `answer` imports every module of this package.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _answers() -> tuple[Answer, ...]:
 
 
 def tags_read() -> set[str]:
-    """Return the scalars that sections need from the logs."""
+    """Return the scalars that the sections need from the logs."""
     _answers()
     return {tag for *_, tags in _registered for tag in tags}
 
 
 def answer(collection: Collection) -> list[Section]:
-    """Return all sections in order: the handout's, those on other algorithms, and further ones."""
+    """Return all sections in order: the handout's, those on other algorithms, and any others."""
     sections: list[Section] = []
     for question in _answers():
         found = question(collection)

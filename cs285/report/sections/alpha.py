@@ -83,7 +83,7 @@ def _shown(value: Estimate | None) -> str:
 
 
 def _without_error(value: Estimate | None) -> Estimate | None:
-    """Drop how much the values vary in the last tenth, which is no standard error of their mean."""
+    """Drop the error: the variation within the last tenth is not a standard error of the mean."""
     return replace(value, error=None) if value else None
 
 
@@ -93,7 +93,7 @@ def _alpha_finding(
     values: Sequence[Estimate | None],
     swept: Sequence[Experiment],
 ) -> str:
-    """Describe the effect of a sweep on Q-values and returns, as far as it exceeds the noise."""
+    """Describe the effect of a sweep on Q-values and returns, if it exceeds the noise."""
     remarks = []
     first, last = values[0], values[-1]
     if first and last:
@@ -111,7 +111,7 @@ def _alpha_finding(
     ends = [f"{parts.format_final(one)} at {_ALPHA} = {at[one]}" for one in ended]
     remarks.append(f"the final return was {parts.listed(ends)}")
     if any(one.noise is None for one in ended):
-        remarks.append("how noisy these returns are, the logs do not tell")
+        remarks.append("the logs do not show how noisy these returns are")
     else:
         top = max(ended, key=lambda one: one.final.iqm if one.final else -math.inf)
         lower = [at[one] for one in ended if parts.is_lower(one, top)]

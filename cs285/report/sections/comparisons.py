@@ -39,12 +39,12 @@ def fine_tuning(collection: Collection) -> Section:
     names = shown(Stage.FINETUNE)
     experiments = collection.select(Stage.FINETUNE, *names)
     has_line = any(one.first.online_start is not None for one in experiments)
-    line = "after the vertical line, " if has_line else "later, "
+    when = "after the vertical line, " if has_line else "later, "
     # The handout lets students choose the algorithm.
     wanted = () if experiments else ("cql", "iql", "awac")
     return comparison(
         experiments, wanted, "5", "Online fine-tuning",
-        f"Evaluation return while learning from RND's data and, {line}also from "
+        f"Evaluation return while learning from RND's data and, {when}also from "
         "new episodes. The handout's goal of \N{MINUS SIGN}20 on Hard is higher than the expected "
         "return of the best policy.",
         environments=("hard",), stage=Stage.FINETUNE,
@@ -52,7 +52,7 @@ def fine_tuning(collection: Collection) -> Section:
 
 
 def shown(stage: Stage) -> list[str]:
-    """Return the algorithms whose runs of a stage the sections of this module show."""
+    """Return the algorithms that the sections of this module show for a stage."""
     match stage:
         case Stage.OFFLINE:
             return [*algorithms_for(Question.CQL), *algorithms_for(Question.ACTORS)]
@@ -67,7 +67,7 @@ def comparison(
     names: Sequence[str],
     number: str,
     title: str,
-    says: str,
+    text: str,
     *,
     environments: Sequence[str],
     stage: Stage = Stage.OFFLINE,
@@ -93,7 +93,7 @@ def comparison(
         number,
         title,
         plot,
-        parts.caption_for(says, everyone),
+        parts.caption_for(text, everyone),
         findings,
         parts.results_table(everyone),
         tuple(missing),

@@ -35,7 +35,7 @@ def random(collection: Collection) -> Section:
 
 @register(order=20)
 def rnd(collection: Collection) -> Section:
-    """Show the states that RND visits and its prediction error."""
+    """Show the states that RND visits, and its prediction error."""
     return exploration(
         collection, "rnd", "3.2", "Random network distillation",
         "States that RND visits, coloured by the step of the visit, next to its prediction error, "
@@ -45,14 +45,14 @@ def rnd(collection: Collection) -> Section:
 
 
 def exploration(
-    collection: Collection, algorithm: str, number: str, title: str, says: str, *, columns: int
+    collection: Collection, algorithm: str, number: str, title: str, text: str, *, columns: int
 ) -> Section:
-    """Show pictures and curves of one exploring algorithm, in every environment."""
+    """Show pictures and curves of one exploration algorithm, in every environment."""
     environments = by_environment(collection.select(Stage.EXPLORE, algorithm))
     pictures: list[_Picture] = []
     captions, shown, rows, unseen = [], [], [], []
     for members in environments.values():
-        # Datasets of other sizes belong to 4.3.
+        # Datasets of other sizes belong to question 4.3.
         asked = [one for one in members if one.first.named_size in {None, HANDOUT_STEPS}]
         (chosen,) = plain(asked or members)
         shown.append(chosen)
@@ -88,7 +88,7 @@ def exploration(
         )  # fmt: skip
     if pictures and unseen:
         captions.append(f"On {parts.listed(unseen)} no picture was logged.")
-    caption = _caption(says, pictures, shown) if plot else ()
+    caption = _caption(text, pictures, shown) if plot else ()
     commands = [
         (f"{title_of(algorithm)} on {task.name}",
          parts.command_for(Stage.EXPLORE, [f"{task.dataset_stem}_{algorithm}"]))
@@ -110,13 +110,13 @@ class _Picture(NamedTuple):
     title: str
 
     def panel(self, ax: Axes) -> None:
-        """Show it, with the name of its environment."""
+        """Draw the picture, with the name of its environment."""
         plots.draw_picture(ax, self.pixels)
         ax.set_title(self.title)
 
 
 def _picture(experiment: Experiment) -> _Picture | None:
-    """Return the picture of the run that went furthest, of those whose picture is intact."""
+    """Return the picture of the longest run whose picture is intact."""
     for run in experiment.longest:
         pixels = plots.decode(run.picture) if run.picture else None
         if pixels is not None:
@@ -125,12 +125,12 @@ def _picture(experiment: Experiment) -> _Picture | None:
 
 
 def _caption(
-    says: str, pictures: Sequence[_Picture], experiments: Sequence[Experiment]
+    text: str, pictures: Sequence[_Picture], experiments: Sequence[Experiment]
 ) -> tuple[str, ...]:
-    """Say what the pictures show; of those by public versions, only that the runs logged them."""
+    """Explain the pictures; those of public versions are only said to come from the logs."""
     sentences = []
     if not pictures or any(picture.run.is_ours for picture in pictures):
-        sentences.append(says)
+        sentences.append(text)
     foreign = [picture for picture in pictures if not picture.run.is_ours]
     if foreign:
         which = "These pictures are" if len(foreign) == len(pictures) else (
@@ -140,7 +140,7 @@ def _caption(
     firsts = {experiment.first for experiment in experiments}
     if any(len(experiment.units) > 1 for experiment in experiments) and pictures:
         if any(picture.run not in firsts for picture in pictures) or foreign:
-            sentences.append("Each shows one run, the one that went furthest.")
+            sentences.append("Each shows a single run, the longest one.")
         else:
             sentences.append("Pictures show the first seed.")
     return tuple(sentences)

@@ -1,4 +1,4 @@
-"""Runs that the sections on the handout's questions do not show."""
+"""Sections on runs that those on the handout's questions do not show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cs285.report.collection import Collection
 from cs285.report.sections import Section, comparisons, exploration, register
 
 BASELINE = "dqn"
-"""Algorithm that these are compared with."""
+"""The algorithm that the others are compared with."""
 
 
 @register(order=80)
@@ -42,8 +42,8 @@ def other_algorithms(collection: Collection) -> list[Section]:
             sections.append(
                 comparisons.comparison(
                     compared, present, next(numbers), f"{titles}: {STAGES[stage].title.lower()}",
-                    f"Evaluation return of {titles}, next to {title_of(BASELINE)} where it has "
-                    "runs in the same environment.",
+                    f"Evaluation return of {titles}, next to {title_of(BASELINE)} if it has runs "
+                    "in the same environment.",
                     environments=(), stage=stage,
                 )
             )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Where a run logs its scalars and figures: TensorBoard, CSV, Weights & Biases, or your own.
+"""Where a run logs its scalars and figures: TensorBoard, CSV, Weights & Biases, or your own sink.
 
 A sink is one file in this folder that defines a class with the methods of `Sink` and registers it
-under a name for `--log`. Its packages are imported where they are used, never with the module.
+under a name for `--log`. It imports optional packages where they are used, never with the module.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ DEFAULT = ("tensorboard",)
 class Sink(Protocol):
     """One place that a run logs to.
 
-    It is made with the run's folder, whenever training starts or resumes. It starts empty: the
-    first write replaces what an earlier attempt left, unless `rewind` came before.
+    It is created with the run's folder whenever training starts or resumes. It starts empty: the
+    first write replaces the log of an earlier attempt, unless `rewind` was called before.
     """
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Log scalars, by tag. Steps never decrease between calls."""
 
     def figure(self, figure: Figure, tag: str, step: int) -> None:
-        """Log a figure; leave it open, as others log it, too."""
+        """Log a figure, and leave it open, since other sinks log it too."""
 
     def flush(self) -> Any:
         """Make everything logged so far durable.
 
         Returns:
-            The position for `rewind`, as plain values: it is stored in checkpoints.
+            The position for `rewind`, as plain values, since it is stored in checkpoints.
         """
 
     def rewind(self, position: Any) -> None:
-        """Continue from what `flush` returned, in an earlier process, and drop what came later."""
+        """Continue from a position that `flush` returned earlier, and drop everything after it."""
 
     def close(self) -> None:
         """Release files and connections. Only `flush` may follow."""
@@ -65,9 +65,9 @@ class SinkRecord:
     name: str
     make: Callable[[RunFolder], Sink]
     package: str | None
-    """Package that it imports and that this project does not depend on."""
+    """A package that it needs and that is not a dependency of this project."""
     may_fail: bool
-    """Whether training continues without it when it raises an exception."""
+    """Whether training continues without the sink when it raises an exception."""
 
 
 _registered: dict[str, SinkRecord] = {}
@@ -76,7 +76,7 @@ _registered: dict[str, SinkRecord] = {}
 def register(
     name: str, *, package: str | None = None, may_fail: bool = False
 ) -> Callable[[Made], Made]:
-    """Register a class as a sink; arguments as in `SinkRecord`.
+    """Register a class as a sink; the arguments are those of `SinkRecord`.
 
     Raises:
         RegistrationError: If another class has registered this name.
@@ -101,7 +101,7 @@ def _place(make: Callable[..., object]) -> tuple[str, str]:
 
 @functools.cache
 def sinks() -> Mapping[str, SinkRecord]:
-    """Return all sinks by name: every module of this folder is imported once.
+    """Return all sinks by name; the first call imports every module of this folder.
 
     Raises:
         RegistrationError: If two sinks have the same name.
@@ -112,10 +112,10 @@ def sinks() -> Mapping[str, SinkRecord]:
 
 
 def check_names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of sinks, each once, if all of them can be used here.
+    """Return the names of the sinks, each once, if all of them can be used here.
 
     Args:
-        given: The names, also in one text separated by commas.
+        given: The names, in a list or separated by commas.
 
     Raises:
         UserError: If there are none, or one is unknown or needs a package that is not installed.
@@ -181,10 +181,10 @@ class Logger:
         return self._call_all(lambda _, sink: sink.flush())
 
     def rewind(self, positions: Mapping[str, Any]) -> None:
-        """Continue from what `flush` returned, and drop what was logged later."""
+        """Continue from the positions that `flush` returned, and drop everything logged later."""
 
         def rewind(name: str, sink: Sink) -> None:
-            # A sink that had failed before has no position, and starts again.
+            # A sink that had failed has no position, so it starts over.
             if name in positions or not sinks()[name].may_fail:
                 sink.rewind(positions[name])
 

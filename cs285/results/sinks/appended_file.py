@@ -1,4 +1,4 @@
-"""A file that only grows, until its end is cut off to return to an earlier state."""
+"""A file that is only appended to, and can be truncated to return to an earlier state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cs285.infrastructure.files import reason_of
 class AppendedFile:
     """An open file to which bytes are appended.
 
-    Everything is handed to the operating system at once, so nothing is lost with the process.
+    Each write goes to the operating system at once, so nothing is lost if the process dies.
 
     Args:
         path: The file.
         keep: Bytes of an existing file to continue after; None creates or empties the file.
 
     Raises:
-        UserError: If the file cannot be opened, or has fewer bytes than that.
+        UserError: If the file cannot be opened, or has fewer bytes than `keep`.
     """
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
@@ -30,7 +30,9 @@ class AppendedFile:
             self._file: BinaryIO = path.open("wb" if keep is None else "r+b")
             if keep is not None:
                 if self._file.seek(0, os.SEEK_END) < keep:
-                    raise UserError(f"{path} has lost its end, so its run cannot resume")
+                    raise UserError(
+                        f"{path} is shorter than at the last checkpoint, so its run cannot resume"
+                    )
                 self._file.truncate(keep)
                 self._file.seek(keep)
         except OSError as error:
@@ -50,10 +52,10 @@ class AppendedFile:
             raise UserError(f"cannot write to {self.path}: {reason_of(error)}") from error
 
     def sync(self) -> int:
-        """Bring everything to the disk; return the size in bytes, also after `close`.
+        """Write everything to the disk; return the size in bytes, also after `close`.
 
         Raises:
-            UserError: If the disk does not accept it.
+            UserError: If the file cannot be written.
         """
         try:
             if not self._file.closed:

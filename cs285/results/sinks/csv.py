@@ -26,7 +26,7 @@ HEADER = ("step", "tag", "value")
 
 @register("csv")
 class CsvSink:
-    """Writes scalars in long form, with all digits: reading a value returns the same double.
+    """Writes scalars in long form with all digits, so that they are read back exactly.
 
     Args:
         folder: The run's folder.
@@ -37,7 +37,7 @@ class CsvSink:
         self._file: AppendedFile | None = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Add a line for each value; NaN and infinity are `nan`, `inf` and `-inf`."""
+        """Add a line for each value; NaN and infinities are `nan`, `inf` and `-inf`."""
         rows: list[tuple[object, ...]] = [(step, tag, float(x)) for tag, x in values.items()]
         if self._file is None:
             self._file = AppendedFile(self._path)
@@ -47,14 +47,14 @@ class CsvSink:
         self._file.append(text.getvalue().encode())
 
     def figure(self, figure: Figure, tag: str, step: int) -> None:
-        """Leave the figure out."""
+        """Ignore the figure."""
 
     def flush(self) -> dict[str, Any]:
-        """Bring all lines to the disk; return the size of the file."""
+        """Write all lines to the disk; return the size of the file."""
         return {"size": 0 if self._file is None else self._file.sync()}
 
     def rewind(self, position: Mapping[str, Any]) -> None:
-        """Cut the file off where it was.
+        """Truncate the file to this position.
 
         Raises:
             UserError: If the file is shorter than that, or cannot be changed.
@@ -73,10 +73,10 @@ class CsvSink:
 def read_curves(path: Path) -> dict[str, Curve]:
     """Return the finite values of a file that `CsvSink` wrote, by tag.
 
-    A last line without its end, as in the file of a run that is training, is left out.
+    An incomplete last line, as in the file of a run that is still training, is left out.
 
     Raises:
-        UserError: If the file cannot be read, or is not one of `CsvSink`.
+        UserError: If the file cannot be read, or `CsvSink` did not write it.
     """
     found: dict[str, dict[int, float]] = {}
     try:

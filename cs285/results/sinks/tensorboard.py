@@ -70,13 +70,13 @@ class TensorBoardSink:
         self._file.append(records.getvalue())
 
     def flush(self) -> dict[str, Any]:
-        """Bring all events to the disk; return the name and the size of the file."""
+        """Write all events to the disk; return the name and the size of the file."""
         if self._file is None:
             return {"name": None, "size": 0}
         return {"name": self._file.path.name, "size": self._file.sync()}
 
     def rewind(self, position: Mapping[str, Any]) -> None:
-        """Cut the file off where it was, and delete all other event files of the run.
+        """Truncate the file to this position, and delete all other event files of the run.
 
         Raises:
             UserError: If the file is shorter than that, or a file cannot be changed.

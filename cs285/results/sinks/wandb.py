@@ -1,7 +1,7 @@
 """Weights & Biases: one W&B run per training run, with its resolved config.
 
-Its own settings decide where the values go: `wandb login`, `WANDB_PROJECT`, `WANDB_MODE=offline`.
-Offline, they stay in the folder `wandb` of the run's folder until `wandb sync` uploads them.
+W&B's own settings decide where the values go: `wandb login`, `WANDB_PROJECT`, `WANDB_MODE=offline`.
+Offline, they stay in the folder `wandb` in the run's folder until `wandb sync` uploads them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PROJECT = "cs285"
-"""Project of W&B, unless `WANDB_PROJECT` names another one."""
+"""The W&B project, unless `WANDB_PROJECT` names another one."""
 INIT_SECONDS = 30.0
 """Time to wait for an answer from W&B before training continues without it."""
 PAUSE_PER_WAIT = 20
-"""After W&B has failed to start a run, no other run tries for this many times as long as that
-took. Runs that start one after the other would otherwise wait `INIT_SECONDS` each."""
+"""When W&B fails to start a run, no other run tries for this many times as long as the failure
+took. Runs that start one after another would otherwise wait `INIT_SECONDS` each."""
 
 
 _paused_until = -math.inf
@@ -40,9 +40,9 @@ _paused_until = -math.inf
 class WandbSink:
     """Logs to W&B.
 
-    A run that resumes continues the same W&B run. It repeats the steps after its checkpoint, with
-    equal values; online, only those are sent that W&B does not have. Offline, every process writes
-    a separate folder, and `wandb sync --append` joins them.
+    A run that resumes continues the same W&B run. It repeats the steps after its checkpoint with
+    equal values; online, only the steps that W&B does not have are sent. Offline, every process
+    writes a separate folder, and `wandb sync --append` joins them.
 
     Args:
         folder: The run's folder.
@@ -50,7 +50,7 @@ class WandbSink:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        # W&B would draw an id from global generators, which agents may use.
+        # W&B would draw an id from the global generators, which agents may use.
         self._id = secrets.token_hex(8)
         self._step = 0
         self._run: Any = None
@@ -73,7 +73,7 @@ class WandbSink:
         if self._run is None:
             self._run = self._start()
         self._step = step
-        if step >= self._run.step:  # W&B has the others already
+        if step >= self._run.step:  # W&B already has the earlier ones
             self._run.log(values, step=step)
 
     def _start(self) -> Any:
