@@ -2,8 +2,8 @@
 
 A product of `(batch, i)` and `(i, o)` counts `2 * batch * i * o`. A backward pass needs a product
 of that size for the weights of each layer, and one for the input of each layer but the first.
-Equal products count once: IQL's advantage reuses Q of its value loss, RND's bonus the errors of its
-loss. Biases, activations and Adam count nothing.
+Equal products count once: IQL's advantage reuses Q of its value loss, and RND's bonus the errors of
+its loss. Biases, activations and Adam are not counted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Network:
 
     @property
     def backward(self) -> int:
-        """Operations of all gradients of the weights, given that of the output."""
+        """Operations of all weight gradients, given the gradient of the output."""
         first, *others = self._products()
         return first + 2 * sum(others)
 
@@ -43,11 +43,11 @@ class Network:
 
 
 def update_flops(settings: Mapping[str, Any], *, caches_targets: bool = False) -> int:
-    """Count one update of one run.
+    """Count the operations of one update of one run.
 
     Args:
         settings: The resolved config, as plain values.
-        caches_targets: Leave out RND's fixed target network, whose outputs can be kept.
+        caches_targets: Leave out RND's fixed target network, whose outputs can be cached.
     """
 
     def network(prefix: str, outputs: int) -> Network:

@@ -1,4 +1,4 @@
-"""The machine of the measurements."""
+"""Describes the machine that the measurements are taken on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast PyTorch multiplies matrices on one core, in floating-point operations."""
+"""How fast PyTorch multiplies matrices on one core, in floating-point operations per second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = {
 
 
 def prepare(shape: str) -> Callable[[], float]:
-    """See `worker.py`: a product as often as takes some milliseconds; units are operations."""
+    """See `worker.py`: one product, repeated for some milliseconds; units are operations."""
     torch.set_num_threads(1)
     left, right = (torch.randn(size) for size in SHAPES[shape])
     out = left @ right

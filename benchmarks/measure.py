@@ -34,7 +34,7 @@ EXTRAS = {"jax", "d3rlpy"}
 """Modules that come with the extra `bench`."""
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts peak memory."""
+"""Bytes in the unit in which the system reports peak memory."""
 
 Take = Callable[[], float]
 """Measures once and returns a number."""
@@ -46,7 +46,7 @@ class ContenderError(Exception):
 
 @dataclass
 class Timing:
-    """One number, measured repeatedly, or why there is none."""
+    """One quantity, measured repeatedly, or the reason why there is no value."""
 
     values: list[float] = field(default_factory=list)
     problem: str | None = None
@@ -75,7 +75,7 @@ def interleave(takes: Mapping[str, Take], repeats: int) -> dict[str, Timing]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended well."""
+    """A process that ended successfully."""
 
     started: float
     """When it was started, in seconds since the epoch."""
@@ -94,11 +94,11 @@ def run(command: Sequence[object], environment: Mapping[str, str] | None = None)
 def run_together(
     commands: Sequence[Sequence[object]], environment: Mapping[str, str] | None = None
 ) -> list[Finished]:
-    """Run processes in parallel until they end; after an exception, all of them are ended.
+    """Run processes in parallel until they end; an exception ends all of them.
 
     Args:
         commands: Their command lines.
-        environment: Variables over those that every contender gets.
+        environment: Variables in addition to those that every contender gets.
 
     Raises:
         ContenderError: If one of them fails.
@@ -161,7 +161,7 @@ def last_line(text: str) -> str:
 
 
 class Worker:
-    """The process of a contender, which prepares and measures on request."""
+    """A contender's process, which prepares and measures on request."""
 
     def __init__(
         self, python: str, module: str, log: Path, environment: Mapping[str, str] | None = None
@@ -245,7 +245,7 @@ class Bench:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def cold_cache(self) -> Path:
-        """Make a cache folder that holds the plans of the mazes and no compiled update."""
+        """Make a cache folder with the plans of the mazes but no compiled update."""
         folder = self.fresh()
         for plan in (self.folder / "cache").glob("plan-*.npz"):
             shutil.copy(plan, folder)
@@ -257,14 +257,14 @@ class Bench:
             end_group(self._workers.popitem()[1].process)
 
     def take(self, contender: str, module: str, **arguments: Any) -> Take:
-        """Return a function that measures the seconds of a contender for a unit of work.
+        """Return a function that measures a contender's seconds per unit of work.
 
         The contender prepares and warms up before its first turn.
 
         Args:
-            contender: Names the process; cases of one contender share it.
+            contender: Name of the process, which the cases of one contender share.
             module: Its code, see `worker.py`.
-            **arguments: What its `prepare` takes.
+            **arguments: Arguments of its `prepare`.
         """
         case = json.dumps(arguments)
         seconds = 0.3 if self.quick else 1.0

@@ -28,7 +28,7 @@ Weights = dict[str, np.ndarray]
 STEPS = 1_000_000
 """Longer than any measurement."""
 EXPLORED_STEPS = 100_000
-"""The same where buffers must have room for them."""
+"""The same for exploration, whose buffers must have room for the steps."""
 EVAL_EPISODES = 20
 LOG_INTERVAL = 1_000
 DATASET = "pointmass_medium_rnd"
@@ -59,8 +59,8 @@ def prepare(
 ) -> Callable[[], float]:
     """See `worker.py`: blocks of updates or of exploration steps, or an evaluation, of all runs.
 
-    The runs differ in their seeds. RND learns offline here, too, which the scripts don't offer:
-    that measures its update alone. `by_torch` compiles with `torch.compile` instead, for updates.
+    The runs differ in their seeds. Here RND also learns offline, which the scripts do not offer:
+    this measures its update alone. With `by_torch`, updates are compiled with `torch.compile`.
     """
     torch.set_num_threads(1)
     explores = kind == "exploration"
@@ -83,13 +83,13 @@ def prepare(
             )
         )
     (phase,) = trainer.program.phases
-    # The loop's own stretch: many updates, or one environment step and what it is followed by.
+    # One call of `advance`: many updates, or one environment step with its updates.
     stretches = 10 if explores else 1
     return lambda: runs * sum(trainer.advance(phase, STEPS) for _ in range(stretches))
 
 
 def options(folder: Path, choice: str) -> Options:
-    """Return options under which nothing is evaluated or drawn."""
+    """Return options with which nothing is evaluated or drawn."""
     return door.make_options(
         data_dir=folder / "benchmark_runs",
         dataset_dir=folder,
@@ -110,7 +110,7 @@ def train_reference(
     Args:
         configs: One per run.
         transitions: Fields `(runs, N, ...)`.
-        rows: Transitions of every batch `(updates, runs, batch)`.
+        rows: Indices of the transitions in every batch `(updates, runs, batch)`.
     """
     agents = [make_agent(config) for config in configs]
     learner = make_learner(agents)
@@ -130,7 +130,7 @@ def weights(agents: Sequence[Any]) -> Weights:
 
 
 def start(config: Path, dataset_dir: Path, choice: str) -> None:
-    """Train offline until the first update, and print when that was complete."""
+    """Train offline until the first update, and print the time when it was complete."""
     configs = read_configs(Stage.OFFLINE, [config])
     trainer = door.prepare(Stage.OFFLINE, configs, options(dataset_dir, choice))
     trainer.advance(trainer.program.phases[0], 1)

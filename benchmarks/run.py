@@ -24,7 +24,7 @@ from sections import SECTIONS, Row
 from targets import TARGETS, Results
 
 ON_REQUEST = {"compilers", "homework"}
-"""Sections that run only when they are named: they take long, or answer a rare question."""
+"""Sections that run only when they are named, because they take long or are rarely needed."""
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
             new = measure(bench, name)
             print_rows(new)
             rows += new
-            # Written after every section, so that stopping loses one at most.
+            # Written after every section, so that stopping loses at most one.
             targets = [target.row(Results(rows)) for target in TARGETS]
             report |= {"rows": [row_values(row) for row in rows], "targets": targets}
             arguments.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
@@ -66,15 +66,15 @@ def parse_arguments() -> argparse.Namespace:
         "--only",
         nargs="+",
         metavar="NAME",
-        help=f"sections that begin with one of these, of: {', '.join(SECTIONS)}",
+        help=f"only sections whose names begin with one of these; all are: {', '.join(SECTIONS)}",
     )
-    add("--repeats", type=int, help="turns of every contender (default: 5, quick 2)")
+    add("--repeats", type=int, help="turns of every contender (default: 5, or 2 with --quick)")
     add("--out", type=Path, default=Path(__file__).with_name("results.json"), help="JSON file")
     add(
         "--contender-python",
         default=sys.executable,
         metavar="PATH",
-        help="interpreter that has JAX and d3rlpy (default: this one)",
+        help="interpreter with JAX and d3rlpy (default: this one)",
     )
     arguments = parser.parse_args()
     for name in arguments.only or []:
@@ -138,7 +138,7 @@ def print_targets(targets: Sequence[dict[str, Any]], *, quick: bool) -> None:
 
 
 def _number(value: float) -> str:
-    """Show three digits or all before the point."""
+    """Format with three digits, or all digits before the decimal point."""
     if value == 0 or not math.isfinite(value):
         return str(value)
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"

@@ -49,11 +49,11 @@ class Row:
     timing: Timing
     """In seconds, or in bytes."""
     scale: float = 1.0
-    """Units of the table in one of `timing`."""
+    """Factor from the unit of `timing` to that of the table."""
     baseline: Timing | None = None
     """The starter, measured in the same turns."""
     inverts: bool = False
-    """The table shows a rate, units per second."""
+    """Whether the table shows a rate, units per second."""
 
     def shown(self, value: float) -> float:
         """Return a value in the table's units."""
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster than the starter."""
+        """How many times faster the row is than the starter."""
         if self.baseline is None or self.timing.problem or self.baseline.problem:
             return None
         return self.baseline.median / self.timing.median
@@ -70,7 +70,7 @@ class Row:
 def rows_of(
     section: str, timings: dict[str, Timing], unit: str, scale: float = 1.0, **more: Any
 ) -> list[Row]:
-    """Make a row of every timing; the one called `starter` is the baseline of all."""
+    """Make a row of every timing; the one named `starter` is the baseline for all."""
     baseline = timings.get("starter")
     return [
         Row(section, name, unit, timing, scale, baseline, **more)
@@ -89,7 +89,7 @@ def matmul(bench: Bench) -> list[Row]:
 
 
 def arguments_of(bench: Bench, kind: str, algorithm: str, **values: Any) -> dict[str, Any]:
-    """Return what every contender's `prepare` takes."""
+    """Return the arguments of every contender's `prepare`."""
     settings = settings_of(algorithm, **values)
     return {"settings": settings, "dataset": str(bench.dataset), "kind": kind}
 
@@ -122,7 +122,7 @@ def updates(bench: Bench, algorithm: str) -> list[Row]:
 
 
 def scaling(bench: Bench) -> list[Row]:
-    """Cost of an update of CQL against width and batch size."""
+    """Cost of one update of CQL by width and batch size."""
     widths = (32, 128) if bench.quick else (32, 64, 128, 256, 512)
     batches = (32, 512) if bench.quick else (32, 128, 512, 1024)
     shapes = {f"width {width}": {"hidden_size": width} for width in widths}
@@ -173,7 +173,7 @@ class Scripts:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.fraction = 0.1 if bench.quick else 1.0
-        """The part of all steps that is taken."""
+        """The fraction of all steps that is taken."""
 
     def ours(self, stage: str, config: Path, *, cold: bool = False, **flags: object) -> Finished:
         """Run one of our scripts, with or without compiled updates in the cache."""
@@ -217,7 +217,7 @@ class Starter:
     first_update: float
     """When its first update was done, in seconds since the epoch."""
     loop_s: float
-    """Seconds between start-up and end."""
+    """Seconds that the training loop took."""
 
 
 def single(bench: Bench) -> list[Row]:
@@ -245,7 +245,7 @@ def sweep(bench: Bench, algorithm: str, file: str) -> list[Row]:
     config = EXPERIMENTS / "offline" / file
     runs = math.prod(map(len, yaml.safe_load(config.read_text())["sweep"].values()))
     steps = round(100_000 * scripts.fraction)
-    measured = steps // 10  # the starter's loop is the same all along
+    measured = steps // 10  # the starter's speed does not change over a run
 
     def starter() -> float:
         stretch = steps / measured - 1
@@ -322,7 +322,7 @@ def startup(bench: Bench) -> list[Row]:
 
 
 def memory(bench: Bench) -> list[Row]:
-    """Peak memory against the number of runs, and how much more a long run needs than a short."""
+    """Peak memory by number of runs, and how much more a long run needs than a short one."""
     scripts = Scripts(bench)
     short, long = 25_000, 50_000 if bench.quick else 200_000
 
@@ -421,4 +421,4 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "gpu": gpu,
     "homework": homework,
 }
-"""In the order of measurement; `--only scripts` selects all whose names begin so."""
+"""In the order of measurement; `--only scripts` selects all whose names begin with `scripts`."""

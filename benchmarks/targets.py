@@ -1,4 +1,4 @@
-"""Targets for the speed of the project, compared with measurements."""
+"""Targets for the project's speed, and how measurements compare with them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sections import Row
 
 
 class Results:
-    """Rows by section and the beginning of their name."""
+    """Rows that can be looked up by section and the beginning of their name."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
 
     def median(self, section: str, name: str) -> float:
-        """Return what was measured, in seconds or bytes.
+        """Return the measured median, in seconds or bytes.
 
         Raises:
             LookupError: If it was not measured.
@@ -38,7 +38,7 @@ class Target:
     bound: float
     measure: Callable[[Results], float]
     at_most: bool = False
-    """The bound is an upper one."""
+    """Whether the bound is an upper bound."""
 
     def row(self, results: Results) -> dict[str, object]:
         """Return the target and the measured value, as plain values."""

@@ -1,4 +1,4 @@
-"""The process of a contender: prepares and times it on request, one thread on one core.
+"""A contender's process: prepares and times it on request, with one thread on one core.
 
 A contender is a module with `prepare(**arguments)`, which returns a function that does one block of
 work and returns the number of units done. Requests and replies are lines of JSON.
@@ -32,7 +32,7 @@ def seconds_per_unit(advance: Callable[[], float], seconds: float) -> float:
 def main() -> None:
     """Serve requests until the input ends."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # keeps what libraries print out of the replies
+    os.dup2(2, 1)  # keeps the output of libraries out of the replies
     stay_on_one_core()
     prepared: dict[str, Callable[[], float]] = {}
     for line in sys.stdin:
@@ -46,7 +46,7 @@ def main() -> None:
             else:
                 advance = prepared[request["case"]]
                 reply["value"] = seconds_per_unit(advance, request["seconds"])
-        except Exception as error:  # noqa: BLE001 - the reason, whatever it is, becomes the row
+        except Exception as error:  # noqa: BLE001 - any error becomes the text of a row
             reply["error"] = f"{type(error).__name__}: {error}".partition("\n")[0]
             if isinstance(error, ModuleNotFoundError):
                 reply["missing"] = error.name

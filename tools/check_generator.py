@@ -1,10 +1,10 @@
-"""Measures the solution checker on thousands of generated solutions; for a night, not for a test.
+"""Measures the solution checker on thousands of generated solutions; takes hours.
 
     python tools/check_generator.py --seed 1 --count 3000 --workers 4
 
-Every solution is right, or has mistakes that were seen to change a number. Prints how many of each
-kind were found and named, and in which styles right methods were accused. Exit status 1 if a
-mistake was missed or a right method accused, 0 otherwise.
+Every solution is right, or has mistakes that demonstrably change a number. Prints how many mistakes
+of each kind were found and named, and in which styles right methods were accused. The exit status
+is 1 if a mistake was missed or a right method accused, else 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHUNK = 20
 
 @dataclass
 class Totals:
-    """What was seen of all trials together."""
+    """The results of all trials."""
 
     kinds: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     styles: dict[tuple[str, str], Counter[str]] = field(
@@ -61,12 +61,12 @@ class Totals:
 
 
 def chunk(seed: int, number: int, name: str = "") -> tuple[list[Report], list[str], float]:
-    """Try some solutions whose styles and mistakes depend on the seed and the number alone.
+    """Try some solutions whose styles and mistakes depend only on the seed and the number.
 
     Args:
-        seed: Of the whole measurement.
-        number: Of the chunk.
-        name: Make this mistake alone, in ever new styles.
+        seed: Seed of the whole measurement.
+        number: Number of the chunk.
+        name: If given, make only this mistake, in ever new styles.
     """
     torch.set_num_threads(1)
     order = np.random.default_rng(seed).permutation(len(MISTAKES))
@@ -77,7 +77,7 @@ def chunk(seed: int, number: int, name: str = "") -> tuple[list[Report], list[st
 
 
 def processor_seconds() -> float:
-    """Return the processor time of this process and of the ended ones that it started."""
+    """Return the processor time of this process and of its children that have ended."""
     own, ended = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
@@ -85,7 +85,7 @@ def processor_seconds() -> float:
 
 
 def print_table(totals: Totals) -> None:
-    """Print the kinds of mistakes, the styles in which someone was accused, and the sums."""
+    """Print the kinds of mistakes, the styles in which right methods were accused, and totals."""
     width = max(map(len, totals.kinds), default=0)
     print(f"{'mistake':<{width}}  tried  found  named  accused")
     for name, row in sorted(totals.kinds.items()):
@@ -94,10 +94,10 @@ def print_table(totals: Totals) -> None:
     print("\nvalue of a choice: files tried, right methods accused, mistakes missed")
     for (choice, value), row in sorted(totals.styles.items()):
         print(f"  {choice} = {value}: {row['tried']}, {row['accused']}, {row['missed']}")
-    print("\ndropped, as they change no number in the style that was drawn:")
+    print("\ndropped, because they change no number in the style that was drawn:")
     for name, count in totals.without_effect.most_common():
         print(f"  {name}: {count}")
-    print("\nproblems, each with the chunk in which it was met:")
+    print("\nproblems, each with its chunk:")
     for number, one in totals.problems:
         style = " ".join(f"{choice}={value}" for choice, value in one.style)
         print(f"- {'; '.join(one.problems)} (--chunk {number})\n    {one.told}\n    {style}")
@@ -106,12 +106,12 @@ def print_table(totals: Totals) -> None:
     found, named = totals.total("found"), totals.total("named")
     print(
         f"\n{wrong} files with a mistake: {found} found, {named} named; {right} right files; "
-        f"{accused} right methods accused; {totals.seconds / max(1, wrong + right):.2f} s a file"
+        f"{accused} right methods accused; {totals.seconds / max(1, wrong + right):.2f} s per file"
     )
 
 
 def write(totals: Totals, folder: Path) -> None:
-    """Write every solution with a problem into a folder of its own."""
+    """Write every solution with a problem into a separate folder."""
     for place, (_, one) in enumerate(totals.problems):
         for name, text in one.files:
             path = folder / f"{place:03d}" / name
@@ -125,9 +125,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=2000, help="number of solutions")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--chunk", type=int, default=None, help="try one chunk of the count again")
-    parser.add_argument("--mistake", default="", help="make this mistake alone, as in the table")
-    parser.add_argument("--write", type=Path, help="write the solutions with problems there")
+    parser.add_argument("--chunk", type=int, default=None, help="repeat only this chunk")
+    parser.add_argument("--mistake", default="", help="make only this mistake, as in the table")
+    parser.add_argument("--write", type=Path, help="folder to write solutions with problems to")
     arguments = parser.parse_args()
     if arguments.mistake and arguments.mistake not in {one.name for one in MISTAKES}:
         parser.error(f"there is no mistake {arguments.mistake!r}")

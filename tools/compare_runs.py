@@ -2,9 +2,9 @@
 
 python tools/compare_runs.py OLD NEW
 
-OLD and NEW each hold `data/` and `datasets/`. Runs are matched by their names without the time, in
-the order of their times. Logs are read by TensorBoard's own reader. Tags that only NEW has are
-listed and do not count as a difference. The exit status is 1 if anything differs.
+OLD and NEW each contain `data/` and `datasets/`. Runs are matched by their names without the time,
+in the order of their times. Logs are read by TensorBoard's own reader. Tags that only NEW has are
+listed, but do not count as differences. The exit status is 1 if anything differs.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Makes the hand-ins of a course from a few real runs, with copies in them, to try graders on.
+"""Makes the hand-ins of a synthetic course from a few real runs, with copies among them.
 
     python tools/make_course.py course --students 300 --compare
 
-Trains short runs of every kind that the handout asks for, or takes those of an earlier call, and
-makes from them what other students would hand in: other seeds, other computers, other code. Some
-computed the same numbers as many others, honestly. Some pairs copied, in six ways; `copies.json`
-says who. With --compare, also looks for the copies, and prints where they are in the list.
+Trains short runs of every kind that the handout asks for, or reuses those of an earlier call, and
+derives from them what other students might hand in: other seeds, other computers, other code. Some
+students honestly computed the same numbers as many others. Some pairs copied, in six ways, which
+`copies.json` lists. With --compare, it also searches for the copies and prints their ranks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.course.students import Course
 
 ROOT = Path(__file__).parents[1] / "experiments"
 SCALES = {"explore": 20, "offline": 50, "finetune": 50}
-"""The real runs take one in so many of their steps."""
+"""The divisor of the number of steps in the real runs."""
 EXPERIMENTS = {
     "explore": [
         *(f"{maze}_{kind}" for maze in ("easy", "medium", "hard") for kind in ("random", "rnd")),
@@ -45,7 +45,7 @@ EXPERIMENTS = {
 
 
 def make_bases(folder: Path) -> list[Base]:
-    """Train the short runs, unless they are there, and read them."""
+    """Train the short runs, unless they exist, and read them."""
     if not (folder / "data").exists():
         for stage, names in EXPERIMENTS.items():
             scale = SCALES[stage]
@@ -77,7 +77,7 @@ def write_one(course: Course, folder: Path, number: int) -> str:
 
 
 def find_copies(course: Course, folder: Path, workers: int) -> int:
-    """Look for the copies and print where they are in the list; return how many are not on top."""
+    """Search for the copies and print their ranks; return how many are not at the top."""
     paths = sorted(folder.glob("*.zip"))
     start = time.perf_counter()
     with ProcessPoolExecutor(workers) as pool:
@@ -104,7 +104,7 @@ def find_copies(course: Course, folder: Path, workers: int) -> int:
             what = f"{planted.way}{' (of many)' * planted.of_equal}" if planted else "-"
             print(f"{rank:4}  {pair.strength:.3f}  {pair.kind:18}  {what}")
     on_top = len([rank for rank in found if rank <= len(truth)])
-    print(f"\n{len(found)} of {len(truth)} planted pairs found, {on_top} of them on top")
+    print(f"\n{len(found)} of {len(truth)} planted pairs found, {on_top} of them at the top")
     return len(truth) - on_top
 
 
@@ -113,15 +113,15 @@ def _fingerprint(path: Path) -> str:
 
 
 def main() -> int:
-    """Make the course; with --compare, return 1 if a copy is not on top of the list."""
+    """Make the course; with --compare, return 1 if a copy is not at the top of the list."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write everything")
     parser.add_argument("--students", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=2, help="copies of each of six kinds")
+    parser.add_argument("--pairs", type=int, default=2, help="copies of each of the six kinds")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, help="folder of the real runs (default: FOLDER/runs)")
-    parser.add_argument("--compare", action="store_true", help="also look for the copies")
+    parser.add_argument("--compare", action="store_true", help="also search for the copies")
     chosen = parser.parse_args()
     course = Course(
         make_bases(chosen.runs or chosen.folder / "runs"),

@@ -1,4 +1,4 @@
-"""Draw the pictures of the README that are not part of a report, in docs/images/.
+"""Draw the README's pictures that are not part of a report, into docs/images/.
 
 .venv/bin/python tools/readme_pictures.py    # after ./run_hw5.sh, whose datasets it reads
 """
@@ -30,7 +30,7 @@ def panels(count: int) -> tuple[Figure, list[Any]]:
 
 
 def mazes() -> Figure:
-    """Show every maze, coloured by the expected return of the best policy from each place."""
+    """Show every maze, coloured by the best policy's expected return from each point."""
     figure, axes = panels(len(MAZES))
     for ax, maze in zip(axes, MAZES.values(), strict=True):
         best = plan(maze.env_id)

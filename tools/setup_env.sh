@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by run_hw5.sh and run_tests.sh, which are in the repository's root.
-# `set_up_environment FILE` makes or reuses .venv, and installs the pins of FILE and this package.
+# `set_up_environment FILE` creates or reuses .venv, and installs the pinned packages in FILE and this package.
 
 readonly VENV_PYTHON=.venv/bin/python
 
@@ -21,7 +21,7 @@ new_enough() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-# Prints the interpreter to make .venv with: $PYTHON, or the first suitable one.
+# Prints the interpreter for .venv: $PYTHON, or the first suitable one.
 find_python() {
   local candidate candidates=(python3 python3.13 python3.12 python3.11)
   [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
@@ -54,7 +54,7 @@ set_up_environment() {
   fi
   [[ -x $VENV_PYTHON ]] || make_venv
   new_enough "$VENV_PYTHON" || fail "the Python in .venv is older than 3.11: remove .venv and run again"
-  # The stamp records all that was installed, and the path, to which the editable install points.
+  # The stamp records what was installed, and the path that the editable install points to.
   wanted=$(pwd -P && cat requirements.txt "$requirements" pyproject.toml)
   [[ -f $stamp && $wanted == "$(<"$stamp")" ]] && return
   echo "Installing $requirements into .venv (the first time takes a few minutes)"

@@ -53,7 +53,7 @@ def prepare(settings: dict[str, Any], dataset: str, **_: Any) -> Callable[[], fl
 
 
 def _with_end(truncated: np.ndarray, terminated: np.ndarray) -> np.ndarray:
-    """Mark where episodes end without a terminal, the end of the data included."""
+    """Mark where episodes end without a terminal, including the end of the data."""
     timeouts: np.ndarray = truncated & ~terminated
     timeouts[-1] = not terminated[-1]
     return np.asarray(timeouts, np.float32)

@@ -1,8 +1,8 @@
 """The same updates as one `jax.lax.scan`: losses, Adam, target copies and the look-up of batches.
 
 Runs are mapped by `vmap`. Unlike ours it computes no metrics and never stops for anything, so it
-stands for what compiled code can do. As a script it compares its weights after 50 updates with
-ours, from the same weights on the same batches:
+shows what compiled code can achieve. As a script it compares its weights after 50 updates with
+ours, starting from the same weights on the same batches:
 
     python benchmarks/contenders/jax_scan.py --check
 """
@@ -36,7 +36,7 @@ HYPERPARAMETERS = (
     "rnd_weight",
     "rnd_input_scale",
 )
-"""Numbers of the config that the losses read; each run has its own."""
+"""Numbers in the config that the losses read; they may differ between runs."""
 TARGETS = {"target_critic": "critic", "target_value_critic": "value_critic"}
 
 
@@ -80,7 +80,7 @@ def iql_q_loss(p: Params, b: Batch, h: Params) -> Any:
 
 
 def advantage(p: Params, b: Batch) -> Any:
-    """Return Q(s, a) without a gradient, less V(s)."""
+    """Return Q(s, a) - V(s), without a gradient in Q."""
     q_values = jax.lax.stop_gradient(pick(mlp(p, "critic", b["observations"]), b["actions"]))
     return q_values - mlp(p, "value_critic", b["observations"])[:, 0]
 
@@ -136,7 +136,7 @@ def adam(leaf: Any, gradient: Any, memory: Any, count: Any, rate: float) -> tupl
 
 
 def make_update(settings: dict[str, Any]) -> Callable[..., Any]:
-    """Return the update of one run: state, data, rows of the batch, hyperparameters to state."""
+    """Return the update of one run: (state, data, batch rows, hyperparameters) to a new state."""
 
     def update(state: Any, count: Any, data: Batch, rows: Any, h: Params) -> Any:
         params, memory = dict(state[0]), dict(state[1])
@@ -175,7 +175,7 @@ def make_scan(settings: dict[str, Any]) -> Callable[..., Any]:
 
 
 def begin(params: Params, settings: dict[str, Any]) -> tuple[Params, Params]:
-    """Return parameters with Adam's empty memory of those that are trained."""
+    """Return the parameters, and Adam's initial moments for those that are trained."""
     params = {key: jnp.asarray(value) for key, value in params.items()}
     trained = {network for network, *_ in OBJECTIVES[settings["base_config"]]}
     return params, {
@@ -285,7 +285,7 @@ def difference(algorithm: str, updates: int = 50) -> float:
 
 
 def named(weights: dict[str, np.ndarray]) -> Params:
-    """Bring our weights under this file's names and into its layout."""
+    """Convert our weights to this file's names and layout."""
     found = {}
     for key, value in weights.items():
         network, *_, layer, kind = key.split(".")

@@ -2,8 +2,8 @@
 
 A NumPy replay buffer, a conversion of every field in every step, plain modules with plain Adam,
 `.item()` on every metric of every step, evaluation one environment step at a time. The losses are
-those of the handout, as a good student writes them. As a script it trains one run from start to
-end, and prints when its first update was done and how long its loop took:
+those of the handout, as a good student would write them. As a script it trains one run from start
+to end, and prints when its first update was done and how long its loop took:
 
     python benchmarks/contenders/starter.py --settings settings.json \
         --dataset datasets/pointmass_medium_rnd_seed1.npz --steps 100000 --log_dir data
@@ -65,7 +65,7 @@ class ReplayBuffer:
         self.size += 1
 
     def load(self, path: str) -> None:
-        """Take over a dataset of the package."""
+        """Load a dataset of the package."""
         with np.load(path) as data:
             self.size = len(data["actions"])
             for name, array in self.arrays.items():
@@ -73,7 +73,7 @@ class ReplayBuffer:
 
     def sample(self, batch_size: int) -> Arrays:
         """Draw a batch."""
-        rows = np.random.randint(0, self.size, size=(batch_size,)) % self.capacity  # noqa: NPY002 - as there
+        rows = np.random.randint(0, self.size, size=(batch_size,)) % self.capacity  # noqa: NPY002 - as in the starter
         return {name: array[rows] for name, array in self.arrays.items()}
 
 
@@ -99,22 +99,22 @@ class DQNAgent:
     def get_action(self, observation: np.ndarray, epsilon: float = 0.0) -> int:
         """Act epsilon-greedily on one observation."""
         values = self.critic(from_numpy(np.asarray(observation))[None])
-        if np.random.rand() < epsilon:  # noqa: NPY002 - as there
-            return int(np.random.randint(ACTIONS))  # noqa: NPY002 - as there
+        if np.random.rand() < epsilon:  # noqa: NPY002 - as in the starter
+            return int(np.random.randint(ACTIONS))  # noqa: NPY002 - as in the starter
         return int(values.argmax(dim=-1).squeeze(0).item())
 
     def next_values(self, next_obs: torch.Tensor) -> Any:
-        """Return what the next states are worth."""
+        """Return the values of the next states."""
         next_action = self.critic(next_obs).argmax(dim=-1, keepdim=True)
         return self.target_critic(next_obs).gather(-1, next_action).squeeze(-1)
 
     def q_values(self, obs: torch.Tensor, action: torch.Tensor) -> Any:
-        """Return the values of the actions taken, and of all."""
+        """Return the values of the actions taken, and of all actions."""
         qa_values = self.critic(obs)
         return qa_values.gather(-1, action.unsqueeze(-1)).squeeze(-1), qa_values
 
     def compute_critic_loss(self, *batch: torch.Tensor) -> tuple[Any, dict[str, float], Any]:
-        """Return the loss, what to log, and the values it was made of."""
+        """Return the loss, what to log, and the values it was computed from."""
         obs, action, reward, next_obs, done = batch
         with torch.no_grad():
             next_values = self.next_values(next_obs)
@@ -144,7 +144,7 @@ class DQNAgent:
         return metrics
 
     def update_target(self) -> None:
-        """Copy what is copied."""
+        """Copy the critic to its target."""
         self.target_critic.load_state_dict(self.critic.state_dict())
 
     def update(self, *batch: torch.Tensor, step: int) -> dict[str, float]:
@@ -156,10 +156,10 @@ class DQNAgent:
 
 
 class CQLAgent(DQNAgent):
-    """DQN and a conservative term."""
+    """DQN with a conservative term."""
 
     def compute_critic_loss(self, *batch: torch.Tensor) -> tuple[Any, dict[str, float], Any]:
-        """Return the loss, what to log, and the values it was made of."""
+        """Return the loss, what to log, and the values it was computed from."""
         loss, metrics, (q_values, qa_values) = super().compute_critic_loss(*batch)
         temperature = self.settings["cql_temperature"]
         soft = temperature * torch.logsumexp(qa_values / temperature, dim=-1)
@@ -168,7 +168,7 @@ class CQLAgent(DQNAgent):
 
 
 class AWACAgent(DQNAgent):
-    """An actor that clones what its critic likes."""
+    """An actor that clones the actions its critic prefers."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -185,11 +185,11 @@ class AWACAgent(DQNAgent):
         return int(action.squeeze(0).item())
 
     def next_values(self, next_obs: torch.Tensor) -> Any:
-        """Return what the next states are worth under the actor."""
+        """Return the values of the next states under the actor."""
         return (self._policy(next_obs).probs * self.target_critic(next_obs)).sum(dim=-1)
 
     def compute_advantage(self, obs: torch.Tensor, action: torch.Tensor, dist: Any) -> Any:
-        """Return how much better an action is than the actor."""
+        """Return how much better an action is than the actor's average."""
         q_values, qa_values = self.q_values(obs, action)
         return q_values - (dist.probs * qa_values).sum(dim=-1)
 
@@ -210,7 +210,7 @@ class AWACAgent(DQNAgent):
 
 
 class IQLAgent(AWACAgent):
-    """AWAC's actor on an expectile critic."""
+    """AWAC's actor with an expectile critic."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -321,7 +321,7 @@ class Loop:
 
     def _interact(self) -> None:
         if self.step <= self.warm_up or self.is_random:
-            action = int(np.random.randint(ACTIONS))  # noqa: NPY002 - as there
+            action = int(np.random.randint(ACTIONS))  # noqa: NPY002 - as in the starter
         else:
             action = self.agent.get_action(self.observation, self.settings["epsilon"])
         next_observation, reward, terminated, truncated, _ = self.env.step(action)
@@ -371,7 +371,7 @@ def main() -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     settings = json.loads(arguments.settings.read_text())
-    np.random.seed(arguments.seed)  # noqa: NPY002 - as there
+    np.random.seed(arguments.seed)  # noqa: NPY002 - as in the starter
     torch.manual_seed(arguments.seed)
     loop = Loop(settings, arguments.dataset, arguments.seed)
     eval_env = make_env(settings["env_name"])
