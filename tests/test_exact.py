@@ -118,13 +118,13 @@ def test_a_stochastic_policy_is_averaged_over_its_choices():
 def test_both_recursions_give_the_same_return():
     """Forwards by occupancy and backwards by values are different sums of the same terms."""
     model = maze_model(MAZES[MEDIUM], 3)
-    chain = Chain(model, np.asarray(planned(MEDIUM)(model.samples[:, 4]), float))
+    chain = Chain(model, np.asarray(planned(MEDIUM)(model.observations), float))
     assert model.start @ chain.values_to_go()[0] == pytest.approx(chain.expected_return, abs=1e-3)
 
 
 def test_learners_values_solve_bellmans_equation_and_agree_with_dense_algebra():
     model = maze_model(MAZES[EASY], 3)
-    chain = Chain(model, np.asarray(wavering(model.samples[:, 4]), float))
+    chain = Chain(model, np.asarray(wavering(model.observations), float))
     values = chain.values(DISCOUNT)
     matrix = np.eye(model.num_states) - DISCOUNT * chain.transitions.toarray()
     np.testing.assert_allclose(values, np.linalg.solve(matrix, chain.rewards), atol=1e-3)
@@ -134,7 +134,7 @@ def test_learners_values_solve_bellmans_equation_and_agree_with_dense_algebra():
 
 def test_values_without_a_future_are_rewards():
     model = maze_model(MAZES[EASY], 3)
-    chain = Chain(model, np.asarray(wavering(model.samples[:, 4]), float))
+    chain = Chain(model, np.asarray(wavering(model.observations), float))
     np.testing.assert_allclose(
         solve(chain.transitions, chain.rewards, 0.0), chain.rewards, atol=1e-6
     )
@@ -182,7 +182,7 @@ def test_a_goal_that_cannot_be_missed_is_worth_nothing_and_one_behind_a_wall_cos
         assert chain.expected_return == pytest.approx(cost, abs=1e-5)
     model = maze_model(far, 3)
     chain = Chain(model, np.full((model.num_states, 5), 0.2))
-    upper = model.samples[:, 4, 0] * far.height < 4
+    upper = model.observations[:, 0] * far.height < 4
     forever = -1 / (1 - DISCOUNT)
     np.testing.assert_allclose(chain.values(DISCOUNT)[upper], forever, atol=1e-3)
 
@@ -212,10 +212,30 @@ def test_the_correction_removes_variance_but_no_mean():
             assert abs(one.mean - other.mean) < 4 * spread + 1e-9
 
 
-def test_episodes_are_simulated_where_no_grid_is_fine_enough(monkeypatch):
-    monkeypatch.setattr(exact, "ERROR", 1e-9)
+def test_the_limit_of_a_quadratic_error_is_found_from_three_grids():
+    levels = [(1 / n, -20.0 + 3.0 / n**2) for n in (2, 3, 4)]
+    assert exact._limit(levels[:2], 0.05) is None
+    limit, error = exact._limit(levels, 0.05)
+    assert limit == pytest.approx(-20.0)
+    assert error < 1e-9
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [
+        (-21.0, -20.0, -20.01),  # the last two agree by chance
+        (-10.0, -20.0, -24.3),  # far from converged
+    ],
+)
+def test_grids_that_have_not_converged_have_no_limit(returns):
+    levels = list(zip((1 / 2, 1 / 3, 1 / 4), returns, strict=True))
+    assert exact._limit(levels, 0.05) is None
+    assert exact._limit([], 0.05) is None
+
+
+def test_episodes_are_simulated_where_no_grid_is_fine_enough():
     returns, _ = simulate(MAZES[EASY], heading(MAZES[EASY]), 5_000, seed=5)
-    found = evaluated(EASY, heading(MAZES[EASY]), most_episodes=250)
+    found = evaluated(EASY, heading(MAZES[EASY]), most_error=1e-9, episodes=250)
     error = np.hypot(returns.std() / 5_000**0.5, found.return_error)
     assert 0 < found.return_error < 0.1
     assert abs(found.expected_return - returns.mean()) < 4 * error

@@ -91,6 +91,11 @@ class DQNAgent(Agent):
         """Choose an action for one observation; greedy at `epsilon` 0."""
         return sample_action(self, observation, epsilon)
 
+    def action_values(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the estimates of Q `(batch, num_actions)` for observations `(batch, ...)`."""
+        values: torch.Tensor = self.critic(observations)
+        return values
+
     # Losses
 
     def compute_critic_loss(

@@ -5,6 +5,7 @@ The page `docs/exact.md` defines every quantity.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,9 @@ FloatArray = npt.NDArray[np.float64]
 
 ERROR = 0.05
 """Largest error of a return, estimated by refining the grid."""
+
+FURTHEST = 6
+"""A return may be extrapolated by so many times the largest error."""
 
 MOST_EPISODES = 1_000
 """Largest number of simulated episodes where no grid is fine enough."""
@@ -39,14 +43,27 @@ class Data:
     def __init__(self, observations: Observations, actions: npt.NDArray[np.int64]) -> None:
         self.observations = observations
         self.actions = actions
+        self._frequencies: dict[Model, FloatArray] = {}
+        self._weights: dict[Model, FloatArray] = {}
 
     def frequencies(self, model: Model) -> FloatArray:
         """Return how often each action was taken in each region `(regions, A)`; they sum to 1."""
-        regions = model.regions_of(self.observations)
-        counts = np.zeros((model.num_regions, model.num_actions))
-        np.add.at(counts, (regions, self.actions), 1.0)
-        frequencies: FloatArray = counts / len(self.actions)
-        return frequencies
+        if model not in self._frequencies:
+            regions = model.regions_of(self.observations)
+            counts = np.zeros((model.num_regions, model.num_actions))
+            np.add.at(counts, (regions, self.actions), 1.0)
+            self._frequencies[model] = counts / len(self.actions)
+        return self._frequencies[model]
+
+    def weights(self, model: Model) -> FloatArray:
+        """Return the share of the data on each action in each state `(N, A)`.
+
+        A transition counts for the states around its observation, as values are interpolated.
+        """
+        if model not in self._weights:
+            chosen = np.eye(model.num_actions)[self.actions] / len(self.actions)
+            self._weights[model] = model.interpolation(self.observations).T @ chosen
+        return self._weights[model]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,29 +75,34 @@ class ExactEvaluation:
         expected_return: Expected undiscounted return of an episode.
         return_error: How far off that may be: what refining the grid changed, or the standard error
             where episodes had to be simulated.
-        discount: The learner's discount.
+        discount: The learner's discount; None if there is nothing to compare with its values.
         learned: The agent's own estimates of the actions' values in each state `(N, A)`, if it has
             any.
+        data: What it has learned from, if anything.
     """
 
     chain: Chain
     expected_return: float
     return_error: float
-    discount: float
+    discount: float | None
     learned: npt.NDArray[np.float32] | None
-    largest_learned: npt.NDArray[np.float32] | None
     data: Data | None
-    learned_of_data: npt.NDArray[np.float32] | None
+
+    @property
+    def _discount(self) -> float:
+        if self.discount is None:
+            raise ValueError("values need a discount")
+        return self.discount
 
     @cached_property
     def values(self) -> FloatArray:
         """Values of the policy under the learner's discount `(N,)`: `V`."""
-        return self.chain.values(self.discount)
+        return self.chain.values(self._discount)
 
     @cached_property
     def action_values(self) -> FloatArray:
         """Values of the actions under the learner's discount `(N, A)`: `Q`."""
-        return action_values(self.chain.model, self.values, self.discount)
+        return action_values(self.chain.model, self.values, self._discount)
 
     @cached_property
     def visits(self) -> FloatArray:
@@ -98,19 +120,18 @@ class ExactEvaluation:
     @property
     def overestimation(self) -> float | None:
         """Mean of `max_a Qhat - V` over the states that the policy visits."""
-        if self.largest_learned is None:
+        if self.learned is None:
             return None
         occupancy = self.chain.occupancy
-        return float(occupancy @ (self.largest_learned - self.values) / occupancy.sum())
+        return float(occupancy @ (self.learned.max(axis=1) - self.values) / occupancy.sum())
 
     @property
     def q_error(self) -> float | None:
         """Root mean square of `Qhat - Q` over the data."""
-        if self.data is None or self.learned_of_data is None:
+        if self.data is None or self.learned is None:
             return None
-        weights = self.chain.model.interpolation(self.data.observations)
-        true = (weights @ self.action_values)[np.arange(len(self.data.actions)), self.data.actions]
-        return float(np.sqrt(np.mean((self.learned_of_data - true) ** 2)))
+        squares = self.data.weights(self.chain.model) * (self.learned - self.action_values) ** 2
+        return float(np.sqrt(squares.sum()))
 
     @property
     def q_error_occupancy(self) -> float | None:
@@ -135,8 +156,10 @@ class ExactEvaluation:
         return float(np.abs(self.region_visits - self.data.frequencies(self.chain.model)).sum() / 2)
 
     @property
-    def regret(self) -> float:
+    def regret(self) -> float | None:
         """How much less the policy is worth at the start than the best one, discounted."""
+        if self.discount is None:
+            return None
         model = self.chain.model
         return float(model.start @ (best_values(model, self.discount) - self.values))
 
@@ -145,58 +168,92 @@ def evaluate(
     models: Sequence[Callable[[], Model]],
     policy: Policy,
     *,
-    discount: float,
+    discount: float | None,
     values: Values | None = None,
     data: Data | None = None,
     rng: np.random.Generator,
-    most_episodes: int = MOST_EPISODES,
+    most_error: float = ERROR,
+    episodes: int = MOST_EPISODES,
+    chooses: bool = False,
 ) -> ExactEvaluation:
     """Evaluate a policy on models that are refined until its return no longer changes.
 
     Args:
         models: Make the models, the coarsest first; at least two.
         policy: The policy.
-        discount: The learner's discount.
+        discount: The learner's discount, if its values are wanted.
         values: The agent's own estimates, if it has any.
         data: What the agent learned from, if anything.
         rng: For the episodes that are simulated where no model is fine enough.
-        most_episodes: Largest number of these.
+        most_error: Refine the model while the return may be off by more than this.
+        episodes: Largest number of simulated episodes.
+        chooses: The policy does not state its probabilities but chooses one action, perhaps by
+            chance. It is then asked once in each state, and its return is that of episodes.
 
     Raises:
         ValueError: If the policy's probabilities or the agent's estimates are not numbers.
     """
-    returns: list[float] = []
+    levels: list[tuple[float, float]] = []
+    estimate: tuple[float, float] | None = None
     for make in models:
         model = make()
-        chain = Chain(model, _over_states(model, policy).astype(np.float64))
-        returns.append(chain.expected_return)
-        if len(returns) > 1 and abs(returns[-1] - returns[-2]) < ERROR:
-            expected, error = returns[-1], abs(returns[-1] - returns[-2])
+        chain = Chain(model, _over_states(model, policy, once=chooses).astype(np.float64))
+        levels.append((model.spacing, chain.expected_return))
+        estimate = None if chooses else _limit(levels, most_error)
+        if estimate is not None or (chooses and len(levels) > 1):
             break
-    else:
-        estimate = corrected_return(
-            model, policy, chain.values_to_go(), rng, standard_error=ERROR / 2, most=most_episodes
+    if estimate is None:
+        simulated = corrected_return(
+            model, policy, chain.values_to_go(), rng, standard_error=most_error / 2, most=episodes
         )
-        expected, error = estimate.mean, estimate.standard_error
-    learned = largest = of_data = None
-    if values is not None:
-        sampled = _samples(model, values)
-        learned, largest = sampled.mean(axis=1), sampled.max(axis=-1).mean(axis=1)
-        if data is not None:
-            of_data = values(data.observations)[np.arange(len(data.actions)), data.actions]
-    return ExactEvaluation(chain, expected, error, discount, learned, largest, data, of_data)
+        estimate = simulated.mean, simulated.standard_error
+    learned = None if values is None else _finite(values(model.observations))
+    return ExactEvaluation(chain, *_possible(model, *estimate), discount, learned, data)
 
 
-def _samples(model: Model, function: Policy | Values) -> npt.NDArray[np.float32]:
-    """Return what a function says at all samples `(N, m, A)`."""
-    states, samples = model.samples.shape[:2]
-    found = function(model.samples.reshape(states * samples, *model.samples.shape[2:]))
-    if not np.isfinite(found).all():
-        raise ValueError("the agent's outputs are not finite numbers everywhere")
-    return found.reshape(states, samples, -1)
+def _limit(levels: Sequence[tuple[float, float]], most_error: float) -> tuple[float, float] | None:
+    """Return what the returns on finer and finer grids converge to, and how far off that may be.
+
+    The error of a smooth policy is quadratic in the spacing, so two grids give an extrapolated
+    value (Richardson). The limit is known if two such values agree; two grids alone may agree by
+    chance. A far extrapolation is not trusted.
+
+    Args:
+        levels: Spacing and return of each grid, the coarsest first.
+        most_error: None is returned if the limit may be off by more than this.
+    """
+    extrapolated = [
+        fine + (fine - coarse) * b**2 / (a**2 - b**2)
+        for (a, coarse), (b, fine) in itertools.pairwise(levels)
+    ]
+    if len(extrapolated) > 1:
+        limit = extrapolated[-1]
+        error, distance = abs(limit - extrapolated[-2]), abs(limit - levels[-1][1])
+        if error < most_error and distance < FURTHEST * most_error:
+            return limit, error
+    return None
 
 
-def _over_states(model: Model, function: Policy | Values) -> npt.NDArray[np.float32]:
-    """Return the mean over the samples of each state `(N, A)`."""
-    means: npt.NDArray[np.float32] = _samples(model, function).mean(axis=1)
+def _possible(model: Model, expected: float, error: float) -> tuple[float, float]:
+    """Keep an extrapolated or sampled return within what any episode can have."""
+    lowest, highest = min(model.rewards.min(), 0.0), max(model.rewards.max(), 0.0)
+    return float(np.clip(expected, model.horizon * lowest, model.horizon * highest)), error
+
+
+def _over_states(model: Model, policy: Policy, *, once: bool = False) -> npt.NDArray[np.float32]:
+    """Return the probabilities of a policy in each state `(N, A)`.
+
+    They are the mean over the samples, or those at one observation.
+    """
+    if once:
+        return _finite(policy(model.observations))
+    states, samples, *shape = model.samples.shape
+    found = _finite(policy(model.samples.reshape(states * samples, *shape)))
+    means: npt.NDArray[np.float32] = found.reshape(states, samples, -1).mean(axis=1)
     return means
+
+
+def _finite(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if not np.isfinite(outputs).all():
+        raise ValueError("the agent's outputs are not finite numbers everywhere")
+    return outputs

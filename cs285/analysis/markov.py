@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-NEGLIGIBLE = 1e-7
+NEGLIGIBLE = 1e-5
 """An episode counts as over once it continues with less than this probability."""
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 """Relative error to which linear systems are solved."""
 
 
@@ -69,7 +69,7 @@ class Chain:
     @cached_property
     def occupancy(self) -> FloatArray:
         """Expected number of steps from each state in an episode `(N,)`: `d`."""
-        backwards = self.transitions.T.tocsr()
+        backwards = self.transitions.T
         now = self.model.start.astype(np.float32)
         total = now.astype(np.float64)
         for _ in range(self.model.horizon - 1):

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 Observations = npt.NDArray[np.float32]
 
 RESOLUTIONS = (2, 3, 4, 6, 8)
-FEWEST_NODES, MOST_NODES = 150, 7_000
+FEWEST_NODES, MOST_NODES = 80, 7_000
 """On coarser grids the return of a good policy is off by more than 0.05; a finer one takes longer
 to make than to train an agent."""
 
-SAMPLES_PER_UNIT = 9
-"""A policy is averaged over at least so many points along each axis of a unit cell."""
+SAMPLES_PER_UNIT = 6
+"""A policy is averaged over at least so many points along each axis of a unit cell, and two of each
+square."""
 
 
 class Outcome(NamedTuple):
@@ -56,20 +57,24 @@ class Model(ABC):
         rewards: Expected reward, float32 `(N, A)`.
         start: Probability of each first state `(N,)`.
         horizon: Steps after which an episode is truncated, H.
+        observations: One observation in each state, float32 `(N, *observation_shape)`.
         samples: Observations within each state, float32 `(N, m, *observation_shape)`; the
             probabilities of a policy in a state are the mean over these.
         regions: Number of the region of each state `(N,)`. Data and policies are compared by how
             often they take each action in each region.
         num_regions: Number of regions.
+        spacing: Distance of neighbouring states, in the task's own unit.
     """
 
     transitions: csr_array
     rewards: npt.NDArray[np.float32]
     start: FloatArray
     horizon: int
+    observations: Observations
     samples: Observations
     regions: npt.NDArray[np.intp]
     num_regions: int
+    spacing: float
 
     @property
     def num_states(self) -> int:
@@ -155,16 +160,18 @@ def maze_model(maze: Maze, resolution: int) -> MazeModel:
     own = grid(maze, resolution)
     layout = own.layout
     start = own.interpolation(np.array([maze.start])).toarray()[0]
-    shares = _evenly_spread(-(-SAMPLES_PER_UNIT // resolution))
+    shares = _evenly_spread(max(2, -(-SAMPLES_PER_UNIT // resolution)))
     spread = layout.lower[:, None] + (layout.upper - layout.lower)[:, None] * shares
     return MazeModel(
         transitions=own.transitions,
         rewards=own.arrivals - 1,
         start=start,
         horizon=maze.max_episode_steps,
+        observations=observe(maze, layout.nodes),
         samples=observe(maze, spread),
         regions=_cell_numbers(maze, layout.nodes),
         num_regions=maze.walls.size,
+        spacing=1 / resolution,
         grid=own,
     )
 

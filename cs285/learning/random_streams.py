@@ -13,7 +13,7 @@ import torch
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.arrays import fill
 
-PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation")
+PURPOSES = ("weights", "environment", "exploration", "batches", "evaluation", "exact")
 """Each purpose has a separate stream, so that drawing more for one never shifts another."""
 
 

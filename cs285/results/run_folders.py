@@ -26,6 +26,8 @@ SUMMARY = "summary.json"
 """The results; written last, so a run with this file has ended."""
 WEIGHTS = "agent.pt"
 """The weights of the trained agent."""
+SNAPSHOTS = "agent_step*.pt"
+"""The weights of the agent while it was training, as a pattern."""
 CHECKPOINT = "checkpoint.safetensors"
 """The state of a program that is still training, in the folder of its first run."""
 FORMER_CHECKPOINT = "checkpoint.pt"
@@ -52,7 +54,7 @@ EVENT_FILE_WRITER = re.compile(
 """When, on which computer and by which process an event file was begun, from its name."""
 
 _NO_EVENTS = ("Zone.Identifier", ".csv", ".json", ".png", ".svg", ".pdf", ".txt")
-_RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, DIVERGED, FORMER_DIVERGED)
+_RESULTS = (f"{EVENTS}*", SCALARS, "*.png", SUMMARY, WEIGHTS, SNAPSHOTS, DIVERGED, FORMER_DIVERGED)
 """Files that a run deletes before it starts over in its folder."""
 _UNFINISHED = (".*.tmp",)
 """Half-written files left behind by a killed process."""
@@ -87,6 +89,18 @@ class RunFolder:
     def weights(self) -> Path:
         """The weights of the trained agent."""
         return self.path / WEIGHTS
+
+    def snapshot(self, step: int) -> Path:
+        """The weights of the agent after `step` steps."""
+        return self.path / SNAPSHOTS.replace("*", f"{step:08d}")
+
+    def snapshots(self) -> dict[int, Path]:
+        """Return the snapshots by their steps, in order."""
+        found = {}
+        for path in sorted(self.path.glob(SNAPSHOTS)):
+            if match := re.search(r"step(\d+)\.pt$", path.name):
+                found[int(match[1])] = path
+        return found
 
     @property
     def checkpoint(self) -> Path:

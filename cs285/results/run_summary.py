@@ -35,11 +35,15 @@ class RunSummary(BaseModel, frozen=True):
     wall_time_s: Annotated[float, Field(ge=0, le=1e9)]
     final_return: float | None = None
     """Mean of the last 100 evaluation episodes."""
+    exact_return: float | None = None
+    """Expected return of the last policy, computed; see `docs/exact.md`."""
+    exact_return_error: float | None = None
+    """How far off `exact_return` may be."""
     best_return: float | None = None
     """Highest mean return of any evaluation."""
     optimal_return: float | None = None
     normalised_score: float | None = None
-    """0 for the random policy, 1 for the best one."""
+    """0 for the random policy, 1 for the best one; of `exact_return` where it is known."""
     coverage: float | None = None
     """Fraction of the free cells that exploration visited."""
     goals_reached: int | None = None

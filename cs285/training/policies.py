@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,34 @@ class Policy:
         self.task = task
         self.epsilon = epsilon
 
+    @cached_property
+    def has_probabilities(self) -> bool:
+        """Whether the agent gives its probabilities; others can only choose one action."""
+        return _has_probabilities(self.agent)
+
+    @cached_property
+    def has_values(self) -> bool:
+        """Whether the agent estimates the values of actions."""
+        observation = np.zeros((1, *self.task.observation_shape), np.float32)
+        try:
+            found = self.action_values(observation)
+        except (AttributeError, TypeError, NotImplementedError):
+            return False
+        return bool(found.shape == (1, self.task.num_actions))
+
+    @torch.no_grad()
+    def action_values(self, observations: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the agent's own estimates of Q `(n, num_actions)` at n observations.
+
+        Only for agents that have such estimates: `has_values`. A student's agent may lack the
+        method; its network is called `critic`, as the homework has it.
+        """
+        inputs = ptu.from_numpy(np.asarray(observations, dtype=np.float32))
+        estimate = getattr(self.agent, "action_values", None) or self.agent.critic
+        with student_code.reported():
+            found: npt.NDArray[np.float32] = ptu.to_numpy(estimate(inputs))
+        return found
+
     @torch.no_grad()
     def __call__(self, observations: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return pi(. | s) `(n, num_actions)` at observations `(n, *observation_shape)`.
@@ -48,7 +77,7 @@ class Policy:
         if inputs.ndim == 0 or inputs.shape[1:] != self.task.observation_shape:
             expected = ", ".join(map(str, ("n", *self.task.observation_shape)))
             raise ValueError(f"observations must have the shape ({expected}), not {inputs.shape}")
-        if not _has_probabilities(self.agent):
+        if not self.has_probabilities:
             return self._chosen(inputs)
         epsilon = torch.tensor(self.epsilon, device=ptu.device)
         with student_code.reported():

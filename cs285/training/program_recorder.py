@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from cs285.analysis.exact import Data
 from cs285.datasets.dataset_files import (
     DATASET_FIELDS,
     Dataset,
@@ -28,7 +29,9 @@ from cs285.learning.replay_buffer import ReplayBuffer
 from cs285.results.run_summary import RunStatus
 from cs285.results.statistics import final_return
 from cs285.training.checkpoints import save_checkpoint
+from cs285.training.exact_tags import evaluate_policy, scalars
 from cs285.training.options import Options
+from cs285.training.policies import Policy
 from cs285.training.rollouts import Evaluation, evaluate
 from cs285.training.run_recorder import RunRecorder
 from cs285.training.runs import Program, Run
@@ -154,9 +157,30 @@ class ProgramRecorder:
         seeds = program.derive_seeds("evaluation", step)
         with separate_generators(self.learner.agents, seeds):
             evaluations = evaluate(self.learner, program.env_ids, program.seeds, episodes, step)
+            exact = self._evaluate_exactly(step)
         for index, recorder in self.active():
-            recorder.log_evaluation(evaluations[index], step)
+            recorder.log_evaluation(evaluations[index], exact.get(index, {}), step)
         return evaluations
+
+    def _evaluate_exactly(self, step: int) -> dict[int, dict[str, float]]:
+        """Return the exact tags of the active runs in tasks that allow it, by index."""
+        self.learner.sync_agents()
+        last = step == self.program.total_steps
+        found = {}
+        for index, recorder in self.active():
+            data = self.buffer.contents(index)
+            evaluation = evaluate_policy(
+                Policy(self.learner.agents[index], recorder.task),
+                Data(ptu.to_numpy(data.observations), ptu.to_numpy(data.actions)),
+                # While exploring, agents value their bonus.
+                None if self.program.explores else self.program.runs[index].config.discount,
+                self.program.seeds[index],
+                step,
+                last=last,
+            )
+            if evaluation is not None:
+                found[index] = scalars(evaluation, recorder.task)
+        return found
 
     def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:
         """Draw explored states or evaluated episodes; the last pictures also become files."""
@@ -171,6 +195,8 @@ class ProgramRecorder:
                 entered = ptu.to_numpy(self.buffer.contents(index).next_observations)
                 recorder.draw_exploration(entered, self.learner.agents[index], step, png)
             else:
+                if not last:
+                    recorder.save_weights(self.learner.agents[index], step)
                 png = recorder.folder.trajectories if last else None
                 recorder.draw_trajectories(evaluations[index], step, png)
 

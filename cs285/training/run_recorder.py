@@ -62,6 +62,8 @@ class RunRecorder:
     """Mean return of every evaluation."""
     episodes: list[int] = field(default_factory=list)
     """Number of episodes of every evaluation."""
+    exact: dict[str, float] = field(default_factory=dict)
+    """Exact tags of the latest evaluation."""
     last_finite: dict[str, float] = field(default_factory=dict)
     """The last metrics with finite losses, and their `step`."""
     diverged_at: int | None = None
@@ -85,6 +87,7 @@ class RunRecorder:
             "steps": np.array(self.steps, np.int64),
             "returns": np.array(self.returns, np.float64),
             "episodes": np.array(self.episodes, np.int64),
+            "exact": self.exact,
             "finite": self.last_finite,
             "diverged_at": self.diverged_at,
             "started": self.started.isoformat(),
@@ -100,6 +103,7 @@ class RunRecorder:
         self.logger.rewind(state["logs"])
         self.steps, self.returns = state["steps"].tolist(), state["returns"].tolist()
         self.episodes = state["episodes"].tolist()
+        self.exact = state.get("exact", {})
         self.last_finite, self.diverged_at = state["finite"], state["diverged_at"]
         self.started = datetime.fromisoformat(state["started"])
         self._clock = time.perf_counter() - state["seconds"]
@@ -112,8 +116,8 @@ class RunRecorder:
         """
         self.logger.scalars(values, step)
 
-    def log_evaluation(self, evaluation: Evaluation, step: int) -> None:
-        """Log the returns and lengths of an evaluation."""
+    def log_evaluation(self, evaluation: Evaluation, exact: Mapping[str, float], step: int) -> None:
+        """Log the returns and lengths of an evaluation, and what is known exactly, by tag."""
         returns, lengths = evaluation.returns, evaluation.lengths
         self.steps.append(step)
         self.returns.append(float(returns.mean()))
@@ -129,7 +133,8 @@ class RunRecorder:
             values[f"eval/{name}_std"] = numbers.std()
             values[f"eval/{name}_max"] = numbers.max()
             values[f"eval/{name}_min"] = numbers.min()
-        self.log(values, step)
+        self.exact = dict(exact)
+        self.log(values | exact, step)
 
     # Pictures
 
@@ -179,19 +184,27 @@ class RunRecorder:
 
     # The end
 
-    def save_weights(self, agent: Any) -> None:
-        """Write `agent.pt`, which loads with `weights_only=True`, if the agent is a module."""
+    def save_weights(self, agent: Any, step: int | None = None) -> None:
+        """Write `agent.pt`, which loads with `weights_only=True`, if the agent is a module.
+
+        Args:
+            agent: The agent.
+            step: Write the snapshot of this step instead.
+        """
+        path = self.folder.weights if step is None else self.folder.snapshot(step)
         if isinstance(agent, torch.nn.Module):
             content = io.BytesIO()  # PyTorch's file writer does not survive a full disk
             torch.save(agent.state_dict(), content)
-            write_atomically(self.folder.weights, lambda file: file.write(content.getbuffer()))
+            write_atomically(path, lambda file: file.write(content.getbuffer()))
 
     def write_summary(self, status: RunStatus, extra: Mapping[str, Any]) -> None:
         """Write `summary.json`, after everything logged is durable."""
         self.logger.flush()
         optimal_return, random_return = self.task.reference() or (None, None)
         final = final_return(self.returns, self.episodes) if self.returns else None
-        score = None if final is None else self.task.normalised_score(final)
+        exact = self.exact.get("exact/return")
+        best_known = final if exact is None else exact
+        score = None if best_known is None else self.task.normalised_score(best_known)
         self.folder.write_summary(
             {
                 "script": self.info.stage,
@@ -202,6 +215,8 @@ class RunRecorder:
                 "status": status,
                 **self._divergence(),
                 "final_return": final,
+                "exact_return": exact,
+                "exact_return_error": self.exact.get("exact/return_error"),
                 "best_return": max(self.returns, default=None),
                 "normalised_score": None if score is None else float(score),
                 "optimal_return": optimal_return,
