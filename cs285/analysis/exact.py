@@ -32,6 +32,10 @@ Values = Callable[[Observations], npt.NDArray[np.float32]]
 """Estimates of the actions' values `(n, A)` at observations `(n, *observation_shape)`."""
 
 
+class NotFiniteError(ValueError):
+    """An agent's outputs are infinite or not numbers."""
+
+
 class Data:
     """The transitions that an agent has learned from.
 
@@ -191,7 +195,7 @@ def evaluate(
             chance. It is then asked once in each state, and its return is that of episodes.
 
     Raises:
-        ValueError: If the policy's probabilities or the agent's estimates are not numbers.
+        NotFiniteError: If the policy's probabilities or the agent's estimates are not numbers.
     """
     levels: list[tuple[float, float]] = []
     estimate: tuple[float, float] | None = None
@@ -255,5 +259,5 @@ def _over_states(model: Model, policy: Policy, *, once: bool = False) -> npt.NDA
 
 def _finite(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if not np.isfinite(outputs).all():
-        raise ValueError("the agent's outputs are not finite numbers everywhere")
+        raise NotFiniteError("the agent's outputs are not finite numbers everywhere")
     return outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cs285.analysis.exact import Data, ExactEvaluation, evaluate
+from cs285.analysis.exact import Data, ExactEvaluation, NotFiniteError, evaluate
 from cs285.envs.tasks import Task
 from cs285.learning.random_streams import derive_seed
 from cs285.training.policies import Policy
@@ -34,16 +34,19 @@ def evaluate_policy(
     models = policy.task.models()
     if not models or not (last or policy.has_probabilities):
         return None
-    return evaluate(
-        models,
-        policy,
-        discount=discount,
-        values=policy.action_values if discount is not None and policy.has_values else None,
-        data=data,
-        rng=np.random.default_rng(derive_seed(seed, "exact", step)),
-        episodes=FINAL_EPISODES if last else EPISODES,
-        chooses=not policy.has_probabilities,
-    )
+    try:
+        return evaluate(
+            models,
+            policy,
+            discount=discount,
+            values=policy.action_values if discount is not None and policy.has_values else None,
+            data=data,
+            rng=np.random.default_rng(derive_seed(seed, "exact", step)),
+            episodes=FINAL_EPISODES if last else EPISODES,
+            chooses=not policy.has_probabilities,
+        )
+    except NotFiniteError:  # the loss will say so at the next log
+        return None
 
 
 def scalars(found: ExactEvaluation, task: Task) -> dict[str, float]:

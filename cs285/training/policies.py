@@ -49,7 +49,7 @@ class Policy:
         observation = np.zeros((1, *self.task.observation_shape), np.float32)
         try:
             found = self.action_values(observation)
-        except (AttributeError, TypeError, NotImplementedError):
+        except Exception:  # noqa: BLE001 - a student's agent may keep anything under this name
             return False
         return bool(found.shape == (1, self.task.num_actions))
 
@@ -62,8 +62,7 @@ class Policy:
         """
         inputs = ptu.from_numpy(np.asarray(observations, dtype=np.float32))
         estimate = getattr(self.agent, "action_values", None) or self.agent.critic
-        with student_code.reported():
-            found: npt.NDArray[np.float32] = ptu.to_numpy(estimate(inputs))
+        found: npt.NDArray[np.float32] = ptu.to_numpy(estimate(inputs))
         return found
 
     @torch.no_grad()

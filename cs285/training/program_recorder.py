@@ -173,7 +173,9 @@ class ProgramRecorder:
                 Policy(self.learner.agents[index], recorder.task),
                 Data(ptu.to_numpy(data.observations), ptu.to_numpy(data.actions)),
                 # While exploring, agents value their bonus.
-                None if self.program.explores else self.program.runs[index].config.discount,
+                None
+                if self.program.explores
+                else self.program.runs[index].info.settings.get("discount"),
                 self.program.seeds[index],
                 step,
                 last=last,

@@ -134,7 +134,7 @@ class RunRecorder:
             values[f"eval/{name}_max"] = numbers.max()
             values[f"eval/{name}_min"] = numbers.min()
         self.exact = dict(exact)
-        self.log(values | exact, step)
+        self.log({**values, **exact}, step)
 
     # Pictures
 

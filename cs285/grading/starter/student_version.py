@@ -48,6 +48,7 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     },
     "cs285/agents/dqn_agent.py": {
         "DQNAgent.action_probabilities": _HELPER,
+        "DQNAgent.action_values": _HELPER,
         "DQNAgent.get_action": f"act epsilon-greedily on the critic's values; {_TENSOR}",
         "DQNAgent.compute_critic_loss": (
             "return the loss; metrics with the tags `q_values` and `target_values`; and the "
