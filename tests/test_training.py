@@ -246,8 +246,9 @@ def test_the_summary_says_what_the_events_say(finished, stage, algorithm):
     limits = plan(EASY)
     assert summary["final_return"] == pytest.approx(np.average(returns, weights=episodes))
     assert summary["best_return"] == pytest.approx(max(returns))
+    assert summary["exact_return"] == pytest.approx(scalars["exact/return"][-1][1], rel=1e-6)
     assert summary["normalised_score"] == pytest.approx(
-        (summary["final_return"] - limits.random_return)
+        (summary["exact_return"] - limits.random_return)
         / (limits.optimal_return - limits.random_return)
     )
     assert summary["total_steps"] == TOTAL_STEPS[stage]
@@ -327,6 +328,34 @@ def test_coverage_is_that_of_the_transitions_so_far(finished):
 def test_the_log_shows_how_many_transitions_learning_starts_from(finished, stage):
     folder, _ = finished(stage, "iql")
     assert read_scalars(folder)["dataset_transitions"] == [(1, 80)]
+
+
+@pytest.mark.parametrize("stage", ["explore", "offline", "finetune"])
+def test_every_evaluation_logs_what_the_policy_is_worth(finished, stage):
+    folder, _ = finished(stage, "rnd" if stage == "explore" else "iql")
+    scalars = read_scalars(folder)
+    steps = [step for step, _ in scalars["eval_return"]]
+    everywhere = {"return", "return_error", "normalised_score", "unseen", "shift"}
+    of_values = {"overestimation", "q_error", "q_error_occupancy", "regret"}
+    expected = everywhere if stage == "explore" else everywhere | of_values
+    found = {tag.removeprefix("exact/") for tag in scalars if tag.startswith("exact/")}
+    assert found == expected
+    for tag in expected:
+        assert [step for step, _ in scalars[f"exact/{tag}"]] == steps
+    limit = get_maze(EASY).max_episode_steps
+    for (_, exact), (_, error), (_, rolled), (_, spread), (_, count) in zip(
+        *(
+            scalars[tag]
+            for tag in (
+                "exact/return", "exact/return_error", "eval_return", "eval/return_std",
+                "eval/episodes",
+            )
+        ),
+        strict=True,
+    ):  # fmt: skip
+        assert -limit <= exact <= 0
+        # A few episodes have a standard deviation that is itself a rough estimate.
+        assert abs(exact - rolled) < 5 * (spread + 3) / count**0.5 + 3 * error
 
 
 def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Observations = npt.NDArray[np.float32]
 
-RESOLUTIONS = (2, 3, 4, 6, 8)
+RESOLUTIONS = (2, 3, 4, 6)
 FEWEST_NODES, MOST_NODES = 80, 7_000
 """On coarser grids the return of a good policy is off by more than 0.05; a finer one takes longer
 to make than to train an agent."""
