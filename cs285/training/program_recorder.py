@@ -159,7 +159,7 @@ class ProgramRecorder:
             evaluations = evaluate(self.learner, program.env_ids, program.seeds, episodes, step)
             exact = self._evaluate_exactly(step)
         for index, recorder in self.active():
-            recorder.log_evaluation(evaluations[index], exact.get(index, {}), step)
+            recorder.log_evaluation(evaluations[index], step, exact.get(index))
         return evaluations
 
     def _evaluate_exactly(self, step: int) -> dict[int, dict[str, float]]:

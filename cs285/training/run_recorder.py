@@ -116,7 +116,9 @@ class RunRecorder:
         """
         self.logger.scalars(values, step)
 
-    def log_evaluation(self, evaluation: Evaluation, exact: Mapping[str, float], step: int) -> None:
+    def log_evaluation(
+        self, evaluation: Evaluation, step: int, exact: Mapping[str, float] | None = None
+    ) -> None:
         """Log the returns and lengths of an evaluation, and what is known exactly, by tag."""
         returns, lengths = evaluation.returns, evaluation.lengths
         self.steps.append(step)
@@ -133,8 +135,8 @@ class RunRecorder:
             values[f"eval/{name}_std"] = numbers.std()
             values[f"eval/{name}_max"] = numbers.max()
             values[f"eval/{name}_min"] = numbers.min()
-        self.exact = dict(exact)
-        self.log({**values, **exact}, step)
+        self.exact = dict(exact or {})
+        self.log({**values, **self.exact}, step)
 
     # Pictures
 
