@@ -144,7 +144,7 @@ def test_values_without_a_future_are_rewards():
 def test_q_is_the_discounted_return_of_simulated_episodes_without_a_time_limit(env_id):
     maze = MAZES[env_id]
     rng = np.random.default_rng(3)
-    policy = pushing if env_id == EASY else planned(MEDIUM)
+    policy = heading(maze) if env_id == EASY else planned(MEDIUM)
     found = evaluated(env_id, policy)
     free = np.argwhere(~maze.walls)
     for _ in range(6):
