@@ -67,7 +67,13 @@ def grade(task: Task) -> Record:
     started = time.perf_counter()
     try:
         grades = tuple(
-            grade_by(task.path, task.rubrics, check_code=task.check_code, limits=task.limits)
+            grade_by(
+                task.path,
+                task.rubrics,
+                check_code=task.check_code,
+                limits=task.limits,
+                in_fork="fork" in multiprocessing.get_all_start_methods(),
+            )
         )
         outcome, reason = Outcome.GRADED, ""
     except Exception:  # noqa: BLE001 - it costs this hand-in alone, and the record says what it was

@@ -77,8 +77,8 @@ def grade_all(
 def _grade(
     tasks: Iterable[Task], workers: int, seconds: float, target: Callable[[Task], None]
 ) -> Iterator[tuple[Task, Record]]:
-    context = _context()
     waiting = deque(tasks)
+    context = _context(check_code=any(task.check_code for task in waiting))
     running: list[_Running] = []
     try:
         while waiting or running:
@@ -101,14 +101,15 @@ def _grade(
             _end(one)
 
 
-def _context() -> Any:
+def _context(*, check_code: bool) -> Any:
     """Return how processes are started."""
     available = multiprocessing.get_all_start_methods()
     if "forkserver" not in available:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # Every worker is a fork of a process that has imported all this and seen no hand-in.
-    context.set_forkserver_preload(["cs285.grading.course.worker"])
+    module = "worker_with_checker" if check_code else "worker"
+    context.set_forkserver_preload([f"cs285.grading.course.{module}"])
     return context
 
 

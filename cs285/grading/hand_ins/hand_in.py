@@ -156,8 +156,16 @@ def grade_by(
     *,
     check_code: bool = True,
     limits: Limits = DEFAULT_LIMITS,
+    in_fork: bool = False,
 ) -> list[GradeResult]:
     """Grade a hand-in by each of some rubrics; its logs and its code are read only once.
+
+    Args:
+        path: The hand-in, a zip or a folder.
+        rubrics: What to grade by.
+        check_code: See `grade_path`.
+        limits: How long it may take.
+        in_fork: See `code_check.check_code`.
 
     Raises:
         UserError: If the path does not exist.
@@ -193,7 +201,7 @@ def grade_by(
         ]  # fmt: skip
     elif check_code:
         # Last of all, so that student code cannot affect the other items.
-        verdicts = check_agent_files(path, limits.code)
+        verdicts = check_agent_files(path, limits.code, in_fork=in_fork)
         seconds["code"] = time.perf_counter() - started - seconds["files"]
         if any(verdict.verdict is Verdict.UNJUDGED and verdict.reason for verdict in verdicts):
             flags.append(Flag.UNJUDGED)

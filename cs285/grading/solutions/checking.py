@@ -437,6 +437,12 @@ def check_file(
     return SolutionChecker(sandbox, files, rng=rng).check(name)
 
 
+def import_judges() -> None:
+    """Import the judges of all files, which are otherwise imported when they are needed."""
+    for agent in AGENTS.values():
+        _judge_class(agent)
+
+
 def _judge_class(agent: AgentFile) -> type[Judge]:
     module, _, name = agent.judge.partition(".")
     judges = importlib.import_module(f"cs285.grading.solutions.judges.{module}")

@@ -7,16 +7,19 @@ memory-hungry. A grader of many hand-ins therefore gives each check its own proc
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cs285.grading.archives import printable
 from cs285.grading.sandbox import leftovers
@@ -58,33 +61,27 @@ class CodeVerdict:
         return f"{self.verdict}: {self.reason}" if self.reason else str(self.verdict)
 
 
-def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
+def check_code(path: Path, seconds: float = SECONDS, *, in_fork: bool = False) -> list[CodeVerdict]:
     """Return the verdicts on the six agent files of a hand-in.
 
     Args:
         path: The hand-in, a zip or a folder.
         seconds: Time limit for all files. Time spent waiting for a processor does not count.
+        in_fork: Whether the checker is a fork of this process instead of a new interpreter. That
+            saves seconds if `preload` was called before, and needs a process without threads that
+            compute.
     """
+    start = _forked if in_fork else _separate
     with leftovers.temporary_folder("cs285-code-") as scratch:
         # If the grader is root, jobs run as another user, who must be able to enter this folder.
         scratch.chmod(0o711)
-        process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
-            [sys.executable, "-B", "-m", "cs285.grading.solutions.code_check", str(path.resolve())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=PACKAGE.parent,
-            env=os.environ | {"TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
-        )
-        output = _wait(process, seconds)
-        reason = "the checker stopped before it reached this file"
-        if output is None:
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_CLEAN_UP_SECONDS)
-            process.kill()
-            output, _ = process.communicate()
-            reason = f"checking the code took longer than {seconds:.0f} s"
+        with start(path.resolve(), scratch) as (checker, reader):
+            output, ended = _listen(checker, reader, seconds)
+            reason = "the checker stopped before it reached this file"
+            if not ended:
+                os.kill(checker, signal.SIGINT)
+                output += _rest(reader, _CLEAN_UP_SECONDS)
+                reason = f"checking the code took longer than {seconds:.0f} s"
     lines = [json.loads(line) for line in output.splitlines() if line.endswith(b"}")]
     if lines and "error" in lines[0]:
         reason = printable(lines[0]["error"], _TEXT)
@@ -94,18 +91,82 @@ def check_code(path: Path, seconds: float = SECONDS) -> list[CodeVerdict]:
     ]
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """Return the output of a process when it has ended, or None if it exceeds its time limit."""
+@contextmanager
+def _separate(path: Path, scratch: Path) -> Iterator[tuple[int, int]]:
+    """Run the checker in a new interpreter; yield its process and where its output can be read."""
+    with subprocess.Popen(  # noqa: S603 - this interpreter on our own module
+        [sys.executable, "-B", "-m", "cs285.grading.solutions.code_check", str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=PACKAGE.parent,
+        env=os.environ | {"TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.pid, process.stdout.fileno()
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _forked(path: Path, scratch: Path) -> Iterator[tuple[int, int]]:
+    """Do the same with a fork of this process."""
+    reader, writer = os.pipe()
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_become_checker, args=(path, scratch, writer))
+    try:
+        process.start()
+        os.close(writer)
+        assert process.pid is not None
+        yield process.pid, reader
+    finally:
+        process.kill()
+        process.join()
+        os.close(reader)
+
+
+def _become_checker(path: Path, scratch: Path, writer: int) -> None:
+    """Check a hand-in in a forked process, which has nothing else to do."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.chdir(PACKAGE.parent)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
+    # Only the end of the process closes this: until then, the reader knows, it is at work.
+    _check(path, os.fdopen(writer, "w", encoding="utf-8", closefd=False))
+
+
+def _listen(checker: int, reader: int, seconds: float) -> tuple[bytes, bool]:
+    """Return what a checker prints, and whether it ended before it exceeded its time."""
+    output = b""
     taken, used = 0.0, 0.0
-    started = last = time.monotonic()
+    started = last = looked = time.monotonic()
     while taken < seconds and last - started < LONGEST:
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=_POLL_SECONDS)[0]
-        now = time.monotonic()
-        states, processor_time = family_of(process.pid)
-        taken += charged(now - last, processor_time - used, states)
-        last, used = now, processor_time
-    return None
+        if select.select([reader], [], [], _POLL_SECONDS)[0]:
+            chunk = os.read(reader, 1 << 16)
+            if not chunk:
+                return output, True
+            output += chunk
+        last = time.monotonic()
+        if last - looked >= _POLL_SECONDS:
+            states, processor_time = family_of(checker)
+            taken += charged(last - looked, processor_time - used, states)
+            looked, used = last, processor_time
+    return output, False
+
+
+def _rest(reader: int, seconds: float) -> bytes:
+    """Return what is printed until the end or for so long."""
+    output = b""
+    until = time.monotonic() + seconds
+    while select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
+        chunk = os.read(reader, 1 << 16)
+        if not chunk:
+            break
+        output += chunk
+    return output
 
 
 def charged(elapsed: float, processor_time: float, states: str) -> float:
@@ -169,12 +230,19 @@ def share_right(findings: Sequence[Finding]) -> float:
     return right / len(counted) if counted else 0.0
 
 
-def main() -> None:
-    """Check the hand-in named on the command line."""
+def preload() -> None:
+    """Import what a check needs, for the forks of this process; PyTorch takes seconds."""
+    from cs285.grading.solutions import checking
+
+    checking.import_judges()
+
+
+def _check(path: Path, output: TextIO) -> None:
+    """Check a hand-in, and write a line for each of its files or for what is wrong with it."""
     try:
-        solution = read_solution(Path(sys.argv[1]))
+        solution = read_solution(path)
     except UserError as error:
-        print(json.dumps({"error": str(error)}))
+        print(json.dumps({"error": str(error)}), file=output, flush=True)
         return
     # Importing PyTorch takes seconds, so it comes after hand-ins without code have been refused.
     import numpy as np
@@ -188,8 +256,8 @@ def main() -> None:
     with Sandbox() as sandbox:
         checker = SolutionChecker(sandbox, solution.files, solution.modules, rng)
         for name in AGENTS:
-            print(json.dumps(checker.report(name).as_json()), flush=True)
+            print(json.dumps(checker.report(name).as_json()), file=output, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    _check(Path(sys.argv[1]), sys.stdout)

@@ -1,0 +1,11 @@
+"""What the process imports whose forks grade hand-ins with code; each saves seconds by it."""
+
+import os
+
+# Before NumPy and PyTorch make threads: there is a worker for every core, and each is a fork.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import cs285.grading.course.worker  # noqa: E402, F401
+from cs285.grading.solutions import code_check  # noqa: E402
+
+code_check.preload()
