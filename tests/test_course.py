@@ -283,7 +283,7 @@ def test_a_part_has_a_limit_and_the_others_are_graded(tmp_path):
 def test_logs_that_take_too_long_cost_their_part_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(hand_in, "find_runs", lambda _: loop_for_ever())
     verdict = CodeVerdict("dqn_agent.py", Verdict.CORRECT, share=1.0)
-    monkeypatch.setattr(hand_in, "check_agent_files", lambda *_: [verdict])
+    monkeypatch.setattr(hand_in, "check_agent_files", lambda *_, **__: [verdict])
     folder = small_hand_in(tmp_path / "slow")
     (result,) = grade_by(folder, [load_rubric()], limits=Limits(files=0.05))
     assert [(item.part, item.score, item.maximum) for item in result.items] == [

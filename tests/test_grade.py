@@ -1,6 +1,8 @@
 """Hand-ins get the points they deserve, whatever they contain, and do no harm."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -9,6 +11,8 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +40,7 @@ from cs285.scripts import grade
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
 from tests.hand_ins import START, Simulated, all_runs, edit_log, set_values, write_hand_in
+from tests.solutions import STYLES
 
 RUBRIC = Path(grade.__file__).parents[1] / "grading" / "hand_ins" / "rubric.yaml"
 
@@ -959,6 +964,97 @@ def test_checking_code_always_ends(tmp_path):
     assert all(verdict.share == 0 for verdict in verdicts)
     assert verdicts[2].verdict is Verdict.UNJUDGED
     assert "took longer than 1 s" in verdicts[2].summary
+
+
+def processes_with(text):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if text.encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """Where checkers have their folders, which they leave empty and without processes."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    folder.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert not list(folder.iterdir())
+    assert not processes_with(str(folder))
+    assert not multiprocessing.active_children()
+
+
+def with_agents(folder, **texts):
+    agents = folder / "cs285" / "agents"
+    agents.mkdir(parents=True)
+    for name, text in texts.items():
+        (agents / f"{name}_agent.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_forked_checker_finds_what_a_separate_one_finds(tmp_path, scratch):
+    right = (STYLES["student"] / "random_agent.py").read_text(encoding="utf-8")
+    critic = (STYLES["student"] / "dqn_agent.py").read_text(encoding="utf-8")
+    wrong = critic.replace("* ~done ", "")
+    child = (STYLES["student"] / "cql_agent.py").read_text(encoding="utf-8")
+    child = child.replace("from __future__ import annotations", "")
+    assert wrong != critic
+    mixed = with_agents(
+        tmp_path / "mixed", random=right, dqn=wrong, cql=f"import nowhere\n{child}", awac="def ("
+    )
+    other = with_agents(tmp_path / "other")
+    (other / "notes.py").write_text("", encoding="utf-8")
+    for hand_in in (mixed, other):
+        forked, separate = (code_check.check_code(hand_in, in_fork=fork) for fork in (True, False))
+        assert forked == separate
+        if hand_in is mixed:
+            assert [one.verdict for one in forked] == [
+                Verdict.CORRECT, Verdict.MISSING, Verdict.WRONG, Verdict.UNJUDGED, Verdict.CRASHES,
+                Verdict.MISSING,
+            ]  # fmt: skip
+
+
+def loop_for_ever(*_):
+    while True:
+        with contextlib.suppress(BaseException):
+            while True:
+                pass
+
+
+def raise_memory_error(*_):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (loop_for_ever, "took longer than 1 s"),
+        (lambda _: os.kill(os.getpid(), signal.SIGKILL), "stopped before it reached this file"),
+        (raise_memory_error, "stopped before it reached this file"),
+        (lambda _: os._exit(0), "stopped before it reached this file"),
+    ],
+    ids=["loops and cannot be interrupted", "is killed", "has no memory", "exits"],
+)
+def test_whatever_happens_to_a_forked_checker_ends_it_alone(
+    tmp_path, scratch, monkeypatch, what, says
+):
+    monkeypatch.setattr(code_check, "read_solution", what)
+    monkeypatch.setattr(code_check, "_CLEAN_UP_SECONDS", 0.2)
+    verdicts = code_check.check_code(tmp_path, seconds=1.0, in_fork=True)
+    assert [one.file for one in verdicts] == list(code_check.AGENT_FILES)
+    assert all(one.verdict is Verdict.UNJUDGED and says in one.summary for one in verdicts)
+
+
+def test_a_forked_checker_ends_with_what_it_started(tmp_path, scratch):
+    with_agents(tmp_path, random="class RandomAgent:\n    while True:\n        pass\n")
+    began = time.monotonic()
+    verdicts = code_check.check_code(tmp_path, seconds=1.0, in_fork=True)
+    assert "took longer than 1 s" in verdicts[0].summary
+    assert time.monotonic() - began < code_check.LONGEST / 10
 
 
 @pytest.mark.parametrize(

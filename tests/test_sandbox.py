@@ -27,7 +27,8 @@ from cs285.grading.sandbox.ends import DISK_ENTRIES, End
 from cs285.grading.sandbox.layers import Layer
 from cs285.grading.sandbox.sandbox import LONGEST_TEXT, PACKAGE, Sandbox, SandboxError, plain
 from cs285.grading.solutions import checking
-from cs285.grading.solutions.checking import check_file
+from cs285.grading.solutions.assignment import AGENTS
+from cs285.grading.solutions.checking import check_file, check_files
 from cs285.grading.solutions.reports import FileReport, SolutionReport, format_solution
 from cs285.grading.solutions.sources import read_solution
 from cs285.grading.solutions.verdicts import Finding, Verdict
@@ -253,6 +254,111 @@ HONEST = {
 def test_an_honest_solution_may_do_what_it_needs(sandbox, program):
     findings = check(sandbox, program)
     assert {one.verdict for one in findings} == {Verdict.CORRECT}, findings[0].text
+
+
+# PyTorch's compiler, whose import takes seconds
+
+ORDINARY = """
+    import importlib, sys, torch
+    from torch import nn, optim
+    from torch.optim import lr_scheduler
+    for name in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad"):
+        plain = getattr(importlib.import_module(f"torch.optim.{name.lower()}"), name)
+        for kind in (plain, getattr(optim, name)):
+            net = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+            optimizer = kind(net.parameters(), lr=0.1)
+            for schedule in (lr_scheduler.LambdaLR(optimizer, lambda step: 1.0),
+                             lr_scheduler.StepLR(optimizer, 2),
+                             lr_scheduler.CosineAnnealingLR(optimizer, 9)):
+                before = net[0].weight.detach().clone()
+                optimizer.zero_grad()
+                net(torch.ones(4, 3)).square().mean().backward()
+                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                assert not torch.equal(before, net[0].weight) and torch.is_grad_enabled()
+            optimizer.load_state_dict(optimizer.state_dict())
+    nn.utils.stateless.functional_call(net, dict(net.named_parameters()), torch.ones(1, 3))
+    torch.vmap(lambda x: 2 * x)(torch.ones(3))
+    torch.distributions.Categorical(logits=torch.ones(3)).entropy()
+"""
+# Without the word for which the compiler would be imported.
+NOT_IMPORTED = """
+    assert "torch._dyn" "amo.config" not in sys.modules
+"""
+UNUSUAL = {
+    "gradients of functions": """
+        import torch
+        slope = torch.func.grad(lambda x: (x**2).sum())(torch.ones(3))
+        assert torch.equal(slope, 2 * torch.ones(3))
+    """,
+    "checkpoints": """
+        import torch
+        from torch.utils.checkpoint import checkpoint
+        x = torch.ones(3, requires_grad=True)
+        checkpoint(lambda x: x**2, x, use_reentrant=False).sum().backward()
+        assert torch.equal(x.grad, 2 * torch.ones(3))
+    """,
+    "compiled": """
+        import torch
+        seen = []
+        def backend(graph, inputs):
+            seen.append(graph)
+            return graph
+        net = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(net.parameters())
+        twice = torch.compile(lambda x: 2 * x, backend=backend)
+        assert torch.equal(twice(torch.ones(3)), 2 * torch.ones(3)) and len(seen) == 1
+        net(torch.ones(1, 3)).sum().backward(), optimizer.step()
+    """,
+    "by a name that no word gives away": """
+        import importlib, torch
+        exec(bytes(c ^ 1 for c in b"hlqnsu!unsbi/^exo`ln/bnoghf!`r!b").decode())
+        assert c.cache_size_limit > 0 and c is getattr(torch, "_dyn" + "amo").config
+    """,
+}
+
+
+def test_ordinary_code_does_not_import_the_compiler(sandbox):
+    findings = check(sandbox, ORDINARY + NOT_IMPORTED)
+    assert {one.verdict for one in findings} == {Verdict.CORRECT}, findings[0].text
+
+
+@pytest.mark.parametrize("program", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_needs_the_compiler_has_it(program):
+    with Sandbox() as sandbox:  # one that has not imported it for an earlier job
+        findings = check(sandbox, program)
+    assert {one.verdict for one in findings} == {Verdict.CORRECT}, findings[0].text
+
+
+WATCHED = """
+
+import functools, sys
+
+def _watched(method):
+    @functools.wraps(method)
+    def call(*values, **named):
+        result = method(*values, **named)
+        if "torch._dyn" "amo.config" in sys.modules:
+            raise ImportError("it has been imported")
+        return result
+    return call
+
+for _name, _method in list(vars(CLASS).items()):
+    if callable(_method) and not isinstance(_method, staticmethod) and _name != "__init__":
+        setattr(CLASS, _name, _watched(_method))
+"""
+
+
+def test_no_job_of_a_right_solution_imports_the_compiler():
+    files = {
+        agent.file: student(name) + WATCHED.replace("CLASS", agent.class_name)
+        for name, agent in AGENTS.items()
+    }
+    with Sandbox() as sandbox:
+        reports = check_files(sandbox, files, np.random.default_rng(1))
+    for report in reports:
+        assert all(one.verdict.is_right for one in report.findings), report
 
 
 # Stand-ins

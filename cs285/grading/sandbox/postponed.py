@@ -81,7 +81,8 @@ def postpone_the_compiler() -> None:
         return call
 
     vars(module).update(graph_break=lambda *_: None, disable=disable)
-    sys.modules[_NAME] = torch._dynamo = module
+    sys.modules[_NAME] = module
+    setattr(torch, _NAME.rpartition(".")[2], module)
     sys.meta_path.insert(0, _PackageFirst())
 
 

@@ -94,31 +94,33 @@ def check_code(path: Path, seconds: float = SECONDS, *, in_fork: bool = False) -
 @contextmanager
 def _separate(path: Path, scratch: Path) -> Iterator[tuple[int, int]]:
     """Run the checker in a new interpreter; yield its process and where its output can be read."""
-    with subprocess.Popen(  # noqa: S603 - this interpreter on our own module
+    reader, writer = os.pipe()
+    process = subprocess.Popen(  # noqa: S603 - this interpreter on our own module
         [sys.executable, "-B", "-m", "cs285.grading.solutions.code_check", str(path)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=writer,
         stderr=subprocess.DEVNULL,
         cwd=PACKAGE.parent,
         env=os.environ | {"TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield process.pid, process.stdout.fileno()
-        finally:
-            process.kill()
+    )
+    os.close(writer)
+    try:
+        yield process.pid, reader
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
 
 
 @contextmanager
 def _forked(path: Path, scratch: Path) -> Iterator[tuple[int, int]]:
     """Do the same with a fork of this process."""
     reader, writer = os.pipe()
-    context = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context("fork")
     process = context.Process(target=_become_checker, args=(path, scratch, writer))
+    process.start()
+    os.close(writer)
     try:
-        process.start()
-        os.close(writer)
-        assert process.pid is not None
         yield process.pid, reader
     finally:
         process.kill()
