@@ -62,6 +62,10 @@ ALLOWED = {
     ): "the C library, to ask for confinement",
     ("tests/sandbox_attacks.py", "ctypes.CDLL"): "the C library, to attack victims of its own",
     ("cs285/compiling/building.py", "ctypes.CDLL"): "what it compiled itself",
+    (
+        "cs285/grading/sandbox/postponed.py",
+        "importlib.import_module",
+    ): "a module of PyTorch's compiler, under its own name",
     ("cs285/homework.py", "importlib.import_module"): "the config modules of this package",
     (
         "cs285/grading/solutions/checking.py",
