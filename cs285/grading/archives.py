@@ -70,7 +70,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_size(descriptor: int) -> None:
-    """Check the size of a zip and of its table of contents, which opening reads into memory."""
+    """Check the size of a zip and of its table of contents, which opening loads into memory."""
     size = os.fstat(descriptor).st_size
     if size > MAX_ARCHIVE:
         raise UnsafeHandInError(

@@ -1,8 +1,8 @@
-"""Finds what hand-ins of one course have in common, for a person to look at; it judges nobody.
+"""Finds what the hand-ins of a course have in common, for a person to look at; it accuses nobody.
 
-`fingerprint` reads one hand-in, `compare` ranks the pairs of a course. A pair comes with what was
-found in both, side by side: that one run, or one text, is in two hand-ins is a fact, and why it is
-there is for people to find out.
+`fingerprint` reads one hand-in, `compare` ranks the pairs of a course. Each pair comes with the
+matching places of both hand-ins, side by side. That the same run or the same text is in two
+hand-ins is a fact; why it is there is for people to find out.
 """
 
 from cs285.grading.copies.comparing import compare

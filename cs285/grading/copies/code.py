@@ -1,8 +1,8 @@
-"""Fingerprints of the Python files of a hand-in, without what its author was given.
+"""Fingerprints of the Python files of a hand-in, without the code that its author was given.
 
 They are the winnowed hashes of Schleimer, Wilkerson and Aiken (2003), "Winnowing: local algorithms
 for document fingerprinting", as in Moss: of every `WINDOW` successive hashes of `GRAM` tokens the
-least is kept, so whatever two files have in common for `GRAM + WINDOW - 1` tokens is found.
+smallest is kept, so every match of at least `GRAM + WINDOW - 1` tokens is found.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cs285.grading.starter.student_version import WRITTEN, strip
 from cs285.infrastructure.errors import UserError
 
 WINDOW = 5
-"""Hashes of which at least one is kept."""
+"""Number of successive hashes of which at least one is kept."""
 PYTHON = "*.py"
 _EXCLUDED = np.uint64(2**64 - 1)
 
@@ -38,7 +38,7 @@ class CodeFile:
     hashes: Hashes
     """Shape (N,)."""
     begins: Indices
-    """The first line of each, from 1 on, shape (N,)."""
+    """The first line of each, counted from 1, shape (N,)."""
     ends: Indices
     """The last line of each, shape (N,)."""
 
@@ -54,7 +54,7 @@ class CodeFile:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CodeFile:
-        """Return what `as_json` made plain."""
+        """Return the file that `as_json` turned into plain data."""
         return cls(
             data["path"],
             data["text"],
@@ -66,22 +66,22 @@ class CodeFile:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """The text that everybody was given."""
+    """The code that every student was given."""
 
     files: frozenset[bytes]
-    """A hash of every file, but for line ends."""
+    """The `digest` of every file."""
     grams: Hashes
-    """All hashes of its tokens, sorted, shape (N,)."""
+    """The hashes of all its token n-grams, sorted, shape (N,)."""
 
 
 def digest(text: str) -> bytes:
-    """Return a hash of a text, but for spaces at the ends of lines."""
+    """Return a hash of a text that ignores spaces at the ends of lines."""
     lines = "\n".join(line.rstrip() for line in text.splitlines()).strip()
     return hashlib.blake2b(lines.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def read_code(path: str, text: str, given: Given) -> CodeFile | None:
-    """Return the fingerprints of a file; None if nothing in it is its author's."""
+    """Return the fingerprints of a file; None if nothing in it is the author's own work."""
     if digest(text) in given.files:
         return None
     tokens = read_tokens(text)
@@ -102,7 +102,7 @@ def _is_in(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
 
 
 def _winnow(hashes: Hashes) -> Indices:
-    """Return the places of the least of every few successive hashes; of equal ones, the last."""
+    """Return the positions of the smallest hash in each window; of equal ones, the last."""
     if not len(hashes):
         return np.array([], dtype=np.int64)
     width = min(WINDOW, len(hashes))
@@ -115,12 +115,12 @@ def _winnow(hashes: Hashes) -> Indices:
 
 @lru_cache(maxsize=4)
 def given_text(names: frozenset[str], folders: tuple[Path, ...] = ()) -> Given:
-    """Return what students were given: this project's starter, and the files in some folders.
+    """Return the code that students were given: this project's starter and other starters.
 
     Args:
-        names: Names of the files that are wanted of the starter. Reading all takes a second, which
-            counts if each hand-in is read by its own process.
-        folders: Of other starters, such as that of a course.
+        names: Names of the starter's files to read. Reading all of them takes a second, which
+            matters when every hand-in is read in a separate process.
+        folders: The folders of other starters, such as that of a course.
     """
     texts = [*_starter(names), *_texts_below(folders)]
     own = [grams(read_tokens(text)) for text in dict.fromkeys(texts)]

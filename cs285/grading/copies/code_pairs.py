@@ -16,29 +16,29 @@ from cs285.grading.copies.fingerprints import Fingerprint
 from cs285.grading.copies.pairs import Evidence, Excerpt, Kind
 from cs285.grading.copies.rarity import Floats, Index, make_index
 
-MAX_PARTS = 12
-"""Files of a hand-in that are compared one by one: those with most code of its own."""
-MAX_LOOKED_AT = 600
-"""Pairs whose texts are laid side by side to find passages: those that share most."""
+MAX_COMPARED_FILES = 12
+"""Maximum number of files of a hand-in that are compared one by one: those with the most code."""
+MAX_COMPARED_PAIRS = 600
+"""Maximum number of pairs that are searched for passages: those that share most."""
 MAX_SHOWN_LINES = 24
 MAX_PASSAGES = 3
-LEAST_STRENGTH = 0.1
+MIN_STRENGTH = 0.1
 STRONGEST = 0.95
-"""Of code: equal numbers in logs say more."""
+"""Maximum strength of evidence from code; equal numbers in logs are stronger evidence."""
 _WIDEST = 120
 _GAP = 4
-"""Fingerprints between two shared ones that do not end a passage: a changed line."""
-LEAST_PASSAGE = 1.0
-"""Weight below which a passage is none."""
+"""Maximum distance of successive shared fingerprints in a passage, so a changed line is bridged."""
+MIN_PASSAGE = 1.0
+"""Weight below which matching lines do not count as a passage."""
 _SHARPNESS = 4
 _CHUNK = 512
 
 
 class Scope(Enum):
-    """What is compared, with the weight at which it says much, that is 0.63.
+    """What is compared; the value is the weight at which the evidence is 0.63 of the strongest.
 
-    People who work alone on one assignment write much that is alike. Of 300 hand-ins in which
-    nobody copied, the most similar two of 45,000 pairs reach about half of that, or less.
+    People who work alone on the same assignment write much similar code. Among 300 hand-ins without
+    copying, the most similar of the 45,000 pairs reaches about half this weight or less.
     """
 
     WHOLE = 40.0
@@ -46,7 +46,7 @@ class Scope(Enum):
     PASSAGE = 45.0
 
     def strength(self, weight: float) -> float:
-        """Return how strong it is to share something of this weight."""
+        """Return the strength of the evidence if two hand-ins share this weight."""
         return STRONGEST * float(1 - np.exp(-((weight / self.value) ** _SHARPNESS)))
 
 
@@ -54,7 +54,7 @@ class Passage(NamedTuple):
     """Lines of one file that match lines of another."""
 
     weight: float
-    """What it says: as many rare fingerprints."""
+    """Its evidence, in units of one rare fingerprint."""
     first: CodeFile
     first_lines: tuple[int, int]
     second: CodeFile
@@ -62,11 +62,11 @@ class Passage(NamedTuple):
 
 
 def compare_code(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], Evidence]:
-    """Return what pairs of hand-ins have in common in their code, by their places.
+    """Return what pairs of hand-ins have in common in their code, by their indices.
 
-    Three things are looked at: all code of both, their most similar two files, and the passage
-    that says most. What two share is weighed by its rarity in the course, and, but for passages,
-    by the square of its share in what the smaller of both has.
+    Three things are compared: the whole code of both, their two most similar files, and their
+    strongest passage. What two hand-ins share is weighted by its rarity in the course and, except
+    for passages, by the square of its share of the smaller one.
     """
     hashes = [
         np.concatenate([np.array([], dtype=np.uint64), *(file.hashes for file in one.files)])
@@ -79,7 +79,7 @@ def compare_code(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], Evidenc
     whole = _contained(shared, np.diag(shared), np.diag(shared))
     files = _most_similar_files(prints, index)
     places = np.triu_indices(len(prints), 1)
-    could_be = (
+    candidates = (
         (whole[places] > 0)
         & (
             (whole[places] >= _needed(Scope.WHOLE))
@@ -87,10 +87,10 @@ def compare_code(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], Evidenc
             | (shared[places] >= _needed(Scope.PASSAGE))
         )
     ).nonzero()[0]  # fmt: skip
-    rank = np.maximum(whole / Scope.WHOLE.value, files / Scope.FILE.value)[places][could_be]
-    rank = np.maximum(rank, (shared / (2 * Scope.PASSAGE.value))[places][could_be])
+    rank = np.maximum(whole / Scope.WHOLE.value, files / Scope.FILE.value)[places][candidates]
+    rank = np.maximum(rank, (shared / (2 * Scope.PASSAGE.value))[places][candidates])
     found = {}
-    for number in could_be[np.argsort(-rank)[:MAX_LOOKED_AT]].tolist():
+    for number in candidates[np.argsort(-rank)[:MAX_COMPARED_PAIRS]].tolist():
         first, second = int(places[0][number]), int(places[1][number])
         passages = find_passages(prints[first], prints[second], index)
         if not passages:
@@ -100,7 +100,7 @@ def compare_code(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], Evidenc
             Scope.FILE: Scope.FILE.strength(files[first, second]),
             Scope.PASSAGE: Scope.PASSAGE.strength(passages[0].weight),
         }
-        if max(strengths.values()) >= LEAST_STRENGTH:
+        if max(strengths.values()) >= MIN_STRENGTH:
             smaller = min(shared[first, first], shared[second, second])
             share = shared[first, second] / smaller
             found[first, second] = _evidence(strengths, share, passages)
@@ -108,12 +108,12 @@ def compare_code(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], Evidenc
 
 
 def _needed(scope: Scope) -> float:
-    """Return the weight at which something is worth a line in the list."""
-    return float(scope.value * (-np.log(1 - LEAST_STRENGTH / STRONGEST)) ** (1 / _SHARPNESS))
+    """Return the weight that evidence needs to be listed."""
+    return float(scope.value * (-np.log(1 - MIN_STRENGTH / STRONGEST)) ** (1 / _SHARPNESS))
 
 
 def _contained(shared: Floats, first: Floats, second: Floats) -> Floats:
-    """Return shared weights (N, M) times the square of their share in the smaller of both."""
+    """Return shared weights (N, M) times the square of their share of the smaller side."""
     smaller = np.minimum(first[:, None], second[None, :])
     share = np.minimum(1.0, shared / np.maximum(smaller, 1e-9))
     weighed: Floats = shared * share**2
@@ -121,11 +121,11 @@ def _contained(shared: Floats, first: Floats, second: Floats) -> Floats:
 
 
 def _most_similar_files(prints: Sequence[Fingerprint], index: Index) -> Floats:
-    """Return what the most similar files of every two hand-ins say, shape (N, N)."""
+    """Return the weight of the most similar two files of each pair of hand-ins, shape (N, N)."""
     owners, parts = [], []
     for place, one in enumerate(prints):
         largest = sorted(one.files, key=lambda file: len(file.hashes), reverse=True)
-        for file in largest[:MAX_PARTS]:
+        for file in largest[:MAX_COMPARED_FILES]:
             owners.append(place)
             parts.append(np.unique(file.hashes))
     rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -156,8 +156,8 @@ def _evidence(
         for line in range(one.first_lines[0], one.first_lines[1] + 1)
     }
     fact = (
-        f"Names, comments and the order of methods aside, {share:.0%} of what one of them has and "
-        f"few others have is in the other's files too, in {len(lines)} lines."
+        f"Apart from names, comments and the order of methods, {share:.0%} of what one of them has "
+        f"and few others have is also in the other's files, in {len(lines)} lines."
     )
     shown = passages[:MAX_PASSAGES]
     return Evidence(
@@ -185,7 +185,7 @@ def _excerpt(parts: Sequence[tuple[CodeFile, tuple[int, int]]]) -> Excerpt:
 
 
 def find_passages(first: Fingerprint, second: Fingerprint, index: Index) -> list[Passage]:
-    """Return the passages that two hand-ins share, the one that says most first."""
+    """Return the passages that two hand-ins share, the strongest first."""
     found = [
         passage
         for one in first.files
@@ -203,13 +203,13 @@ def _passages(one: CodeFile, other: CodeFile, index: Index) -> Iterator[Passage]
     weights = index.weigh(common)
     order = np.argsort(mine)
     mine, theirs, weights = mine[order], theirs[order], weights[order]
-    # A passage goes on as long as both files go on together.
+    # A passage ends where the matches in either file jump.
     steps, jumps = np.diff(mine), np.diff(theirs)
     breaks = np.flatnonzero((steps > _GAP) | (jumps > _GAP) | (jumps < 1)) + 1
     starts = np.concatenate([[0], breaks])
     sums = np.add.reduceat(weights, starts)
     ends = np.append(breaks, len(mine))
-    for place in np.flatnonzero(sums >= LEAST_PASSAGE).tolist():
+    for place in np.flatnonzero(sums >= MIN_PASSAGE).tolist():
         chosen = slice(starts[place], ends[place])
         yield Passage(
             float(sums[place]),

@@ -11,7 +11,7 @@ from cs285.grading.copies.pairs import Evidence, Pair, make_pair
 from cs285.grading.copies.run_pairs import compare_runs
 
 MAX_PAIRS = 200
-"""Pairs of a list; nobody reads a longer one."""
+"""Maximum number of pairs in a list; nobody reads a longer one."""
 
 
 def compare(fingerprints: Mapping[str, Fingerprint], most: int = MAX_PAIRS) -> list[Pair]:
@@ -19,7 +19,7 @@ def compare(fingerprints: Mapping[str, Fingerprint], most: int = MAX_PAIRS) -> l
 
     Args:
         fingerprints: By the name of the hand-in.
-        most: The longest list to return.
+        most: Maximum number of pairs to return.
     """
     names, prints = list(fingerprints), list(fingerprints.values())
     found: defaultdict[tuple[int, int], list[Evidence]] = defaultdict(list)

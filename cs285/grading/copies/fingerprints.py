@@ -1,4 +1,4 @@
-"""The fingerprint of a hand-in: of its code and of its runs."""
+"""The fingerprint of a hand-in: its code and its runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from cs285.infrastructure.errors import UserError
 from cs285.results.run_folders import ANY_EVENTS, is_event_file
 
 MAX_FILE = 256_000
-"""Maximum bytes of one Python file that is read."""
+"""Maximum size in bytes of a Python file that is read."""
 MAX_FILES = 200
 """Maximum number of Python files that are read from one hand-in."""
 MAX_CODE = 2_000_000
-"""Maximum bytes of Python files that are read from one hand-in."""
+"""Maximum size in bytes of all Python files that are read from one hand-in."""
 MAX_RUNS = 100
 """Maximum number of runs that are compared."""
-_OF_OTHERS = {"site-packages", "node_modules", "gym", "gymnasium", "torch"}
-"""Folders of libraries that people pack by mistake."""
+_LIBRARY_FOLDERS = {"site-packages", "node_modules", "gym", "gymnasium", "torch"}
+"""Folders of libraries that students include by mistake."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is compared of one hand-in."""
+    """The parts of one hand-in that are compared with others."""
 
     files: tuple[CodeFile, ...] = ()
     runs: tuple[RunPrint, ...] = ()
@@ -48,7 +48,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fingerprint:
-        """Return what `as_json` made plain."""
+        """Return the fingerprint that `as_json` turned into plain data."""
         return cls(
             tuple(map(CodeFile.from_json, data["files"])),
             tuple(map(RunPrint.from_json, data["runs"])),
@@ -57,14 +57,14 @@ class Fingerprint:
 
 
 def fingerprint(hand_in: Path, starters: tuple[Path, ...] = ()) -> Fingerprint:
-    """Return the fingerprint of a hand-in, a zip or a folder; nothing of it is run.
+    """Return the fingerprint of a hand-in, without running any of its code.
 
     Args:
-        hand_in: The hand-in.
-        starters: Folders with code that students were given, beside this project's starter.
+        hand_in: The hand-in, a zip or a folder.
+        starters: Folders with code that was given to students, besides this project's starter.
 
     Returns:
-        The fingerprint. Whatever cannot be read is left out and told in `problems`.
+        The fingerprint. Whatever cannot be read is left out and listed in `problems`.
     """
     try:
         with open_hand_in(hand_in) as opened:
@@ -98,11 +98,11 @@ def _of_opened(path: Path, hand_in: HandIn, starters: tuple[Path, ...]) -> Finge
 
 
 def _texts(path: Path, hand_in: HandIn, problems: list[str]) -> Iterator[tuple[PurePosixPath, str]]:
-    """Yield the Python files of a hand-in, those of agents first."""
+    """Yield the Python files of a hand-in, agent files first."""
     names = [
         name
         for name in hand_in.files
-        if name.match(PYTHON) and not is_junk(name) and not _OF_OTHERS & set(name.parts)
+        if name.match(PYTHON) and not is_junk(name) and not _LIBRARY_FOLDERS & set(name.parts)
     ]
     names.sort(key=lambda name: (name.parent.name != "agents", name))
     left = MAX_CODE
@@ -122,7 +122,7 @@ def _texts(path: Path, hand_in: HandIn, problems: list[str]) -> Iterator[tuple[P
 
 @contextmanager
 def _reader(path: Path, hand_in: HandIn) -> Iterator[Callable[[PurePosixPath], bytes]]:
-    """Yield a function that reads any file of a hand-in, which is checked and open."""
+    """Yield a function that reads any file of a hand-in that is checked and open."""
     if path.is_dir():
         yield lambda name: (hand_in.root / name).read_bytes()
         return

@@ -1,4 +1,4 @@
-"""Arrays as text, for JSON."""
+"""Encodes arrays as text for JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pack(array: npt.NDArray[Any]) -> str:
 
 
 def unpack(text: str, kind: str) -> npt.NDArray[Any]:
-    """Return the array (N,) that `pack` made a text of.
+    """Return the array (N,) that `pack` encoded.
 
     Args:
         text: The text.

@@ -1,4 +1,4 @@
-"""What was found in two hand-ins."""
+"""Pairs of hand-ins and the evidence of what they have in common."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ class Kind(StrEnum):
     """What two hand-ins have in common."""
 
     RUN_RENAMED = "run renamed"
-    """A log of one run, in folders that say that they are different runs, or as it was."""
+    """The log of the same run, unchanged, possibly in a folder that claims another run."""
     RUN_RETIMED = "run re-timed"
-    """A log of one run, with its times moved or stretched."""
+    """The log of the same run, with its times shifted or stretched."""
     RUN_EDITED = "run edited"
-    """A log of one run, with a few values changed."""
+    """The log of the same run, with a few values changed."""
     RUN_THINNED = "run re-thinned"
-    """A log of one run, with a part of its points."""
+    """The log of the same run, with only some of its points."""
     CODE = "same code"
-    """The same text, though names, comments and the order of methods may differ."""
+    """The same code, though names, comments and the order of methods may differ."""
     CODE_PART = "same part of code"
-    """The same text in a part of the files."""
+    """The same code in a part of the files."""
     RUN_EQUAL = "equal runs"
-    """Runs with equal values and nothing else in common: a program that is deterministic gives
-    them to all who run it with one seed, so they show nothing."""
+    """Runs with equal values and nothing else in common. They prove nothing: a deterministic
+    program gives them to everyone who runs it with the same seed."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What one of the two hand-ins holds."""
+    """The matching place in one of the two hand-ins."""
 
     place: str
     """The file or folder in the hand-in, and the lines."""
@@ -40,20 +40,20 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One thing that both hand-ins hold."""
+    """One thing that both hand-ins contain."""
 
     kind: Kind
     strength: float
-    """From 0 to 1: how hard it is to explain if both worked alone. Not a probability."""
+    """From 0 to 1: how hard it is to explain if both worked alone; not a probability."""
     fact: str
-    """A sentence that states what was compared and found; nothing about causes."""
+    """What was compared and found, in a few sentences; nothing about causes."""
     first: Excerpt
     second: Excerpt
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two hand-ins and what they have in common, strongest first."""
+    """Two hand-ins and what they have in common, the strongest evidence first."""
 
     first: str
     second: str
@@ -71,7 +71,7 @@ class Pair:
 
     @cached_property
     def rank(self) -> tuple[float, float]:
-        """What orders pairs: the strongest evidence, then all of it."""
+        """The sort key of pairs: the strongest evidence, then the sum of all of it."""
         return self.strength, sum(one.strength for one in self.evidence)
 
     def as_json(self) -> dict[str, Any]:
@@ -86,6 +86,6 @@ class Pair:
 
 
 def make_pair(first: str, second: str, evidence: Iterable[Evidence]) -> Pair:
-    """Return a pair with its evidence in order."""
+    """Return a pair with its evidence sorted by strength."""
     ordered = sorted(evidence, key=lambda one: one.strength, reverse=True)
     return Pair(first, second, tuple(ordered))

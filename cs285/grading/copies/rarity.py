@@ -1,4 +1,4 @@
-"""How much it says that two hand-ins have something in common: what many have says little."""
+"""Weights what two hand-ins have in common by its rarity: what many have means little."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
 _PRIOR_HAVE, _PRIOR_ALL = 1.0, 4.0
-"""Hand-ins that are added to those counted: one that has a thing, among so many."""
+"""Pseudocounts added to the hand-ins counted: those that have a hash, and all."""
 
 
 class Index(NamedTuple):
-    """Which hand-ins hold which hashes."""
+    """Which hand-ins contain which hashes."""
 
     known: Hashes
     """All hashes, sorted, shape (K,)."""
     holders: npt.NDArray[np.int64]
-    """The number of hand-ins with each, shape (K,)."""
+    """The number of hand-ins with each hash, shape (K,)."""
     weights: Floats
-    """What each says if two have it, from 0 to about 1, shape (K,)."""
+    """The evidence of each hash if two hand-ins share it, from 0 to about 1, shape (K,)."""
     table: Any
-    """A sparse matrix of hand-ins by hashes, 1 where a hand-in has a hash."""
+    """A sparse matrix of hand-ins by hashes (N, K), 1 where a hand-in has a hash."""
 
     def shared(self) -> Floats:
-        """Return the weight of what every two hand-ins share, shape (N, N)."""
+        """Return the total weight that each pair of hand-ins shares, shape (N, N)."""
         weighted = self.table.multiply(self.weights).tocsr()
         dense: Floats = (weighted @ self.table.T).toarray()
         return dense
@@ -40,15 +40,15 @@ class Index(NamedTuple):
 
 
 _SURPRISE_OF_300 = float(np.log(302.0))
-"""That of a thing which two of 300 hand-ins have. In a small course nothing is known to be rare,
-so nothing says as much."""
+"""The surprise of a hash that two of 300 hand-ins have. In a small course no hash is known to be
+that rare, so none weighs as much."""
 
 
 def make_index(hashes: Sequence[Hashes]) -> Index:
-    """Return the index of the hashes of each hand-in.
+    """Return an index of the hashes of all hand-ins.
 
-    The weight of a hash is the surprise that two hand-ins have it, -log p, as a share of the
-    greatest one in a course of 300; p is estimated by the part of all others that have it too.
+    The weight of a hash is the surprise that two hand-ins share it, -log p, divided by the largest
+    surprise in a course of 300; p is estimated by the fraction of all other hand-ins that have it.
     """
     count = len(hashes)
     distinct = [np.unique(own) for own in hashes]

@@ -22,79 +22,79 @@ from cs285.grading.copies.runs import RunPrint, folder_name
 
 Floats = npt.NDArray[np.float64]
 
-LEAST_POINTS = 12
-"""Points that two logs must have in common to be compared."""
-LEAST_VALUES = 8
-"""Different values among them: episodes that all fail return the same."""
-LEAST_EQUAL = 0.95
-"""Share of the points that must be equal."""
-NEARLY = 1e-4
-"""Relative difference of values that count as equal here."""
+MIN_POINTS = 12
+"""Minimum number of points in common for two logs to be compared."""
+MIN_VALUES = 8
+"""Minimum number of different values among them: episodes that all fail have equal returns."""
+MIN_EQUAL = 0.95
+"""Minimum fraction of the points that must be equal."""
+VALUE_TOLERANCE = 1e-4
+"""Maximum relative difference of values that count as equal here."""
 FEW_EDITS = 0.02
-"""Share of points that differ a little, at most, in a log with edits. If a machine rounds in
-another way, nearly all do, from some step on."""
-LEAST_OVERLAP = 0.8
-"""Share of the steps of both logs in which they must overlap: a run that continues after the same
-beginning is another run."""
-LEAST_STEPS = 6
-"""Steps whose times are compared."""
+"""Maximum fraction of slightly different points that counts as an edit. If a machine rounds
+differently, nearly all points differ from some step on."""
+MIN_OVERLAP = 0.8
+"""Minimum ratio of the shorter range of steps to the longer: a run that continues after the same
+beginning is a different run."""
+MIN_STEPS = 6
+"""Minimum number of steps for times to be compared."""
 SAME_TIME = 1e-3
-"""Seconds between times that count as the same."""
-FITTING = 5e-5
-"""Deviation of times from a straight line through those of the other log, as a share of the
-duration. If 50 intervals vary by only 1% each, honest runs deviate by ten times as much."""
-LEAST_DURATION = 0.05
-"""Seconds; the times of a log that was written in less say nothing."""
-_COMMON = 50
-"""Different logs with one point, above which it says nothing."""
-_SMALL = 10
-"""Equal logs of which all pairs are looked at."""
+"""Maximum difference in seconds of times that count as the same."""
+MAX_RESIDUAL = 5e-5
+"""Maximum deviation of times from a linear function of the other log's times, as a fraction of the
+duration. If 50 intervals vary by only 1% each, independent runs deviate by ten times as much."""
+MIN_DURATION = 0.05
+"""Seconds; the times of a log written in less time prove nothing."""
+_MAX_HOLDERS = 50
+"""Maximum number of different logs with a point; a more common one is ignored."""
+_SMALL_GROUP = 10
+"""Maximum size of a group of equal logs in which every pair is compared."""
 _WIDELY_USED = 3
-"""Hand-ins with a name of a computer, above which it is a common name."""
-_SHOWN = 6
+"""Number of hand-ins with the same computer name above which the name is common."""
+_MAX_SHOWN_POINTS = 6
 
 
 PAIR = 2
 
 
 class Times(Enum):
-    """How the times of two logs go together."""
+    """How the times of two logs are related."""
 
     EQUAL = auto()
     SHIFTED = auto()
     STRETCHED = auto()
     UNRELATED = auto()
     UNKNOWN = auto()
-    """There are too few, or one of the logs was written at once."""
+    """There are too few times, or one of the logs was written in an instant."""
 
 
-_OF_TIMES = {Times.EQUAL: 1.0, Times.SHIFTED: 0.99, Times.STRETCHED: 0.98}
+_TIME_STRENGTHS = {Times.EQUAL: 1.0, Times.SHIFTED: 0.99, Times.STRETCHED: 0.98}
 _OTHER_CLAIM, _EDITED, _SAME_CLOCK = 0.97, 0.96, 0.98
-_SAME_PROCESS, _SAME_HOST, _OF_SEVERAL = 0.95, 0.5, 0.4
+_SAME_PROCESS, _SAME_HOST, _HELD_BY_SEVERAL = 0.95, 0.5, 0.4
 _ONLY_EQUAL, _RARELY_EQUAL = 0.05, 0.1
 
 
 @dataclass(frozen=True)
 class Relation:
-    """What two logs with equal values have in common otherwise."""
+    """What else two logs with equal values have in common."""
 
     points: int
     tags: int
     near: int
-    """Points whose values are nearly, but not quite, equal."""
+    """The number of points whose values are nearly, but not exactly, equal."""
     largest: float
     """The largest relative difference among them."""
     hidden_edit: bool
-    """Whether all compared points are equal, but not the whole log."""
+    """Whether all compared points are equal but the whole logs are not."""
     thinned: bool
     """Whether one log has fewer points of a tag than the other."""
     times: Times
     shift: float
     """Seconds by which the second log is later."""
     stretch: float
-    """How much longer the second took."""
+    """The duration of the second log divided by that of the first."""
     deviation: float
-    """Seconds by which times deviate from that."""
+    """Standard deviation in seconds of what shift and stretch do not explain."""
     contradictions: tuple[str, ...]
     same_clock: bool
     """Whether both summaries give the same duration, to the last digit."""
@@ -119,20 +119,20 @@ class _Related(NamedTuple):
 
 
 def compare_runs(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], list[Evidence]]:
-    """Return what pairs of hand-ins have in common in their logs, by their places."""
+    """Return what pairs of hand-ins have in common in their logs, by their indices."""
     known = [_Known(place, run) for place, one in enumerate(prints) for run in one.runs]
     hosts = Counter(
         host
         for one in prints
         for host in {writer.host for run in one.runs for writer in run.writers}
     )
-    usual = {host for host, count in hosts.items() if count > _WIDELY_USED}
+    common_hosts = {host for host, count in hosts.items() if count > _WIDELY_USED}
     related: dict[tuple[int, int], _Related] = {}
     for group, pairs in _candidates(known):
         for one, other in pairs:
             first, second = sorted((one, other), key=lambda each: each.hand_in)
             place = id(first.run), id(second.run)
-            if place not in related and (relation := relate(first.run, second.run, usual)):
+            if place not in related and (relation := relate(first.run, second.run, common_hosts)):
                 related[place] = _Related(first, second, relation, group)
     best: defaultdict[int, float] = defaultdict(float)
     for place, pair in related.items():
@@ -142,8 +142,8 @@ def compare_runs(prints: Sequence[Fingerprint]) -> dict[tuple[int, int], list[Ev
     found: defaultdict[tuple[int, int], list[Evidence]] = defaultdict(list)
     for place, pair in related.items():
         kind, strength = _judge(pair.relation, pair.group)
-        # Where one came from is known: that others have its values too is nothing more.
-        if strength <= _OF_SEVERAL and max(best[run] for run in place) >= _SAME_PROCESS:
+        # The true source of one run is known, so other runs with its values prove nothing more.
+        if strength <= _HELD_BY_SEVERAL and max(best[run] for run in place) >= _SAME_PROCESS:
             kind, strength = Kind.RUN_EQUAL, _ONLY_EQUAL
         mine, theirs = pair.first.run, pair.second.run
         fact = " ".join(_facts(mine, pair.relation, pair.group))
@@ -164,19 +164,19 @@ def _candidates(known: Sequence[_Known]) -> Iterator[tuple[int, _Pairs]]:
     members = list(groups.values())
     sizes = [len({one.hand_in for one in group}) for group in members]
     for group, size in zip(members, sizes, strict=True):
-        yield size, _of_different(_pairs_within(group))
+        yield size, _across_hand_ins(_pairs_within(group))
     for first, second in _similar([group[0].run for group in members]):
         size = sizes[first] + sizes[second]
-        yield size, _of_different(product(members[first], members[second]))
+        yield size, _across_hand_ins(product(members[first], members[second]))
 
 
-def _of_different(pairs: _Pairs) -> Iterator[tuple[_Known, _Known]]:
+def _across_hand_ins(pairs: _Pairs) -> Iterator[tuple[_Known, _Known]]:
     return ((one, other) for one, other in pairs if one.hand_in != other.hand_in)
 
 
 def _pairs_within(group: Sequence[_Known]) -> Iterator[tuple[_Known, _Known]]:
-    """Yield the pairs of runs with equal points; of very many, only those worth a look."""
-    if len(group) <= _SMALL:
+    """Yield pairs of runs with equal points; in a large group, only those that may be copies."""
+    if len(group) <= _SMALL_GROUP:
         yield from combinations(group, 2)
         return
     fits = _fitting_times([one.run for one in group])
@@ -189,42 +189,42 @@ def _pairs_within(group: Sequence[_Known]) -> Iterator[tuple[_Known, _Known]]:
         for mark in {known.run.wall_time_s, *known.run.writers} - {None}:
             marks[mark].append(known)
     for members in marks.values():
-        yield from combinations(members[:_SMALL], 2)
-    if len(claims) <= _SMALL:
+        yield from combinations(members[:_SMALL_GROUP], 2)
+    if len(claims) <= _SMALL_GROUP:
         for some, others in combinations(claims.values(), 2):
-            yield from product(some[:_SMALL], others[:_SMALL])
+            yield from product(some[:_SMALL_GROUP], others[:_SMALL_GROUP])
 
 
 def _fitting_times(runs: Sequence[RunPrint]) -> npt.NDArray[np.bool_]:
-    """Return which runs (N,) of the same points have times on a straight line, shape (N, N)."""
+    """Return which runs (N,) with equal points have linearly related times, shape (N, N)."""
     times = np.array([_times_by_step(run) for run in runs])
     centred = times - times.mean(axis=1, keepdims=True)
     spread = np.maximum(centred.std(axis=1), 1e-9)
     alike = (centred @ centred.T) / times.shape[1] / np.outer(spread, spread)
-    fits: npt.NDArray[np.bool_] = np.sqrt(np.maximum(0.0, 1 - alike**2)) <= 10 * FITTING
+    fits: npt.NDArray[np.bool_] = np.sqrt(np.maximum(0.0, 1 - alike**2)) <= 10 * MAX_RESIDUAL
     return fits
 
 
 def _similar(runs: Sequence[RunPrint]) -> Iterator[tuple[int, int]]:
-    """Yield the places of runs that have many points in common."""
+    """Yield the indices of pairs of runs that have many points in common."""
     if len(runs) < PAIR:
         return
     keys, columns = np.unique(np.concatenate([run.keys for run in runs]), return_inverse=True)
     columns = columns.ravel()
     rows = np.repeat(np.arange(len(runs)), [len(run.keys) for run in runs])
     holders = np.bincount(columns, minlength=len(keys))
-    some = (holders[columns] > 1) & (holders[columns] <= _COMMON)
+    some = (holders[columns] > 1) & (holders[columns] <= _MAX_HOLDERS)
     table = sparse.csr_matrix(
         (np.ones(int(some.sum()), dtype=np.int32), (rows[some], columns[some])),
         shape=(len(runs), len(keys)),
     )
     shared = sparse.triu(table @ table.T, 1).tocoo()
-    enough = shared.data >= LEAST_POINTS
+    enough = shared.data >= MIN_POINTS
     yield from zip(shared.row[enough].tolist(), shared.col[enough].tolist(), strict=True)
 
 
 def _times_by_step(run: RunPrint) -> Floats:
-    """Return the first time of each step of the points."""
+    """Return the earliest time at each step."""
     steps, places = np.unique(run.step, return_inverse=True)
     return _first_times(run.time, places.ravel(), len(steps))
 
@@ -235,27 +235,27 @@ def _first_times(times: Floats, places: npt.NDArray[np.int64], count: int) -> Fl
     return first
 
 
-def relate(first: RunPrint, second: RunPrint, usual: Iterable[str] = ()) -> Relation | None:
-    """Return how two logs go together; None if their values are not those of one run.
+def relate(first: RunPrint, second: RunPrint, common_hosts: Iterable[str] = ()) -> Relation | None:
+    """Return how two logs are related; None if their values are not those of the same run.
 
     Args:
         first: A run.
         second: A run of another hand-in.
-        usual: Names of computers that many hand-ins have.
+        common_hosts: Names of computers that occur in many hand-ins.
     """
     shorter = min(first.last_step - first.first_step, second.last_step - second.first_step)
     longer = max(first.last_step - first.first_step, second.last_step - second.first_step)
-    if shorter < LEAST_OVERLAP * longer:
+    if shorter < MIN_OVERLAP * longer:
         return None
     mine, others = _matching(first, second)
-    if len(mine) < LEAST_POINTS:
+    if len(mine) < MIN_POINTS:
         return None
     ours, theirs = first.value[mine].astype(float), second.value[others].astype(float)
     apart = np.abs(ours - theirs)
     scale = np.maximum(np.abs(ours), np.abs(theirs))
     relative = np.where(apart > 0, apart / np.maximum(scale, 1e-30), 0.0)
-    is_near = relative <= NEARLY
-    if is_near.mean() < LEAST_EQUAL or len(np.unique(ours[is_near])) < LEAST_VALUES:
+    is_near = relative <= VALUE_TOLERANCE
+    if is_near.mean() < MIN_EQUAL or len(np.unique(ours[is_near])) < MIN_VALUES:
         return None
     differs = relative > 0
     both = first.extents.keys() & second.extents.keys()
@@ -282,14 +282,14 @@ def relate(first: RunPrint, second: RunPrint, usual: Iterable[str] = ()) -> Rela
         contradictions=first.claim.contradicts(second.claim),
         same_clock=len(clocks) == 1 and None not in clocks,
         same_process=bool(set(first.writers) & set(second.writers)),
-        same_host=min(shared_hosts - set(usual), default=""),
+        same_host=min(shared_hosts - set(common_hosts), default=""),
     )
 
 
 def _matching(
     first: RunPrint, second: RunPrint
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the places of the points that both have, whatever their values."""
+    """Return the indices of the points that both runs have, whatever their values."""
     numbers = {tag: place for place, tag in enumerate(first.tags)}
     translated = np.array([numbers.get(tag, -1) for tag in second.tags], dtype=np.int64)
     size = max(first.last_step, second.last_step) + 1
@@ -305,37 +305,37 @@ def _compare_times(
     mine: npt.NDArray[np.int64],
     others: npt.NDArray[np.int64],
 ) -> tuple[Times, float, float, float]:
-    """Return how times go together, the shift, the stretch, and the deviation from both."""
+    """Return how the times are related, the shift, the stretch, and the remaining deviation."""
     steps, places = np.unique(first.step[mine], return_inverse=True)
     ours = _first_times(first.time[mine], places.ravel(), len(steps))
     theirs = _first_times(second.time[others], places.ravel(), len(steps))
     shifts = theirs - ours
-    if len(steps) < LEAST_STEPS:
+    if len(steps) < MIN_STEPS:
         return Times.UNKNOWN, 0.0, 1.0, 0.0
     if np.abs(shifts).max() <= SAME_TIME:
         return Times.EQUAL, 0.0, 1.0, float(np.abs(shifts).max())
     lasted = np.ptp(ours), np.ptp(theirs)
-    if min(lasted) < LEAST_DURATION:
+    if min(lasted) < MIN_DURATION:
         return Times.UNKNOWN, float(np.median(shifts)), 1.0, 0.0
     shift = float(np.median(shifts))
     deviation = float((shifts - shift).std())
-    if deviation <= FITTING * min(lasted):
+    if deviation <= MAX_RESIDUAL * min(lasted):
         return Times.SHIFTED, shift, 1.0, deviation
     stretch, start = np.polyfit(ours - ours[0], theirs - theirs[0], 1)
     deviation = float((theirs - theirs[0] - start - stretch * (ours - ours[0])).std())
-    fits = stretch > 0 and deviation <= FITTING * lasted[1]
+    fits = stretch > 0 and deviation <= MAX_RESIDUAL * lasted[1]
     kind = Times.STRETCHED if fits else Times.UNRELATED
     return kind, shift, float(stretch), deviation
 
 
 def _judge(relation: Relation, group: int) -> tuple[Kind, float]:
     edited = relation.hidden_edit or 0 < relation.near <= max(1, FEW_EDITS * relation.points)
-    # If others have these values too, it may be theirs that were changed.
+    # If a third hand-in has these values, the copy may have been made from that one.
     is_only = group <= PAIR
     reasons = [
-        _OF_TIMES.get(relation.times, 0.0),
-        (_OTHER_CLAIM if is_only else _OF_SEVERAL) if relation.contradictions else 0.0,
-        (_EDITED if is_only else _OF_SEVERAL) if edited else 0.0,
+        _TIME_STRENGTHS.get(relation.times, 0.0),
+        (_OTHER_CLAIM if is_only else _HELD_BY_SEVERAL) if relation.contradictions else 0.0,
+        (_EDITED if is_only else _HELD_BY_SEVERAL) if edited else 0.0,
         _SAME_CLOCK if relation.same_clock else 0.0,
         _SAME_PROCESS if relation.same_process else 0.0,
         _SAME_HOST if relation.same_host else 0.0,
@@ -349,7 +349,7 @@ def _judge(relation: Relation, group: int) -> tuple[Kind, float]:
         return Kind.RUN_THINNED, strength
     if relation.times is Times.EQUAL:
         return Kind.RUN_RENAMED, strength
-    if relation.times in _OF_TIMES or not relation.contradictions:
+    if relation.times in _TIME_STRENGTHS or not relation.contradictions:
         return Kind.RUN_RETIMED, strength
     return Kind.RUN_RENAMED, strength
 
@@ -360,33 +360,33 @@ def _facts(first: RunPrint, relation: Relation, group: int) -> Iterator[str]:
         equal = relation.points - relation.near
         differ = "1 differs" if relation.near == 1 else f"{relation.near:,} differ"
         yield (
-            f"{what}: {equal:,} are equal to the last bit, and {differ} by {relation.largest:.1g} "
-            "of the value, or less."
+            f"{what}: {equal:,} are equal to the last bit, and {differ} by at most "
+            f"{relation.largest:.1g} of the value."
         )
     else:
         yield f"{what}, and all are equal to the last bit."
     if relation.hidden_edit:
-        yield "Other points of a tag differ, though both logs have as many."
+        yield "Other points of a tag differ, though both logs have equally many."
     if relation.thinned:
         yield "One log has fewer points than the other."
     yield {
         Times.EQUAL: "All times are the same.",
         Times.SHIFTED: (
-            f"All times differ by {relation.shift:,.3f} s, to {relation.deviation:.6f} s."
+            f"All times differ by {relation.shift:,.3f} s, to within {relation.deviation:.6f} s."
         ),
         Times.STRETCHED: (
-            f"The times of one are those of the other, {relation.stretch:.4f} times as far apart, "
-            f"to {relation.deviation:.6f} s."
+            f"The times of one are those of the other stretched by a factor of "
+            f"{relation.stretch:.4f}, to within {relation.deviation:.6f} s."
         ),
         Times.UNRELATED: "The times are unrelated.",
-        Times.UNKNOWN: "The times show nothing.",
+        Times.UNKNOWN: "The times prove nothing.",
     }[relation.times]
     if relation.contradictions:
         yield f"The folders differ in {' and '.join(relation.contradictions)}."
     if relation.same_clock:
         yield f"Both summaries give {first.wall_time_s!r} s."
     if relation.same_process:
-        yield "The names of the event files give the same computer, process and time."
+        yield "The names of the event files name the same computer, process and time."
     elif relation.same_host:
         yield f"Both were written on {printable(relation.same_host, 60)!r}."
     if group > PAIR:
@@ -394,11 +394,11 @@ def _facts(first: RunPrint, relation: Relation, group: int) -> Iterator[str]:
 
 
 def _excerpt(run: RunPrint, other: RunPrint) -> Excerpt:
-    """Return some points that both have, those that differ first."""
+    """Return some points that both runs have, different ones first."""
     mine, others = _matching(run, other)
     differs = run.value[mine] != other.value[others]
     is_evaluation = run.tag[mine] == 0
-    order = np.lexsort((run.step[mine], ~is_evaluation, ~differs))[:_SHOWN]
+    order = np.lexsort((run.step[mine], ~is_evaluation, ~differs))[:_MAX_SHOWN_POINTS]
     lines = [
         f"event file of {printable(one.host, 40)}"
         f"{f', process {one.process}' if one.process else ''}, {_clock(float(one.time))[:19]}"

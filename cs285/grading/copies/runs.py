@@ -1,4 +1,4 @@
-"""Fingerprints of the runs of a hand-in: some points of its log, with their times."""
+"""Fingerprints of the runs of a hand-in: some points of each log, with their times."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Steps = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 
 MAX_TAGS = 16
-"""Tags of a run of which points are kept; the least varied ones are left out."""
+"""Maximum number of tags of a run whose points are kept; the least varied tags are left out."""
 MAX_POINTS = 32
-"""Points of a tag that are kept."""
+"""Maximum number of points kept of a tag."""
 _FIRST_TAG = "eval_return"
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Writer(NamedTuple):
-    """The program that wrote an event file, as the file's name says."""
+    """The process that wrote an event file, according to the file's name."""
 
     time: str
     host: str
@@ -44,7 +44,7 @@ class Writer(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """What the folder of a run says that it is; None for what it does not say."""
+    """What a run is according to its folder; None for anything the folder does not state."""
 
     stage: str
     algorithm: str
@@ -54,29 +54,29 @@ class Claim:
     dataset_steps: int | None
 
     def contradicts(self, other: Claim) -> tuple[str, ...]:
-        """Return in what two runs cannot be the same, in words."""
-        mine, others = self._told(), other._told()
+        """Return the names of the properties that both folders state and that differ."""
+        mine, others = self._stated(), other._stated()
         return tuple(name for name in mine if name in others and mine[name] != others[name])
 
-    def _told(self) -> dict[str, object]:
-        said: dict[str, object] = {
+    def _stated(self) -> dict[str, object]:
+        stated: dict[str, object] = {
             "stage": self.stage,
-            # CQL without its term is DQN.
+            # CQL without its conservative term is DQN.
             "algorithm": "dqn" if self.alpha == 0 else self.algorithm,
             "environment": self.env_id,
             "seed": self.seed,
             "alpha": self.alpha,
             "dataset": self.dataset_steps,
         }
-        return {name: value for name, value in said.items() if value not in {None, ""}}
+        return {name: value for name, value in stated.items() if value not in {None, ""}}
 
 
 class Extent(NamedTuple):
-    """All points of a tag."""
+    """The number and a hash of all points of a tag."""
 
     points: int
     digest: str
-    """A hash of their steps and values."""
+    """A hash of the steps and values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +87,15 @@ class RunPrint:
     claim: Claim
     writers: tuple[Writer, ...]
     wall_time_s: float | None
-    """As `summary.json` gives it."""
+    """The duration according to `summary.json`."""
     extents: Mapping[str, Extent]
-    """Of every tag."""
+    """The extent of every tag."""
     first_step: int
     last_step: int
     tags: tuple[str, ...]
-    """The tags of which there are points here."""
+    """The tags whose points are kept here."""
     tag: npt.NDArray[np.uint8]
-    """The place in `tags` of each point, shape (N,)."""
+    """The index in `tags` of each point, shape (N,)."""
     step: npt.NDArray[np.int64]
     value: Singles
     time: Floats
@@ -121,7 +121,7 @@ class RunPrint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunPrint:
-        """Return what `as_json` made plain."""
+        """Return the fingerprint that `as_json` turned into plain data."""
         tags = tuple(data["tags"])
         tag, step = unpack(data["tag"], "u1"), unpack(data["step"], "<i8")
         value = unpack(data["value"], "<f4")
@@ -160,7 +160,7 @@ def read_run(run: Run, files: Sequence[Path]) -> RunPrint | None:
     )[:MAX_TAGS]
     if not chosen:
         return None
-    kept = [(number, series[tag], _some(series[tag].steps)) for number, tag in enumerate(chosen)]
+    kept = [(number, series[tag], _sample(series[tag].steps)) for number, tag in enumerate(chosen)]
     tag = np.concatenate([np.full(len(at), number, dtype=np.uint8) for number, _, at in kept])
     step = np.concatenate([one.steps[at] for _, one, at in kept])
     value = np.concatenate([one.values[at] for _, one, at in kept])
@@ -195,7 +195,7 @@ def _writers(names: Iterator[str]) -> Iterator[Writer]:
 
 
 def _read_series(files: Sequence[Path]) -> dict[str, _Series]:
-    """Return all points of every tag; of two at one step, the later counts."""
+    """Return all points of every tag; of several at one step, the last counts."""
     parts: defaultdict[str, list[_Series]] = defaultdict(list)
     for path in files:
         with suppress(OSError, DamagedFileError):
@@ -213,16 +213,16 @@ def _read_series(files: Sequence[Path]) -> dict[str, _Series]:
 
 def _joined(parts: Sequence[_Series]) -> _Series:
     steps, values, times = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
+    # Reversed because `unique` keeps the first of equal steps, and the last value should stay.
     distinct, chosen = np.unique(steps[::-1], return_index=True)
     return _Series(distinct, values[::-1][chosen], times[::-1][chosen])
 
 
-def _some(steps: Steps) -> npt.NDArray[np.int64]:
-    """Return the places of some steps: the same ones in any log that has them.
+def _sample(steps: Steps) -> npt.NDArray[np.int64]:
+    """Return the indices of a sample of steps, chosen alike in every log.
 
-    A log that was thinned has a part of the steps of the whole one, so the choice must not depend
-    on the other steps.
+    A thinned log has only some steps of the full log, so the choice of a step must not depend on
+    which other steps there are.
     """
     if len(steps) <= MAX_POINTS:
         return np.arange(len(steps))
@@ -245,7 +245,7 @@ def point_keys(
 ) -> npt.NDArray[np.uint64]:
     """Return a hash of the tag, step and value of points (N,).
 
-    Values count with four digits, so that a change in a later one leaves nearly all keys alone.
+    Only four digits of a value count, so a change in a later digit leaves nearly all keys equal.
     """
     names = np.array(
         [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) for name in tags],

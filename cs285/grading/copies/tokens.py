@@ -1,4 +1,4 @@
-"""Python texts as tokens that stay the same when names, comments and layout change."""
+"""Turns Python text into tokens that stay the same when names, comments and layout change."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 
 GRAM = 14
-"""Tokens in a row that are compared as one: about two lines. Fewer are common by chance."""
+"""Number of successive tokens compared as one: about two lines. Fewer match by chance."""
 _SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 _LAYOUT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 _PLAIN = re.compile(
     r"(?P<comment>#[^\n]*)|(?P<string>'[^'\n]*'|\"[^\"\n]*\")|(?P<name>[^\W\d]\w*)"
     r"|(?P<number>\d[\w.]*)|(?P<newline>\n)|(?P<other>[^\s\w])"
 )
-"""Pieces of a text that is not valid Python."""
+"""Matches the pieces of a text that is not valid Python."""
 _NAME, _TEXT = "", "''"
 _MULTIPLIERS = np.random.default_rng(20_031).integers(1, 2**63, GRAM, dtype=np.uint64) * np.uint64(
     2
@@ -33,7 +33,7 @@ _MULTIPLIERS = np.random.default_rng(20_031).integers(1, 2**63, GRAM, dtype=np.u
 
 
 class Token(NamedTuple):
-    """A token that counts."""
+    """A token that is compared."""
 
     kind: int
     text: str
@@ -41,18 +41,18 @@ class Token(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """A text as numbers, one for each token that counts."""
+    """A text as numbers, one for each token that is compared."""
 
     codes: Hashes
-    """A hash of what the token is, shape (N,); all names that can be renamed have the same."""
+    """A hash of each token, shape (N,); all names that can be renamed have the same hash."""
     since: Indices
-    """Tokens since the same name was last used, shape (N,); 0 for other tokens and at first."""
+    """Tokens since the last use of the same name, shape (N,); 0 at first use and for non-names."""
     lines: Indices
-    """The line of each token from 1 on, shape (N,)."""
+    """The line of each token, counted from 1, shape (N,)."""
 
 
 def read_tokens(text: str) -> Tokens:
-    """Return the tokens of a Python text; of a text that is not valid, its words and signs."""
+    """Return the tokens of a Python text; if it is not valid Python, its words and symbols."""
     try:
         tokens = list(_statements(_python_tokens(text)))
     except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
@@ -61,7 +61,7 @@ def read_tokens(text: str) -> Tokens:
     used: dict[str, int] = {}
     before = Token(tokenize.OP, "", 0), Token(tokenize.OP, "", 0)
     for place, token in enumerate(tokens):
-        word = _normal(token, *before)
+        word = _normalized(token, *before)
         codes.append(_code(word))
         since.append(place - used.get(token.text, place) if word == _NAME else 0)
         lines.append(token.line)
@@ -82,7 +82,7 @@ def _python_tokens(text: str) -> Iterator[Token]:
 
 
 def _statements(tokens: Iterable[Token]) -> Iterator[Token]:
-    """Leave out imports and texts that stand alone, such as docstrings."""
+    """Yield tokens without imports and standalone strings such as docstrings."""
     statement: list[Token] = []
     for token in tokens:
         if token.kind in {tokenize.INDENT, tokenize.DEDENT}:
@@ -110,13 +110,13 @@ def _plain_tokens(text: str) -> Iterator[Token]:
             yield Token(kinds.get(kind, tokenize.OP), found[0], line)
 
 
-def _normal(token: Token, second: Token, first: Token) -> str:
-    """Return what is left of a token if its author renames what can be renamed.
+def _normalized(token: Token, before_last: Token, last: Token) -> str:
+    """Return a form of a token that does not depend on any name its author can change.
 
     Args:
         token: The token.
-        second: The one before the one before it.
-        first: The one before it.
+        before_last: The last token but one before it.
+        last: The last token before it.
     """
     if token.kind in _LAYOUT:
         return tokenize.tok_name[token.kind]
@@ -125,8 +125,8 @@ def _normal(token: Token, second: Token, first: Token) -> str:
     if token.kind != tokenize.NAME or keyword.iskeyword(token.text):
         return token.text
     # `torch.gather` cannot be renamed, `self.critic` can.
-    is_given = first.text == "." and second.text != "self"
-    return token.text if is_given else _NAME
+    is_fixed = last.text == "." and before_last.text != "self"
+    return token.text if is_fixed else _NAME
 
 
 @lru_cache(maxsize=100_000)
@@ -135,11 +135,11 @@ def _code(word: str) -> int:
 
 
 def grams(tokens: Tokens) -> Hashes:
-    """Return a hash of every `GRAM` tokens in a row, shape (N - GRAM + 1,).
+    """Return a hash of every `GRAM` successive tokens, shape (N - GRAM + 1,).
 
-    A name counts as the number of tokens since it was last used within them (Baker 1995,
-    "Parameterized pattern matching"), so `a * b + a` and `x * y + x` are the same, and `a * b + c`
-    is not.
+    A name is represented by the number of tokens since its last use among them (Baker 1995,
+    "Parameterized pattern matching"), so `a * b + a` and `x * y + x` are equal, and `a * b + c`
+    is different.
     """
     count = len(tokens.codes) - GRAM + 1
     if count < 1:

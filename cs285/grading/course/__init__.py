@@ -1,1 +1,1 @@
-"""Grades all hand-ins of a course, each in its own process, and writes tables and pages."""
+"""Grades all hand-ins of a course, each in a separate process, and writes tables and pages."""

@@ -1,4 +1,4 @@
-"""A course: its hand-ins, what became of each, and where all of it is written."""
+"""A course: its hand-ins, their grades, and the output folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cs285.infrastructure.files import locked, prepare_folder
 
 @dataclass(frozen=True)
 class Entry:
-    """One hand-in and what became of it."""
+    """One hand-in and the outcome of grading it."""
 
     hand_in: CourseHandIn
     record: Record | None
@@ -41,30 +41,30 @@ class Entry:
 
     @property
     def grade(self) -> GradeResult | None:
-        """Its grade; with two rubrics that by the second."""
+        """The grade, if there is one; with two rubrics, the grade by the second."""
         return self.record.grades[-1] if self.record and self.record.grades else None
 
     @property
     def before(self) -> GradeResult | None:
-        """With two rubrics, its grade by the first."""
+        """With two rubrics, the grade by the first."""
         has_two = self.record is not None and len(self.record.grades) > 1
         return self.record.grades[0] if self.record and has_two else None
 
 
 @dataclass(frozen=True)
 class Course:
-    """All hand-ins in the order of their names."""
+    """All hand-ins, in the order of their names."""
 
     entries: tuple[Entry, ...]
     rubrics: tuple[Rubric, ...]
-    """One, or two of which the second is the newer."""
+    """One rubric, or two: the older, then the newer."""
     problems: tuple[str, ...]
     seconds: float = 0.0
-    """How long this grading took, without what an earlier one had done."""
+    """Wall time of this grading, without that of any earlier one it resumes."""
 
     @property
     def rubric(self) -> Rubric:
-        """What the grades are by."""
+        """The rubric that the grades follow."""
         return self.rubrics[-1]
 
     @property
@@ -74,7 +74,7 @@ class Course:
 
     @property
     def failed(self) -> list[Entry]:
-        """Those that the grader did not finish."""
+        """The hand-ins that the grader did not finish."""
         return [
             entry
             for entry in self.entries
@@ -84,7 +84,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Choices:
-    """How to grade."""
+    """The options of a grading."""
 
     out: Path
     """The output folder."""
@@ -96,15 +96,15 @@ class Choices:
     limits: Limits = DEFAULT_LIMITS
     find_copies: bool = True
     starters: tuple[Path, ...] = ()
-    """Folders with code that students were given, which are no copies."""
+    """Folders with code that was given to students and does not count as copied."""
 
 
 @contextmanager
 def output_folder(choices: Choices) -> Iterator[None]:
-    """Make the output folder and keep other graders out of it.
+    """Create the output folder and lock it against other graders.
 
     Raises:
-        UserError: If it cannot be written to, is in use, or has results that nobody asked to keep.
+        UserError: If it cannot be written to, is in use, or holds results and `resume` is not set.
     """
     results = choices.out / RESULTS
     if not choices.resume and any(results.glob("*.json")):
@@ -121,17 +121,17 @@ def output_folder(choices: Choices) -> Iterator[None]:
 def grade_course(
     roster: Roster, choices: Choices, progress: Callable[[int, int], object] = lambda *_: None
 ) -> Generator[Course, None, None]:
-    """Grade all hand-ins of a roster, and yield the course once it is known and after each of them.
+    """Grade all hand-ins of a roster; yield the course at the start and after each hand-in.
 
     Call this inside `output_folder`. Every result is on disk before the next course is yielded.
 
     Args:
         roster: The hand-ins.
-        choices: How to grade.
-        progress: Is called with the number of hand-ins that are done, and that of all.
+        choices: The options.
+        progress: Called with the number of hand-ins done and the number of all.
 
     Raises:
-        UserError: If the folder has results by another rubric, or with other flags.
+        UserError: If the folder holds results of another rubric or other flags.
     """
     started = time.monotonic()
     settings = settings_of(
@@ -142,7 +142,7 @@ def grade_course(
     )
     stamps = {hand_in.key: stamp_of(hand_in.path) for hand_in in roster.hand_ins}
     records = {
-        hand_in.key: _kept(hand_in, choices, settings, stamps[hand_in.key])
+        hand_in.key: _valid_record(hand_in, choices, settings, stamps[hand_in.key])
         for hand_in in roster.hand_ins
     }
 
@@ -178,19 +178,21 @@ def grade_course(
             yield course()
 
 
-def _kept(hand_in: CourseHandIn, choices: Choices, settings: str, stamp: str) -> Record | None:
+def _valid_record(
+    hand_in: CourseHandIn, choices: Choices, settings: str, stamp: str
+) -> Record | None:
     """Return the record of an earlier grading if it is still valid."""
     record = read_record(path_of(choices.out, hand_in))
     if record is None:
         return None
     if record.settings != settings:
         raise UserError(
-            f"{choices.out} holds results by another rubric or with other flags; repeat the "
-            "command with the same ones, or choose another folder with --out"
+            f"{choices.out} holds results of another rubric or other flags; repeat the command "
+            "with the same ones, or choose another folder with --out"
         )
     fingerprint = _fingerprint_path(hand_in, choices)
     is_whole = fingerprint is None or fingerprint.is_file()
-    # Whatever kept the grader from finishing may be over, so those are tried again.
+    # What kept the grader from finishing may be over, so hand-ins without a grade are tried again.
     is_valid = is_whole and record.outcome is Outcome.GRADED and record.stamp == stamp
     return record if is_valid else None
 
@@ -203,7 +205,7 @@ class Comparison(NamedTuple):
     """What the hand-ins of a course have in common."""
 
     pairs: list[Pair]
-    """Those with anything in common, by their keys."""
+    """Pairs of hand-ins that have something in common, identified by their keys."""
     problems: list[str]
     """What was not compared, and why."""
 

@@ -1,4 +1,4 @@
-"""Numbers of a whole course: points by part, distributions, and what points are lost for."""
+"""Statistics of a course: points by part, distributions, and the most frequent mistakes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"(?<![A-Za-z_\d])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![
 
 
 def points_of(grade: GradeResult, rubric: Rubric) -> dict[str, float]:
-    """Return the points by part of a grade; of a hand-in that was not graded there are none."""
+    """Return a grade's points by part; empty if the hand-in was refused."""
     points: dict[str, float] = {}
     for item in grade.items:
         if item.part in rubric.parts:
@@ -29,21 +29,21 @@ def points_of(grade: GradeResult, rubric: Rubric) -> dict[str, float]:
 
 
 def maxima_of(course: Course) -> dict[str, float]:
-    """Return the points that each part can give, in the order of a grade."""
+    """Return the maximum points of each part, in the rubric's order."""
     found: dict[str, float] = {}
     for entry in course.entries:
         by_part: dict[str, float] = {}
         for item in entry.grade.items if entry.grade else ():
             if item.part in course.rubric.parts:
                 by_part[item.part] = round(by_part.get(item.part, 0.0) + item.maximum, 2)
-        # A hand-in whose files took too long has one item in place of several.
+        # A hand-in whose files took too long has one item instead of several.
         found |= {part: max(number, found.get(part, 0.0)) for part, number in by_part.items()}
     return {part: found[part] for part in course.rubric.parts if part in found}
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """How the points of one part, or of all, are spread."""
+    """How the points for one part, or the totals, are distributed."""
 
     key: str
     title: str
@@ -52,11 +52,11 @@ class Distribution:
 
     @property
     def counts(self) -> list[int]:
-        """How many hand-ins are in each of equal intervals from no points to all of them."""
+        """The number of hand-ins in each of `BINS` equal intervals from zero to the maximum."""
         counts = [0] * BINS
         for number in self.points:
             share = number / self.maximum if self.maximum else 1.0
-            # A share of 0.3 is computed as 0.299...; it belongs to the interval that it begins.
+            # A share of 0.3 may be computed as 0.299...; it belongs to the interval from 0.3 up.
             counts[min(BINS - 1, max(0, int(share * BINS + 1e-9)))] += 1
         return counts
 
@@ -72,23 +72,23 @@ class Distribution:
 
     @property
     def full(self) -> int:
-        """How many have all points."""
+        """The number of hand-ins with full points."""
         return sum(number >= self.maximum for number in self.points)
 
     @property
     def none(self) -> int:
-        """How many have no points."""
+        """The number of hand-ins with no points."""
         return sum(number <= 0 for number in self.points)
 
 
 def distributions(course: Course) -> list[Distribution]:
-    """Return the distribution of all points, then of each part that has any."""
+    """Return the distribution of the totals, then of each part that is worth points."""
     maxima = maxima_of(course)
     grades = [entry.grade for entry in course.entries if entry.grade]
     if not grades:
         return []
     totals = tuple(grade.total for grade in grades)
-    found = [Distribution("total", "In all", max(grade.maximum for grade in grades), totals)]
+    found = [Distribution("total", "Total", max(grade.maximum for grade in grades), totals)]
     points = [points_of(grade, course.rubric) for grade in grades]
     for part, maximum in maxima.items():
         if maximum > 0:
@@ -105,11 +105,11 @@ class Mistake:
     what: str
     entries: tuple[Entry, ...]
     lost: float
-    """The points that are missing where it occurs, in all; other mistakes may share them."""
+    """Total points missing from the items where it occurs, possibly due to other mistakes too."""
 
 
 def mistakes(course: Course) -> list[Mistake]:
-    """Return what most hand-ins lose points for; numbers in the texts do not tell them apart."""
+    """Return the most frequent mistakes; texts that differ only in numbers count as the same."""
     found: defaultdict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
     lost: defaultdict[tuple[str, str], float] = defaultdict(float)
     example: dict[tuple[str, str], str] = {}
@@ -129,14 +129,14 @@ def mistakes(course: Course) -> list[Mistake]:
 
 
 def slowest(course: Course) -> list[Entry]:
-    """Return the hand-ins that took longest."""
+    """Return the hand-ins that took longest to grade."""
     graded = [entry for entry in course.entries if entry.record]
     graded.sort(key=lambda entry: -(entry.record.seconds if entry.record else 0.0))
     return graded[:SLOWEST]
 
 
 def flags_of(entry: Entry) -> list[str]:
-    """Return what to look at in a hand-in, in a few words each."""
+    """Return what deserves a look in a hand-in, in a few words each."""
     if entry.record is None:
         return ["not graded yet"]
     if entry.grade is None:
@@ -181,7 +181,7 @@ def changes(course: Course) -> list[Change]:
 
 
 def quartiles(numbers: Sequence[float]) -> tuple[float, float]:
-    """Return the lower and upper quartile; those of one number are that number."""
+    """Return the lower and upper quartile; a single number is both."""
     if len(numbers) < 2:  # noqa: PLR2004 - quantiles need two
         return (numbers[0], numbers[0]) if numbers else (0.0, 0.0)
     low, _, high = statistics.quantiles(numbers, n=4, method="inclusive")

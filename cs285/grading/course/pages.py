@@ -1,4 +1,4 @@
-"""The pages of a course: an index with all numbers, and one page for each hand-in."""
+"""The pages of a course: an index with the statistics, and one page for each hand-in."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from cs285.infrastructure.files import prepare_folder, write_atomically
 
 STUDENTS = "students"
 EVIDENCE = 4
-"""How much of what a pair has in common is shown; `copies.json` has all of it."""
-FOOTER = "This page requests nothing from any server."
+"""Pieces of evidence shown for each pair; `copies.json` has all of them."""
+FOOTER = "This page loads nothing from any server."
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -41,7 +41,7 @@ class Pages:
             loader=ChoiceLoader(
                 [
                     PackageLoader("cs285.grading.course"),
-                    PackageLoader("cs285.report", package_path="."),  # the style that both share
+                    PackageLoader("cs285.report", package_path="."),  # for the shared style sheet
                 ]
             ),
             autoescape=True,  # names and messages may contain anything
@@ -57,7 +57,7 @@ class Pages:
 
         Args:
             course: The course.
-            comparison: What hand-ins have in common; None if nobody looked.
+            comparison: What hand-ins have in common; None if they were not compared.
 
         Raises:
             UserError: If a file cannot be written.
@@ -87,7 +87,7 @@ class Pages:
 
 
 def copies_page(course: Course, comparison: Comparison) -> dict[str, Any]:
-    """Return the values of the template of the list of pairs."""
+    """Return the template values of the page of similar hand-ins."""
     titles = {entry.hand_in.key: entry.hand_in.title for entry in course.entries}
     return {
         "pairs": [
@@ -107,7 +107,7 @@ def copies_page(course: Course, comparison: Comparison) -> dict[str, Any]:
 
 
 def index_page(course: Course) -> dict[str, Any]:
-    """Return the values of the template of the index."""
+    """Return the template values of the index."""
     grades = [entry.grade for entry in course.entries if entry.grade]
     compared = changes(course) if len(course.rubrics) > 1 else None
     graded = sum(entry.record is not None for entry in course.entries)
@@ -146,7 +146,7 @@ def index_page(course: Course) -> dict[str, Any]:
         ],
         "problems": course.problems,
         "slowest": slowest(course),
-        "footer": f"Grades are by files, logs and code; docs/autograder.md says how. {FOOTER}",
+        "footer": f"docs/autograder.md explains how hand-ins are graded. {FOOTER}",
     }
 
 
@@ -158,13 +158,13 @@ def _cards(course: Course) -> list[tuple[str, str]]:
         cards += [
             (f"{statistics.fmean(totals):.1f}", "points on average"),
             (f"{statistics.median(totals):.1f}", "median"),
-            (f"{low:.1f} to {high:.1f}", "the middle half"),
+            (f"{low:.1f} to {high:.1f}", "middle half"),
         ]
     flagged = sum(bool(flags_of(entry)) for entry in course.entries)
     cards += [
         (str(flagged), "with a flag"),
         (str(len(course.failed)), "where the grader failed"),
-        (_duration(course.seconds), "for this grading"),
+        (_duration(course.seconds), "to grade them"),
     ]
     return cards
 
@@ -189,9 +189,10 @@ def _row(entry: Entry, rubric: Rubric) -> dict[str, Any]:
 
 
 def student_page(entry: Entry, rubric: Rubric) -> dict[str, Any]:
-    """Return the values of the template of one hand-in's page.
+    """Return the template values of one hand-in's page.
 
-    It names no other student, and no failure of the grader in detail, so it can be sent on.
+    The page names no other student and hides the details of a grader failure, so that it can be
+    sent to the student.
     """
     grade, before = entry.grade, entry.before
     points = points_of(grade, rubric) if grade else {}

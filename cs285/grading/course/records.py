@@ -1,4 +1,4 @@
-"""What is kept of every hand-in as soon as it is graded: one file for each, written in one step."""
+"""Records of graded hand-ins: one file each, written atomically as soon as grading ends."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cs285.grading.hand_ins.rubric import Rubric
 from cs285.infrastructure.files import write_atomically
 
 RESULTS = "results"
-"""The folder of these files, in the output folder."""
+"""The folder of the records, inside the output folder."""
 FINGERPRINTS = "fingerprints"
 _VERSION = 1
-"""Changes when old files can no longer be used."""
+"""Increased when older records can no longer be used."""
 
 
 class Outcome(StrEnum):
-    """What became of a hand-in."""
+    """How the grading of a hand-in ended."""
 
     GRADED = "graded"
     CRASHED = "the grader failed"
@@ -40,14 +40,14 @@ class Record:
 
     key: str
     settings: str
-    """A digest of all that decides a grade except the hand-in itself."""
+    """A digest of everything that decides a grade except the hand-in itself."""
     stamp: str
     """A digest of the names, sizes and times of the hand-in's files."""
     outcome: Outcome
     seconds: float
     """Wall time from the start of its process to the end."""
     processor_seconds: float = 0.0
-    """Processor time of that process and all that it started, if it came to its end."""
+    """Processor time of that process and its children; 0 if it did not finish."""
     grades: tuple[GradeResult, ...] = ()
     """One for each rubric."""
     reason: str = ""
@@ -60,7 +60,7 @@ _ADAPTER = TypeAdapter(Record)
 def settings_of(
     rubrics: Sequence[Rubric], *, check_code: bool, limits: Limits, starters: Sequence[Path]
 ) -> str:
-    """Return a digest of all that decides a record except the hand-in."""
+    """Return a digest of everything that decides a record except the hand-in."""
     parts = [str(_VERSION), *(rubric.model_dump_json() for rubric in rubrics), str(check_code)]
     return _digest([*parts, repr(limits), *map(str, starters)])
 
@@ -86,12 +86,12 @@ def _digest(parts: list[str]) -> str:
 
 
 def path_of(out: Path, hand_in: CourseHandIn) -> Path:
-    """Return where the record of a hand-in is kept."""
+    """Return the path of a hand-in's record."""
     return out / RESULTS / f"{hand_in.key}.json"
 
 
 def fingerprint_path_of(out: Path, hand_in: CourseHandIn) -> Path:
-    """Return where the fingerprint of a hand-in is kept."""
+    """Return the path of a hand-in's fingerprint."""
     return out / FINGERPRINTS / f"{hand_in.key}.json"
 
 
@@ -106,7 +106,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record | None:
-    """Return a record, or None if there is none that can be used."""
+    """Return a record, or None if it is missing or unusable."""
     try:
         return _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError, ValueError):
@@ -114,7 +114,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def write_fingerprint(path: Path, found: Fingerprint) -> None:
-    """Write what copies are found by.
+    """Write a fingerprint for the search for copies.
 
     Raises:
         UserError: If it cannot be written.
@@ -124,7 +124,7 @@ def write_fingerprint(path: Path, found: Fingerprint) -> None:
 
 
 def read_fingerprint(path: Path) -> Fingerprint | None:
-    """Return a fingerprint, or None if there is none that can be used."""
+    """Return a fingerprint, or None if it is missing or unusable."""
     try:
         return Fingerprint.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, LookupError, TypeError):

@@ -1,7 +1,7 @@
-"""The hand-ins of a course, and whose they are: folders of zips or folders, or Gradescope's export.
+"""Finds the hand-ins of a course and their students, in folders or in an export from Gradescope.
 
-An export has a folder `submission_NUMBER` for every hand-in, and `submission_metadata.yml` that
-says whose it is. A group has one hand-in and a row for each of its students.
+An export has a folder `submission_NUMBER` for each hand-in, and a file `submission_metadata.yml`
+that names its students. A group has one hand-in, and a row for each of its students.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from cs285.results.run_folders import is_event_file
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 200_000_000
-"""Maximum bytes of an export's metadata: it repeats the results of every submission."""
+"""Maximum size of an export's metadata in bytes: it repeats the results of every submission."""
 _FOLDERS = {"data", "cs285"}
 _DEPTH = 2
-"""Folders around a hand-in's own, as zip tools make them."""
+"""Maximum number of outer folders that zip tools have put around a hand-in."""
 _LONGEST_KEY = 80
 _TIME = re.compile(r"(\S+)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(Z|UTC|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True)
 class Student:
-    """Whose hand-in it is; what is unknown is empty."""
+    """A student who handed in; unknown fields are empty."""
 
     name: str = ""
     sid: str = ""
@@ -50,18 +50,18 @@ class CourseHandIn:
     path: Path
     """A zip or a folder."""
     name: str
-    """What people know it by: its file, or the folder in the export."""
+    """Its name for people: that of its file, or of its folder in the export."""
     key: str = ""
-    """Its name as that of a file; no two hand-ins share one."""
+    """Its name in a form fit for file names, different for every hand-in."""
     students: tuple[Student, ...] = (Student(),)
     handed_in: str = ""
-    """When, as `2026-11-30 16:13`, in UTC; empty if unknown."""
+    """Time of the hand-in in UTC, such as `2026-11-30 16:13`; empty if unknown."""
     earlier_score: float | None = None
     """The points that Gradescope shows."""
 
     @property
     def title(self) -> str:
-        """The names of its students, or its own."""
+        """The names of its students, or else the name of the hand-in."""
         names = [student.name for student in self.students if student.name]
         return ", ".join(names) or re.sub(r"(?i)\.zip$", "", self.name)
 
@@ -72,7 +72,7 @@ class Roster:
 
     hand_ins: tuple[CourseHandIn, ...]
     problems: tuple[str, ...] = ()
-    """What was not understood, and what follows."""
+    """What was unclear, and how it was handled."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class _Found:
 
 
 def is_course(path: Path) -> bool:
-    """Return whether a path holds several hand-ins, rather than one."""
+    """Return whether a path holds several hand-ins rather than one."""
     if not path.is_dir():
         return False
     if (path / METADATA).is_file():
@@ -91,21 +91,21 @@ def is_course(path: Path) -> bool:
 
 
 def is_hand_in(path: Path) -> bool:
-    """Return whether a path is a zip, or a folder with what hand-ins contain."""
+    """Return whether a path is a zip, or a folder with the contents of a hand-in."""
     if path.is_file():
         return _is_zip(path)
     return path.is_dir() and _has_homework(path, _DEPTH)
 
 
 def find_hand_ins(paths: Sequence[Path], out: Path | None = None) -> Roster:
-    """Return the hand-ins below some paths, each a hand-in, a folder of some, or an export.
+    """Return the hand-ins at some paths, each of them a hand-in, a folder of hand-ins or an export.
 
     Args:
         paths: Where to look.
-        out: The output folder, which is no hand-in though it may be among them.
+        out: The output folder; it is skipped if it is inside one of the paths.
 
     Raises:
-        UserError: If a path does not exist, or holds no hand-in, or metadata cannot be used.
+        UserError: If a path does not exist, no hand-in is found, or metadata cannot be used.
     """
     found = _Found()
     for path in paths:
@@ -135,8 +135,8 @@ def _add_folder(path: Path, found: _Found) -> None:
 
 
 def _add_export(path: Path, found: _Found) -> None:
-    told = read_metadata(path / METADATA)
-    for name, submission in told.items():
+    submissions = read_metadata(path / METADATA)
+    for name, submission in submissions.items():
         folder = path / name
         if folder.parent == path and name != ".." and folder.is_dir():
             found.hand_ins.append(replace(submission, path=_inner(folder)))
@@ -146,13 +146,13 @@ def _add_export(path: Path, found: _Found) -> None:
                 "but there is no such folder"
             )
     for entry in _entries(path):
-        if entry.name not in told and entry.name != METADATA and entry.is_dir():
+        if entry.name not in submissions and entry.name != METADATA and entry.is_dir():
             found.hand_ins.append(CourseHandIn(_inner(entry), printable(entry.name)))
             found.problems.append(f"{printable(entry.name)}: {METADATA} does not say whose it is")
 
 
 def _inner(path: Path) -> Path:
-    """Return a folder, or the zip in it if that is all that was handed in."""
+    """Return the given path, or the zip in that folder if it is all that was handed in."""
     if not path.is_dir() or is_hand_in(path):
         return path
     zips = [entry for entry in _entries(path) if entry.is_file() and _is_zip(entry)]
@@ -174,7 +174,7 @@ def _entries(path: Path) -> list[Path]:
 
 
 def _is_zip(path: Path) -> bool:
-    # A file that is called a zip and is none is a hand-in that cannot be opened.
+    # A broken file called .zip counts: it is a hand-in that cannot be opened.
     return path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)
 
 
@@ -190,7 +190,7 @@ def _has_homework(folder: Path, depth: int) -> bool:
         return True
     if any(entry.name in _FOLDERS for entry in folders):
         return True
-    # One folder around a hand-in is part of it; several folders or zips are several hand-ins.
+    # A single folder may enclose one hand-in; several folders or zips are several hand-ins.
     inner = [entry for entry in folders if not is_junk(PurePosixPath(entry.name))]
     zips = [name for name in files if name.lower().endswith(".zip")]
     return (
@@ -211,13 +211,13 @@ def _with_keys(hand_ins: Sequence[CourseHandIn]) -> Iterator[CourseHandIn]:
 
 
 def read_metadata(path: Path) -> dict[str, CourseHandIn]:
-    """Return what an export's metadata tell of each hand-in, by the name of its folder.
+    """Return the hand-ins that an export's metadata describes, by folder name.
 
-    Only the structure of the YAML is read, and nothing is made of its tags: Gradescope writes those
-    of Ruby's classes. Keys begin with a colon, such as `:submitters:`.
+    Only the structure of the YAML is read; its tags, which name Ruby classes, are ignored. Keys
+    begin with a colon, such as `:submitters:`.
 
     Raises:
-        UserError: If it cannot be read or is something else.
+        UserError: If the file cannot be read or is not such metadata.
     """
     try:
         if path.stat().st_size > MAX_METADATA:
@@ -235,28 +235,28 @@ def read_metadata(path: Path) -> dict[str, CourseHandIn]:
 
 
 def _submission(path: Path, name: str, node: yaml.Node) -> CourseHandIn:
-    told = _mapping(node)
-    submitters = told.get("submitters")
+    fields = _mapping(node)
+    submitters = fields.get("submitters")
     nodes = submitters.value if isinstance(submitters, yaml.SequenceNode) else []
     people = [_mapping(one) for one in nodes]
     students = tuple(
         Student(_text(one, "name"), _text(one, "sid"), _text(one, "email")) for one in people
     )
     try:
-        score = float(_text(told, "score"))
+        score = float(_text(fields, "score"))
     except ValueError:
         score = None
     return CourseHandIn(
         path.parent / name,
         printable(name),
         students=students or (Student(),),
-        handed_in=_time(_text(told, "created_at")),
+        handed_in=_time(_text(fields, "created_at")),
         earlier_score=score,
     )
 
 
 def _mapping(node: yaml.Node | None) -> dict[str, yaml.Node]:
-    """Return the values of a mapping by their keys without colons; empty if it is none."""
+    """Return a mapping's values by key, without the colons; empty for any other node."""
     if not isinstance(node, yaml.MappingNode):
         return {}
     return {
@@ -264,8 +264,8 @@ def _mapping(node: yaml.Node | None) -> dict[str, yaml.Node]:
     }
 
 
-def _text(told: Mapping[str, yaml.Node], key: str) -> str:
-    node = told.get(key)
+def _text(fields: Mapping[str, yaml.Node], key: str) -> str:
+    node = fields.get(key)
     if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
         return ""
     return printable(node.value)

@@ -18,11 +18,11 @@ from cs285.infrastructure.files import write_atomically
 
 _FORMULA = set("=+-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
                "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
-"""Spreadsheets compute what begins with one of these."""
+"""Spreadsheets evaluate a cell that begins with one of these."""
 
 
 def cell(value: object) -> object:
-    """Return a value of a table that no spreadsheet takes for a formula; numbers stay numbers."""
+    """Return a value in a form that no spreadsheet takes for a formula; numbers stay numbers."""
     if value is None or isinstance(value, int | float):
         return value
     text = printable(value)
@@ -85,7 +85,7 @@ def write_json(out: Path, course: Course) -> None:
 
 
 def write_pairs(out: Path, pairs: Sequence[Pair]) -> None:
-    """Write what hand-ins have in common as `copies.json`.
+    """Write the pairs of similar hand-ins to `copies.json`.
 
     Raises:
         UserError: If the file cannot be written.
@@ -95,7 +95,7 @@ def write_pairs(out: Path, pairs: Sequence[Pair]) -> None:
 
 
 def as_json(course: Course) -> dict[str, Any]:
-    """Return plain data."""
+    """Return a course as plain data."""
     compared = {change.entry.hand_in.key: change.difference for change in changes(course)}
     return {
         "is_complete": course.is_complete,

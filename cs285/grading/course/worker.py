@@ -1,4 +1,4 @@
-"""Grades one hand-in in its own process and keeps the result."""
+"""Grades one hand-in in a separate process and writes its record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cs285.grading.hand_ins.rubric import Rubric
 from cs285.grading.sandbox import leftovers
 
 _LINES = 12
-"""Lines of a traceback that are kept: enough to find the place."""
+"""Number of lines of a traceback to keep: enough to find the place."""
 
 
 class Task(NamedTuple):
@@ -33,37 +33,37 @@ class Task(NamedTuple):
     path: Path
     """The hand-in."""
     target: Path
-    """Where its record is to be."""
+    """Where to write its record."""
     settings: str
     stamp: str
     rubrics: Sequence[Rubric]
     check_code: bool
     limits: Limits
     scratch: Path
-    """A folder for temporary files, which the caller removes."""
+    """A folder for temporary files; the caller removes it."""
     fingerprint: Path | None = None
-    """Where its fingerprint is to be, if there is to be one."""
+    """Where to write its fingerprint; None for no fingerprint."""
     starters: tuple[Path, ...] = ()
-    """Folders with code that students were given."""
+    """Folders with code that was given to students."""
 
 
 def work(task: Task) -> None:
-    """Grade a hand-in and write its record; the whole of this process."""
-    os.setsid()  # so that the caller can end all that this process starts
-    _end_with_the_caller(task.scratch)
+    """Grade a hand-in and write its record; this is all that the process does."""
+    os.setsid()  # so that the caller can kill this process together with all that it starts
+    _end_with_caller(task.scratch)
     os.environ["TMPDIR"] = tempfile.tempdir = str(task.scratch)
     started = time.perf_counter()
     record = grade(task)
     if task.fingerprint is not None:
         write_fingerprint(task.fingerprint, fingerprint_of(task))
     seconds, used = time.perf_counter() - started, _processor_seconds()
-    # Last: with its record, a hand-in is done.
+    # The record comes last: once it exists, the hand-in counts as done.
     write_record(task.target, replace(record, seconds=seconds, processor_seconds=used))
     leftovers.remove(task.scratch)
 
 
 def grade(task: Task) -> Record:
-    """Return the record of a hand-in, whatever happens in grading it."""
+    """Grade a hand-in and return its record; if the grader fails, the record says why."""
     started = time.perf_counter()
     try:
         grades = tuple(
@@ -76,7 +76,7 @@ def grade(task: Task) -> Record:
             )
         )
         outcome, reason = Outcome.GRADED, ""
-    except Exception:  # noqa: BLE001 - it costs this hand-in alone, and the record says what it was
+    except Exception:  # noqa: BLE001 - it affects only this hand-in, and the record shows it
         grades, outcome = (), Outcome.CRASHED
         reason = "".join(traceback.format_exc().splitlines(keepends=True)[-_LINES:])
     seconds = time.perf_counter() - started
@@ -86,24 +86,24 @@ def grade(task: Task) -> Record:
 
 
 def _processor_seconds() -> float:
-    """Return the processor time of this process and of all that it waited for."""
+    """Return the processor time of this process and of all children it waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def fingerprint_of(task: Task) -> Fingerprint:
-    """Return what copies are found by; whatever happens, the grade is not lost."""
+    """Return the fingerprint for the search for copies; a failure must not cost the grade."""
     try:
         with processor_time(task.limits.files):
             return fingerprint(task.path, task.starters)
     except OutOfTimeError:
         return Fingerprint(problems=(f"took longer than {task.limits.files:g} s",))
-    except Exception as error:  # noqa: BLE001 - it costs this fingerprint alone
+    except Exception as error:  # noqa: BLE001 - it affects only this fingerprint
         return Fingerprint(problems=(printable(repr(error)),))
 
 
-def _end_with_the_caller(scratch: Path) -> None:
-    """End this process and its children when the caller ends, however it does."""
+def _end_with_caller(scratch: Path) -> None:
+    """Kill this process and its children when the caller ends, in whatever way."""
     caller = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -111,7 +111,7 @@ def _end_with_the_caller(scratch: Path) -> None:
             caller.join()
             leftovers.remove(scratch)
             with suppress(OSError):
-                scratch.parent.rmdir()  # the last worker removes the folder of them all
+                scratch.parent.rmdir()  # the last worker removes the common folder
             with suppress(ProcessLookupError):
                 os.killpg(0, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Runs workers side by side; whatever happens to one costs its own hand-in alone."""
+"""Runs workers in parallel; a worker that fails affects only its own hand-in."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from cs285.grading.course.worker import Task, work
 from cs285.grading.sandbox import leftovers
 
 SECONDS = 1_200.0
-"""Wall time for one hand-in, on a machine however busy; each part has its own limit."""
+"""Maximum wall time for one hand-in, even on a busy machine; each part also has its own limit."""
 MEMORY_OF_ONE = 700_000_000
-"""Bytes that grading one hand-in takes at most, with the processes that run its code."""
+"""Maximum memory in bytes for grading one hand-in, including the processes that run its code."""
 _POLL_SECONDS = 1.0
 
 
@@ -36,7 +36,7 @@ class _Running:
 
 
 def usable_workers() -> int:
-    """Return how many workers fit on this machine, by its cores and its free memory."""
+    """Return how many workers fit on this machine, given its cores and free memory."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     with suppress(OSError, ValueError, StopIteration):
@@ -52,17 +52,16 @@ def grade_all(
     seconds: float = SECONDS,
     target: Callable[[Task], None] = work,
 ) -> Iterator[Record]:
-    """Grade hand-ins, each in a new process, and yield their records when they are written.
+    """Grade hand-ins, each in a new process, and yield their records once they are written.
 
-    A worker that is killed leaves a record that says so, and its hand-in is tried once more at the
-    end, alone: what filled the memory may have been another one. When the caller stops early, no
-    process is left.
+    If a worker is killed, its record says so, and its hand-in is tried once more at the end, alone:
+    another hand-in may have filled the memory. If the caller stops early, no process is left.
 
     Args:
         tasks: What to grade.
         workers: How many processes may grade at the same time.
         seconds: Wall time for one hand-in.
-        target: What a process does with its task; it leaves a record.
+        target: Called in each process with its task; writes the record.
     """
     again: list[Task] = []
     for task, record in _grade(tasks, workers, seconds, target):
@@ -102,19 +101,19 @@ def _grade(
 
 
 def _context(*, check_code: bool) -> Any:
-    """Return how processes are started."""
+    """Return the multiprocessing context."""
     available = multiprocessing.get_all_start_methods()
     if "forkserver" not in available:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Every worker is a fork of a process that has imported all this and seen no hand-in.
+    # Every worker is forked from a process that has imported everything and seen no hand-in.
     module = "worker_with_checker" if check_code else "worker"
     context.set_forkserver_preload([f"cs285.grading.course.{module}"])
     return context
 
 
 def _finish(one: _Running, seconds: float) -> Record:
-    """End a worker with all its children, and return its record or one that says what happened."""
+    """Kill a worker and its children; return its record, or one that says what happened to it."""
     taken = time.monotonic() - one.started
     in_time = not one.process.is_alive()
     _end(one)
@@ -132,11 +131,11 @@ def _finish(one: _Running, seconds: float) -> Record:
 
 
 def _end(one: _Running) -> None:
-    """End a worker and all that it started, and remove its temporary files."""
+    """Kill a worker and all that it started, and remove its temporary files."""
     if one.process.pid is not None:  # it was started
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.kill()  # it may not have its own group yet
+        one.process.kill()  # it may not have its process group yet
         one.process.join()
     leftovers.remove(one.task.scratch)
 
@@ -144,8 +143,8 @@ def _end(one: _Running) -> None:
 def _how_it_ended(exit_code: int | None) -> str:
     if exit_code == -signal.SIGKILL:
         return (
-            "its process was killed twice, the second time with no other beside it, as the system "
-            "does when memory runs out"
+            "its process was killed twice, the second time while no other was running; the system "
+            "does that when memory runs out"
         )
     if exit_code is not None and exit_code < 0:
         try:
@@ -157,10 +156,10 @@ def _how_it_ended(exit_code: int | None) -> str:
 
 @contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
-    """Make a folder for the temporary files of all workers, and remove it at the end.
+    """Create a folder for the temporary files of all workers, and remove it at the end.
 
-    What a grading of the same output folder has left, because it was killed, is removed first. The
-    caller holds the lock of the output folder, so no process needs it any more.
+    First, folders left by a killed grading of the same output folder are removed. The caller holds
+    the lock of the output folder, so no process needs them any more.
 
     Args:
         out: The output folder.
@@ -173,6 +172,6 @@ def scratch_folder(out: Path) -> Iterator[Path]:
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
                 leftovers.remove(left)
     with leftovers.temporary_folder(prefix) as folder:
-        # Student code may run as another user, who has to pass through to its own folder.
+        # Student code may run as another user, who has to reach a folder inside this one.
         folder.chmod(0o711)
         yield folder

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts tables by a click on a heading, or by the list that phones show, and searches rows.
+// Sorts tables by a click on a heading, or by a menu on phones, and filters their rows.
 function value(row, column) {
   const cell = row.cells[column];
   const text = cell.dataset.value ?? cell.textContent.trim();
@@ -34,7 +34,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heading.replaceChildren(button);
     button.addEventListener("click", () => {
       const before = heading.getAttribute("aria-sort");
-      // Numbers are looked at from the top.
+      // Numbers start with the largest.
       const descending = before ? before === "ascending" : heading.classList.contains("n");
       sort(table, column, descending);
     });
