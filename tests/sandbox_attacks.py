@@ -805,14 +805,14 @@ def main(role):
         os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
         LIBC.prctl(4, 1, 0, 0, 0)  # as a program that this user has started
-    ground = confinement.Ground(libraries, REFERENCE, privileges.transient_user(os.getpid()))
+    permissions = confinement.Permissions(libraries, REFERENCE, privileges.transient_user(os.getpid()))
 
     def confine(stage, kept):
         """Confine as a supervisor confines a job."""
         confinement.close_files(kept)
-        if ground.user is not None:
-            os.chown(stage.cwd, ground.user, ground.user)
-        confinement.confine(stage.cwd, ground)
+        if permissions.user is not None:
+            os.chown(stage.cwd, permissions.user, permissions.user)
+        confinement.confine(stage.cwd, permissions)
 
     names = [name for name, one in ATTACKS.items() if role == "root" or not one.root]
     stages = Stages(folder)

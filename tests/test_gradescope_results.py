@@ -64,7 +64,7 @@ def test_lateness_and_earlier_submissions(tmp_path):
     assert (found.number, found.best_before) == (4, 80.0)
     assert found.lines == [
         "Handed in 2 h 22 min after the due date.",
-        "Submission 4; the best one before had 80 points.",
+        "Submission 4; the best earlier one got 80 points.",
     ]
 
 

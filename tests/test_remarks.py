@@ -198,7 +198,7 @@ def test_lengths_of_episodes_are_whole_numbers(tmp_path: Path) -> None:
             (found,) = find_inconsistencies(submitted_runs.find_runs(hand_in).read).values()
         facts.append([one.fact for one in found if "whole number" in one.fact])
     assert facts[0] == []
-    assert "not so at step 5,000 (eval_ep_len 14.52)" in facts[1][0]
+    assert "violated at step 5,000 (eval_ep_len 14.52)" in facts[1][0]
 
 
 def test_the_grade_shows_remarks_and_takes_nothing_off(
@@ -212,7 +212,7 @@ def test_the_grade_shows_remarks_and_takes_nothing_off(
     assert after.score == before.score == after.maximum
     assert "in the future" not in before.message
     assert "are in the future: up to 2026-11-21" in after.message
-    assert "for a person to look at, this costs nothing" in after.message
+    assert "a person should look at this, but it costs no points" in after.message
 
 
 def as_other_seed(tmp_path: Path, folder: Path, seed: int) -> Path:

@@ -25,7 +25,7 @@ from cs285.grading.hand_ins.unpacking import open_hand_in
 from cs285.grading.sandbox import bubblewrap, layers, leftovers, reading, system_calls
 from cs285.grading.sandbox.ends import DISK_ENTRIES, End
 from cs285.grading.sandbox.layers import Layer
-from cs285.grading.sandbox.sandbox import LONGEST_TEXT, PACKAGE, Sandbox, SandboxError, plain
+from cs285.grading.sandbox.sandbox import MAX_TEXT, PACKAGE, Sandbox, SandboxError, plain
 from cs285.grading.solutions import checking
 from cs285.grading.solutions.assignment import AGENTS
 from cs285.grading.solutions.checking import check_file, check_files
@@ -485,7 +485,7 @@ def test_a_forged_message_cannot_draw_on_the_terminal(sandbox):
     assert not any(line.strip().startswith("dqn_agent.py") for line in texts[0].splitlines())
     for finding in findings:
         assert finding.text.isprintable()
-        assert len(finding.text) < 3 * LONGEST_TEXT
+        assert len(finding.text) < 3 * MAX_TEXT
 
 
 AS_A_USER = """
@@ -543,7 +543,7 @@ def test_a_grader_who_is_an_ordinary_user_is_as_safe(tmp_path_factory):
         ("naïve 好", "naïve 好"),
         ("a\nb\x1b[0m\u202e\ud800", "a\\nb\\x1b[0m\\u202e\\ud800"),
         ({"a\n": ["\r", 1, None, True]}, {"a\\n": ["\\r", 1, None, True]}),
-        ("x" * 9000, "x" * LONGEST_TEXT),
+        ("x" * 9000, "x" * MAX_TEXT),
     ],
 )
 def test_what_is_said_of_an_error_is_made_plain(said, shown):
@@ -611,7 +611,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from cs285.grading.sandbox import confinement
 root = Path(sys.argv[2])
-confinement.confine(root / "own", confinement.Ground((root / "site",), root / "site" / "cs285"))
+permissions = confinement.Permissions((root / "site",), root / "site" / "cs285")
+confinement.confine(root / "own", permissions)
 for name in ("site/other/a", "site/one", "site/cs285/agents/a", "site/cs285/b", "own/a"):
     try: print(name, (root / name).read_text())
     except OSError as error: print(name, type(error).__name__)
@@ -776,7 +777,7 @@ def own_bubblewrap(tmp_path, monkeypatch):
 def test_a_bubblewrap_that_does_not_start_is_left_out_and_told(own_bubblewrap, tmp_path):
     assert bubblewrap.state() is bubblewrap.State.FAILS
     assert bubblewrap.command(tmp_path, PACKAGE) == []
-    assert "bubblewrap, which is installed and did not start" in layers.warning()
+    assert "bubblewrap, which is installed but does not start" in layers.warning()
 
 
 def test_bubblewrap_shows_python_and_hides_the_rest(own_bubblewrap, tmp_path):

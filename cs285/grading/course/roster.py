@@ -221,7 +221,7 @@ def read_metadata(path: Path) -> dict[str, CourseHandIn]:
     """
     try:
         if path.stat().st_size > MAX_METADATA:
-            raise UserError(f"{path} is too large for metadata of an export")
+            raise UserError(f"{path} is too large to be the metadata of an export")
         root = compose_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -1,1 +1,1 @@
-"""Grades of hand-ins, from their files and logs."""
+"""Grades hand-ins by their files and logs."""

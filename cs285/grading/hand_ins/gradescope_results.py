@@ -1,7 +1,7 @@
-"""A grade as Gradescope reads it, and what Gradescope tells of the submission.
+"""Writes grades in Gradescope's format, and reads Gradescope's metadata of submissions.
 
-Both formats are those of Gradescope's documentation on autograders: `results.json` and
-`submission_metadata.json`.
+Both formats, `results.json` and `submission_metadata.json`, follow Gradescope's documentation on
+autograders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cs285.grading.hand_ins.rubric import Rubric, Visibility
 from cs285.infrastructure.errors import UserError
 
 MAX_METADATA = 50_000_000
-"""Maximum bytes of the metadata: it repeats the results of every earlier submission."""
+"""Maximum size of the metadata in bytes: it repeats the results of every earlier submission."""
 
 
 class _Dates(BaseModel):
@@ -27,7 +27,7 @@ class _Dates(BaseModel):
 
 class _User(BaseModel):
     assignment: _Dates | None = None
-    """Dates of this student alone, as after an extension."""
+    """Dates for this student alone, for example after an extension."""
 
 
 class _Earlier(BaseModel):
@@ -42,25 +42,25 @@ class _Metadata(BaseModel):
 
 
 class Submission(NamedTuple):
-    """What matters of one submission."""
+    """What matters about a submission."""
 
     late: timedelta
-    """How long after the due date it came; negative before it, and zero if there is none."""
+    """Time of submission minus the due date; zero if there is no due date."""
     number: int
     """1 for a student's first submission."""
     best_before: float | None
-    """The highest score of the earlier ones."""
+    """The highest score of the student's earlier submissions."""
 
     @property
     def lines(self) -> list[str]:
-        """What students are told."""
+        """What the student is shown."""
         lines = []
         if self.late > timedelta():
             lines.append(f"Handed in {in_words(self.late)} after the due date.")
         if self.number > 1:
             earlier = ""
             if self.best_before is not None:
-                earlier = f"; the best one before had {self.best_before:g} points"
+                earlier = f"; the best earlier one got {self.best_before:g} points"
             lines.append(f"Submission {self.number}{earlier}.")
         return lines
 
@@ -69,21 +69,21 @@ def read_submission(path: Path) -> Submission:
     """Read `submission_metadata.json`.
 
     Raises:
-        UserError: If it cannot be read or is something else.
+        UserError: If the file cannot be read or is not such metadata.
     """
     try:
         if path.stat().st_size > MAX_METADATA:
-            raise UserError(f"{path} is too large for metadata of a submission")
+            raise UserError(f"{path} is too large to be the metadata of a submission")
         found = _Metadata.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
+        place = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
             f"{path} is not Gradescope's metadata of a submission: {place}: {first['msg']}"
         ) from error
-    # A group has as long as the one of its students who has longest.
+    # A group's due date is the latest due date of its students.
     own = [user.assignment.due_date for user in found.users if user.assignment]
     due = [date for date in (*own, found.assignment.due_date) if date is not None]
     try:
@@ -95,7 +95,7 @@ def read_submission(path: Path) -> Submission:
 
 
 def in_words(span: timedelta) -> str:
-    """Return a span of time in its two largest units, such as `1 d 2 h`, rounded down."""
+    """Return a time span in its two largest units, such as `1 d 2 h`, rounded down."""
     minutes = int(span.total_seconds()) // 60
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]
@@ -108,12 +108,12 @@ def in_words(span: timedelta) -> str:
 def as_gradescope(
     result: GradeResult, rubric: Rubric, submission: Submission | None = None
 ) -> dict[str, Any]:
-    """Return what Gradescope reads from `results.json`.
+    """Return the content of `results.json` for Gradescope.
 
     Args:
         result: The grade.
-        rubric: What it was graded by; it says what students see when.
-        submission: What Gradescope tells of the submission.
+        rubric: The rubric used; it says what students see and when.
+        submission: Gradescope's metadata of the submission.
     """
     lines = [f"{result.total:g} of {result.maximum:g} points"]
     lines += submission.lines if submission else []
@@ -121,7 +121,7 @@ def as_gradescope(
         "score": result.total,
         "execution_time": round(result.seconds, 1),
         "output": "\n".join(lines),
-        # All texts are plain: some quote what a student wrote.
+        # All texts are shown as plain text, since some quote what a student wrote.
         "output_format": "text",
         "test_output_format": "text",
         "test_name_format": "text",
@@ -166,7 +166,7 @@ def _described(submission: Submission | None) -> dict[str, Any]:
 
 
 def leaderboard(result: GradeResult) -> list[dict[str, Any]]:
-    """Return a line for every experiment with a score, the best ones on top of each column."""
+    """Return a leaderboard entry for every experiment with a score; higher scores rank higher."""
     return [
         {"name": standing.name, "value": round(standing.score, 3), "order": "desc"}
         for standing in result.standings

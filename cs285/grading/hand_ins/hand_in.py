@@ -39,17 +39,17 @@ from cs285.grading.solutions.code_check import check_code as check_agent_files
 from cs285.grading.solutions.verdicts import Verdict
 from cs285.results.run_folders import is_event_file
 
-SHOWN = 20
+MAX_LINES = 20
 """Maximum number of lines in one message, since a hand-in could cause any number of them."""
 
 
 class Flag(StrEnum):
-    """What a grader of many hand-ins should look at."""
+    """A property of a hand-in that deserves a look."""
 
     REFUSED = "not graded"
-    """It cannot be opened, or is another homework."""
+    """It cannot be opened or is another homework."""
     TIME = "time limit"
-    """A part of it took longer than its limit."""
+    """Grading a part of it took longer than the limit."""
     INCONSISTENT = "inconsistent logs"
     WRITTEN_AGAIN = "logs written again"
     UNJUDGED = "code not judged"
@@ -66,7 +66,7 @@ class Item:
     part: str = ""
     """Its key in `Rubric.parts`; empty if the hand-in was not graded."""
     losses: tuple[str, ...] = ()
-    """Why points are missing, in words that do not depend on the hand-in where that is possible."""
+    """Why points are missing, worded alike for all hand-ins where possible."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long each part of the grading of one hand-in may take, in seconds."""
+    """Time limits for grading one hand-in, in seconds."""
 
     files: float = 120.0
-    """Of processor time, for its files and logs; the largest that are read need a quarter."""
+    """Processor time for its files and logs; the largest that are read need a quarter of it."""
     code: float = CODE_SECONDS
-    """For its six agent files; time spent waiting for a processor does not count."""
+    """Time for its six agent files, not counting time spent waiting for a processor."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -134,18 +134,18 @@ def grade_path(
     check_code: bool = True,
     limits: Limits = DEFAULT_LIMITS,
 ) -> GradeResult:
-    """Grade a hand-in, a zip or a folder.
+    """Grade a hand-in.
 
     Args:
-        path: The hand-in.
-        rubric: A YAML file of weights and thresholds; by default the one of this package.
+        path: The hand-in, a zip or a folder.
+        rubric: A YAML file of weights and thresholds; by default this package's rubric.
         check_code: Whether to check its agent files against the formulas, which takes seconds;
             otherwise there are no points for code.
-        limits: How long it may take.
+        limits: The time limits.
 
     Raises:
-        UserError: If the path does not exist, or the rubric is not usable. Whatever is wrong with
-            the hand-in itself is part of the grade.
+        UserError: If the path does not exist or the rubric is not usable. Faults of the hand-in
+            itself are part of the grade.
     """
     return grade_by(path, [load_rubric(rubric)], check_code=check_code, limits=limits)[0]
 
@@ -158,7 +158,7 @@ def grade_by(
     limits: Limits = DEFAULT_LIMITS,
     in_fork: bool = False,
 ) -> list[GradeResult]:
-    """Grade a hand-in by each of some rubrics; its logs and its code are read only once.
+    """Grade a hand-in by several rubrics, reading its logs and code only once.
 
     Args:
         path: The hand-in, a zip or a folder.
@@ -225,10 +225,10 @@ class OutOfTimeError(BaseException):
 
 @contextmanager
 def processor_time(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTimeError` inside the context after so much processor time of this process.
+    """Raise `OutOfTimeError` inside the context after this process has used some processor time.
 
-    Only the main thread of a process on a system with interval timers can be stopped so; elsewhere
-    there is no limit.
+    This works only in the main thread and on systems with interval timers; elsewhere there is no
+    limit.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(
         signal, "setitimer"
@@ -253,7 +253,7 @@ def _grade_files(
 ) -> tuple[list[Item], list[Flag], list[Standing]]:
     runs, copies = _without_copies(runs)
     found = find_inconsistencies(runs.read)
-    # Runs of algorithms that the rubric does not ask for cost nothing, whatever they look like, nor
+    # Runs of algorithms that the rubric does not ask for cost no points, whatever is in them, nor
     # do runs that were stopped at once.
     stubs = [run for run in runs.read if run.log.is_stub]
     graded = [
@@ -296,10 +296,10 @@ def _standings(
 
 
 def _without_copies(runs: FoundRuns) -> tuple[FoundRuns, list[str]]:
-    """Drop copies that claim nothing else than their originals; return a line for each."""
+    """Drop copies that claim to be the same run as their originals; return a line for each."""
     kept: dict[object, Run] = {}
     copies: list[Run] = []
-    # If the time in a name fits the log, that is the original.
+    # A run whose folder name fits the times in the log is taken for the original.
     for run in sorted(runs.read, key=lambda run: not begins_with_its_folder(run)):
         key = (run.log.fingerprint, run.identity, run.prefix)
         if run.config is None and run.log.tags and kept.setdefault(key, run) is not run:
@@ -311,13 +311,13 @@ def _without_copies(runs: FoundRuns) -> tuple[FoundRuns, list[str]]:
             printable(one.folder if run.name == original.name else one.name)
             for one in (run, original)
         )
-        lines.append(f"{same}: a copy of the log of {other}, which counts once; this costs nothing")
+        lines.append(f"{same}: a copy of the log of {other}; it counts once and costs no points")
     read = [run for run in runs.read if run not in copies]
     return runs._replace(read=read), lines
 
 
 def _stubs(runs: Sequence[Run]) -> Iterator[str]:
-    """Say which runs have no events, and why; this costs nothing."""
+    """Yield lines on runs without events, with the reason; they cost no points."""
     by_reason: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_reason[run.log.stubs[0]].append(run)
@@ -325,7 +325,7 @@ def _stubs(runs: Sequence[Run]) -> Iterator[str]:
         which = f"{members[0].name} holds"
         if len(members) > 1:
             which = f"{len(members)} folders such as {members[0].name} hold"
-        yield f"{which} no events ({reason}); this costs nothing"
+        yield f"{which} no events ({reason}); this costs no points"
 
 
 def _item(
@@ -336,9 +336,9 @@ def _item(
     lines: Sequence[str],
     losses: Sequence[str] = (),
 ) -> Item:
-    shown = list(lines[:SHOWN])
-    if len(lines) > SHOWN:
-        shown.append(f"... and {len(lines) - SHOWN} more")
+    shown = list(lines[:MAX_LINES])
+    if len(lines) > MAX_LINES:
+        shown.append(f"... and {len(lines) - MAX_LINES} more")
     lost = tuple(losses) if share < 1 else ()
     return Item(name, round(share * maximum, 2), maximum, "\n".join(shown), part, lost)
 
@@ -385,7 +385,7 @@ def _structure(hand_in: HandIn, points: float) -> Item:
 
 
 def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
-    """Check that the question in each run's name is one that asks for such a run."""
+    """Check that each run's name starts with a question that asks for such a run."""
     lines: list[str] = []
     notes: list[str] = []
     for run in runs:
@@ -401,22 +401,22 @@ def _names(runs: Sequence[Run], rubric: Rubric) -> Item:
             lines.append(f"{run.name}: does not start with {wanted} exactly")
         notes += _renamed(run)
     share = 1 - len(lines) / len(runs) if runs else 0.0
-    said = [f"{len(runs)} runs"] if runs else ["no runs"]
-    shown = [*(lines or said), *notes]
+    summary = [f"{len(runs)} runs"] if runs else ["no runs"]
+    shown = [*(lines or summary), *notes]
     losses = ["names that do not start with their question" if runs else "no runs"]
     return _item("names", "Names of run folders", share, rubric.points.names, shown, losses)
 
 
 def _renamed(run: Run) -> Iterator[str]:
-    """Say what is made of a name that neither a public version nor this project gives."""
+    """Say how a name was understood that is not one of a public version or of this project."""
     if run.config is not None or run.parsed.homework is not None:
         return
     if not run.algorithm or not run.env_id:
         missing = "environment" if run.algorithm else "algorithm"
-        yield f"{run.name}: the name does not say which {missing} it ran, so no question counts it"
+        yield f"{run.name}: the name does not give the {missing}, so the run counts for no question"
     else:
         what = f"{run.algorithm} on {known_tasks()[run.env_id].name}, {run.stage}"
-        yield f"{run.name}: was renamed; taken for {what}, as its name says"
+        yield f"{run.name}: was renamed; taken for {what}, going by its name"
 
 
 def _logs(
@@ -425,19 +425,19 @@ def _logs(
     found: Mapping[Run, Sequence[Inconsistency]],
     points: float,
 ) -> Item:
-    """List what is inconsistent or could not be read; other notes cost no points."""
+    """List what is inconsistent or could not be read, and other notes, which cost no points."""
     lines = [f"{run.name} is inconsistent: {one.fact}" for run in runs for one in found[run]]
     lines += [f"{run.name}: {problem}" for run in runs for problem in run.unreadable]
     lines += [
-        f"{run.name}: the clock jumps back once, by {run.log.setbacks[0]:,.0f} s, as it does when "
-        "it is set; this costs nothing"
+        f"{run.name}: the clock jumps back once, by {run.log.setbacks[0]:,.0f} s, as when it is "
+        "adjusted; this costs no points"
         for run in runs
         if len(run.log.setbacks) == 1
     ]
     lines += [f"{run.name}: {cut}; only missing steps cost points"
               for run in runs for cut in run.log.cuts]  # fmt: skip
     lines += [
-        f"{run.name}: {remark.fact}; for a person to look at, this costs nothing"
+        f"{run.name}: {remark.fact}; a person should look at this, but it costs no points"
         for run in runs
         for remark in find_remarks(run)
     ]

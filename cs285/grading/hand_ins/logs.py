@@ -1,6 +1,6 @@
-"""Reads the logs of a hand-in, with what shows whether they are complete and come from one run.
+"""Reads the logs of a hand-in, and signs of whether they are complete and come from one run.
 
-The report only needs the curves; a grader also needs the times, the order and the damage.
+The report needs only the curves; a grader also needs the times, the order and the damage.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ MAX_STEP = 10**9
 MAX_TIME = 1e11
 """Seconds since 1970."""
 SETBACK = 120.0
-"""Seconds by which a clock must jump back to be noticed; threads log slightly out of order."""
+"""Seconds that a jump back of the clock must exceed to count; threads log slightly out of order."""
 _FINGERPRINTED = 1_000
-"""Events that go into a fingerprint."""
+"""Number of events that go into a fingerprint."""
 _MANY_STEPS = 1_000
 _AT_ONCE = 1.0
-"""Seconds within which no run takes and logs that many steps."""
+"""Seconds; no run takes and logs that many steps in less."""
 _TIME_DIGITS = 10
-"""Digits of the time in the name that TensorBoard gives a file."""
+"""Number of digits of the time in a file name given by TensorBoard."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunLog:
-    """What the event files of one run hold."""
+    """The contents of the event files of one run."""
 
     series: Mapping[str, Curve] = field(default_factory=dict)
     times: Mapping[str, Floats] = field(default_factory=dict)
-    """When each point of a series was logged, in seconds since 1970."""
+    """The time of each point of a series, in seconds since 1970."""
     pictures: Mapping[str, int] = field(default_factory=dict)
-    """The last step of the pictures of each tag."""
+    """The last step with a picture, for each tag."""
     begins: float = 0.0
-    """Time of the first event, in seconds since 1970."""
+    """The time of the first event, in seconds since 1970."""
     ends: float = 0.0
-    """The latest time of an event."""
+    """The latest time of an event, in seconds since 1970."""
     setbacks: tuple[float, ...] = ()
-    """Seconds by which the clock jumps back within a file, each time. In a log that was written
-    again, with one tag after the other, only jumps within a tag count."""
+    """The length in seconds of every jump back of the clock within a file. In a log that was
+    written again, one tag after the other, only jumps within a tag count."""
     named_times: tuple[tuple[int, float], ...] = ()
     """The time in each file's name, and the time of its first event."""
     times_and_steps: bytes = b""
@@ -75,18 +75,18 @@ class RunLog:
     damage: tuple[str, ...] = ()
     """What could not be read, and why."""
     stubs: tuple[str, ...] = ()
-    """Why files hold no events."""
+    """Why files contain no events."""
     cuts: tuple[str, ...] = ()
-    """Where files end within an entry, as when a program is killed; all before that is whole."""
+    """Where files end within an entry, as when a program is killed; all before that is intact."""
 
     @property
     def tags(self) -> frozenset[str]:
-        """All tags that hold anything."""
+        """All tags with data."""
         return frozenset(self.series) | frozenset(self.pictures)
 
     @property
     def is_stub(self) -> bool:
-        """Whether its files are whole and hold nothing: the run was stopped at once."""
+        """Whether its files are intact but empty: the run was stopped at once."""
         return not self.tags and not self.damage and not self.cuts
 
     @property
@@ -96,13 +96,13 @@ class RunLog:
 
     @property
     def fingerprint(self) -> bytes:
-        """Equal for copies of one log, and practically never for two logs."""
-        # Two logs that were written again may have the same steps at no time at all.
+        """A hash that is equal for copies of one log, and practically never for different logs."""
+        # The times in logs that were written again may be all the same, so values count too.
         return self.times_and_steps + (self.values if self.was_written_at_once else b"")
 
     @property
     def reached(self) -> int:
-        """The steps that were taken as far as the log shows: its last entries and their interval.
+        """The number of steps taken, judging by the log's last entries and their interval.
 
         A loop of 1,000 steps that logs every 250 logs last at step 750.
         """
@@ -122,7 +122,7 @@ class RunLog:
 
 
 def read_log(files: Sequence[Path]) -> RunLog:
-    """Read the event files of one run, oldest first; of two values at one step the later counts."""
+    """Read the event files of one run, oldest first; the last value at a step counts."""
     reader = _Reader()
     for path in files:
         reader.read(path)
@@ -170,14 +170,14 @@ class _Reader:
             self.damage.append(f"damaged {error}")
 
     def _read_blocks(self, path: Path) -> bool:
-        """Read a file; return whether it holds anything."""
+        """Read a file; return whether it contains any summaries."""
         has_summaries = False
         clock: list[Floats] = []
         clocks: defaultdict[str, list[Floats]] = defaultdict(list)
         named = EVENT_FILE_TIME.search(path.name)
         try:
             for block in read_event_blocks(path):
-                # No writer writes such times and steps.
+                # No program writes times and steps outside these ranges.
                 possible = (block.wall_times >= 0) & (block.wall_times <= MAX_TIME)
                 absurd = ~possible | (block.steps < 0) | (block.steps > MAX_STEP)
                 count = int(absurd.argmax()) if absurd.any() else len(block)
@@ -199,9 +199,9 @@ class _Reader:
         return has_summaries
 
     def _compare_times(self, times: Floats, times_of_tags: Iterable[Sequence[Floats]]) -> None:
-        """Look for jumps of the clock in a file."""
+        """Look for jumps back of the clock in a file."""
         joined = [own for parts in times_of_tags if len(own := np.concatenate(parts))]
-        # A program that wrote the log again begins its file with its own time.
+        # If a program wrote the log again, the first event has the time of that.
         if not math.isfinite(self.begins):
             self.begins = float(times[:2].min())
         self.ends = max(self.ends, *(float(own.max()) for own in joined or [times]))
@@ -234,11 +234,11 @@ class _Reader:
     def log(self) -> RunLog:
         series, times = {}, {}
         for tag, parts in self.values.items():
-            # Reversed: `unique` keeps the first of equal steps, and the later value should stay.
+            # Reversed because `unique` keeps the first of equal steps, and the last should stay.
             steps, chosen = np.unique(np.concatenate(self.steps[tag])[::-1], return_index=True)
             series[tag] = Curve(steps, np.concatenate(parts)[::-1][chosen])
             times[tag] = np.concatenate(self.times[tag])[::-1][chosen]
-        # Beside a whole log, a file that was not fetched or unpacked does no harm.
+        # Next to a usable log, a file that was not fetched or unpacked does no harm.
         (self.stubs if series or self.pictures else self.damage).extend(self.unfetched)
         return RunLog(
             series,

@@ -1,7 +1,7 @@
-"""Recognises hand-ins of another homework of the course, or of another year's.
+"""Recognises hand-ins for another homework of the course, or for another year's.
 
-Only what a hand-in has counts, never what it lacks: a run or files that belong to another homework,
-while no run is one of this homework.
+What counts is what a hand-in has, never what it lacks: a run or files that belong to another
+homework, and no run of this one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENVIRONMENTS = re.compile(
 
 
 def other_homework(files: Collection[PurePosixPath], runs: Sequence[Run]) -> str:
-    """Return in a sentence which other homework a hand-in is; empty if it may be this one."""
+    """Return a sentence on which other homework a hand-in is; empty if it may be this one."""
     if any(_is_of_this(run) for run in runs):
         return ""
     sources = [path for path in files if path.suffix == ".py" and not is_junk(path)]

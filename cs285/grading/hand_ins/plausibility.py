@@ -44,46 +44,46 @@ SIGMAS = 6.0
 LATEST = 10
 """Number of final evaluations that are also compared with the best policy: they matter most."""
 FEW_SPREAD = 10.0
-"""Standard deviation to assume for fewer evaluations than that: the one of a single episode."""
+"""Standard deviation assumed for fewer evaluations than that: the one of a single episode."""
 CLOCK_SLACK = 120.0
-"""Seconds between making a folder, opening its log and the first entry, on a slow disk."""
+"""Maximum seconds between creating a folder, opening its log and the first entry on a slow disk."""
 FARTHEST_ZONE = 15 * 3600
 """Upper bound on the seconds between a local time and UTC."""
 LONGEST_WAIT = 7 * 24 * 3600
-"""Seconds between the creation of a run's folder and its first step."""
+"""Maximum seconds between the creation of a run's folder and its first step."""
 FUTURE_SLACK = 24 * 3600.0
-"""Seconds by which clocks may be ahead of this one before that is worth a remark."""
+"""Seconds that a time may be ahead of this computer's clock before it is worth a remark."""
 FEW_EVALUATIONS = 5
-"""Successive evaluations with the same numbers that are no remark."""
+"""Maximum number of successive equal evaluations that is not worth a remark."""
 MANY_EVALUATIONS = 12
-"""The same if an evaluation may be a single episode, of which one in three is like the one before.
-Twelve in a row happen in one run of some thousands."""
+"""The same if an evaluation may be a single episode: one in three is equal to the one before.
+Twelve in a row happen in one run of several thousand."""
 SAME_FOR = 2_000
-"""Steps over which evaluations must be the same."""
+"""Minimum number of steps over which evaluations must be equal."""
 STRETCH = 0.2
-"""Share of a run's steps over which its speed is measured."""
-LEAST_LACKING = 0.1
-"""Seconds that a stretch must at least have taken, since logs are written some entries at once."""
+"""Fraction of a run's steps over which its speed is measured."""
+MIN_DEFICIT = 0.1
+"""Minimum seconds by which a stretch must be too short, since entries are written in batches."""
 SAME_LOSSES = 12
-"""Losses that two runs must share at least to be the same one."""
+"""Minimum number of losses that two runs must share to count as the same run."""
 MOSTLY = 0.8
-"""Share of the losses, and of the steps, that two such runs have in common."""
+"""Minimum fraction of the losses, and of the steps, that two such runs have in common."""
 MAX_LOSSES = 1_000_000
-"""Losses of a hand-in that are compared."""
-MOST_ALIKE = 20
-"""Runs with one loss, above which that says nothing."""
+"""Maximum number of losses of a hand-in that are compared."""
+MAX_HOLDERS = 20
+"""Maximum number of runs with a loss; a more common one is ignored."""
 TIME_ZONE_STEP = 900.0
 """Time zones differ by multiples of this, so times are compared modulo it."""
 MAX_EVALUATIONS = 100_000
 DECISIVE_TAGS = {"rnd_loss", "actor_loss", "v_loss"}
-"""Of a public version's log, only these tags show another algorithm: students add their own."""
+"""Only these tags show that a public version's log is of another algorithm: students add tags."""
 MEAN_TAGS = ("eval_return", "eval_ep_len")
 SPREAD_TAGS = tuple(
     f"eval/{what}_{which}" for what in ("return", "ep_len") for which in ("std", "min", "max")
 )
 """Tags for the numbers of an evaluation."""
 CRITIC_TAGS = {"critic_loss", "q_loss"}
-"""Tags for a critic's loss: public versions write either."""
+"""Tags for a critic's loss: public versions write either one."""
 
 
 class Aspect(StrEnum):
@@ -102,7 +102,7 @@ class Aspect(StrEnum):
 
 
 class Inconsistency(NamedTuple):
-    """A fact about a run that contradicts another one."""
+    """A fact about a run that contradicts another fact."""
 
     aspect: Aspect
     fact: str
@@ -137,18 +137,18 @@ def find_inconsistencies(runs: Sequence[Run]) -> dict[Run, list[Inconsistency]]:
 
 
 def _same_numbers(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
-    """Yield runs with the same losses that claim different seeds, whatever their times."""
+    """Yield pairs of runs with the same losses but different seeds, whatever their times."""
     holders: defaultdict[tuple[str, int, str], list[int]] = defaultdict(list)
     for place, run in enumerate(runs):
         for tag, series in run.log.series.items():
             if tag.endswith("loss") and len(np.unique(series.values)) >= SAME_LOSSES:
-                # The rounded value: one may have been changed a little.
+                # Values are rounded because a copy may have been changed slightly.
                 for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
                     if len(holders) < MAX_LOSSES:
                         holders[tag, step, f"{value:.4g}"].append(place)
     shared: Counter[tuple[int, int]] = Counter()
     for places in holders.values():
-        if 1 < len(places) <= MOST_ALIKE:
+        if 1 < len(places) <= MAX_HOLDERS:
             shared.update(combinations(places, 2))
     for (first, second), count in shared.items():
         one, other = runs[first], runs[second]
@@ -176,14 +176,14 @@ class Oddity(StrEnum):
 
 
 class Remark(NamedTuple):
-    """Something that honest runs do not show, for a person to look at; it costs nothing."""
+    """Something that genuine runs do not show, for a person to look at; it costs no points."""
 
     oddity: Oddity
     fact: str
 
 
 def find_remarks(run: Run, now: float | None = None) -> list[Remark]:
-    """Return what is odd about a log that may well be consistent.
+    """Return what is odd about a log, even if it is consistent.
 
     Args:
         run: The run.
@@ -199,19 +199,19 @@ def find_remarks(run: Run, now: float | None = None) -> list[Remark]:
 
 
 def _future(run: Run, now: float) -> Iterator[str]:
-    """Look for times that are not yet, in whatever has one."""
+    """Look for times in the future, wherever a run records a time."""
     log = run.log
-    told: dict[str, float] = {}
+    times: dict[str, float] = {}
     if log.tags:
-        told |= {"its first entry": log.begins, "its last entry": log.ends}
+        times |= {"its first entry": log.begins, "its last entry": log.ends}
     if log.named_times:
-        told["the name of its event file"] = max(float(named) for named, _ in log.named_times)
-    if (made := _folder_time(run.time_in_name)) is not None:
-        told["the folder's name"] = made - FARTHEST_ZONE  # it is a local time
+        times["the name of its event file"] = max(float(named) for named, _ in log.named_times)
+    if (created := _folder_time(run.time_in_name)) is not None:
+        times["the folder's name"] = created - FARTHEST_ZONE  # it is a local time
     if run.summary is not None:
         with suppress(OverflowError, ValueError):
-            told[SUMMARY] = run.summary.started.timestamp()
-    ahead = {what: when for what, when in told.items() if when > now + FUTURE_SLACK}
+            times[SUMMARY] = run.summary.started.timestamp()
+    ahead = {what: when for what, when in times.items() if when > now + FUTURE_SLACK}
     if ahead:
         latest = max(ahead.values())
         yield (
@@ -226,9 +226,9 @@ def _date(moment: float) -> str:
 
 
 def _without_variance(run: Run) -> Iterator[str]:
-    """Look for evaluations that are all the same though an episode is a matter of chance.
+    """Look for evaluations that are all equal although episodes are random.
 
-    If all episodes fail, they all return the same.
+    Evaluations without any success are left out: failed episodes all have the same return.
     """
     series = run.log.series
     returns = series.get("eval_return")
@@ -259,7 +259,14 @@ def _without_variance(run: Run) -> Iterator[str]:
 def _longest_stretch(
     run: Run, together: npt.NDArray[np.bool_], least: int, what: str
 ) -> Iterator[str]:
-    """Tell the longest row of evaluations of which each next two belong together `(N - 1,)`."""
+    """Describe the longest row of evaluations in which all neighbours match.
+
+    Args:
+        run: The run, with N evaluations.
+        together: Whether each evaluation matches the next one, shape (N - 1,).
+        least: The longest row that is not worth a remark.
+        what: What the evaluations in the row have.
+    """
     returns = run.log.series["eval_return"]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], together, [False]]).astype(int)))
     rows = sorted(
@@ -272,7 +279,7 @@ def _longest_stretch(
         if end - begin + 1 > least and last - first >= SAME_FOR:
             yield (
                 f"{end - begin + 1} evaluations in a row, from step {first:,} to step {last:,}, "
-                f"have {what} (eval_return {returns.values[begin]:.6g}); where actions have noise, "
+                f"have {what} (eval_return {returns.values[begin]:.6g}); with noisy actions, "
                 "episodes differ"
             )
 
@@ -292,13 +299,13 @@ def _too_fast(run: Run) -> Iterator[str]:
     worst: tuple[float, int, int, float] | None = None
     for tag, series in log.series.items():
         for first, last, took in _stretches(series.steps, log.times[tag], log.last_step):
-            lacking = (last - first) * fastest - took
-            if took >= 0 and lacking >= LEAST_LACKING and (worst is None or lacking > worst[0]):
-                worst = lacking, first, last, took
+            deficit = (last - first) * fastest - took
+            if took >= 0 and deficit >= MIN_DEFICIT and (worst is None or deficit > worst[0]):
+                worst = deficit, first, last, took
     if worst is not None:
         _, first, last, took = worst
         yield (
-            f"by the times in its log, steps {first:,} to {last:,} took {took:.3g} s, "
+            f"by the times in the log, steps {first:,} to {last:,} took {took:.3g} s, "
             f"{1e6 * took / (last - first):.2g} microseconds each; no computer takes less than "
             f"{1e6 * fastest:.0f}"
         )
@@ -307,7 +314,7 @@ def _too_fast(run: Run) -> Iterator[str]:
 def _stretches(
     steps: npt.NDArray[np.int64], times: Floats, total: int
 ) -> Iterator[tuple[int, int, float]]:
-    """Yield the first and last step of every stretch of a run, and the seconds that it took."""
+    """Yield the first and last step of stretches of a run, and the seconds that each took."""
     ends = np.searchsorted(steps, steps + max(1, int(STRETCH * total)))
     begins = np.flatnonzero(ends < len(steps))
     for begin in begins[:: max(1, len(begins) // 500)]:
@@ -362,24 +369,24 @@ def _evaluations(run: Run) -> Iterator[str]:
         if len(bad):
             count, mean = episodes.values[bad[0]], columns[1][bad[0]]
             yield (
-                f"the lengths of {count:.0f} episodes add up to a whole number; not so at step "
-                f"{steps[bad[0]]:,} (eval_ep_len {mean:.6g})"
+                f"the lengths of {count:.0f} episodes must add up to a whole number; violated at "
+                f"step {steps[bad[0]]:,} (eval_ep_len {mean:.6g})"
             )
             return
     for rule, holds in _arithmetic(_step_limit(run), 0 if run.config else PUBLIC_SLACK, *columns):
-        # For NaN, no rule holds.
+        # No rule holds for NaN.
         bad = np.flatnonzero(~holds)
         if len(bad):
             numbers = ", ".join(
                 f"{tag} {column[bad[0]]:.6g}" for tag, column in zip(tags, columns, strict=True)
             )
             more = f" and at {len(bad) - 1} more" if len(bad) > 1 else ""
-            yield f"{rule}; not so at step {steps[bad[0]]:,}{more} ({numbers})"
+            yield f"{rule}; violated at step {steps[bad[0]]:,}{more} ({numbers})"
             return
 
 
 def _step_limit(run: Run) -> int:
-    """Return the steps after which the evaluation episodes of a run were cut off."""
+    """Return the number of steps after which a run's evaluation episodes were cut off."""
     limit = known_tasks()[run.env_id].max_episode_steps
     if run.config is None and run.algorithm == "random":
         longest = run.log.series.get("eval/ep_len_max", run.log.series["eval_ep_len"]).values.max()
@@ -391,7 +398,7 @@ def _step_limit(run: Run) -> int:
 def _arithmetic(
     limit: int, slack: int, returns: Floats, lengths: Floats, *spread: Floats
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield the rules that evaluations `(N,)` must obey, and where they do."""
+    """Yield the rules for evaluations and whether each evaluation obeys them, shape (N,)."""
     yield (
         f"episodes here last 1 to {limit} steps",
         (lengths >= 1 - ROUNDING) & (lengths <= limit + slack + ROUNDING),
@@ -454,7 +461,7 @@ def _scores(run: Run) -> Iterator[str]:
     if scores is None or not np.array_equal(scores.steps, curve.steps):
         return
     expected = best.score(curve.values)
-    if not (np.abs(scores.values - expected) <= 0.02).all():  # noqa: PLR2004 - another planner's
+    if not (np.abs(scores.values - expected) <= 0.02).all():  # noqa: PLR2004 - for another planner
         yield "eval/normalised_score does not match eval_return"
 
 
@@ -482,7 +489,7 @@ def _grid(run: Run) -> Iterator[str]:
 
 
 def _is_union_of_grids(steps: npt.NDArray[np.int64], ends: Sequence[int]) -> bool:
-    """Return whether steps are the multiples of at most two numbers, and ends of phases.
+    """Return whether steps are the multiples of at most two numbers and the ends of phases.
 
     Evaluations and pictures have separate intervals, and each picture comes with an evaluation.
     """
@@ -515,21 +522,21 @@ def _clock(run: Run) -> Iterator[str]:
 
 def begins_with_its_folder(run: Run) -> bool:
     """Return whether the log may begin at the time in its folder's name, if it has one."""
-    made = _folder_time(run.time_in_name)
-    if made is None:
+    created = _folder_time(run.time_in_name)
+    if created is None:
         return True
-    # A command makes all its folders at once; a run may then wait for others or be resumed.
+    # A command creates all its folders at once; a run may then wait for others or be resumed.
     may_wait = run.config is not None
-    after = run.log.begins - made
+    after = run.log.begins - created
     if not -FARTHEST_ZONE <= after <= FARTHEST_ZONE + (LONGEST_WAIT if may_wait else 0):
         return False
     return may_wait or (after + CLOCK_SLACK) % TIME_ZONE_STEP <= 2 * CLOCK_SLACK
 
 
 def why_written_again(run: Run) -> str:
-    """Return what shows that a log was written again, after its run; empty if nothing does.
+    """Return the evidence that a log was written again after its run; empty if there is none.
 
-    Nothing else is wrong with such a log, but nothing shows how long the run took.
+    Nothing else is wrong with such a log, but it does not show how long the run took.
     """
     log = run.log
     took = log.ends - log.begins
@@ -538,7 +545,7 @@ def why_written_again(run: Run) -> str:
     if not was_written_again(log.last_step, took, is_ours=run.config is not None):
         return ""
     return (
-        f"all times of its log, which reaches step {log.last_step:,}, lie within {took:.2f} s, as "
+        f"all times in its log, which reaches step {log.last_step:,}, span only {took:.2f} s, as "
         "in a log that was written again, for instance to make it smaller: ask for the original"
     )
 
@@ -584,19 +591,19 @@ def _summary(run: Run) -> Iterator[str]:
             "total_steps": config.planned_steps,
         }
     for name, value in known.items():
-        said = getattr(summary, name)
-        if said != value:
-            yield f"{name} is {printable(said)} in summary.json and {printable(value)} elsewhere"
+        stated = getattr(summary, name)
+        if stated != value:
+            yield f"{name} is {printable(stated)} in summary.json and {printable(value)} elsewhere"
     if summary.total_steps > log.last_step:
         yield f"summary.json has {summary.total_steps:,} steps, but the log {log.last_step:,}"
     for name, seen in _summarised(run).items():
-        said = getattr(summary, name)
-        if said is not None and seen is not None and not abs(said - seen) <= ROUNDING:
-            yield f"{name} is {said:.6g} in summary.json and {seen:.6g} in the log"
+        stated = getattr(summary, name)
+        if stated is not None and seen is not None and not abs(stated - seen) <= ROUNDING:
+            yield f"{name} is {stated:.6g} in summary.json and {seen:.6g} in the log"
 
 
 def _summarised(run: Run) -> dict[str, float | None]:
-    """Return the entries of a summary, computed from the log."""
+    """Return the entries of a summary as computed from the log."""
     series = run.log.series
     returns = series.get("eval_return")
     return {
@@ -620,7 +627,7 @@ def _dataset(run: Run) -> Iterator[str]:
 
 
 def _episodes(run: Run) -> Iterator[str]:
-    """Compare the training episodes; public versions log these wrongly, so they are left out."""
+    """Compare the logs of training episodes, except those of public versions, which are wrong."""
     returns, lengths = (run.log.series.get(tag) for tag in ("train_return", "train_ep_len"))
     if run.config is None or returns is None or lengths is None or not run.env_id:
         return
@@ -631,9 +638,9 @@ def _episodes(run: Run) -> Iterator[str]:
     reached = returns.values + lengths.values
     if ((lengths.values > limit) | ~np.isin(reached, (0.0, 1.0))).any():
         yield "train_return does not match train_ep_len"
-    # Logs may be thinned, so ends of episodes may be further apart than their length, not closer.
+    # Logs may be thinned, so episodes may end further apart than their lengths, but not closer.
     elif (np.diff(returns.steps) < lengths.values[1:]).any():
-        yield "training episodes end less far apart than they last"
+        yield "training episodes end closer together than their lengths allow"
 
 
 _CHECKS: Mapping[Aspect, Callable[[Run], Iterator[str]]] = {

@@ -1,4 +1,4 @@
-"""What a hand-in gets points for: reads and checks `rubric.yaml`."""
+"""Reads and checks `rubric.yaml`, which says what a hand-in gets points for."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Experiment(_Strict):
     points: Points
     seeds: Count = 1
     dataset_steps: Count | None = None
-    """Exploration steps in the dataset that the run makes or learns from."""
+    """Number of exploration steps in the dataset that the run collects or learns from."""
     alphas: Count | None = None
     """Number of different alphas of CQL; DQN counts as alpha 0."""
     score: Fraction | None = None
@@ -70,12 +70,12 @@ class Experiment(_Strict):
 
     @property
     def env_ids(self) -> tuple[str, ...]:
-        """The environments as Gymnasium knows them."""
+        """The Gymnasium ids of the environments."""
         return tuple(ENVIRONMENTS[name] for name in self.environments)
 
     @property
     def name(self) -> str:
-        """What is asked for, in words."""
+        """A title of the experiment for messages."""
         algorithms = " or ".join(title_of(name) for name in self.algorithms)
         places = " or ".join(known_tasks()[env_id].title for env_id in self.env_ids)
         what = "fine-tuning: " if self.stage is Stage.FINETUNE else ""
@@ -113,10 +113,10 @@ class Visibility(StrEnum):
 
 
 class GradescopeChoices(_Strict):
-    """What Gradescope shows; it changes no grade."""
+    """What Gradescope shows; this changes no grade."""
 
     visibility: dict[str, Visibility] = {}
-    """By part of the grade; the others are visible."""
+    """Visibility of parts of the grade; other parts are visible."""
     leaderboard: bool = True
 
 
@@ -131,7 +131,7 @@ class Rubric(_Strict):
 
     @property
     def parts(self) -> dict[str, str]:
-        """Titles of the parts of a grade by their keys, in the order of a grade."""
+        """The titles of the parts of a grade by key, in the order of a grade."""
         return {
             "size": "Size",
             "structure": "Structure",
@@ -142,7 +142,7 @@ class Rubric(_Strict):
         }
 
     @model_validator(mode="after")
-    def _names_its_parts(self) -> Self:
+    def _check_parts(self) -> Self:
         for part in self.gradescope.visibility:
             if part not in self.parts:
                 raise ValueError(
@@ -174,10 +174,10 @@ class Rubric(_Strict):
 
 
 def load_rubric(path: Path | None = None) -> Rubric:
-    """Read a rubric, by default the one of this package.
+    """Read a rubric, by default this package's.
 
     Raises:
-        UserError: If it cannot be read, or is not a valid rubric.
+        UserError: If the file cannot be read or is not a valid rubric.
     """
     path = path or DEFAULT
     try:
@@ -188,5 +188,5 @@ def load_rubric(path: Path | None = None) -> Rubric:
         raise UserError(f"the rubric {path} is not usable: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
+        place = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"the rubric {path} is not usable: {place}: {first['msg']}") from error

@@ -18,9 +18,9 @@ from cs285.homework import Stage
 from cs285.results.event_files import final_return_of
 
 WRITTEN_AGAIN = 0.5
-"""Share of the points of a log that was written again, until the original is there."""
+"""Fraction of the points for a log that was written again, until the original is handed in."""
 NEARLY_ALL = 0.9
-"""Fraction of its steps that a public version's log must reach: it may lack the last interval."""
+"""Fraction of the steps that a public version's log must reach: it may lack the last interval."""
 
 
 class Loss(StrEnum):
@@ -41,13 +41,13 @@ class Loss(StrEnum):
 
 @dataclass(frozen=True)
 class Credit:
-    """How much of what was asked for the runs show, and why."""
+    """How much of what an experiment asks for the runs show, and why."""
 
     share: float
     """From 0 to 1."""
     message: str
     remarks: int = 0
-    """How many things the message mentions."""
+    """The number of notes in the message."""
     steps: int = 0
     """The last step of the run."""
     found: bool = True
@@ -65,7 +65,7 @@ def answers(run: Run, experiment: Experiment) -> bool:
 
 
 def is_of_kind(run: Run, experiment: Experiment) -> bool:
-    """Return whether a run does what an experiment asks for, in any environment and on any data."""
+    """Return whether a run has the stage and algorithm of an experiment, whatever its data."""
     return run.stage == experiment.stage and run.algorithm in experiment.algorithms
 
 
@@ -77,7 +77,7 @@ def score_question(
 ) -> list[tuple[Experiment, Credit]]:
     """Return the credit for every experiment of a question.
 
-    If they are to be compared with each other, the runs of the best environment count.
+    If all experiments must be in the same environment, the runs of the best environment count.
     """
     choices = [runs.read]
     if question.one_environment:
@@ -110,7 +110,7 @@ def score_experiment(
     if not candidates:
         for run in unread:
             if answers(run, experiment):
-                message = f"{run.name} was not read, see the item on logs"
+                message = f"{run.name} was not read; see the item on logs"
                 return Credit(0.0, message, losses=frozenset({Loss.UNREAD}))
         return Credit(0.0, Loss.NO_RUN, found=False, losses=frozenset({Loss.NO_RUN}))
     earned = {run: _credit(run, experiment, rubric.tags, found.get(run, ())) for run in candidates}
@@ -195,7 +195,7 @@ def _credit(
         lost.add(Loss.DAMAGED)
         share *= 0.5
         notes.append("; ".join(run.log.damage))
-    notes += run.log.cuts  # only the steps that are missing cost points
+    notes += run.log.cuts  # only missing steps cost points
     if written_again := why_written_again(run):
         lost.add(Loss.WRITTEN_AGAIN)
         share *= WRITTEN_AGAIN
@@ -210,10 +210,10 @@ def _credit(
 
 
 def normalised_score(run: Run) -> float | None:
-    """Return where a run's final return lies: 0 for the random policy, 1 for the best possible one.
+    """Return a run's final return on a scale from 0, the random policy, to 1, the best possible.
 
-    Both ends come from dynamic programming, the return from the run's own evaluations. None if the
-    run has no final return, or explores.
+    Both ends come from dynamic programming, the final return from the run's own evaluations. None
+    if the run explores or has no final return.
     """
     final = final_return_of(run.log.series)
     if run.stage is Stage.EXPLORE or final is None:

@@ -27,19 +27,19 @@ from cs285.results.run_summary import RunSummary
 
 MAX_RUNS = 1_000
 MAX_LOGS = 250_000_000
-"""Maximum bytes of event files that are read in total, which takes a quarter of a minute."""
-_SOME_SIZE = 200
-"""Bytes of an event file with at least a few events; without any, it has about 40."""
+"""Maximum total size in bytes of the event files that are read, in a quarter of a minute."""
+_MIN_SIZE = 200
+"""Minimum size in bytes of an event file with a few events; without any, it has about 40."""
 MAX_DATASET_CONTENT = 8_000_000
-"""Maximum bytes of a dataset's arrays; 20,000 steps take 0.6 million."""
+"""Maximum size of a dataset's arrays in bytes; 20,000 steps take 0.6 million."""
 HANDOUT_DATASET_STEPS = 10_000
-"""Steps of a dataset whose name does not give them."""
+"""Number of steps assumed for a dataset whose name does not give it."""
 _PREFIX = re.compile(r"(?i)(q\d+)([^a-z\d]|$)")
 _NAMED_AS_RUN = re.compile(r"(?i)(?:q\d[\w.]*?[_\s-])?hw5_(?:explore|offline|finetune)_")
 _UNUSABLE = (
     ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
-"""What pydantic raises for files that were made to break it."""
+"""The errors that pydantic raises for files crafted to break it."""
 
 
 class RunConfig(BaseModel, frozen=True, allow_inf_nan=False):
@@ -64,7 +64,7 @@ class RunConfig(BaseModel, frozen=True, allow_inf_nan=False):
 
 @dataclass(frozen=True)
 class Explored:
-    """What a dataset of the hand-in holds."""
+    """What a dataset in the hand-in contains."""
 
     transitions: int
     coverage: float
@@ -77,14 +77,14 @@ class Run:
 
     folder: PurePosixPath
     prefix: str
-    """The question with which its name, or that of a folder around it, starts, such as `q2`."""
+    """The question, such as `q2`, at the start of its name or that of an enclosing folder."""
     parsed: FolderName
     """The rest of its name."""
     log: RunLog
     config: RunConfig | None = None
     summary: RunSummary | None = None
     is_prefix_as_asked: bool = True
-    """Whether the question is written `q2_`, not `Q2-` or in another way."""
+    """Whether the question is written like `q2_` rather than `Q2-` or otherwise."""
     unreadable: tuple[str, ...] = ()
     """Its files that could not be read, and why."""
     dataset: Explored | None = None
@@ -140,9 +140,9 @@ class Run:
 
     @cached_property
     def dataset_steps(self) -> int:
-        """Exploration steps in the dataset that the run makes or learns from."""
+        """Number of exploration steps in the dataset that the run collects or learns from."""
         if self.stage is Stage.EXPLORE:
-            # Without a config, take the last entry, which is at most an episode before the end.
+            # Without a config, use the last entry, which is at most an episode before the end.
             logged_steps = round(self.log.last_step, -3)
             named_steps = size_in_name(self.parsed.experiment) or HANDOUT_DATASET_STEPS
             return self.planned_steps or (logged_steps if self.log.tags else named_steps)
@@ -160,32 +160,32 @@ class Run:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What the run claims to be; two with the same identity may be one run handed in twice."""
+        """What a run claims to be; runs with the same identity may be one run handed in twice."""
         return (
             self.stage, self.algorithm, self.env_id, self.seed, self.alpha, self.dataset_steps,
         )  # fmt: skip
 
     @property
     def planned_steps(self) -> int:
-        """The steps that it was to take; 0 if unknown."""
+        """The number of steps planned for the run; 0 if unknown."""
         return self.config.planned_steps if self.config else 0
 
 
-NO_EVENT_FILE = "its folder holds no event file; tables and pictures are none"
+NO_EVENT_FILE = "its folder holds no event file; tables and pictures do not count as one"
 
 
 class FoundRuns(NamedTuple):
-    """The runs of a hand-in, each in the order of their folders."""
+    """The runs of a hand-in; both lists are in the order of their folders."""
 
     read: list[Run]
     unread: list[Run]
-    """Those whose logs were not read; nothing is known of them but their names."""
+    """Runs whose logs were not read; only their names are known."""
     problems: list[str]
-    """A line that says why."""
+    """Lines on what was not read or does not count, and why."""
 
 
 def find_runs(hand_in: HandIn) -> FoundRuns:
-    """Read every run of a hand-in, up to a limit; those with more than empty logs come first."""
+    """Read the runs of a hand-in, up to a limit; runs with events take precedence."""
     events: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     for path in hand_in.find(ANY_EVENTS):
         if is_event_file(path.name):
@@ -195,7 +195,7 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
     problems: list[str] = []
     left = MAX_LOGS
     sizes = {folder: max(hand_in.files[path] for path in paths) for folder, paths in events.items()}
-    for folder in sorted(events, key=lambda folder: (sizes[folder] < _SOME_SIZE, folder)):
+    for folder in sorted(events, key=lambda folder: (sizes[folder] < _MIN_SIZE, folder)):
         size = sum(hand_in.files[path] for path in events[folder])
         if len(runs) >= MAX_RUNS or size > left:
             unread.append(_describe(folder, RunLog()))
@@ -205,8 +205,8 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
         runs.append(_read_run(hand_in, folder, logs[-1]))
         if len(logs) > 1:
             problems.append(
-                f"{runs[-1].name}: its folder holds the logs of {len(logs)} runs; the one that "
-                "came furthest counts, or else the last"
+                f"{runs[-1].name}: its folder holds the logs of {len(logs)} runs; the longest run "
+                "counts, and the last of equally long ones"
             )
     runs += [_describe(folder, RunLog(stubs=(NO_EVENT_FILE,)))
              for folder in _without_events(hand_in, {*events, *_too_large(hand_in)})]  # fmt: skip
@@ -216,7 +216,7 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
             f"{MAX_RUNS:,} runs and {MAX_LOGS / 1e6:,.0f} MB of logs; --log_interval 1000 keeps "
             "logs small"
         )
-    # The hand-in has a line for each of these.
+    # The hand-in's own problems have a line for each of these.
     too_large = _too_large(hand_in) - events.keys()
     unread += [_describe(folder, RunLog()) for folder in too_large]
     runs.sort(key=lambda run: run.folder)
@@ -227,7 +227,7 @@ def find_runs(hand_in: HandIn) -> FoundRuns:
 def _read_logs(
     hand_in: HandIn, folder: PurePosixPath, paths: Sequence[PurePosixPath]
 ) -> list[RunLog]:
-    """Return the logs in a folder, one per run, the one that came furthest last."""
+    """Return the logs in a folder, one per run, the longest last."""
     files = [hand_in.root / path for path in paths]
     one_run = len(files) == 1 or hand_in.has(folder / CONFIG)
     return sorted(
@@ -241,7 +241,7 @@ def _too_large(hand_in: HandIn) -> set[PurePosixPath]:
 
 
 def _without_events(hand_in: HandIn, events: Collection[PurePosixPath]) -> list[PurePosixPath]:
-    """Return folders that are called like runs and have no event files, in them or below."""
+    """Return folders that are named like runs but have no event files in them or below."""
     around = {parent for folder in events for parent in (folder, *folder.parents)}
     listed = {parent for path in hand_in.files for parent in path.parents} | hand_in.folders
     named = [folder for folder in listed - around
@@ -250,7 +250,7 @@ def _without_events(hand_in: HandIn, events: Collection[PurePosixPath]) -> list[
 
 
 def _describe(folder: PurePosixPath, log: RunLog) -> Run:
-    """Return what the names of the folders say about a run."""
+    """Return a run as its folder names describe it."""
     prefixes = [
         (found[1].lower(), found[2] in {"_", ""})
         for part in folder.parts
@@ -310,7 +310,7 @@ def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
             continue
         ended.sort(key=lambda run: run.log.ends)
         try:
-            dataset = _explore(hand_in.root / path, ended[-1].env_id)
+            dataset = _read_explored(hand_in.root / path, ended[-1].env_id)
         except UserError as error:
             run = ended[-1]
             problem = f"{printable(path.name)}: {printable(error)}"
@@ -326,8 +326,8 @@ def _with_datasets(runs: Sequence[Run], hand_in: HandIn) -> list[Run]:
     return list(found.values())
 
 
-def _explore(path: Path, env_id: str) -> Explored:
-    """Return what a run collected."""
+def _read_explored(path: Path, env_id: str) -> Explored:
+    """Return the statistics of the dataset that a run collected."""
     data = _load_dataset(path, env_id)
     found = get_task(env_id).statistics(data.observations, data.next_observations, data.terminated)
     return Explored(len(data), found["coverage"], int(found["goals_reached"]))

@@ -1,4 +1,4 @@
-"""Opens an untrusted hand-in, a zip or a folder, and changes nothing outside a temporary folder."""
+"""Opens untrusted hand-ins, zips or folders, and writes only to a temporary folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from cs285.infrastructure.errors import UserError
 from cs285.results.run_folders import ANY_EVENTS, CONFIG, SUMMARY
 
 MAX_LOG = 64_000_000
-"""Maximum bytes of one event file; with `--log_interval 1000` it has less than a million."""
+"""Maximum size of an event file in bytes; with `--log_interval 1000` it has less than a million."""
 MAX_DATASET = 4_000_000
 MAX_NOTE = 5_000
-"""Maximum bytes of one `config.yaml` or `summary.json`; they have less than a thousand."""
+"""Maximum size of a `config.yaml` or `summary.json` in bytes; they have less than a thousand."""
 MAX_UNPACKED = 300_000_000
-"""Maximum bytes that are unpacked in total."""
+"""Maximum number of bytes that are unpacked in total."""
 MAX_FILES = 2_000
-"""Maximum number of files that are unpacked; a hand-in has a few hundred. To make a file takes
-longer than to store one in a zip."""
+"""Maximum number of files that are unpacked; a hand-in has a few hundred. Creating a file takes
+longer than storing one in a zip."""
 MAX_PROBLEMS = 20
-"""Maximum number of files of which the report says that they were not read."""
+"""Maximum number of unread files that are listed."""
 _LIMITS = {
     ANY_EVENTS: MAX_LOG,
     "*.npz": MAX_DATASET,
@@ -53,10 +53,10 @@ _TO_MEASURE = 64_000_000
 
 @dataclass(frozen=True)
 class HandIn:
-    """The files of a hand-in; those that the grader reads are accessible."""
+    """The files of a hand-in; those that the grader reads can be opened."""
 
     root: Path
-    """The folder in which they can be read."""
+    """The folder that contains the files to read."""
     files: Mapping[PurePosixPath, int]
     """Size of every file in bytes, by its path."""
     packed: int
@@ -64,7 +64,7 @@ class HandIn:
     problems: tuple[str, ...]
     """What was not read, and why."""
     folders: frozenset[PurePosixPath] = frozenset()
-    """Every folder, even an empty one, if it is listed."""
+    """Every listed folder, even an empty one."""
 
     def has(self, path: PurePosixPath) -> bool:
         """Return whether a file exists and may be read."""
@@ -81,7 +81,7 @@ class HandIn:
         return sorted(path for path in names if self.has(path))
 
     def unreadable(self, pattern: str) -> list[PurePosixPath]:
-        """Return the paths of files whose names match a pattern, and which may not be read."""
+        """Return the paths of all files that may not be read and whose names match a pattern."""
         names = (path for path in self.files if fnmatch.fnmatchcase(path.name, pattern))
         return sorted(path for path in names if not is_junk(path) and not self.has(path))
 
@@ -143,7 +143,7 @@ def _unpack(path: Path, root: Path) -> HandIn:
 
 
 def _few(problems: list[str]) -> tuple[str, ...]:
-    """Return as many problems as a reader reads; the last one is about all."""
+    """Return at most `MAX_PROBLEMS` of the problems, and a line on the others."""
     left_out = len(problems) - MAX_PROBLEMS
     if left_out <= 0:
         return tuple(problems)
@@ -170,7 +170,7 @@ def _look_into(root: Path) -> HandIn:
             elif stat.S_ISDIR(status.st_mode):
                 listed.add(relative)
             else:
-                problems.append(f"{printable(relative)}: not read: it is a link or a device")
+                problems.append(f"{printable(relative)}: not read because it is a link or a device")
     return HandIn(root, files, _measure(root, files), _few(problems), frozenset(listed))
 
 
@@ -188,7 +188,7 @@ def _measure(root: Path, files: Mapping[PurePosixPath, int]) -> int:
 
 
 def _limit(path: PurePosixPath) -> int:
-    """Return the maximum size of a file that is read; 0 for a file that is never read."""
+    """Return the maximum size of a file to be read; 0 for a file that is never read."""
     return next(
         (limit for pattern, limit in _LIMITS.items() if fnmatch.fnmatchcase(path.name, pattern)), 0
     )

@@ -1,7 +1,7 @@
-"""An outer layer around all jobs, where bubblewrap is installed: namespaces of their own.
+"""An outer layer around all jobs, where bubblewrap is installed: separate namespaces.
 
-In them there are no other processes, no network, and no files but those that Python needs. The
-child confines its jobs in the same way with and without it.
+In these there are no other processes, no network, and no files except those that Python needs. The
+child confines its jobs in the same way with and without bubblewrap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TRIAL_SECONDS = 60.0
 _ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 """Links in the root folder of many systems, through which programs find their loader."""
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETPCAP", "SETUID")
-"""What a child that belongs to root needs to hand its jobs to another user and to clean up."""
+"""What a child that runs as root needs to run its jobs as another user and to clean up."""
 
 
 class State(Enum):
@@ -33,18 +33,18 @@ class State(Enum):
 
 
 def command(folder: Path, hidden: Path) -> list[str]:
-    """Return what goes before a command of Python to start it in bubblewrap; empty without it.
+    """Return the command that starts Python in bubblewrap when put before its own; else empty.
 
     Args:
         folder: The only folder that can be written to.
-        hidden: A package that cannot be read.
+        hidden: A package that must not be readable.
     """
     return _command(folder, hidden) if state() is State.WORKS else []
 
 
 @cache
 def state() -> State:
-    """Return whether bubblewrap is installed and starts Python here; it may be forbidden to."""
+    """Return whether bubblewrap is installed and starts Python here; systems may forbid that."""
     if shutil.which("bwrap") is None:
         return State.ABSENT
     nothing = Path(__file__).parent
@@ -76,15 +76,15 @@ def _command(folder: Path, hidden: Path) -> list[str]:
     for link in _ROOT_LINKS:
         if os.path.islink(link):  # noqa: PTH114
             parts += ["--symlink", os.readlink(link), link]  # noqa: PTH115
-    for source, target in sorted(set(_shown(hidden)), key=lambda pair: len(str(pair[1]))):
+    for source, target in sorted(set(_readable(hidden)), key=lambda pair: len(str(pair[1]))):
         parts += ["--ro-bind", str(source), str(target)]
     if any(hidden.is_relative_to(path) for path in reading.libraries(hidden)):
         parts += ["--tmpfs", str(hidden)]
     return [*parts, "--bind", str(folder), str(folder), "--chdir", str(folder), "--"]
 
 
-def _shown(hidden: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield what can be read, and where: at its real path and at the one that Python uses."""
+def _readable(hidden: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the real path of everything that can be read, and the path where it is to appear."""
     for path in reading.libraries(hidden):
         yield path, path
     for name in sys.path:

@@ -1,13 +1,13 @@
-"""Confine a process before it runs untrusted code.
+"""Confines a process before it runs untrusted code.
 
-Layers, each applied where the system supports it (`layers.py` says which it does). None can be
+The layers below are applied where the system supports them (`layers.py` finds out). None can be
 undone:
 
 - resource limits (POSIX): processor time, memory, file size, threads, open files;
-- Landlock (Linux 5.13 and newer): no files but those of Python and of one folder, and no signals
+- Landlock (Linux 5.13 and newer): no files except those of Python and of one folder, and no signals
   or sockets to other processes;
-- no privileges: no capabilities, and for root another user;
-- seccomp (Linux on x86-64 and arm64): only the system calls of a list.
+- no privileges: no capabilities, and another user in place of root;
+- seccomp (Linux on x86-64 and arm64): only the system calls on a list.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from cs285.grading.sandbox import kernel, landlock, privileges, reading, system_
 
 CPU_SECONDS = 5
 EXTRA_MEMORY = 2_000_000_000
-"""Bytes of address space beyond those in use when the process is confined."""
+"""Bytes of address space beyond those in use at the time of confinement."""
 FILE_BYTES = 1_000_000
 OPEN_FILES = 64
-MOST_OPEN = 4096
-"""Above every descriptor that a process has open before it is confined."""
+MAX_DESCRIPTOR = 4096
+"""Greater than any file descriptor that a process has open before it is confined."""
 THREADS = 64
-"""Threads of a user that has been made for the job. The system counts all of a user's, so
-those of the grader's own user are bounded only by the memory that their stacks take."""
+"""Maximum number of threads if the job runs as a separate user. The system counts all threads of a
+user, so under the grader's own user only the memory for their stacks limits a job's threads."""
 KEPT_VARIABLES = frozenset({
     "HOME", "LANG", "MKL_NUM_THREADS", "MPLBACKEND", "MPLCONFIGDIR", "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS", "PATH", "PYTHONHASHSEED",
@@ -38,34 +38,35 @@ KEPT_VARIABLES = frozenset({
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a confined process may read, and who it is."""
+class Permissions:
+    """What a confined process may read, and the user it runs as."""
 
     readable: tuple[Path, ...] = ()
     hidden: Path = Path("/nowhere")
     """A folder that cannot be read, even inside a readable one."""
     user: int | None = None
-    """The user to become; None keeps the present one."""
+    """The user to switch to; None keeps the current one."""
 
 
-def confine(folder: Path, ground: Ground | None = None) -> None:
-    """Give up, for this process and permanently, every right that an agent does not need.
+def confine(folder: Path, permissions: Permissions | None = None) -> None:
+    """Permanently give up every right of this process that an agent does not need.
 
     Args:
         folder: The only place where the process may still write files.
-        ground: What it may read besides, and its user; by default only Python's libraries.
+        permissions: What else it may read, and its user; by default Python's libraries and the
+            current user.
 
     Raises:
         OSError: If a layer that the system offers cannot be applied.
     """
-    ground = ground or Ground(tuple(reading.libraries(Ground.hidden)))
+    permissions = permissions or Permissions(tuple(reading.libraries(Permissions.hidden)))
     filtered = system_calls.are_filtered()
     _clear_environment(folder)
-    _limit_resources(ground.user, filtered=filtered)
+    _limit_resources(permissions.user, filtered=filtered)
     if platform.system() == "Linux":
-        rules = _rules(folder, ground)
+        rules = _rules(folder, permissions)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        privileges.drop(ground.user)
+        privileges.drop(permissions.user)
         # Not dumpable: no process of this user can attach, and /proc/self/mem belongs to root.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         if rules is not None:
@@ -75,9 +76,9 @@ def confine(folder: Path, ground: Ground | None = None) -> None:
 
 
 def close_files(kept: int) -> None:
-    """Close all files that this process has open, except for standard streams and one more."""
+    """Close all open files of this process except the standard streams and one descriptor."""
     os.closerange(3, kept)
-    os.closerange(max(3, kept + 1), MOST_OPEN)
+    os.closerange(max(3, kept + 1), MAX_DESCRIPTOR)
 
 
 def _clear_environment(folder: Path) -> None:
@@ -108,22 +109,22 @@ def _limit_resources(user: int | None, *, filtered: bool) -> None:
     for limit, value in limits.items():
         hard = resource.getrlimit(limit)[1]
         lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # Equal soft and hard limits: no warning signal comes first that the process could ignore.
+        # Soft and hard limits are equal, so no signal comes first that the process could ignore.
         resource.setrlimit(limit, (lowest, lowest))
 
 
-def _rules(folder: Path, ground: Ground) -> landlock.Rules | None:
+def _rules(folder: Path, permissions: Permissions) -> landlock.Rules | None:
     if not landlock.version():
         return None
     rules = landlock.Rules()
-    rules.allow_reading(ground.readable, ground.hidden)
-    rules.allow_reading(reading.facts(), ground.hidden)
+    rules.allow_reading(permissions.readable, permissions.hidden)
+    rules.allow_reading(reading.facts(), permissions.hidden)
     for device in reading.DEVICES:
         rules.allow(device, landlock.USE)
     itself = Path("/proc/self").resolve()
     rules.allow(itself, landlock.READ)
     rules.allow(folder, landlock.CHANGE)
-    # The kernel forgets what it was told of /proc/PID when nothing holds that folder.
+    # The kernel drops the rule for /proc/PID unless something keeps that folder open.
     with suppress(OSError):
         os.open(itself, os.O_PATH)
     return rules

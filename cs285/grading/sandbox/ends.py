@@ -9,17 +9,17 @@ from typing import NamedTuple
 from cs285.grading.sandbox.confinement import CPU_SECONDS, EXTRA_MEMORY, FILE_BYTES
 
 ANSWER_BYTES = 16_000_000
-"""Bytes that a job may send back."""
+"""Maximum number of bytes that a job may send back."""
 DISK_BYTES, DISK_ENTRIES = 50_000_000, 2_000
-"""What a job may keep on the disk."""
+"""Maximum number of bytes, and of files and folders, that a job may have on the disk."""
 NOT_CONFINED = 119
 """Exit status of a process that could not be confined and has run nothing."""
 IDLE_SECONDS = 3.0
-"""How long a job may sleep; time spent waiting for a processor does not count."""
+"""Maximum time that a job may sleep; time spent waiting for a processor does not count."""
 
 
 class End(StrEnum):
-    """How the process of a job ended; the value is what travels as JSON."""
+    """How the process of a job ended; the values are sent as JSON."""
 
     DONE = "done"
     PROCESSOR_TIME = "processor time"
@@ -39,7 +39,7 @@ class End(StrEnum):
 
     @property
     def would_recur(self) -> bool:
-        """Whether another try would end in the same way, perhaps after as long a wait."""
+        """Whether another try would end in the same way, perhaps after an equally long wait."""
         return self in _RECURRING
 
 
@@ -53,15 +53,15 @@ BY_SIGNAL: dict[int, End] = {
     signal.SIGSEGV: End.INTERPRETER,
     signal.SIGXFSZ: End.FILE_SIZE,
 }
-"""The signals that stand for a limit or a crash; any other is `End.SIGNAL`."""
+"""The signals that indicate a limit or a crash; any other is `End.SIGNAL`."""
 
 
 class Ending(NamedTuple):
-    """An end and the number that belongs to it."""
+    """An end and a number that describes it."""
 
     end: End
     number: int = 0
-    """Of the signal or of the exit status; for `End.TIME` the seconds that the job had."""
+    """The signal or exit status; for `End.TIME`, the seconds that the job was given."""
 
     @property
     def text(self) -> str:
@@ -78,7 +78,7 @@ _TEXTS = {
     End.INTERPRETER: "it crashed the Python interpreter",
     End.FILE_SIZE: f"it wrote a file larger than {FILE_BYTES / 1e6:g} MB",
     End.DISK: f"it left more than {DISK_BYTES / 1e6:g} MB or {DISK_ENTRIES:,} files",
-    End.UNCONFINED: "it was not run: this system did not confine its process",
+    End.UNCONFINED: "it was not run: its process could not be confined on this system",
     End.SIGNAL: "its process was ended by signal {signal}",
     End.STATUS: "its process exited with status {number}",
     End.FLOODED: f"it sent more than {ANSWER_BYTES / 1e6:g} MB of output",

@@ -1,4 +1,4 @@
-"""Calls of the C library and of the kernel that Python does not offer."""
+"""Functions of the C library and the kernel that Python does not provide."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def call(number: int, *arguments: object) -> int:
 
 
 def unshare(namespaces: int) -> None:
-    """Give this process namespaces of its own; raise `OSError` if the kernel refuses."""
+    """Move this process into new namespaces; raise `OSError` if the kernel refuses."""
     _checked(libc().unshare(namespaces))
 
 
@@ -50,7 +50,7 @@ def mount(
 
 
 def unmount(target: os.PathLike[str] | str) -> None:
-    """Remove a mount, in use or not; raise `OSError` if the kernel refuses."""
+    """Remove a mount, even one in use; raise `OSError` if the kernel refuses."""
     detach = 2
     _checked(libc().umount2(os.fspath(target).encode(), detach))
 

@@ -1,7 +1,7 @@
-"""Which files a process may read and write, by the kernel's Landlock.
+"""Limits the files that a process may read and write, with the kernel's Landlock.
 
-A rule set lists what is allowed; everything else that the kernel's version of Landlock knows is
-refused, whatever the rights of the user. See Documentation/userspace-api/landlock.rst in Linux.
+A rule set lists what is allowed; all other access that the kernel's version of Landlock covers is
+refused, whatever the user's rights. See Documentation/userspace-api/landlock.rst in Linux.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 _REFER, _TRUNCATE, _IOCTL_DEVICE = 1 << 13, 1 << 14, 1 << 15
 _FIRST = (1 << 13) - 1
-"""What the first version knows: to execute, read, write, remove, and make files of every kind."""
+"""Access that version 1 covers: executing, reading, writing, removing and making any files."""
 _LATER = {2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEVICE}
-"""What versions have added, by their number."""
+"""Access that later versions cover, by the version that added it."""
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 _NETWORK_VERSION, _BIND_AND_CONNECT = 4, 3
 _SCOPE_VERSION, _SOCKETS_AND_SIGNALS = 6, 3
@@ -35,15 +35,15 @@ _SCOPE_VERSION, _SOCKETS_AND_SIGNALS = 6, 3
 READ = _READ_FILE | _READ_DIR
 LIST = _READ_DIR
 USE = _READ_FILE | _WRITE_FILE
-"""For devices."""
+"""Access to devices."""
 CHANGE = (
     READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 )
-"""For a folder of one's own: plain files and folders, no links, sockets, pipes or devices."""
+"""Access to a job's own folder: plain files and folders, no links, sockets, pipes or devices."""
 
 
 def version() -> int:
-    """Return the version that the kernel offers; 0 if there is none."""
+    """Return the version of Landlock that the kernel offers; 0 if it has none."""
     if platform.system() != "Linux":
         return 0
     with suppress(OSError):
@@ -57,7 +57,7 @@ def scopes_signals() -> bool:
 
 
 class Rules:
-    """A set of rules that is being written."""
+    """A rule set under construction."""
 
     def __init__(self) -> None:
         found = version()
@@ -71,7 +71,7 @@ class Rules:
         self._file = kernel.call(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
 
     def allow(self, path: Path | str, access: int) -> None:
-        """Allow access to a file, or to a folder and all that is in it, if it exists."""
+        """Allow access to a file, or to a folder and everything in it, if it exists."""
         try:
             place = os.open(path, os.O_PATH)
         except OSError as error:
@@ -94,11 +94,11 @@ class Rules:
             if not hidden.is_relative_to(path):
                 self.allow(path, READ)
                 continue
-            # Rules only add: a folder with the hidden one inside is allowed by what else it holds.
+            # Rules can only add, so for a folder around the hidden one, allow its other contents.
             self.allow(path, LIST)
             self.allow_reading(sorted(path.iterdir()), hidden)
 
     def enforce(self) -> None:
-        """Restrict this process to what is allowed, for good."""
+        """Permanently restrict this process to what is allowed."""
         kernel.call(_RESTRICT, self._file, 0)
         os.close(self._file)

@@ -1,4 +1,4 @@
-"""Which layers of confinement a system offers, and what to tell the grader if some are missing."""
+"""The layers of confinement that a system offers, and a warning if some are missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cs285.grading.sandbox import bubblewrap, landlock, privileges, reading, sys
 
 
 class Layer(StrEnum):
-    """A layer of confinement; the value is what travels as JSON."""
+    """A layer of confinement; the values are sent as JSON."""
 
     LIMITS = "limits"
     CALLS = "calls"
@@ -21,15 +21,15 @@ class Layer(StrEnum):
     OUTER = "outer"
 
 
-_WITHOUT = {
-    Layer.LIMITS: "bounds on time and memory",
+_DESCRIPTIONS = {
+    Layer.LIMITS: "limits on time and memory",
     Layer.CALLS: "a list of allowed system calls (seccomp)",
     Layer.FILES: "a list of readable and writable files (Landlock)",
     Layer.SIGNALS: "scoped signals and sockets (Landlock of Linux 6.12)",
-    Layer.USER: "a user of their own (the grader is root and cannot change users here)",
-    Layer.OUTER: "bubblewrap, which is installed and did not start",
+    Layer.USER: "a separate user (the grader is root and cannot change users here)",
+    Layer.OUTER: "bubblewrap, which is installed but does not start",
 }
-"""What is missing without a layer."""
+"""Each layer in words that fit after "without"."""
 
 
 def of_the_kernel() -> frozenset[Layer]:
@@ -47,7 +47,7 @@ def of_the_kernel() -> frozenset[Layer]:
 def active() -> frozenset[Layer]:
     """Return the layers that confine the jobs of a sandbox that this process starts.
 
-    It may take a second: bubblewrap is tried, if it is installed.
+    This may take a second: if bubblewrap is installed, it is tried.
     """
     found = set(of_the_kernel())
     if bubblewrap.state() is bubblewrap.State.WORKS:
@@ -58,7 +58,7 @@ def active() -> frozenset[Layer]:
 
 
 def _can_change_users(*, outer: bool) -> bool:
-    """Return whether jobs of root get a user who can read Python."""
+    """Return whether root's jobs can run as another user who can read Python."""
     user = privileges.transient_user(0)
     if user is None or outer or privileges.may_mount():
         return user is not None
@@ -66,9 +66,9 @@ def _can_change_users(*, outer: bool) -> bool:
 
 
 def missing(found: Iterable[Layer]) -> list[Layer]:
-    """Return the layers that should be there and are not.
+    """Return the layers that should be there but are not.
 
-    Without scoped signals the list of system calls keeps signals away, so these are not missed.
+    The list of system calls also stops signals, so scoped signals are needed only without it.
     """
     needed = {Layer.LIMITS, Layer.CALLS, Layer.FILES, Layer.USER}
     known = frozenset(found)
@@ -78,11 +78,11 @@ def missing(found: Iterable[Layer]) -> list[Layer]:
 
 
 def warning() -> str:
-    """Return one line for the grader about what is missing here; empty if nothing is."""
+    """Return one line for the grader about the layers missing here; empty if there are none."""
     lacking = missing(active())
     if bubblewrap.state() is bubblewrap.State.FAILS:
         lacking.append(Layer.OUTER)
-    texts = [_WITHOUT[layer] for layer in lacking]
+    texts = [_DESCRIPTIONS[layer] for layer in lacking]
     if not texts:
         return ""
     return (

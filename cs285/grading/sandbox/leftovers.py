@@ -1,4 +1,4 @@
-"""Measures and removes what untrusted code has left in a folder, however deep or closed it is."""
+"""Measures and removes what untrusted code left in a folder, however deep or inaccessible."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from secrets import token_hex
 
 
 def exceed(folder: Path, size: int, entries: int) -> bool:
-    """Return whether a folder holds more than so many bytes or so many files and folders.
+    """Return whether a folder holds more than `size` bytes or more than `entries` entries.
 
-    It may change meanwhile; what cannot be read does not count.
+    The folder may change meanwhile; what cannot be read does not count.
     """
     waiting = [str(folder)]
     while waiting:
@@ -32,12 +32,12 @@ def exceed(folder: Path, size: int, entries: int) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all that is in it; no process may be changing it.
+    """Remove a folder and everything in it; no process may be changing it.
 
-    `shutil.rmtree` fails on a folder without permissions, and on one so deep that its calls of
-    itself or its paths become too long. Here inner folders move up before they are emptied.
+    `shutil.rmtree` fails on a folder without permissions, and on one so deep that its recursion or
+    its paths become too long. Here inner folders move up before they are emptied.
     """
-    # Names that the code cannot have taken.
+    # Untrusted code cannot have guessed these names.
     prefix, numbers = token_hex(), count()
     waiting = [folder]
     while waiting:
@@ -60,7 +60,7 @@ def remove(folder: Path) -> None:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder and remove it at the end, whatever is in it then."""
+    """Create a folder and remove it at the end, whatever is in it then."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         yield folder

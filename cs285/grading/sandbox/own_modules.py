@@ -1,8 +1,8 @@
 """Lets a hand-in's agents import what they could import at home.
 
-Three kinds of names need help: the hand-in's own helper modules; the package under the folders
-above it, as in `from hw5.cs285.agents...`; and names that a student has added to a module of which
-the sandbox holds its own copy, such as `pytorch_util`.
+Three kinds of names need help: the hand-in's own helper modules; the package as seen from the
+folders above it, as in `from hw5.cs285.agents...`; and names that a student has added to a module
+that the sandbox provides, such as `pytorch_util`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cs285.infrastructure.import_names import PACKAGE, EmptyPackages, SameModule
 
 _ABOVE = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w[\w.]*)\.cs285\b", re.MULTILINE)
 _INSIDE = ("agents", "infrastructure", "networks")
-"""Packages that files which were run from inside the package import without its name."""
+"""Packages that files run from inside `cs285` import without that prefix."""
 _RENAMED = {"gym": "gymnasium"}
 
 
@@ -28,7 +28,7 @@ def _real_names(folder: Path, roots: Iterable[str]) -> Callable[[str], str]:
     """Return a function from the names in a hand-in's imports to the modules they stand for.
 
     Args:
-        folder: Where the hand-in's files lie.
+        folder: The folder with the hand-in's files.
         roots: Dotted names of the folders above the package.
     """
     without_root = below(roots)
@@ -50,10 +50,10 @@ def _real_names(folder: Path, roots: Iterable[str]) -> Callable[[str], str]:
 
 
 def make_importable(folder: Path, files: dict[str, str]) -> None:
-    """Let this process import a job's files, below what the sandbox itself provides.
+    """Let this process import a job's files, after those that the sandbox itself provides.
 
     Args:
-        folder: Where the files lie.
+        folder: The folder with the files.
         files: Their texts by path.
     """
     own = folder / PACKAGE
@@ -68,14 +68,15 @@ def make_importable(folder: Path, files: dict[str, str]) -> None:
             module.__path__ = [str(entry)] if entry.name == "agents" else [*paths, str(entry)]
     sys.path += [str(folder), str(own)]
     roots = {found for text in files.values() for found in _ABOVE.findall(text)}
-    # First: a parent under an alias has the real path, where others would find a second copy.
+    # These come first: a package imported under an alias has the real path, on which the other
+    # finders would find a second copy of its modules.
     sys.meta_path[:0] = [EmptyPackages(roots), SameModules(_real_names(folder, roots))]
     for path in files:
         _complete(folder, path)
 
 
 def _complete(folder: Path, path: str) -> None:
-    """Let a provided module have the names that the hand-in's module of the same path adds."""
+    """Add to a provided module the names that the hand-in's module of the same path adds."""
     parts = Path(path).with_suffix("").parts
     if parts[0] != PACKAGE or parts[1] == "agents" or parts[-1] == "__init__":
         return

@@ -1,4 +1,4 @@
-"""Gives up what makes a process more than an ordinary user's."""
+"""Gives up all privileges that an ordinary user's process does not have."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 _FIRST_USER, _USERS = 61184, 4336
-"""The range that systemd reserves for users which exist as long as a service; no account is there,
-and it is mapped in ordinary containers."""
+"""The range that systemd reserves for users that exist only while a service runs. It contains no
+accounts and is mapped in ordinary containers."""
 _SET_GROUPS, _SET_USER, _ADMINISTER = 6, 7, 21
 """CAP_SETGID, CAP_SETUID and CAP_SYS_ADMIN."""
 
@@ -25,7 +25,7 @@ def transient_user(seed: int) -> int | None:
     """Return an unprivileged user for jobs, or None if this process may not change users.
 
     Args:
-        seed: Of the choice, so that graders who work at the same time choose different users.
+        seed: Seed of the choice, so that graders who work at the same time choose different users.
     """
     if platform.system() != "Linux" or os.geteuid() != 0:
         return None
@@ -40,7 +40,7 @@ def transient_user(seed: int) -> int | None:
 
 
 def may_mount() -> bool:
-    """Return whether this process may get a view of the file system of its own."""
+    """Return whether this process may create its own view of the file system."""
     return platform.system() == "Linux" and bool(_effective_capabilities() >> _ADMINISTER & 1)
 
 
@@ -58,17 +58,17 @@ def _is_mapped(number: int, table: str) -> bool:
 
 
 def drop(user: int | None) -> None:
-    """Give up all capabilities and, if a user is given, become that user and only its group.
+    """Give up all capabilities and, if a user is given, switch to that user and only its group.
 
     Raises:
-        OSError: If the user cannot be changed to.
+        OSError: If the process cannot switch to the user.
     """
     if platform.system() == "Linux":
         with suppress(OSError):
             kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
         last = int(_LAST_CAPABILITY.read_text()) if _LAST_CAPABILITY.exists() else 40
         for capability in range(last + 1):
-            with suppress(OSError):  # only root may, and no one else has any
+            with suppress(OSError):  # only root may, and nobody else has any
                 kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
     if user is not None:
         os.setgroups([])

@@ -1,8 +1,8 @@
 """Runs inside the confined process: calls a student's agent and sends back raw numbers.
 
 It judges nothing. The networks that it gives to the agent are linear in fixed random features of
-the observation. The gradient of their weights therefore determines the derivative of the loss by
-every output in every row of a batch: enough to compute the target and the weight of each row.
+the observation. The gradient of their weights therefore determines the derivative of the loss with
+respect to every output in every row of a batch: enough to compute each row's target and weight.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from cs285.probing.networks import (
 )
 
 MAX_ELEMENTS = 100_000
-_SEED_OF_MAKING = 1
+_CONSTRUCTION_SEED = 1
 _PATH_IN_MESSAGE = re.compile(r" ?\((?:/|[A-Z]:\\)[^)]*\)")
 
 
-class Scene:
-    """Tells what was raised, and where in the hand-in's files.
+class ErrorReporter:
+    """Describes an error and where in the hand-in's files it was raised.
 
     Args:
-        folder: Where a job's files lie.
-        own: The paths of those from the hand-in.
-        compiled: The paths of those that are there as bytecode, which says where it comes from.
+        folder: The folder with a job's files.
+        own: The paths of the files from the hand-in.
+        compiled: The paths of the files present as bytecode, which names them as its source.
     """
 
     def __init__(self, folder: Path, own: frozenset[str], compiled: frozenset[str]) -> None:
@@ -51,7 +51,7 @@ class Scene:
         self.compiled = compiled
 
     def describe(self, error: BaseException) -> dict[str, Any]:
-        """Return the error as plain data; places are given only in the hand-in's own files."""
+        """Return an error as plain data; lines are given only for the hand-in's own files."""
         try:
             message = str(error)[:500]
         except BaseException:  # noqa: BLE001
@@ -82,7 +82,7 @@ class Scene:
         return description
 
     def _path(self, filename: str) -> str:
-        """Return the path of a file below the folder; empty if it is not there."""
+        """Return the path of a file relative to the folder; empty if it is elsewhere."""
         if filename in self.compiled:
             return filename
         inside = filename.startswith(f"{self.folder}/")
@@ -99,15 +99,15 @@ def run(job: dict[str, Any], folder: Path, writer: int) -> None:
 
     watching: list[Networks] = []
     replace_optimisers(watching)
-    scene = Scene(folder, frozenset(job["own"]), frozenset(job.get("compiled", ())))
+    reporter = ErrorReporter(folder, frozenset(job["own"]), frozenset(job.get("compiled", ())))
     try:
         make_importable(folder, job["files"])
         cls = getattr(importlib.import_module(job["module"]), job["class"])
     except BaseException as error:  # noqa: BLE001 - a student may raise anything
-        send({"stage": "import", "error": scene.describe(error)})
+        send({"stage": "import", "error": reporter.describe(error)})
         return
     for index, trial in enumerate(job["trials"]):
-        _run_trial(index, trial, job, cls, scene, watching, send)
+        _run_trial(index, trial, job, cls, reporter, watching, send)
     send({"stage": "done"})
 
 
@@ -116,7 +116,7 @@ def _run_trial(
     trial: dict[str, Any],
     job: dict[str, Any],
     cls: Any,
-    scene: Scene,
+    reporter: ErrorReporter,
     watching: list[Networks],
     send: Callable[[dict[str, Any]], None],
 ) -> None:
@@ -124,15 +124,15 @@ def _run_trial(
     networks = Networks(features)
     makers = networks.makers()
     watching.append(networks)
-    # What a class draws when it is made, such as weights that it hides, is no randomness of calls.
-    seed_everything(_SEED_OF_MAKING)
+    # What a constructor draws, such as hidden weights, must not count as randomness of the calls.
+    seed_everything(_CONSTRUCTION_SEED)
     try:
         chosen = {name: makers[name] for name in trial["makers"]}
         agent = construct(cls, (2,), NUM_ACTIONS, **chosen, **trial["arguments"])
         shared = networks.shared(agent)
         networks.settle(agent)
     except BaseException as error:  # noqa: BLE001
-        send({"trial": index, "stage": "construct", "error": scene.describe(error)})
+        send({"trial": index, "stage": "construct", "error": reporter.describe(error)})
         return
     roles = networks.by_role(agent)
     send(
@@ -159,7 +159,7 @@ def _run_trial(
             record["shared"] = sorted(networks.shared(agent))
             record["foreign_schedule"] = networks.has_foreign_schedule()
         except BaseException as error:  # noqa: BLE001
-            send(record | {"error": scene.describe(error)})
+            send(record | {"error": reporter.describe(error)})
             return
         send(record)
 
@@ -169,7 +169,7 @@ class _NotAnActionError(ValueError):
 
 
 class _MissingMethodError(AttributeError):
-    """The class does not have the method that is to be called."""
+    """The class lacks the method to be called."""
 
     def __init__(self, method: str, message: str) -> None:
         super().__init__(message)
@@ -245,7 +245,7 @@ def _decode(value: Any) -> torch.Tensor:
 
 
 def _encode(value: Any, depth: int = 0) -> Any:
-    """Convert what a student's method returned to plain JSON, arrays as bytes in base 64."""
+    """Convert what a student's method returned to plain JSON, with arrays as bytes in base64."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray | np.generic):

@@ -1,4 +1,4 @@
-"""What confined code needs to read: Python, its libraries, and a few facts about the machine."""
+"""Lists what confined code needs to read: Python, its libraries, and facts about the machine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def libraries(hidden: Path) -> list[Path]:
     """Return the folders and files of Python and of the system's libraries.
 
     Args:
-        hidden: A package that is not to be read; if it is not installed, nor is what lies beside.
+        hidden: A package that must not be readable; unless it is installed, its parent folder must
+            not be readable either.
     """
     python = [
         *(path for path in sys.path if not is_code_of_the_repository(path, hidden)),
@@ -67,7 +68,7 @@ def libraries(hidden: Path) -> list[Path]:
 
 
 def facts() -> list[Path]:
-    """Return the files about the machine."""
+    """Return the files with facts about the machine."""
     return [Path(path) for path in _FACTS]
 
 
@@ -78,7 +79,7 @@ def _package_folders() -> Iterator[str]:
 
 
 def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the paths that do not lie in another one of them."""
+    """Yield the paths that are not inside another of them."""
     known = set(paths)
     for path in known:
         if not known & set(path.parents):
@@ -86,7 +87,7 @@ def _outermost(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def closed_folder(path: Path, user: int) -> Path | None:
-    """Return the outermost folder that keeps a user, and the group of that number, from a path."""
+    """Return the outermost folder that keeps a user and the group of that number from a path."""
     for folder in (*reversed(path.parents), path):
         status = folder.stat()
         shift = 3 if status.st_gid == user else 0  # to the bits of the group

@@ -1,4 +1,4 @@
-"""The grader's side of the child process that runs student code."""
+"""The grader's end of the child process that runs student code."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ START_SECONDS = 300.0
 """Wall time for importing PyTorch on a busy machine."""
 MAX_LINE = 40_000_000
 _ROLE = re.compile(r"[a-z]{1,20}(/online|/target)?")
-LONGEST_TEXT = 500
-"""Characters of each text in what a job says of an error."""
+MAX_TEXT = 500
+"""Maximum number of characters of each text in a job's description of an error."""
 _STAGED = (
     "agents",
     "compiling",
@@ -73,7 +73,7 @@ class Answer(NamedTuple):
     """What came back from one job."""
 
     records: list[dict[str, Any]]
-    """Numbers, in the order in which they were sent; none of them can be trusted."""
+    """Records in the order in which they were sent; none of them can be trusted."""
     ending: Ending
 
 
@@ -88,9 +88,9 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         self._folder = Path(tempfile.mkdtemp(prefix="cs285-grading-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.layers: frozenset[Layer] = frozenset()
-        """What confines the jobs, as the child says once it has started."""
+        """The layers that confine the jobs, as reported by the child once it has started."""
         self._stage()
 
     def __exit__(self, *_error: object) -> None:
@@ -100,7 +100,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         """End the child and remove its folder."""
         self._stop()
         leftovers.remove(self._folder)
-        self._complaints.close()
+        self._stderr.close()
 
     def _stage(self) -> None:
         """Copy what student code may import: this package without its agents and graders."""
@@ -111,7 +111,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         for name in _STAGED_FILES:
             (staged / name).parent.mkdir(exist_ok=True)
             shutil.copy(PACKAGE / name, staged / name)
-        # Jobs of a grader who is root run as another user.
+        # If the grader is root, jobs run as another user, who has to read these files.
         for path in self._folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -168,7 +168,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             [*outer, sys.executable, "-I", "-B", "-c", start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._complaints,
+            stderr=self._stderr,
             env=environment,
             cwd=self._folder,
             start_new_session=True,
@@ -176,8 +176,8 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         ready = self._exchange(b"", time.monotonic() + START_SECONDS)
         if ready is None:
             self._stop()
-            self._complaints.seek(0)
-            last = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
+            self._stderr.seek(0)
+            last = self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise SandboxError(f"the process that runs the checks does not start: {plain(last)}")
         self.layers = frozenset(map(Layer, json.loads(ready)))
         if outer:
@@ -219,9 +219,10 @@ class Sandbox(AbstractContextManager["Sandbox"]):
 
 
 def _without_sources(job: dict[str, Any]) -> dict[str, Any]:
-    """Return a job with the agents that are not the hand-in's own as bytecode.
+    """Return a job in which agents that are not the hand-in's own are bytecode.
 
-    A class runs on them, and could read their text and quote it in an exception.
+    A student's class may inherit from them; it could read their source and quote it in an
+    exception.
     """
     stand_ins = {
         path: text
@@ -238,17 +239,17 @@ def _without_sources(job: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _compile(path: str, text: str) -> str:
-    """Return what Python keeps in a `.pyc` file, in base 64, without docstrings."""
+    """Return the content of a `.pyc` file in base64, without docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
+            node.body = [one for one in node.body if not _is_string_statement(one)] or [ast.Pass()]
     code = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
-    header = importlib.util.MAGIC_NUMBER + bytes(12)  # no flags, no time and no size of a source
+    header = importlib.util.MAGIC_NUMBER + bytes(12)  # no flags, no source time or size
     return base64.b64encode(header + marshal.dumps(code)).decode("ascii")
 
 
-def _is_text(statement: ast.stmt) -> bool:
+def _is_string_statement(statement: ast.stmt) -> bool:
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -257,24 +258,24 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _is_a_record(record: Any) -> bool:
-    """Return whether a job may have sent this; the names of its networks get into messages."""
+    """Return whether a record has the right form; the names of its networks appear in messages."""
     if not isinstance(record, dict):
         return False
     named = (record.get(kind) for kind in ("weights", "gradients"))
     return all(_ROLE.fullmatch(name) for one in named if isinstance(one, dict) for name in one)
 
 
-def plain(said: Any, depth: int = 4) -> Any:
-    """Return what a job says of an error in a form that is safe to show.
+def plain(data: Any, depth: int = 4) -> Any:
+    """Return a job's description of an error in a form that is safe to show.
 
-    It is short, and without control characters, ends of lines, and marks that change the direction
-    of text.
+    Its texts are short and contain no control characters, line breaks, or marks that change the
+    direction of text.
     """
-    if isinstance(said, str):
-        return printable(said[:LONGEST_TEXT])
-    if depth and isinstance(said, dict):
-        few = list(said.items())[:20]
+    if isinstance(data, str):
+        return printable(data[:MAX_TEXT])
+    if depth and isinstance(data, dict):
+        few = list(data.items())[:20]
         return {plain(str(key)): plain(value, depth - 1) for key, value in few}
-    if depth and isinstance(said, list):
-        return [plain(value, depth - 1) for value in said[:20]]
-    return said if isinstance(said, int | float | None) else None
+    if depth and isinstance(data, list):
+        return [plain(value, depth - 1) for value in data[:20]]
+    return data if isinstance(data, int | float | None) else None

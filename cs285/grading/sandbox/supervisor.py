@@ -49,7 +49,7 @@ _MAY_COMPILE = re.compile(
 )
 """Words in code that may need PyTorch's compiler, or what PyTorch imports together with it."""
 _DISK_SECONDS = 0.25
-"""Time between two looks at what a job has written."""
+"""Time between checks of what a job has written."""
 
 
 def main(hidden: str, staged: str) -> None:
@@ -68,19 +68,19 @@ def main(hidden: str, staged: str) -> None:
         folder.chmod(0o710)
         if not views.open_up(paths, user):
             user = None
-    ground = confinement.Ground(paths, Path(hidden), user)
+    permissions = confinement.Permissions(paths, Path(hidden), user)
     postponed.postpone_the_compiler()
-    _import_what_torch_postpones()
+    _import_lazy_torch_modules()
     found = set(layers.of_the_kernel())
     if user is not None or os.geteuid() != 0:
         found.add(layers.Layer.USER)
     print(json.dumps(sorted(found)), flush=True)
     for line in sys.stdin:
-        print(json.dumps(run(json.loads(line), ground)), flush=True)
+        print(json.dumps(run(json.loads(line), permissions)), flush=True)
 
 
-def _import_what_torch_postpones() -> None:
-    """Take the first step of an optimiser: that imports modules, which takes seconds."""
+def _import_lazy_torch_modules() -> None:
+    """Take one step of an optimiser: the first step imports modules, which takes seconds."""
     weights = torch.nn.Linear(1, 1)
     optimizer = torch.optim.Adam(weights.parameters())
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
@@ -89,12 +89,12 @@ def _import_what_torch_postpones() -> None:
     schedule.step()
 
 
-def run(job: dict[str, Any], ground: confinement.Ground) -> dict[str, Any]:
+def run(job: dict[str, Any], permissions: confinement.Permissions) -> dict[str, Any]:
     """Run one job in a separate process.
 
     Args:
         job: What to run, as `probe.run` takes it.
-        ground: What the process may read, and its user.
+        permissions: What the process may read, and its user.
 
     Returns:
         `records`, the lines that came back, unparsed; `end` and `number`, the `Ending`.
@@ -117,12 +117,12 @@ def run(job: dict[str, Any], ground: confinement.Ground) -> dict[str, Any]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(base64.b64decode(code))
         (folder / "cwd").mkdir()
-        _give(folder, ground.user)
+        _give(folder, permissions.user)
         reader, writer = os.pipe()
         process = os.fork()
         if process == 0:
             os.close(reader)
-            _become_job(job, folder, writer, ground)
+            _become_job(job, folder, writer, permissions)
         os.close(writer)
         chunks, ending = _listen(process, reader, folder / "cwd", job["seconds"])
         os.close(reader)
@@ -133,13 +133,15 @@ def run(job: dict[str, Any], ground: confinement.Ground) -> dict[str, Any]:
 
 
 def _give(folder: Path, user: int | None) -> None:
-    """Let a user, and no other, read what is in a folder."""
+    """Make a user the only one who can read a folder and its contents."""
     if user is not None:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, user, user)
 
 
-def _become_job(job: dict[str, Any], folder: Path, writer: int, ground: confinement.Ground) -> None:
+def _become_job(
+    job: dict[str, Any], folder: Path, writer: int, permissions: confinement.Permissions
+) -> None:
     """Give up all rights, run the job and exit."""
     cwd = folder / "cwd"
     status = NOT_CONFINED
@@ -151,8 +153,8 @@ def _become_job(job: dict[str, Any], folder: Path, writer: int, ground: confinem
             os.dup2(null, stream)
         confinement.close_files(writer)
         tempfile.tempdir = str(cwd)
-        ground = replace(ground, readable=(*ground.readable, folder))
-        confinement.confine(cwd, ground)
+        permissions = replace(permissions, readable=(*permissions.readable, folder))
+        confinement.confine(cwd, permissions)
         status = 0
         probe.run(job, folder, writer)
     finally:
@@ -160,7 +162,7 @@ def _become_job(job: dict[str, Any], folder: Path, writer: int, ground: confinem
 
 
 def _listen(process: int, reader: int, cwd: Path, seconds: float) -> tuple[list[bytes], Ending]:
-    """Collect what a job writes until it ends, and end it if it exceeds its limits."""
+    """Collect what a job writes until it ends, and kill it if it exceeds its limits."""
     chunks: list[bytes] = []
     size = 0
     idle = 0.0
@@ -196,7 +198,7 @@ def _listen(process: int, reader: int, cwd: Path, seconds: float) -> tuple[list[
 
 
 def _ending(status: int) -> Ending:
-    """Return how a process ended by itself, from its wait status."""
+    """Return how a process ended, from its wait status."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return Ending(BY_SIGNAL.get(number, End.SIGNAL), number)
@@ -208,7 +210,7 @@ def _ending(status: int) -> Ending:
 
 
 def _runnable(process: int) -> bool:
-    """Return whether a process is ready to run; on a busy machine it may wait long for a core."""
+    """Return whether a process is ready to run, even if it is still waiting for a core."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -220,7 +222,7 @@ def _available(reader: int, wait: float) -> Iterator[bytes]:
     while select.select([reader], [], [], wait)[0]:
         chunk = os.read(reader, 1 << 16)
         if not chunk:
-            # Closed early: without this, waiting for the end would spin.
+            # The pipe was closed early; without a sleep, waiting for the process would spin.
             time.sleep(wait)
             return
         yield chunk

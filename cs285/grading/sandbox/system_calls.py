@@ -1,12 +1,12 @@
 """The system calls that a confined process may make: an allow-list for the kernel's seccomp filter.
 
-A filter sees the numbers of a call and its arguments, not what pointers point to. Calls that open
-or change a path are therefore allowed here where Landlock governs them, and refused where it does
-not: changing modes, owners, times and extended attributes. Calls that act on a process may only
-name the process itself.
+A filter sees the number and the arguments of a call, but not what pointers point to. Calls that
+open or change a path are therefore allowed here if Landlock governs them and refused if it does
+not: changing modes, owners, times and extended attributes. Calls that act on a process may act
+only on the process itself.
 
 `tests/test_sandbox.py` compares the numbers with the kernel's headers, runs the filter, and tries
-honest programs.
+ordinary programs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 from cs285.grading.sandbox import kernel
 
 CALLS: Mapping[str, tuple[int | None, int | None]] = {
-    # Files that are open
+    # Open files
     "close": (3, 57),
     "close_range": (436, 436),
     "dup": (32, 23),
@@ -99,7 +99,7 @@ CALLS: Mapping[str, tuple[int | None, int | None]] = {
     "sched_yield": (24, 124),
     "set_robust_list": (273, 99),
     "set_tid_address": (218, 96),
-    # Time, and what a process may know of itself
+    # Time, and what a process may know about itself
     "alarm": (37, None),
     "clock_getres": (229, 114),
     "clock_gettime": (228, 113),
@@ -137,24 +137,24 @@ CALLS: Mapping[str, tuple[int | None, int | None]] = {
     "rt_sigtimedwait": (128, 137),
     "sigaltstack": (131, 132),
 }
-"""Numbers of the calls that are allowed with any arguments, on x86-64 and on arm64; from the
+"""The calls that are allowed with any arguments, with their numbers on x86-64 and arm64 from the
 kernel's `asm/unistd.h`."""
 
 
 class Condition(NamedTuple):
-    """What an argument of a call has to be."""
+    """The values that an argument of a call may have."""
 
     argument: int
     values: tuple[int, ...]
     whole: bool = False
-    """Compare all 64 bits, not only the lower half, which is all that an `int` has."""
+    """Whether to compare all 64 bits instead of the lower half, which is all that an `int` has."""
 
 
 _ITSELF = -1
-"""Stands for the process's own number."""
+"""Stands for the process's own ID."""
 
 LIMITED: Mapping[str, tuple[tuple[int, int], tuple[Condition, ...]]] = {
-    # What threads of glibc and of musl are made with; any other flags make a process.
+    # The flags with which glibc and musl create threads; others would create processes.
     "clone": ((56, 220), (Condition(0, (0x3D0F00, 0x7D0F00)),)),
     # F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_DUPFD_CLOEXEC F_GETPIPE_SZ: no owners, no signals,
     # no locks and no leases.
@@ -164,21 +164,21 @@ LIMITED: Mapping[str, tuple[tuple[int, int], tuple[Condition, ...]]] = {
     "kill": ((62, 129), (Condition(0, (_ITSELF,)),)),
     # PR_SET_NAME PR_GET_NAME PR_SET_VMA: names of threads and of memory.
     "prctl": ((157, 167), (Condition(0, (15, 16, 0x53564D41)),)),
-    # Reading its own limits.
+    # Only reading the process's own limits.
     "prlimit64": ((302, 261), (Condition(0, (0, _ITSELF)), Condition(2, (0,), whole=True))),
     "tgkill": ((234, 131), (Condition(0, (_ITSELF,)),)),
 }
-"""Calls that are allowed with some arguments only, their numbers as in `CALLS`."""
+"""The calls that are allowed only with some arguments; numbers as in `CALLS`."""
 
 ABSENT: Mapping[str, tuple[int, int]] = {
-    # Their arguments lie in memory, where no filter sees them; the C library has older calls.
+    # Their arguments are in memory, where no filter sees them; the C library can use older calls.
     "clone3": (435, 435),
     "openat2": (437, 437),
 }
-"""Calls that are answered as by a kernel that does not have them."""
+"""The calls that fail as if the kernel did not have them."""
 
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""The column of the tables, and the kernel's name for the architecture."""
+"""The column of the tables, and the kernel's number for the architecture."""
 _X32_CALLS = 0x40000000
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ANSWER = 0x7FFF0000, 0x00050000
@@ -192,12 +192,12 @@ def are_filtered() -> bool:
     try:
         kernel.prctl(kernel.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None)
     except OSError as error:
-        return error.errno == errno.EFAULT  # the mode is known, and the missing filter noticed
+        return error.errno == errno.EFAULT  # the kernel knows the mode and misses the filter
     return False
 
 
 def filter_calls() -> None:
-    """Let this process make only the calls of the list, for good.
+    """Permanently restrict this process to the system calls on the list.
 
     Raises:
         OSError: If the kernel refuses the filter.
@@ -209,7 +209,7 @@ def filter_calls() -> None:
 
 
 def _program(column: int, architecture: int, itself: int) -> Iterable[bytes]:
-    """Return the filter's instructions of 8 bytes each."""
+    """Yield the filter's instructions, 8 bytes each."""
     # struct seccomp_data: call number at 0, architecture at 4, arguments of 8 bytes from 16.
     yield from (
         _operation(_LOAD, 4),
@@ -235,7 +235,7 @@ def _program(column: int, architecture: int, itself: int) -> Iterable[bytes]:
 
 
 def _condition(condition: Condition, itself: int) -> Iterable[bytes]:
-    """Return instructions that refuse the call unless the condition holds, and else go on."""
+    """Yield instructions that refuse the call unless the condition holds."""
     values = [itself if value == _ITSELF else value for value in condition.values]
     halves = [values, [0]] if condition.whole else [values]
     for half, allowed in enumerate(halves):

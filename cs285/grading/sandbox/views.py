@@ -1,7 +1,7 @@
-"""Lets another user read Python where it is in a folder closed to others, such as root's home.
+"""Lets another user read Python even if it is in a folder closed to others, such as root's home.
 
-Only root can do so: this process gets a view of the file system of its own, in which the closed
-folder is an empty one that holds only what is needed. Nobody else sees a difference.
+Only root can do this: the process gets its own view of the file system, in which the closed folder
+contains only what is needed. Other processes see no difference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def open_up(paths: Sequence[Path], user: int) -> bool:
     """Make paths readable for a user, in this process and those that it starts.
 
     Returns:
-        Whether they are readable now. If not, nothing has changed for others.
+        Whether all of them are readable now. In no case does anything change for other processes.
     """
     closed = {path: folder for path in paths if (folder := reading.closed_folder(path, user))}
     if not closed:
@@ -30,7 +30,7 @@ def open_up(paths: Sequence[Path], user: int) -> bool:
     try:
         kernel.unshare(_CLONE_NEWNS)
         kernel.mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-        # Opened in the new view, where they can be mounted again once they are covered.
+        # Opened in the new view, so that they can be mounted there again once they are covered.
         places = {path: os.open(path, os.O_PATH) for path in closed}
         for folder in set(closed.values()):
             kernel.mount("none", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
@@ -46,7 +46,7 @@ def open_up(paths: Sequence[Path], user: int) -> bool:
 
 
 def _show(path: Path, place: int) -> None:
-    """Mount what an open descriptor stands for at a path."""
+    """Mount the file or folder behind an open descriptor at a path."""
     source = Path(f"/proc/self/fd/{place}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Gradescope runs this once, when it builds the image. It makes an environment with the pinned packages and
-# computes the best policy of every maze, which takes seconds. Where Python has neither venv nor pip, it asks
-# apt-get for venv.
+# Gradescope runs this once, when it builds the image. It creates an environment with the pinned packages and
+# computes the best policy of every maze, which takes seconds. If Python has neither venv nor pip, it installs
+# venv with apt-get.
 #
 #   AUTOGRADER_ROOT     the folder that holds Gradescope's folders (default: /autograder)
 #   AUTOGRADER_PYTHON   an interpreter that already has the packages; then nothing is installed
@@ -21,14 +21,14 @@ if [[ -z $python ]]; then
     exit 1
   fi
   if ! "$python" -m venv "$root/venv" >/dev/null && ! "$python" -m pip --version &>/dev/null; then
-    # Debian's and Ubuntu's Python comes without venv and pip, and so do images made from it.
+    # Debian's and Ubuntu's Python comes without venv and pip, also in images based on them.
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq && apt-get install -y -qq --no-install-recommends "$python-venv" || true
   fi
   if "$python" -m venv --clear "$root/venv"; then
     pip=("$root/venv/bin/python" -m pip)
   else
-    # Without venv, there may be a pip that installs into an environment without one.
+    # Without venv, there may still be a pip, which can install into an environment that has none.
     "$python" -m venv --clear --without-pip "$root/venv"
     pip=("$python" -m pip --python "$root/venv/bin/python")
   fi
