@@ -1,1 +1,1 @@
-"""The hand-in: the runs of every question, logs that are small enough, and one zip."""
+"""Makes the hand-in: selects the runs for every question, thins their logs, and writes a zip."""

@@ -23,11 +23,11 @@ from cs285.submission.thinning import Limits, take_inventory, thin
 LIMIT = 15_000_000
 """Bytes; a hand-in must be smaller."""
 POINTS = (None, 5_000, 2_000, 1_000, 500, 200, 100)
-"""Points of a scalar; with the default log interval a run has 100."""
+"""Points to keep of a scalar; with the default log interval a run has 100."""
 FIGURES = ((None, None), (None, 256), (3, 256), (2, 256), (1, 256))
-"""Figures of a tag, and colours of a figure; the handout needs the last figure."""
+"""Figures to keep of a tag, and colours of a figure; the handout needs the last figure."""
 LEVELS = tuple(Limits(points, *figures) for figures in FIGURES for points in POINTS)
-"""How much of the logs to keep: the first of these that is small enough. Figures go last."""
+"""How much of the logs to keep: the first level that is small enough. Figures are cut last."""
 CODE = (
     "cs285", "experiments", "LICENSE", "pyproject.toml", "requirements.txt", "setup.py",
 )  # fmt: skip
@@ -35,7 +35,7 @@ CODE_SUFFIXES = {
     "", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp", ".css", ".j2",
 }  # fmt: skip
 RUN_FILES = (CONFIG, SUMMARY)
-"""Files of a run that go in as well as its event files, which contain the pictures."""
+"""Files of a run that are packed besides its event files, which contain the figures."""
 
 
 README = """\
@@ -55,7 +55,7 @@ or the same with `run_hw5_offline.py` or `run_hw5_finetune.py`
 
 @dataclass(frozen=True)
 class Submission:
-    """A hand-in that was written."""
+    """A hand-in that has been written."""
 
     out: Path
     size: int
@@ -88,7 +88,7 @@ class Submission:
 def make_submission(
     data_dir: Path, root: Path, out: Path, *, allow_missing: bool = False
 ) -> Submission:
-    """Write the hand-in, whole or not at all.
+    """Write the hand-in, completely or not at all.
 
     Args:
         data_dir: Folder with the runs.
@@ -97,7 +97,7 @@ def make_submission(
         allow_missing: Write it even if a question has no runs.
 
     Raises:
-        UserError: If runs are missing, or nothing makes the hand-in small enough.
+        UserError: If runs are missing, or the hand-in cannot be made small enough.
     """
     collection = collect(data_dir)
     missing = missing_runs(collection)
@@ -189,7 +189,7 @@ class _Contents:
         return found
 
     def pack_within_limit(self) -> tuple[bytes | None, Limits]:
-        """Return the zip with as much as fits, and its limits; the zip is None if none fits."""
+        """Return the most detailed zip that fits, or None, and the limits last tried."""
         for limits in LEVELS:
             packed = self._pack(limits)
             if packed is not None:
@@ -204,7 +204,7 @@ class _Contents:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             for name, data in self._members(limits):
-                info = zipfile.ZipInfo(name)  # of 1980, whenever it is made
+                info = zipfile.ZipInfo(name)  # dated 1980, whenever it is made
                 info.create_system = 3  # Unix, so that the mode counts
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(info, data, zipfile.ZIP_DEFLATED, compresslevel=9)

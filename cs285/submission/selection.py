@@ -24,7 +24,7 @@ from cs285.report.sections import answer
 from cs285.results.run_folders import RunFolder
 
 _STEPS = frozenset({"dataset_seed"}).union(*(stage.own_keys for stage in STAGES.values()))
-"""Settings in which runs of one experiment may differ."""
+"""Settings in which runs of the same experiment may differ."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """Name of its folder in the hand-in: the question, and the name that its script gave it."""
+        """The name of its folder in the hand-in: the question, then the name from its script."""
         given = re.sub(r"^q\d+_", "", self.source.name)
         return f"{self.question}_{given}"
 
 
 class Missing(NamedTuple):
-    """Runs that a question of the handout asks for and that do not exist."""
+    """Runs that a question of the handout asks for but that do not exist."""
 
     section: str
     what: str
@@ -63,26 +63,28 @@ def missing_runs(collection: Collection) -> list[Missing]:
 
 
 def _missing_sizes(collection: Collection) -> list[tuple[str, str]]:
-    """Return the runs that 4.3 lacks, in the environment that lacks fewer."""
-    lacking = []
+    """Return the runs missing for 4.3, in the environment where fewer are missing."""
+    missing = []
     for env_id in DATA_ENVIRONMENTS:
         rnd, cql = (
             [one for one in collection.select(*kind) if one.first.env_id == env_id]
             for kind in ((Stage.EXPLORE, "rnd"), (Stage.OFFLINE, "cql"))
         )
         explored = {one.first.steps for one in rnd}
-        # A dataset without a size in its name has the steps that the handout asks for.
+        # A dataset without a size in its name has as many steps as the handout asks for.
         learned = {one.dataset_steps or HANDOUT_STEPS for one in cql}
         stem = describe_task(env_id).dataset_stem
-        lacking.append(
-            _lacking("RND", Stage.EXPLORE, f"{stem}_rnd_", explored)
-            + _lacking("CQL", Stage.OFFLINE, f"{stem}_cql_rnd", learned)
+        missing.append(
+            _missing_of("RND", Stage.EXPLORE, f"{stem}_rnd_", explored)
+            + _missing_of("CQL", Stage.OFFLINE, f"{stem}_cql_rnd", learned)
         )
-    return min(lacking, key=len)
+    return min(missing, key=len)
 
 
-def _lacking(title: str, stage: Stage, stem: str, found: Container[float]) -> list[tuple[str, str]]:
-    """Return a line and a command for every size of dataset without runs."""
+def _missing_of(
+    title: str, stage: Stage, stem: str, found: Container[float]
+) -> list[tuple[str, str]]:
+    """Return a description and a command for every dataset size without runs."""
     command = f"python cs285/scripts/{stage.script} --dataset_dir datasets -cfg"
     folder = f"experiments/{STAGES[stage].experiments}"
     return [

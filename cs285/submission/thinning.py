@@ -1,4 +1,4 @@
-"""Makes event files smaller: evenly spaced points of each scalar, and all evaluations.
+"""Makes event files smaller: keeps evenly spaced points of each scalar, and all evaluations.
 
 Records are copied byte for byte, unless one of their values is dropped or changed.
 """
@@ -19,16 +19,16 @@ from cs285.results.tfrecords import pack_record
 
 
 class Limits(NamedTuple):
-    """How much a file keeps of every tag; None for all."""
+    """How much to keep of every tag; None for everything."""
 
     points: int | None = None
-    """Points of a scalar that is not an evaluation."""
+    """Number of points of a scalar that is not an evaluation."""
     figures: int | None = None
     colours: int | None = None
-    """Colours of a figure."""
+    """Number of colours of a figure."""
 
     def describe(self) -> str:
-        """Return in words what a file within these limits holds."""
+        """Return a description of what a file within these limits contains."""
         points = "all" if self.points is None else f"at most {self.points:,}"
         figures = {None: "all figures", 1: "the last of every figure"}.get(
             self.figures, f"{self.figures} of every figure"
@@ -43,12 +43,12 @@ DENSEST = 0.02
 
 @dataclass
 class Inventory:
-    """What an event file holds, by tag."""
+    """The contents of an event file, by tag."""
 
     points: Counter[str] = field(default_factory=Counter)
     figures: Counter[str] = field(default_factory=Counter)
     sizes: Counter[str] = field(default_factory=Counter)
-    """Bytes of all values."""
+    """Total size of the values in bytes."""
 
     def kept(self, limits: Limits) -> dict[str, tuple[int, int]]:
         """Return the number of values of every tag, and how many of them remain."""
@@ -78,7 +78,7 @@ def is_evaluation(tag: str) -> bool:
 
 
 def keeps(index: int, count: int, limit: int | None) -> bool:
-    """Return whether the value at `index` of `count` stays: the last one and evenly before it."""
+    """Return whether the value at `index` of `count` stays: the last, and evenly spaced others."""
     return (count - 1 - index) % _stride(count, limit) == 0
 
 
@@ -87,7 +87,7 @@ def _stride(count: int, limit: int | None) -> int:
 
 
 def take_inventory(path: Path) -> Inventory:
-    """Count what an event file holds, up to where it is damaged."""
+    """Count the contents of an event file, up to where it is damaged."""
     inventory = Inventory()
     for _, event in _undamaged(path):
         for value in event.summary.value:
@@ -99,7 +99,7 @@ def take_inventory(path: Path) -> Inventory:
 
 
 def thin(path: Path, inventory: Inventory, limits: Limits) -> bytes:
-    """Return an event file within the limits, up to where it is damaged."""
+    """Return an event file reduced to the limits, up to where it is damaged."""
     output = bytearray()
     seen = Inventory()
     for record, event in _undamaged(path):
@@ -154,7 +154,7 @@ def _with_colours(picture: bytes, colours: int) -> bytes:
 
 
 def _counts(inventory: Inventory, value: Any) -> Counter[str] | None:
-    """Return the counter of a value's kind; None for values that always stay, as evaluations do."""
+    """Return the counter of a value's kind; None for values that always stay, as in evaluations."""
     kind = value.WhichOneof("value")
     if kind == "image":
         return inventory.figures

@@ -1,8 +1,8 @@
 """Makes the starter: this repository without its graders and without the code that students write.
 
 `WRITTEN` names what students write, so the reference needs no markers; formulas in the first
-docstring of such a file are removed as well. Parts of a function can be
-marked in the source, by comments on separate lines:
+docstring of such a file are removed as well. Parts of a function can be marked in the source by
+comments on separate lines:
 
     # STUDENT: begin
     values = ...
@@ -35,7 +35,7 @@ class OptionalTodo(str):
 _HELPER = OptionalTodo("a helper of the reference")
 _SECOND_CRITIC = OptionalTodo("only for num_exploration_steps in a config")
 _OBJECTIVES = OptionalTodo("lets several runs train as one; without it the scripts call `update`")
-_TENSOR = "`ptu.from_numpy` of `cs285.infrastructure.pytorch_util` makes a tensor of an observation"
+_TENSOR = "`ptu.from_numpy` in `cs285.infrastructure.pytorch_util` turns it into a tensor"
 _CLIP = (
     "with its gradient clipped by `nn.utils.clip_grad_norm_` if `self.clip_grad_norm` is not None"
 )
@@ -49,7 +49,9 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     "cs285/agents/dqn_agent.py": {
         "DQNAgent.action_probabilities": _HELPER,
         "DQNAgent.action_values": _HELPER,
-        "DQNAgent.get_action": f"act epsilon-greedily on the critic's values; {_TENSOR}",
+        "DQNAgent.get_action": (
+            f"act epsilon-greedily on the critic's values of the observation; {_TENSOR}"
+        ),
         "DQNAgent.compute_critic_loss": (
             "return the loss; metrics with the tags `q_values` and `target_values`; and the "
             "variables `qa_values` and `q_values`"
@@ -74,7 +76,8 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     "cs285/agents/awac_agent.py": {
         "AWACAgent.action_probabilities": _HELPER,
         "AWACAgent.get_action": (
-            f"act with the actor, at epsilon 0 by its likeliest action; {_TENSOR}"
+            "act on the observation with the actor, at epsilon 0 with its likeliest action; "
+            f"{_TENSOR}"
         ),
         "AWACAgent.compute_critic_loss": "as in DQN, but with the expectation under the actor",
         "AWACAgent.compute_advantage": "return an advantage for every row, without gradient",
@@ -127,8 +130,8 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
     },
     "cs285/scripts/run_hw5_finetune.py": {
         "finetune": (
-            "ask for the steps: first on the dataset alone, then online, with the dataset still "
-            "in the buffer"
+            "take the steps of the run: first on the dataset alone, then online, with the dataset "
+            "still in the buffer"
         ),
     },
     # This file shows how the agent above is written.
@@ -150,10 +153,10 @@ PUBLISHED = (
 """The files of a starter. Nothing else is published: tests and benchmarks contain solutions, other
 pages and pictures contain results."""
 README = PurePosixPath("README.md")
-"""In the starter: `STUDENT_README`, with sections of the repository's README."""
+"""In the starter, this is `STUDENT_README` with sections of the repository's README."""
 STUDENT_README = PurePosixPath("cs285/grading/starter/student_readme.md.in")
 GRADING = "cs285.grading"
-"""The package that is not published, nor is any script that imports it."""
+"""This package is not published, and neither is any script that imports it."""
 
 INHERITED = {
     "update": '''\
@@ -169,8 +172,8 @@ INHERITED = {
         """Take one step on a batch and return what to log."""
 '''
 }
-"""Methods that the reference inherits, by a line such as `update = Agent.update`, and students
-write. In the starter such a line becomes a method that starts like this."""
+"""Methods that students write but the reference takes over by a line such as
+`update = Agent.update`. In the starter, such a line becomes a method that starts with this text."""
 
 TODO = "TODO(student)"
 OPTIONAL = "OPTIONAL(student)"
@@ -209,7 +212,7 @@ def make_student_version(root: Path, out: Path) -> list[Gap]:
 
     Raises:
         UserError: If `out` is in use or overlaps `root`, if a name in `WRITTEN` does not exist, or
-            if a marker is unknown or unbalanced. Nothing is written then.
+            if a marker is unknown or unbalanced. In these cases nothing is written.
     """
     _check_folder(root.resolve(), out)
     contents: dict[PurePosixPath, bytes] = {}
@@ -299,7 +302,7 @@ def fill_readme(template: str, readme: str, gaps: Sequence[Gap]) -> str:
         gaps: What students write, by file.
 
     Raises:
-        UserError: If the template lacks a place for one of the lists, or has one without a list.
+        UserError: If the template lacks a place for one of the lists, or has a place for none.
     """
     lists: dict[str, list[str]] = {}
     for file, members in groupby(gaps, key=lambda gap: gap.file):
@@ -387,7 +390,7 @@ def strip(text: str, file: str, written: Mapping[str, str] | None = None) -> tup
 
 
 def without_formulas(text: str, file: str) -> str:
-    """Return a file without the formulas in its first docstring, which students are to find.
+    """Return a file without the formulas in its first docstring, which students have to find.
 
     A formula is an indented block with an equals sign.
     """
@@ -407,7 +410,7 @@ def without_formulas(text: str, file: str) -> str:
 
 
 def restore(text: str, reference: str, names: Collection[str], file: str = "") -> str:
-    """Put the reference's bodies of the named functions into a starter's file.
+    """Put the reference's bodies of the named functions back into a starter's file.
 
     Raises:
         UserError: If either is not valid Python or lacks one of the functions.
@@ -572,7 +575,7 @@ def _owner(
 
 
 def _blocks(function: Function) -> Iterator[list[ast.stmt]]:
-    """Yield every sequence of statements in a function: bodies of ifs and loops among them."""
+    """Yield every sequence of statements in a function, including the bodies of ifs and loops."""
     for node in ast.walk(function):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
@@ -581,7 +584,7 @@ def _blocks(function: Function) -> Iterator[list[ast.stmt]]:
 
 
 def _fills(code: Sequence[int], block: Sequence[ast.stmt]) -> bool:
-    """Return whether lines of code are exactly some successive statements of a block."""
+    """Return whether lines of code are exactly one or more successive statements of a block."""
     spans = [(_start(statement), _end(statement) - 1) for statement in block]
     spans = [(first, last) for first, last in spans if first in code and last in code]
     return bool(spans) and (spans[0][0], spans[-1][1]) == (code[0], code[-1])
