@@ -30,7 +30,7 @@ LOSSES = {
 
 
 class Simulated:
-    """A made-up run, whose numbers are consistent as those of a real one are."""
+    """A made-up run whose numbers are as consistent as those of a real one."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Simulated:
             Summary.Value(tag=tag.replace("__", "/"), simple_value=float(value))
             for tag, value in values.items()
         ]
-        # A thousand steps take a second, and public versions begin at once as these do.
+        # A thousand steps take a second; these runs begin at once, as public versions do.
         wall = self.start + 0.5 + step / 1_000
         self.events.append((wall, Event(wall_time=wall, step=step, summary=Summary(value=entries))))
 
@@ -127,7 +127,7 @@ class Simulated:
 
     @property
     def name(self):
-        """The name that a script gives its folder."""
+        """The name that a script gives to its folder."""
         time = datetime.fromtimestamp(self.start, UTC)
         if self.ours:
             return f"hw5_{self.stage}_{self.exp_name}_sd{self.seed}_{time:%Y-%m-%d_%H-%M-%S}"
@@ -211,7 +211,7 @@ def edit_log(folder, change):
 
 
 def set_values(tag, number):
-    """Return a change of a log: `number(old)` for the old value of a tag at each step."""
+    """Return a change of a log that replaces each value of a tag by `number(old)`."""
 
     def change(event):
         for entry in event.summary.value:

@@ -1,8 +1,8 @@
 """Logs as public versions of the homework write them, from episodes in the real mazes.
 
 What these versions do differently: they have no `config.yaml`; evaluate 10 episodes every 10,000
-steps, first at step 0; cut their random agent at 100 steps in every maze; evaluate in the
-environment that they train in, so that the first episode there begins somewhere and has no limit.
+steps, first at step 0; cut off their random agent at 100 steps in every maze; evaluate in the
+environment that they train in, so that the first episode there begins anywhere and has no limit.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +52,7 @@ def times_to_goal(env_id: str, skill: float) -> np.ndarray:
 
     Args:
         env_id: The maze.
-        skill: Share of actions that are the best ones; the others are random.
+        skill: Fraction of actions that are the best ones; the others are random.
     """
     lanes = 100
     env = PointmassVectorEnv(env_id, lanes, AutoresetMode.SAME_STEP, max_episode_steps=LONGEST)
@@ -71,7 +71,7 @@ def times_to_goal(env_id: str, skill: float) -> np.ndarray:
 
 
 class PublicRun:
-    """A run of a public version; it is as long as there, unless `steps` says otherwise."""
+    """A run of a public version, with the length used there unless `steps` says otherwise."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class PublicRun:
                 yield Entry(step, tag, float(value), self._time(step) + 0.2)
 
     def _online(self) -> Iterator[Entry]:
-        """The first episodes of training, of which the very first has no limit."""
+        """The first episodes of training; the very first has no limit."""
         if self.stage == "offline":
             return
         step = 0 if self.stage == "explore" else self.steps // 2
@@ -196,7 +196,7 @@ def every_tenth(entries: list[Entry]) -> list[Entry]:
 
 
 def at_once(entries: list[Entry]) -> list[Entry]:
-    """Every tenth loss, written again three days later within a fraction of a second."""
+    """Every tenth loss, written again three days later in a fraction of a second."""
     kept = every_tenth(entries)
     begins = entries[0].wall_time + LATER
     return [kept[k]._replace(wall_time=begins + 2e-5 * k) for k in range(len(kept))]

@@ -1,8 +1,9 @@
 """Attacks on the grader and on other hand-ins, and a stage of harmless victims to try them on.
 
-`python tests/sandbox_attacks.py root` or `... user` tries every attack twice, in the open and
-confined, and prints what came of it as JSON. An attack succeeds if it does what its name says; it
-raises if the system refuses. Victims are processes, files and sockets of this program's own.
+`python tests/sandbox_attacks.py root` or `... user` tries every attack twice, unconfined and
+confined, and prints the outcomes as JSON. An attack succeeds if it does what its name says; it
+raises an exception if the system refuses. The victims are this program's own processes, files and
+sockets.
 """
 
 # Attacks are system calls, written as such.
@@ -31,7 +32,7 @@ from pathlib import Path
 SECRET = "the grader's secret, which is nowhere else"
 USER = 65534
 EXECUTED = 42
-"""Exit status of a program that an attack has executed."""
+"""Exit status of a program that was executed by an attack."""
 
 NUMBERS = {
     "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
@@ -76,7 +77,7 @@ def reaches(name, *arguments):
 
 
 class Stage:
-    """The victims of one attack, and a folder where the attacker may write."""
+    """The victims of an attack, and a folder that the attacker may write to."""
 
     def __init__(self, root):
         self.root = root
@@ -121,7 +122,7 @@ class Stage:
         return Path(f"/proc/{self.victim}/stat").read_text().rpartition(")")[2].split()[0]
 
     def state(self):
-        """Return all that an attack may have changed."""
+        """Return everything that an attack may have changed."""
         files = {}
         for path in sorted(self.home.rglob("*")):
             status = path.lstat()
@@ -152,9 +153,9 @@ class Attack:
 
     run: Callable
     root: bool = False
-    """It needs root, in the open."""
+    """Whether it needs root even unconfined."""
     harms: bool = False
-    """Whether it worked shows only in the victims."""
+    """Whether only its victims show that it worked."""
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -684,14 +685,14 @@ def _status(name):
     return next(int(line.split()[1], 16) for line in lines if line.startswith(name))
 
 
-# Trying them
+# Trying the attacks
 
 REFERENCE = Path(__file__).resolve().parents[1] / "cs285"
 REFUSED, DONE = "refused", "done"
 
 
 class Stages:
-    """Gives out a stage, and another one once its victims have been harmed."""
+    """Provides a stage, and a new one once its victims have been harmed."""
 
     def __init__(self, root):
         self.root = root
@@ -706,7 +707,7 @@ class Stages:
         return self.stage
 
     def changed(self, seconds):
-        """Return what an attack has changed, at the latest after so many seconds."""
+        """Return what an attack has changed, waiting for at most this many seconds."""
         deadline = time.monotonic() + seconds
         while (after := self.stage.state()) == self.before and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -722,18 +723,18 @@ class Stages:
 
 
 def attempt(name, stage):
-    """Try an attack in this process; return what it says."""
+    """Try an attack in this process; return its result."""
     try:
         os.chdir(stage.cwd)
-        said = REFUSED if ATTACKS[name].run(stage) is False else DONE
+        result = REFUSED if ATTACKS[name].run(stage) is False else DONE
     except BaseException as error:  # noqa: BLE001
         number = getattr(error, "errno", None)
-        said = f"{type(error).__name__} {errno.errorcode.get(number, '')} {error}"
-    return said.encode()[:300]
+        result = f"{type(error).__name__} {errno.errorcode.get(number, '')} {error}"
+    return result.encode()[:300]
 
 
 def begin(stage, work):
-    """Start a process that does some work with one end of a pipe; return it and the other end."""
+    """Start a process that works with one end of a pipe; return the process and the other end."""
     mine, other = socket.socketpair()
     process = os.fork()
     if process == 0:
@@ -748,15 +749,15 @@ def begin(stage, work):
     return process, mine
 
 
-def in_the_open(name, stages):
-    """Try an attack in a process that nothing confines."""
+def unconfined(name, stages):
+    """Try an attack in a process without confinement."""
     process, pipe = begin(stages.fresh(), lambda stage, end: os.write(end, attempt(name, stage)))
     with pipe:
-        said = pipe.recv(1000)
+        result = pipe.recv(1000)
     if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == EXECUTED:
-        said = DONE.encode()
+        result = DONE.encode()
     changed = stages.changed(0.3 if ATTACKS[name].harms else 0.0)
-    return {"said": said.decode(errors="replace"), "changed": changed}
+    return {"result": result.decode(errors="replace"), "changed": changed}
 
 
 def confined(names, stages, confine):
@@ -781,15 +782,15 @@ def confined(names, stages, confine):
         with pipe:
             assert pipe.recv(4) == b"what", "it was not confined, or too much"
             for name in left:
-                said = pipe.recv(1000)
-                found[name] = {"said": said.decode(errors="replace"), "changed": stages.changed(0)}
-                if not said or found[name]["changed"]:
+                result = pipe.recv(1000).decode(errors="replace")
+                found[name] = {"result": result, "changed": stages.changed(0)}
+                if not result or found[name]["changed"]:
                     break
                 pipe.send(b"x")
         os.kill(process, signal.SIGKILL)
         if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == EXECUTED:
-            found[name]["said"] = DONE
-    # What comes late would be seen here.
+            found[name]["result"] = DONE
+    # Late effects would show here.
     assert stages.stage is None or not stages.changed(0.1), "a late change"
     return found
 
@@ -805,23 +806,25 @@ def main(role):
         os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
         LIBC.prctl(4, 1, 0, 0, 0)  # as a program that this user has started
-    permissions = confinement.Permissions(libraries, REFERENCE, privileges.transient_user(os.getpid()))
+    user = privileges.transient_user(os.getpid())
+    permissions = confinement.Permissions(libraries, REFERENCE, user)
 
     def confine(stage, kept):
-        """Confine as a supervisor confines a job."""
+        """Confine this process as the supervisor confines a job."""
         confinement.close_files(kept)
-        if permissions.user is not None:
-            os.chown(stage.cwd, permissions.user, permissions.user)
+        if user is not None:
+            os.chown(stage.cwd, user, user)
         confinement.confine(stage.cwd, permissions)
 
     names = [name for name, one in ATTACKS.items() if role == "root" or not one.root]
     stages = Stages(folder)
-    opened = {name: in_the_open(name, stages) for name in names}
+    without = {name: unconfined(name, stages) for name in names}
     stages.close()
-    closed = confined(names, stages, confine)
+    within = confined(names, stages, confine)
     stages.close()
     leftovers.remove(folder)
-    print(json.dumps({name: {"open": opened[name], "confined": closed[name]} for name in names}))
+    outcomes = {name: {"unconfined": without[name], "confined": within[name]} for name in names}
+    print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_one_log_in_two_hand_ins_is_found(tmp_path: Path) -> None:
     assert not [pair for pair in others if pair.strength > 0.2]
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_listed(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "nothing").problems
     (tmp_path / "broken.zip").write_bytes(b"PK\3\4")
     assert fingerprint(tmp_path / "broken.zip").problems
@@ -79,7 +79,7 @@ class Learner:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("error * error", "error * targets"),  # which name it is counts, not what it is called
+        ("error * error", "error * targets"),  # it matters which name it is, not how it is spelt
         ("error * error", "error + error"),
         ("dim=0", "dim=1"),
         ("torch.logsumexp", "torch.logcumsumexp"),  # the names of a library cannot be changed
@@ -99,7 +99,7 @@ def test_texts_that_are_not_python_are_compared_as_words() -> None:
 
 
 def test_copied_lines_are_found_wherever_they_are() -> None:
-    """Winnowing keeps a hash of whatever two files share for 18 tokens."""
+    """Winnowing keeps a hash of any 18 tokens that two files share."""
     lines = [f"    x{k} = f{k}(y{k}) * {k} + z[{k}] - {k + 1}" for k in range(40)]
     given = Given(frozenset(), np.array([], dtype=np.uint64))
     rng = np.random.default_rng(1)
@@ -130,13 +130,13 @@ def write_code(folder: Path, files: Mapping[str, str]) -> Path:
 
 @pytest.fixture(scope="module")
 def solutions() -> list[dict[str, str]]:
-    """Of four people."""
+    """Solutions of four people."""
     drawn = [np.random.default_rng([5, number]) for number in range(4)]
     return [write_solution(usual_style(rng, 0.4, helpers="none"), rng) for rng in drawn]
 
 
 def test_the_starter_does_not_count(tmp_path: Path) -> None:
-    """Two who hand in the starter as it is, or with a line each, have nothing in common."""
+    """Two who hand in the starter, unchanged or with one line added, have nothing in common."""
     make_student_version(ROOT, tmp_path / "starter")
     for name in ("ann", "ben"):
         shutil.copytree(tmp_path / "starter" / "cs285", tmp_path / name / "cs285")
@@ -156,8 +156,8 @@ def test_another_starter_can_be_named(tmp_path: Path, solutions: list[dict[str, 
     assert compare(told) == []
 
 
-def test_what_everybody_has_says_little(tmp_path: Path, solutions: list[dict[str, str]]) -> None:
-    """Twenty who have one file are not 190 pairs on top, though two alone with it would be."""
+def test_what_everybody_has_counts_little(tmp_path: Path, solutions: list[dict[str, str]]) -> None:
+    """Twenty with the same file are not 190 pairs at the top, though two alone would be one."""
     name = "iql_agent.py"
     for number in range(20):
         write_code(tmp_path / f"{number:02}", {name: solutions[0][name]})
@@ -182,7 +182,7 @@ def test_a_zip_and_its_folder_are_alike(tmp_path: Path, solutions: list[dict[str
     assert all(line.isprintable() for line in shown)
 
 
-def test_too_much_code_is_left_out_and_told(tmp_path: Path) -> None:
+def test_too_much_code_is_left_out_and_listed(tmp_path: Path) -> None:
     line = "x = [y * 2 for y in range(10)] + [z - 1 for z in range(3)]\n"
     folder = write_code(tmp_path / "ann", {"dqn_agent.py": line * 9, "large.py": line * 9_000})
     found = fingerprint(folder)
@@ -194,7 +194,7 @@ def test_too_much_code_is_left_out_and_told(tmp_path: Path) -> None:
 
 
 def offline(seed: int = 1, start: int = START) -> Simulated:
-    """A run whose losses differ, as those of real runs do."""
+    """A run whose losses vary, as those of real runs do."""
     run = Simulated("offline", "cql", "easy", steps=100_000, seed=seed, start=start)
     rng = np.random.default_rng([seed, start])
     for _, event in run.events:
@@ -205,7 +205,7 @@ def offline(seed: int = 1, start: int = START) -> Simulated:
 
 
 def at_other_times(folder: Path, seed: int) -> None:
-    """What the same program does on another computer: each step takes another time."""
+    """Change the times as on another computer: each step takes a different time."""
     rng = np.random.default_rng(seed)
     late = [10_000.0 * seed]
 
@@ -228,7 +228,7 @@ def of_runs(tmp_path: Path) -> dict[frozenset[str], Pair]:
 
 
 def test_equal_numbers_alone_are_at_the_end(tmp_path: Path) -> None:
-    """The same seed gives everybody the same numbers; a copy has more than that."""
+    """The same seed gives everybody the same numbers; a copy has more in common."""
     for name, seed in (("ann", 0), ("ben", 1), ("cleo", 2), ("copy", 0)):
         folder = offline().write(tmp_path / name / "data")
         if name != "copy":
@@ -251,7 +251,7 @@ def test_equal_numbers_alone_are_at_the_end(tmp_path: Path) -> None:
      ("value", Kind.RUN_EDITED), ("computer", Kind.RUN_RETIMED)],
 )  # fmt: skip
 def test_any_trace_of_the_source_is_enough(tmp_path: Path, change: str, kind: Kind) -> None:
-    """Equal numbers at unrelated times, and one more thing that two programs do not share."""
+    """Equal numbers at unrelated times, and one more thing that two separate runs do not share."""
     folders = [offline().write(tmp_path / name / "data") for name in ("ann", "ben")]
     for number, folder in enumerate(folders, 1):
         at_other_times(folder, number)
@@ -280,7 +280,7 @@ def test_any_trace_of_the_source_is_enough(tmp_path: Path, change: str, kind: Ki
     assert pair.strength >= 0.5
 
 
-def test_runs_with_the_same_beginning_are_other_runs(tmp_path: Path) -> None:
+def test_runs_with_the_same_beginning_are_different_runs(tmp_path: Path) -> None:
     """A longer run begins with the numbers of a shorter one, and so does fine-tuning."""
     ann = offline().write(tmp_path / "ann" / "data")
     ben = offline().write(tmp_path / "ben" / "data")
@@ -291,7 +291,7 @@ def test_runs_with_the_same_beginning_are_other_runs(tmp_path: Path) -> None:
 
 
 def test_runs_that_all_fail_are_not_equal(tmp_path: Path) -> None:
-    """Where no episode reaches the goal, every evaluation returns the same."""
+    """If no episode reaches the goal, every evaluation has the same return."""
     for name, seed in (("ann", 1), ("ben", 2)):
         run = Simulated("explore", "random", "easy", steps=10_000, seed=seed, success=0.0)
         run.write(tmp_path / name / "data")

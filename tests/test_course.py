@@ -1,4 +1,4 @@
-"""A course is graded hand-in by hand-in: nothing that happens to one costs another its grade."""
+"""A course is graded hand-in by hand-in: whatever happens to one, the others get their grades."""
 
 import csv
 import io
@@ -83,7 +83,7 @@ submission_13:
 
 
 def small_hand_in(folder):
-    """Make a hand-in without a usable log, which is graded in no time."""
+    """Make a hand-in without a usable log, which is graded quickly."""
     run = folder / "data" / "q2_hw5_offline_x"
     run.mkdir(parents=True)
     (run / "events.out.tfevents.1.host").write_bytes(b"")
@@ -99,7 +99,7 @@ def zipped(folder, path):
 
 @pytest.fixture
 def export(tmp_path):
-    """Gradescope's export of three submissions, of which one is missing."""
+    """An export from Gradescope with three submissions, one of them missing."""
     folder = tmp_path / "assignment_7_export"
     small_hand_in(folder / "submission_11")
     small_hand_in(tmp_path / "inner")
@@ -109,10 +109,10 @@ def export(tmp_path):
     return folder
 
 
-# Whose hand-ins there are
+# Finding hand-ins and their students
 
 
-def test_an_export_says_whose_each_hand_in_is(export):
+def test_an_export_names_the_students_of_each_hand_in(export):
     roster = find_hand_ins([export])
     second, first = roster.hand_ins  # in the order of names
     assert first.students == (
@@ -121,7 +121,7 @@ def test_an_export_says_whose_each_hand_in_is(export):
     )
     assert (first.handed_in, first.earlier_score) == ("2026-11-11 06:30", 81.5)
     assert first.key == "submission_11"
-    # A zip alone in its folder is what was handed in.
+    # A single zip in a folder is the hand-in.
     assert second.path == export / "submission_12" / "submit.zip"
     assert (second.handed_in, second.earlier_score, second.students[0].sid) == ("", None, "")
     (problem,) = roster.problems
@@ -129,7 +129,7 @@ def test_an_export_says_whose_each_hand_in_is(export):
     assert "submission_13" in problem
 
 
-def test_a_folder_of_zips_and_folders_is_a_course_and_a_hand_in_is_none(tmp_path):
+def test_a_folder_of_zips_and_folders_is_a_course_but_a_hand_in_is_not(tmp_path):
     course = tmp_path / "course"
     one = small_hand_in(course / "ann" / "homework")  # with a folder around it
     zipped(one, course / "bob.zip")
@@ -159,7 +159,7 @@ def test_a_folder_of_zips_and_folders_is_a_course_and_a_hand_in_is_none(tmp_path
     ("text", "says"),
     [("a: [", "not YAML"), ("", "no submissions"), ("- a", "no submissions"), ("\0", "not YAML")],
 )
-def test_metadata_that_cannot_be_used_are_one_sentence(export, text, says):
+def test_unusable_metadata_is_an_error_of_one_sentence(export, text, says):
     (export / "submission_metadata.yml").write_text(text)
     with pytest.raises(UserError, match=says):
         find_hand_ins([export])
@@ -184,7 +184,7 @@ def test_the_number_of_workers_is_a_number_or_auto(number, capsys):
 
 
 def hostile(task):
-    """Do to a process what its name says; the others leave a record."""
+    """Do to this process what the task's name says; other tasks leave a record."""
     os.setsid()
     match task.key:
         case "killed":
@@ -208,7 +208,7 @@ def task(folder, key):
     )  # fmt: skip
 
 
-def test_whatever_happens_to_a_worker_costs_its_own_hand_in(tmp_path):
+def test_whatever_happens_to_a_worker_affects_only_its_own_hand_in(tmp_path):
     names = ["killed", "fine", "killed once", "exits", "hangs", "fine too"]
     tasks = [task(tmp_path, name) for name in names]
     records = {record.key: record for record in grade_all(tasks, 2, 8.0, hostile)}
@@ -260,28 +260,28 @@ def test_what_a_killed_grading_has_left_is_removed_by_the_next(tmp_path, monkeyp
     assert {path for path in tmp_path.iterdir() if path.is_dir()} == {out, other, link}
 
 
-def test_a_crash_of_the_grader_leaves_a_record_with_its_place(tmp_path):
+def test_a_crash_of_the_grader_leaves_a_record_that_says_where(tmp_path):
     record = grade(task(tmp_path, "nowhere"))
     assert record.outcome is Outcome.CRASHED
     assert "no such folder or zip file" in record.reason
     assert "hand_in" in record.reason  # the module
 
 
-def loop_for_ever():
+def loop_forever():
     while True:
         pass
 
 
 def test_a_part_has_a_limit_and_the_others_are_graded(tmp_path):
     with pytest.raises(OutOfTimeError), processor_time(0.05):
-        loop_for_ever()
+        loop_forever()
     with processor_time(60):
         pass
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
 
 
-def test_logs_that_take_too_long_cost_their_part_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(hand_in, "find_runs", lambda _: loop_for_ever())
+def test_logs_that_take_too_long_cost_only_their_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_in, "find_runs", lambda _: loop_forever())
     verdict = CodeVerdict("dqn_agent.py", Verdict.CORRECT, share=1.0)
     monkeypatch.setattr(hand_in, "check_agent_files", lambda *_, **__: [verdict])
     folder = small_hand_in(tmp_path / "slow")
@@ -324,7 +324,7 @@ def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path, capsys):
     done = list(out.glob("results/*.json"))
     kept = {path: path.stat().st_mtime_ns for path in done}
     assert all(read_record(path) for path in done)
-    # Another grading does not overwrite it unasked, nor does one by other rules.
+    # Another grading does not overwrite it unasked, nor does one with other settings.
     given = list(map(str, arguments))
     assert script.main(given) == 2
     assert "--resume" in capsys.readouterr().err
@@ -336,7 +336,7 @@ def test_a_killed_grading_loses_nothing_and_is_resumed(tmp_path, capsys):
         time.sleep(0.005)
     interrupted.send_signal(signal.SIGINT)
     complained = interrupted.communicate(timeout=240)[1]
-    if interrupted.returncode == 128 + signal.SIGINT:  # it may have been done by then
+    if interrupted.returncode == 128 + signal.SIGINT:  # it may have finished by then
         assert re.match(r"Stopped. \d of 5 hand-ins are graded", complained)
         assert "not graded yet" in (out / "index.html").read_text()
     process = run([*arguments, "--resume"])
@@ -417,7 +417,7 @@ def made_course(rubrics=None):
     return Course(entries, rubrics, ("left & out",))
 
 
-def test_numbers_of_a_course_are_those_computed_by_hand():
+def test_statistics_of_a_course_are_those_computed_by_hand():
     course = made_course()
     total, first, code = overview.distributions(course)
     assert (total.points, total.maximum) == ((22, 13, 3), 22)
@@ -449,7 +449,7 @@ def test_two_rubrics_are_compared():
     assert found == [("ann", 2.0, (("q1", 2.0),)), ("bob", 1.0, (("q1", 1.0),))]
 
 
-def test_one_reading_serves_two_rubrics(tmp_path):
+def test_logs_are_read_once_for_two_rubrics(tmp_path):
     content = yaml.safe_load(script.DEFAULT.read_text())
     content["points"]["size"] = 7
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(content))
@@ -464,7 +464,7 @@ def test_one_reading_serves_two_rubrics(tmp_path):
 
 
 class Page(HTMLParser):
-    """Collects the elements of a page and what they refer to."""
+    """Collects the elements of a page and their references."""
 
     def __init__(self, text):
         super().__init__()
@@ -506,5 +506,5 @@ def test_pages_show_everything_and_let_nothing_in(tmp_path):
         others = {"ann", "bob", "cas", "dan"} - {path.stem}
         assert not any(f"<i>{other}</i>" in page.text for other in others)
     assert "<b>RND on Easy</b>" in Page((tmp_path / "students" / "ann.html").read_text()).text
-    # What broke the grader is for the staff.
+    # Only the staff sees what broke the grader.
     assert "script" not in (tmp_path / "students" / "dan.html").read_text()

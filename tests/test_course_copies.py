@@ -1,4 +1,4 @@
-"""Twelve copies of six kinds are on top of the list of a course, and honest work is not."""
+"""Twelve copies of six kinds are at the top of a course's list, and honest work is not."""
 
 import sys
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def base(algorithm: str, stage: str = "offline") -> Base:
-    """A run as `tools/make_course.py` trains one, but for its numbers, which are drawn."""
+    """A run like those trained by `tools/make_course.py`, except that its numbers are drawn."""
     rng = np.random.default_rng(len(algorithm))
     losses = np.exp(np.cumsum(rng.normal(0, 0.1, (60, 3)), axis=0)).tolist()
     events = [
@@ -65,15 +65,15 @@ def test_the_copies_are_on_top(course: Course, pairs: list[Pair]) -> None:
     assert len(planted) == 12
     top = {frozenset((pair.first, pair.second)): pair for pair in pairs[:12]}
     assert top.keys() == planted.keys()
-    # Kinds of logs may go together: a log that was edited may have been re-timed too.
+    # Kinds may be combined: an edited log may have been re-timed as well.
     assert {key: pair.kind for key, pair in top.items()} == {
         key: KINDS[way] for key, way in planted.items()
     }
     assert pairs[11].strength > 2 * pairs[12].strength
 
 
-def test_the_course_has_honest_equals(prints: Mapping[str, Fingerprint]) -> None:
-    """Several hand-ins have the same numbers, as a deterministic program gives them."""
+def test_the_course_has_honest_equal_runs(prints: Mapping[str, Fingerprint]) -> None:
+    """Several hand-ins have the same numbers, which come from a deterministic program."""
     keys = [one.runs[0].keys.tobytes() for one in prints.values() if one.runs]
     assert max(keys.count(key) for key in keys) >= 6
 

@@ -1,4 +1,4 @@
-"""Hand-ins get the points they deserve, whatever they contain, and do no harm."""
+"""Hand-ins get the points they deserve and do no harm, whatever they contain."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ RUBRIC = Path(grade.__file__).parents[1] / "grading" / "hand_ins" / "rubric.yaml
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
-    """Hand-ins that deserve full marks: this project's runs, and runs as public versions log."""
+    """Hand-ins that deserve full marks, one with this project's runs, one with public versions'."""
     root = tmp_path_factory.mktemp("hand_ins")
     return {ours: write_hand_in(root / str(ours), ours=ours) for ours in (True, False)}
 
@@ -60,7 +60,7 @@ def ours(templates, tmp_path):
 
 @pytest.fixture
 def public(templates, tmp_path):
-    """A copy of a public version's, without config.yaml and summary.json."""
+    """A copy of a public version's hand-in, without config.yaml and summary.json."""
     return Path(shutil.copytree(templates[False], tmp_path / "public"))
 
 
@@ -148,7 +148,7 @@ def test_the_size_is_measured_as_a_zip(tmp_path, packed):
         rubric.read_text(encoding="utf-8").replace("max_megabytes: 15", "max_megabytes: 1"),
         encoding="utf-8",
     )
-    # Two megabytes that pack to half a megabyte: one of four letters is two bits.
+    # Two megabytes that pack to half a megabyte: one of four letters takes two bits.
     letters = np.random.default_rng(0).choice(list(b"acgt"), 2 << 20).astype(np.uint8)
     (folder / "notes.txt").write_bytes(letters.tobytes())
     path = zipped(folder, tmp_path / "a.zip") if packed else folder
@@ -262,7 +262,7 @@ def test_algorithms_are_compared_in_one_environment(ours):
 
 @pytest.mark.parametrize("prefix", ["extra_", "q2_", ""])
 def test_runs_of_algorithms_outside_the_rubric_cost_nothing(ours, prefix):
-    """Even if their names and logs are wrong; they earn nothing either."""
+    """This holds even if their names and logs are wrong; they earn nothing either."""
     run = Simulated("offline", "dqn", "medium", steps=50_000, start=1_795_300_000)
     folder = run.write(ours / "data", f"{prefix}{run.name.replace('_dqn', '_behaviour')}")
     notes = (
@@ -340,7 +340,7 @@ def test_coverage_is_computed_from_the_dataset(tmp_path):
 
 
 def test_a_dataset_is_matched_with_the_run_that_wrote_it(tmp_path):
-    """Not with one that stopped early, nor with a shorter one that ran later, elsewhere."""
+    """It is not matched with a run that stopped early, nor with a shorter one elsewhere, later."""
     folder, _, coverage, goals = explored(tmp_path / "submit")
     edit_log(folder, set_values("coverage", lambda _: coverage))
     edit_log(folder, set_values("goals_reached", lambda _: goals))
@@ -358,7 +358,7 @@ def test_a_dataset_is_matched_with_the_run_that_wrote_it(tmp_path):
 
 @pytest.mark.parametrize("place", ["another", "zz/another"])
 def test_the_dataset_of_a_shorter_attempt_does_not_count_against_the_run(tmp_path, place):
-    """As if all of `datasets/` was handed in, with the attempts in a separate folder."""
+    """All of `datasets/` is handed in, with the attempts in a separate folder."""
     folder, path, coverage, goals = explored(tmp_path / "submit")
     edit_log(folder, set_values("coverage", lambda _: coverage))
     edit_log(folder, set_values("goals_reached", lambda _: goals))
@@ -371,7 +371,7 @@ def test_the_dataset_of_a_shorter_attempt_does_not_count_against_the_run(tmp_pat
     assert f"coverage {coverage:.0%} (from the dataset)" in result.items[-1].message
 
 
-def test_a_dataset_with_another_coverage_than_the_log_is_inconsistent(tmp_path):
+def test_a_dataset_whose_coverage_differs_from_the_log_is_inconsistent(tmp_path):
     _, _, coverage, _ = explored(tmp_path / "submit")
     item = logs_item(graded(tmp_path / "submit", exploration_rubric(tmp_path)))
     assert item.score == 0
@@ -455,7 +455,7 @@ def test_logs_of_public_versions_swapped_lose_points(public, one, other):
     assert len(lost(result)) >= 2
 
 
-def test_a_copied_log_counts_for_its_original_only(public):
+def test_a_copied_log_counts_only_for_its_original(public):
     """Folder and file may carry any time in their names; the contents decide."""
     original = run_folder(public, "Easy-v0_iql")
     copy = Simulated("offline", "iql", "medium", steps=100_000, ours=False)
@@ -494,7 +494,7 @@ def test_a_log_that_is_cut_off_loses_the_points_of_the_missing_steps(public, par
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     result = graded(public)
     assert "cut off after" in logs_item(result).message
-    # Only the steps that are missing cost points.
+    # Only missing steps cost points.
     assert any(name.startswith("q5") for name in lost(result)) == (part < 0.9)
 
 
@@ -508,7 +508,7 @@ def test_a_log_that_ends_early_loses_points(request, name):
 
 
 def consistent(returns):
-    """Return a change after which every episode of all evaluations gives this return."""
+    """Return a change after which every episode of all evaluations has this return."""
     numbers = {
         "eval_return": returns, "eval_ep_len": 1 - returns, "eval/return_std": 0,
         "eval/return_min": returns, "eval/return_max": returns, "eval/ep_len_std": 0,
@@ -605,7 +605,7 @@ def test_evaluations_come_at_their_interval_with_pictures_and_at_the_end_of_a_ph
 
 @pytest.mark.parametrize("name", ["ours", "public"])
 def test_a_run_may_pause_for_a_night(request, name):
-    """A stopped run that was resumed, or a laptop that slept: `wall_time_s` counts neither."""
+    """A run was stopped and resumed, or a laptop slept: `wall_time_s` counts neither."""
 
     def after_the_night(event):
         if event.step > 50_000:
@@ -670,7 +670,7 @@ def test_tags_that_only_this_project_logs_are_checked_too(ours, change, says):
 
 
 def crowd(event):
-    """Move the ends of episodes together."""
+    """Move the ends of episodes closer together."""
     event.step = 50_000 + (event.step - 50_000) // 2
     return True
 
@@ -687,7 +687,7 @@ def test_messages_state_facts_and_accuse_no_one(public, ours):
 # Rubrics
 
 
-def test_rubric_names_environments_that_exist(tmp_path):
+def test_a_rubric_can_name_only_environments_that_exist(tmp_path):
     assert load_rubric(rubric_with(tmp_path, environments=list(ENVIRONMENTS)))
     with pytest.raises(UserError, match=r"the environments are easy, medium, hard, veryhard$"):
         load_rubric(rubric_with(tmp_path, environments=["esay"]))
@@ -737,7 +737,7 @@ def with_kind(path, kind):
 
 
 def patched(path, *patches):
-    """Write an archive of one file, then change bytes at offsets from signatures."""
+    """Write an archive with one file, then change bytes at offsets from signatures."""
     data = bytearray(archive(path, "data/events.out.tfevents.1.host").read_bytes())
     for signature, offset, form, value in patches:
         struct.pack_into(form, data, data.index(signature) + offset, value)
@@ -1098,14 +1098,14 @@ def test_the_time_of_a_process_includes_its_children():
         ("correct, wrong, correct, correct", 3 / 4),
         # A mistake costs points once, not again in the methods that depend on it.
         ("correct, wrong, not judged, correct", 2 / 3),
-        # An unwritten method does not hide the failure of those that need it.
+        # An unwritten method does not hide the failure of methods that need it.
         ("correct, unsolved, not judged, not judged", 1 / 4),
         ("correct, crashes, not judged, wrong", 1 / 4),
         ("missing, not judged", 0),
         ("not judged", 0),
     ],
 )
-def test_the_share_of_a_file_is_the_fraction_of_its_methods_that_is_right(verdicts, share):
+def test_the_share_of_a_file_is_the_fraction_of_its_methods_that_are_right(verdicts, share):
     findings = [
         Finding(f"method {number}", Verdict(verdict))
         for number, verdict in enumerate(verdicts.split(", "))

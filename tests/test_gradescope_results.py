@@ -1,4 +1,4 @@
-"""Gradescope gets what its documentation asks for, and says when a submission came."""
+"""Gradescope gets what its documentation asks for, and its metadata gives times of submission."""
 
 import json
 from datetime import timedelta
@@ -95,21 +95,21 @@ def test_spans_in_words(span, words):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"created_at": "soon"}'])
-def test_other_files_are_refused_in_a_sentence(tmp_path, text):
+def test_other_files_are_refused_with_one_sentence(tmp_path, text):
     path = tmp_path / "m.json"
     path.write_text(text)
     with pytest.raises(UserError, match="not Gradescope's metadata"):
         read_submission(path)
 
 
-def test_results_hold_all_that_gradescope_knows(tmp_path):
+def test_results_have_only_documented_fields(tmp_path):
     content = yaml.safe_load(grade.DEFAULT.read_text())
     content["gradescope"] = {"visibility": {"code": "after_due_date", "q2": "hidden"}}
     (tmp_path / "rubric.yaml").write_text(yaml.safe_dump(content))
     rubric = load_rubric(tmp_path / "rubric.yaml")
     late = Submission(timedelta(minutes=3), 2, None)
     text = json.dumps(as_gradescope(GRADE, rubric, late))
-    results = Results.model_validate_json(text)  # of the documented fields only
+    results = Results.model_validate_json(text)  # only the documented fields
     assert [test.visibility for test in results.tests] == ["visible", "hidden", "after_due_date"]
     assert {test.output_format for test in results.tests} == {"text"}
     assert [test.tags for test in results.tests] == [["logs"], ["q2"], ["code"]]
@@ -134,7 +134,7 @@ def test_a_leaderboard_can_be_left_out_and_an_unknown_part_is_an_error(tmp_path)
         load_rubric(path)
 
 
-def test_metadata_that_cannot_be_read_cost_no_grade(tmp_path, capsys):
+def test_unreadable_metadata_does_not_cost_the_grade(tmp_path, capsys):
     (tmp_path / "submission").mkdir()
     out = tmp_path / "results.json"
     given = ["--gradescope", str(out), "--submission_metadata", str(tmp_path / "none.json")]

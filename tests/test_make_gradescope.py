@@ -1,4 +1,4 @@
-"""The autograder's zip contains all it needs and writes results that Gradescope can read."""
+"""The autograder's zip contains everything it needs and writes results that Gradescope can read."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def autograder(tmp_path: Path) -> Path:
 
 
 def test_the_bundle_installs_itself_and_grades_a_submission(autograder: Path) -> None:
-    # Plans of other tests save time here; only VeryHard is planned anew.
+    # Plans cached by other tests save time here; only VeryHard is planned again.
     plans = autograder / "cache" / "cs285"
     plans.mkdir(parents=True)
     for maze in ("easy", "medium", "hard"):
@@ -114,14 +114,14 @@ def test_the_bundle_installs_itself_and_grades_a_submission(autograder: Path) ->
     assert said == {}
     assert results.score == 100
     assert results.score == pytest.approx(sum(test.score for test in results.tests))
-    # It used the rubric of the bundle, and so its code, not that of this repository.
+    # It used the bundle's rubric, and so the bundle's code, not that of this repository.
     assert any("Exploring this bundle" in (test.name or "") for test in results.tests)
     assert {path.name for path in autograder.iterdir()} == {
         "source", "cache", "submission", "results", "run_autograder",
     }  # fmt: skip
 
 
-def test_a_submission_that_cannot_be_graded_gets_results_too(autograder: Path) -> None:
+def test_a_submission_that_cannot_be_graded_still_gets_results(autograder: Path) -> None:
     (autograder / "submission").mkdir()
     (autograder / "submission" / "report.pdf").write_bytes(b"%PDF")
     metadata = {

@@ -48,7 +48,7 @@ REQUIRED = {
     if not isinstance(todo, OptionalTodo) and file.startswith("cs285/agents/")
 }
 HELPERS = {"compute_errors"}
-"""Required, but not under a name of the assignment, so the checker does not look for it."""
+"""Required, but the assignment does not name it, so the checker does not look for it."""
 GIVEN = {
     "RandomAgent": {"__init__", "action_probabilities"},
     "DQNAgent": {"__init__", "critic_objective", "target_rules", "update_target_critic"},
@@ -149,7 +149,7 @@ def test_files_equal_the_source_except_for_the_chosen_bodies(starter):
     ("marker", "optional"), [("TODO(student)", False), ("OPTIONAL(student)", True)]
 )
 def test_todos_are_in_exactly_the_chosen_bodies(starter, marker, optional):
-    """Optional ones are apart: a search for TODO does not find them."""
+    """Optional ones are separate: a search for TODO does not find them."""
     found = {
         (path.relative_to(starter).as_posix(), name)
         for path in starter.rglob("*.py")
@@ -250,14 +250,14 @@ def test_no_formula_of_the_references_docstrings_is_published(starter):
         assert not any(formula in text for text in texts), formula
 
 
-def test_formulas_are_cut_from_the_first_docstring_alone():
+def test_formulas_are_cut_from_the_first_docstring_only():
     source = '"""One.\n\n    y = r + 1\n    a  b\n\nTwo.\n\n    no equation\n"""\nx = 1\n'
     assert without_formulas(source, "a.py") == ('"""One.\n\nTwo.\n\n    no equation\n"""\nx = 1\n')
     assert without_formulas("x = 1\n", "a.py") == "x = 1\n"
 
 
 def test_every_method_is_either_given_or_written_by_students():
-    """A new method of an agent must be assigned to one of the two."""
+    """A new method of an agent must be listed as one or the other."""
     for file, bodies in WRITTEN.items():
         names = set(functions((ROOT / file).read_text()))
         for cls in GIVEN.keys() & {name.split(".")[0] for name in names}:
@@ -342,7 +342,7 @@ def raised_by(function):
 
 
 def test_the_module_that_raises_shows_whether_a_method_is_unwritten():
-    """Its message does not: libraries raise the same exception for their own reasons."""
+    """The exception alone does not: libraries raise the same one for their own reasons."""
     agent, library = "cs285.agents.dqn_agent", in_module(fails, "torch.nn")
     assert is_unwritten(raised_by(in_module(fails, agent)))
     assert not is_unwritten(raised_by(library))
@@ -365,7 +365,7 @@ def test_every_module_of_the_starter_imports_without_the_graders(starter):
     assert done.stdout.strip() == str(starter / "cs285")
 
 
-def test_checker_reports_it_all_unsolved(starter, sandbox):
+def test_checker_reports_every_method_unsolved(starter, sandbox):
     reports = check_files(sandbox, read_solution(starter).files)
     assert {report.verdict for report in reports} == {Verdict.UNSOLVED}
     unsolved = {
@@ -380,7 +380,7 @@ def test_checker_reports_it_all_unsolved(starter, sandbox):
 
 
 def test_methods_in_the_style_of_the_public_starter_solve_it(starter, sandbox, tmp_path):
-    """They replace the required methods only: the loop calls them, and they are right."""
+    """They replace only the required methods: the loop calls them, and they are right."""
     folder = tmp_path / "hw5"
     shutil.copytree(starter, folder)
     agents = folder / "cs285" / "agents"
@@ -454,7 +454,7 @@ def test_the_readme_shares_sections_with_that_of_the_repository(starter):
 
 @pytest.fixture
 def readme_example(tmp_path, monkeypatch):
-    """Runs an example as a module that is imported anew, which needs no process of its own."""
+    """Runs an example as a freshly imported module, which needs no separate process."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def run(block):
@@ -496,7 +496,7 @@ def test_the_readmes_example_of_trying_a_method_works(starter, monkeypatch, caps
         readme_example(block)
 
 
-def test_places_of_the_readme_are_filled():
+def test_placeholders_of_the_readme_are_filled():
     gaps = [Gap("a.py", "A.f", "do it"), Gap("a.py", "A.g", OptionalTodo("a helper")),
             Gap("b.py", "h", OptionalTodo("another")), Gap("a.py", "A.i", "and that")]  # fmt: skip
     gaps.sort(key=lambda gap: gap.file)
@@ -521,7 +521,7 @@ def test_places_of_the_readme_are_filled():
         ),
     ],
 )
-def test_a_readme_out_of_date_is_an_error(template, says):
+def test_an_outdated_readme_is_an_error(template, says):
     with pytest.raises(UserError, match="student_readme") as caught:
         fill_readme(template, "## S\n", [Gap("a.py", "f", "do it")])
     assert says in str(caught.value)
@@ -555,7 +555,7 @@ def h():
 '''
 
 
-def test_everything_but_the_body_stays():
+def test_everything_except_the_body_stays():
     text, gaps = strip(EXAMPLE, "a.py", {"A.f": "write it", "h": "this too"})
     assert (
         text
@@ -675,7 +675,7 @@ def test_a_marked_part_of_a_chosen_body_is_an_error():
         strip(f"def f(x):\n{BEGIN}    x = 1\n{END}", "a.py", {"f": "write it"})
 
 
-# Where it goes
+# The output folder
 
 
 @pytest.mark.parametrize("where", ["", "starter", "cs285/starter", ".."])

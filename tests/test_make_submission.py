@@ -1,4 +1,4 @@
-"""The hand-in contains the runs of every question, is small enough, and lists what it left out."""
+"""The hand-in contains the runs for every question, is small enough, and lists what is left out."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def unpacked(made, folder):
 # The product
 
 
-def test_hand_in_of_runs_like_real_ones_gets_full_marks(tmp_path, capsys):
+def test_hand_in_of_realistic_runs_gets_full_marks(tmp_path, capsys):
     for run in all_runs():
         run.write(tmp_path / "data", run.name)
     out = tmp_path / "submit.zip"
@@ -225,7 +225,7 @@ def test_stopped_run_is_left_out_and_reported(hand_in, tmp_path):
     assert "step 400 of 1,000,000" in made.left_out[0].reason
 
 
-def test_two_runs_of_one_name_are_an_error(hand_in, tmp_path):
+def test_two_runs_with_one_name_are_an_error(hand_in, tmp_path):
     for number, alpha in enumerate((0.1, 5.0)):
         folder = tmp_path / "data" / str(number)
         write_run(folder, "offline", "pointmass_easy_cql", cql_alpha=alpha)
@@ -268,7 +268,7 @@ def test_missing_runs_are_listed_in_the_readme(hand_in, tmp_path):
         assert "- 5 Online fine-tuning: CQL on hard" in archive.read("README.md").decode()
 
 
-def test_no_folder_of_runs_is_an_error(root, tmp_path, capsys):
+def test_a_missing_folder_of_runs_is_an_error(root, tmp_path, capsys):
     assert script.main(["--data_dir", str(tmp_path / "nowhere")]) == 2
     assert "does not exist" in capsys.readouterr().err
 

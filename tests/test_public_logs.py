@@ -30,7 +30,7 @@ KINDS = [
 
 
 def every_run() -> list[PublicRun]:
-    """Runs of every kind in every maze, each at a time of its own."""
+    """Runs of every kind in every maze, each at a different time."""
     made = []
     for number, (maze, (stage, algorithm)) in enumerate(
         (maze, kind) for maze in ENV_IDS for kind in KINDS
@@ -55,7 +55,7 @@ def runs() -> list[PublicRun]:
 
 
 def judge(folder: Path) -> dict[str, list[str]]:
-    """What does not fit, by the name of the folder."""
+    """Return what does not fit, by the name of the folder."""
     with open_hand_in(folder) as hand_in:
         found = find_inconsistencies(submitted_runs.find_runs(hand_in).read)
     return {run.name: [one.fact for one in facts] for run, facts in found.items()}
@@ -80,7 +80,7 @@ def test_every_honest_log_fits(runs: list[PublicRun], tmp_path: Path) -> None:
 
 
 def test_the_simulated_episodes_are_what_they_should_be(runs: list[PublicRun]) -> None:
-    """Random episodes on Medium are cut at 100, and the first one of training has no limit."""
+    """Random episodes on Medium are cut off at 100, and the first one of training has no limit."""
     by_kind = {(run.stage, run.algorithm, run.maze): run for run in runs[:36]}
     medium = by_kind["explore", "random", "medium"]
     lengths = [entry.value for entry in medium.entries if entry.tag == "eval/ep_len_max"]
@@ -97,7 +97,7 @@ def test_the_simulated_episodes_are_what_they_should_be(runs: list[PublicRun]) -
 def test_logs_that_were_thinned_with_their_times_fit(
     runs: list[PublicRun], tmp_path: Path, rewrite
 ) -> None:
-    """Also if the new file begins with the time at which it was written."""
+    """This holds even if the new file begins with the time at which it was written."""
     for number, run in enumerate(runs):
         later = run.start + LATER if number % 2 else None
         rewritten(run, tmp_path / "data", rewrite, begins=later)
@@ -105,7 +105,7 @@ def test_logs_that_were_thinned_with_their_times_fit(
     assert {name: facts for name, facts in found.items() if facts} == {}
 
 
-def test_logs_that_were_written_again_at_once_are_called_so(
+def test_logs_that_were_written_again_at_once_are_recognised(
     runs: list[PublicRun], tmp_path: Path
 ) -> None:
     for run in runs:
@@ -118,7 +118,7 @@ def test_logs_that_were_written_again_at_once_are_called_so(
         assert "ask for the original" in why_written_again(run)
 
 
-def test_a_log_written_again_earns_half_until_the_original_is_there(
+def test_a_log_written_again_earns_half_without_the_original(
     runs: list[PublicRun], tmp_path: Path
 ) -> None:
     (run,) = [run for run in runs[:36] if (run.stage, run.algorithm, run.maze) == (
@@ -135,8 +135,8 @@ def test_a_log_written_again_earns_half_until_the_original_is_there(
     assert "is inconsistent" not in items["Logs"].message
 
 
-def test_different_logs_written_again_are_no_copies(tmp_path: Path) -> None:
-    """With one time for everything, the times and steps of all runs are the same."""
+def test_different_logs_written_again_are_not_copies(tmp_path: Path) -> None:
+    """If a log has only one time, the times and steps of all runs are the same."""
     for maze in ("easy", "medium"):
         run = PublicRun("offline", "cql", maze, start=1_700_000_000)
         run.entries = [entry._replace(wall_time=1_700_000_002.5) for entry in run.entries]
@@ -144,7 +144,7 @@ def test_different_logs_written_again_are_no_copies(tmp_path: Path) -> None:
     assert not any(judge(tmp_path).values())
 
 
-def test_reruns_are_no_copies(tmp_path: Path) -> None:
+def test_reruns_are_not_copies(tmp_path: Path) -> None:
     for attempt in range(2):
         start = 1_700_000_000 + 4_000 * attempt
         PublicRun("offline", "cql", "easy", start=start).write(tmp_path / "data")
@@ -155,7 +155,7 @@ def test_reruns_are_no_copies(tmp_path: Path) -> None:
 
 
 def values_of(tag: str, number):
-    """A change of all values of a tag."""
+    """Return a change of all values of a tag."""
 
     def change(entries: list[Entry]) -> list[Entry]:
         return [
@@ -184,7 +184,7 @@ def with_actor(entries: list[Entry]) -> list[Entry]:
 
 
 def in_one_minute(entries: list[Entry]) -> list[Entry]:
-    """Three days later: not the log of this folder, and not written at once either."""
+    """Three days later: neither the log of this folder nor written at once."""
     begins = entries[0].wall_time
     return [
         entry._replace(wall_time=begins + LATER + 600 + (entry.wall_time - begins) / 2)
@@ -214,13 +214,13 @@ def test_an_edited_log_does_not_fit(tmp_path: Path, change, says: str) -> None:
     assert any(says in fact for fact in facts), facts
 
 
-def test_a_random_agent_is_cut_at_100_steps_or_at_the_limit(tmp_path: Path) -> None:
+def test_a_random_agent_is_cut_off_at_100_steps_or_at_the_limit(tmp_path: Path) -> None:
     for number, limit in enumerate((90, 100, 101, 130, 150, 151)):
         run = PublicRun("explore", "random", "medium", start=1_700_000_000 + 86_400 * number)
         run.limit = limit
         run.entries = sorted(run._evaluations(), key=lambda entry: entry.wall_time)
         run.write(tmp_path / "data", f"q1_{limit}_")
-    # At 101 and 151, a loop takes one step more than it should.
+    # At 101 and 151, a loop takes one step too many.
     misfits = {name.split("_")[1] for name, facts in judge(tmp_path).items() if facts}
     assert misfits == {"90", "130"}
 
@@ -258,7 +258,7 @@ def test_a_log_that_is_too_large_is_not_called_missing(tmp_path: Path) -> None:
 def test_stubs_are_read_last_and_cost_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was stopped at once leaves a file of 40 bytes, and its folder comes first."""
+    """A run that was stopped at once leaves a file of 40 bytes; its folder comes first here."""
     monkeypatch.setattr(submitted_runs, "MAX_RUNS", 3)
     for number in range(5):
         stub = tmp_path / "data" / f"q1_hw5_explore_PointmassEasy-v0_rnd1.0_{number}"
@@ -276,7 +276,7 @@ def test_stubs_are_read_last_and_cost_nothing(
     assert "contains no events: the run was stopped before its first log" in message
 
 
-def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:
+def test_a_git_lfs_pointer_is_reported_as_one(tmp_path: Path) -> None:
     folder = PublicRun("offline", "cql", "easy").write(tmp_path / "data", "q2_")
     (path,) = folder.iterdir()
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0a' * 32}\nsize 7\n")
@@ -286,7 +286,7 @@ def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:
         assert "cut off" not in items[name]
 
 
-def test_an_exploration_without_an_episode_has_its_points(tmp_path: Path) -> None:
+def test_an_exploration_without_an_episode_gets_its_points(tmp_path: Path) -> None:
     run = PublicRun("explore", "rnd", "hard", steps=1_000, setting="_1000", log_interval=50)
     run.entries = [entry for entry in run.entries if "train" not in entry.tag]
     run.write(tmp_path / "data", "q4_")
@@ -297,10 +297,10 @@ def test_an_exploration_without_an_episode_has_its_points(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("steps", "share"), [(1_000, 1.0), (600, 0.5)])
-def test_a_sparse_log_ends_an_interval_before_its_run(
+def test_a_sparse_log_may_end_an_interval_before_its_run(
     tmp_path: Path, steps: int, share: float
 ) -> None:
-    """Logged every 250 steps, 1,000 steps end at 750, and 600 at 500."""
+    """If logged every 250 steps, a run of 1,000 steps ends at 750, and one of 600 at 500."""
     run = PublicRun("explore", "rnd", "hard", steps=steps, setting="_1000", log_interval=250)
     run.entries = [entry for entry in run.entries if "episode" not in entry.tag]
     run.write(tmp_path / "data", "q4_")
@@ -337,7 +337,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_another_homework_is_said_to_be_one(tmp_path: Path, what: str) -> None:
+def test_another_homework_is_recognised(tmp_path: Path, what: str) -> None:
     for number, name in enumerate(OTHERS[what]):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,7 +363,7 @@ def test_tags_of_other_years_show_the_year(tmp_path: Path) -> None:
     assert f"the run {run.name} is of another year (2019 to 2022)" in item.message
 
 
-def test_files_of_the_courses_other_homework_beside_this_one_mean_nothing(tmp_path: Path) -> None:
+def test_files_of_other_homework_next_to_this_one_do_not_matter(tmp_path: Path) -> None:
     PublicRun("offline", "cql", "easy").write(tmp_path / "data", "q2_")
     for name in ("run_hw1.py", "run_hw4.py", "bc_agent.py", "rl_trainer.py"):
         (tmp_path / name).write_text("")

@@ -1,4 +1,4 @@
-"""Logs that cannot be have a remark with the numbers, and honest logs have none."""
+"""Logs that cannot be genuine get a remark with the numbers, and honest logs get none."""
 
 import shutil
 import sys
@@ -20,7 +20,7 @@ from tests.public_logs import Entry, PublicRun, at_once, every_tenth, tag_by_tag
 
 YEAR = 365 * 86_400
 LATER = 1_900_000_000.0
-"""A moment after all runs of these tests, but for those that are in the future on purpose."""
+"""A moment after all runs of these tests, except those that are in the future on purpose."""
 
 
 def remarks(folder: Path, now: float = LATER) -> dict[str, list[tuple[Oddity, str]]]:
@@ -59,7 +59,7 @@ def test_honest_logs_of_this_project_have_none(tmp_path: Path) -> None:
 
 
 def test_honest_logs_of_the_public_starter_have_none(tmp_path: Path) -> None:
-    """Also thinned, or with one episode in each evaluation; if rewritten, they have another."""
+    """Even if thinned or with one episode per evaluation; if written again, they get another."""
     kinds = [("explore", "random"), ("explore", "rnd"), ("offline", "dqn"), ("offline", "cql"),
              ("offline", "iql"), ("finetune", "awac")]  # fmt: skip
     start = 1_700_000_000
@@ -75,13 +75,13 @@ def test_honest_logs_of_the_public_starter_have_none(tmp_path: Path) -> None:
     assert {name: facts for name, facts in found.items() if facts} == {}
 
 
-def test_evaluations_that_all_fail_are_no_remark(tmp_path: Path) -> None:
+def test_evaluations_that_all_fail_get_no_remark(tmp_path: Path) -> None:
     run = Simulated("offline", "cql", "easy", steps=100_000, success=0.0)
     run.write(tmp_path / "data")
     assert list(remarks(tmp_path).values()) == [[]]
 
 
-# What cannot be
+# Logs that cannot be genuine
 
 
 def test_times_in_the_future(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_times_in_the_future(tmp_path: Path) -> None:
     assert "1,613 days after this check (2026-11-30 00:00 UTC)" in fact
     for place in ("first entry", "last entry", "event file", "folder's name", "summary.json"):
         assert place in fact
-    # Clocks may be wrong by hours, and a folder's name may have the time of another zone.
+    # Clocks may be wrong by hours, and the time in a folder's name may be of another zone.
     for moment in (start + 3_600, start - 20 * 3_600):
         assert list(remarks(tmp_path, moment).values()) == [[]]
 
@@ -133,7 +133,7 @@ def test_evaluations_without_variance(tmp_path: Path) -> None:
 
 
 def test_single_episodes_may_be_alike(tmp_path: Path) -> None:
-    """Every third such evaluation is like the one before; eight in a row are no remark."""
+    """Every third such evaluation equals the one before; eight in a row get no remark."""
     run = PublicRun("offline", "cql", "easy", episodes=1, start=1_700_000_000)
     value = {"eval_return": -13.0, "eval_ep_len": 14.0}
 
@@ -148,7 +148,7 @@ def test_single_episodes_may_be_alike(tmp_path: Path) -> None:
 
 
 def test_steps_beyond_what_the_times_allow(tmp_path: Path) -> None:
-    """A log that lasts as long as it should, but for a part that no computer could do."""
+    """The log lasts long enough, but for one part that no computer could do so fast."""
     run = PublicRun("offline", "cql", "easy", start=1_700_000_000)
 
     def hurried(entries: list[Entry]) -> list[Entry]:
@@ -179,7 +179,7 @@ def test_a_duration_that_is_too_short(tmp_path: Path) -> None:
 
 
 def test_lengths_of_episodes_are_whole_numbers(tmp_path: Path) -> None:
-    """Twenty episodes of 14 to 15 steps can last 14.5 on average, and not 14.52."""
+    """Twenty episodes of 14 to 15 steps can last 14.5 on average, but not 14.52."""
     for number, mean in enumerate((14.5, 14.52)):
         run = Simulated("offline", "cql", "easy", steps=100_000, start=1_795_000_000 + number)
         folder = run.write(tmp_path / str(number) / "data")
@@ -201,7 +201,7 @@ def test_lengths_of_episodes_are_whole_numbers(tmp_path: Path) -> None:
     assert "violated at step 5,000 (eval_ep_len 14.52)" in facts[1][0]
 
 
-def test_the_grade_shows_remarks_and_takes_nothing_off(
+def test_the_grade_shows_remarks_and_takes_no_points_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Simulated("offline", "cql", "easy", steps=100_000)
@@ -216,7 +216,7 @@ def test_the_grade_shows_remarks_and_takes_nothing_off(
 
 
 def as_other_seed(tmp_path: Path, folder: Path, seed: int) -> Path:
-    """A copy of a run's folder that claims another seed, a day later."""
+    """Copy a run's folder so that it claims another seed, a day later."""
     copied = folder.with_name(folder.name.replace("_sd1_", f"_sd{seed}_"))
     shutil.copytree(folder, copied)
     config = copied / "config.yaml"
@@ -228,7 +228,7 @@ def as_other_seed(tmp_path: Path, folder: Path, seed: int) -> Path:
 
 @pytest.mark.parametrize("values", ["equal", "edited", "other"])
 def test_one_run_is_not_two_seeds(tmp_path: Path, values: str) -> None:
-    """Also at other times, and with one value changed by one part in ten million."""
+    """Not even at other times, or with one value changed by one part in ten million."""
     rng = np.random.default_rng(1)
     folder = Simulated("offline", "cql", "easy", steps=100_000).write(tmp_path / "data")
     edit_log(folder, set_values("critic_loss", lambda old: float(rng.lognormal())))

@@ -31,7 +31,7 @@ def write_log(
     folder: Path, returns: Iterable[float], *, begins: float = NOON, every: int = 100,
     steps: range = range(0, 100_000, 10_000), q_value: float = -10.0, host: str = "laptop",
 ) -> Path:  # fmt: skip
-    """Writes the log of a run that learns: a loss every so many steps, 10 steps in a second."""
+    """Writes the log of a run that learns: a loss at regular intervals, 10 steps a second."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"events.out.tfevents.{begins:.0f}.{host}"
     values = dict(zip(steps, returns, strict=True))
@@ -84,7 +84,7 @@ def reasons(collection: Collection) -> dict[str, str]:
         f"{CQL}_20-11-2023_12-00-00_old",
     ],
 )
-def test_what_stands_around_a_name_is_no_part_of_the_experiment(name: str) -> None:
+def test_what_surrounds_a_name_is_not_part_of_the_experiment(name: str) -> None:
     parsed = parse_folder_name(name)
     assert parsed.experiment == "PointmassMedium-v0_cql0.1"
     assert (parsed.stage, parsed.settings) == (Stage.OFFLINE, {"cql_alpha": 0.1})
@@ -110,7 +110,7 @@ def test_a_round_number_is_the_size_of_the_dataset(name: str, size: int | None) 
     assert size_in_name(name) == size
 
 
-def test_datasets_of_sizes_without_a_word_are_the_ablation(tmp_path: Path) -> None:
+def test_datasets_named_only_by_their_size_are_the_ablation(tmp_path: Path) -> None:
     for index, (size, last) in enumerate([(1_000, -150.0), (5_000, -60.0), (10_000, -26.0)]):
         begins = NOON + 3600 * index
         folder = tmp_path / named(f"{CQL}_{size}", begins)
@@ -126,7 +126,7 @@ def test_datasets_of_sizes_without_a_word_are_the_ablation(tmp_path: Path) -> No
     assert table.rows[0][2] == "10,000"
 
 
-def test_one_number_in_two_spellings_is_one_setting_and_sweeps_are_ordered(tmp_path: Path) -> None:
+def test_a_number_in_two_spellings_is_one_setting_and_sweeps_are_ordered(tmp_path: Path) -> None:
     names = ("cql0", "cql0.0", "cql1e-3", "cql0.001", "cql10", "cql1.0_temp1.0")
     for index, name in enumerate(names):
         begins = NOON + 3600 * index
@@ -150,7 +150,7 @@ def extents(last: int, gap: int, **others: tuple[int, int]) -> dict[str, Extent]
     return {"loss": Extent(last, gap)} | {tag: Extent(*ends) for tag, ends in others.items()}
 
 
-def test_fine_tuning_without_online_steps_is_no_fine_tuning() -> None:
+def test_fine_tuning_without_online_steps_is_not_fine_tuning() -> None:
     lengths = (100_000, 200_000)
     progress = progress_of(extents(99_900, 100), 99_900, Stage.FINETUNE, "", lengths)
     assert (progress.length, progress.went_online) == (None, False)
@@ -170,7 +170,7 @@ def test_fine_tuning_without_online_steps_is_no_fine_tuning() -> None:
         (Stage.EXPLORE, 2_140, 10, None),
     ],
 )
-def test_a_round_length_of_ones_own(stage: Stage, last: int, gap: int, length: int | None) -> None:
+def test_a_round_length_may_be_meant(stage: Stage, last: int, gap: int, length: int | None) -> None:
     usual = (10_000,) if stage is Stage.EXPLORE else (100_000, 200_000)
     tags = extents(last, gap, train_return=(last, 50))
     assert progress_of(tags, last, stage, "", usual).length == length
@@ -185,7 +185,7 @@ def test_three_runs_may_share_a_length_although_they_log_at_other_steps() -> Non
     assert shared_length(runs[1:], 50_000) is None
 
 
-def test_runs_that_share_a_length_of_their_own_are_shown_with_it(tmp_path: Path) -> None:
+def test_runs_that_share_an_unusual_length_are_shown_with_it(tmp_path: Path) -> None:
     for index, (name, every) in enumerate((("cql0.1", 1_000), ("dqn", 1_000), ("awac1.0", 500))):
         begins = NOON + 3600 * index
         folder = tmp_path / named(f"hw5_offline_PointmassMedium-v0_{name}", begins)
@@ -195,7 +195,7 @@ def test_runs_that_share_a_length_of_their_own_are_shown_with_it(tmp_path: Path)
     assert [run.steps for run in collection.runs] == [50_000] * 3
 
 
-def test_a_lone_run_that_may_have_ended_as_planned_is_not_said_to_have_stopped(
+def test_a_single_run_that_may_have_ended_as_planned_is_not_reported_as_stopped(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / named(CQL)
@@ -207,14 +207,14 @@ def test_a_lone_run_that_may_have_ended_as_planned_is_not_said_to_have_stopped(
 # Files
 
 
-def test_files_of_operating_systems_and_exports_are_no_logs() -> None:
+def test_files_of_operating_systems_and_exports_are_not_logs() -> None:
     log = "events.out.tfevents.1700503201.laptop.1.0"
     assert is_event_file(log)
     for name in (f"._{log}", f"{log}:Zone.Identifier", f"{log}.csv", f"{log}.png"):
         assert not is_event_file(name)
 
 
-def test_a_packed_log_is_called_packed(tmp_path: Path) -> None:
+def test_a_packed_log_is_reported_as_packed(tmp_path: Path) -> None:
     path = write_log(tmp_path / named(CQL), LEARNED)
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
@@ -223,7 +223,7 @@ def test_a_packed_log_is_called_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["within a record", "zeros"])
-def test_a_log_whose_end_is_missing_is_cut_off_and_not_altered(tmp_path: Path, end: str) -> None:
+def test_a_log_whose_end_is_missing_is_cut_off_but_not_altered(tmp_path: Path, end: str) -> None:
     path = write_log(tmp_path / named(CQL), LEARNED)
     content = path.read_bytes()
     path.write_bytes(content[:-17] if end == "within a record" else content + bytes(4_096))
@@ -234,7 +234,7 @@ def test_a_log_whose_end_is_missing_is_cut_off_and_not_altered(tmp_path: Path, e
     assert cut.startswith("cut off after")
     if whole:
         assert cut == f"cut off after {whole:,} of {whole + 4_096:,} bytes"
-    # The times of what is there count: 99,900 steps at ten in a second.
+    # The remaining times count: 99,900 steps at ten a second.
     assert log.ends - log.begins == pytest.approx(9_990)
     (problem,) = read_events([path], TAGS).problems
     assert "cut off after" in problem
@@ -256,7 +256,7 @@ def test_a_changed_byte_is_damage_and_keeps_the_times_before_it(tmp_path: Path) 
     assert 5_900 < log.ends - log.begins < 6_100
 
 
-def test_a_pointer_beside_a_whole_log_costs_nothing(tmp_path: Path) -> None:
+def test_a_pointer_next_to_a_complete_log_costs_nothing(tmp_path: Path) -> None:
     path = write_log(tmp_path / named(CQL), LEARNED)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     path.with_name("events.out.tfevents.1.other").write_text(pointer)
@@ -276,21 +276,21 @@ def test_two_runs_in_a_folder_are_two_runs(tmp_path: Path) -> None:
     assert (first.wall_time_s, second.wall_time_s) == (9_990, 9_990)
 
 
-def test_a_run_that_went_on_in_a_second_file_is_one_run_without_its_pause(tmp_path: Path) -> None:
+def test_a_run_continued_in_a_second_file_is_one_run_without_the_pause(tmp_path: Path) -> None:
     folder = tmp_path / named(CQL)
     write_log(folder, LEARNED[:5], steps=range(0, 45_000, 10_000))
     write_log(folder, LEARNED[5:], begins=NOON + 50_000, steps=range(50_000, 100_000, 10_000))
     assert [len(files) for files in [separate_runs(sorted(folder.iterdir()))]] == [1]
     (run,) = collect(tmp_path).runs
     assert len(run.curves["eval_return"].steps) == 10
-    # 45,000 and 50,000 steps at ten in a second, each less the last interval.
+    # 45,000 and 50,000 steps at ten a second, each less the last interval.
     assert run.wall_time_s == 4_490 + 4_990
-    # 50,000 s from begin to begin, of which 4,490 s were a run's.
+    # 50,000 s from one beginning to the other, of which a run took 4,490 s.
     hours = (50_000 - 4_490) / 3600
     assert run.notes == (f"a pause of {hours:.1f} hours in its log, which its duration excludes",)
 
 
-def test_a_copy_within_a_folder_is_no_other_run(tmp_path: Path) -> None:
+def test_a_copy_within_a_folder_is_not_another_run(tmp_path: Path) -> None:
     path = write_log(tmp_path, LEARNED)
     path.with_name(f"{path.name} (1)").write_bytes(path.read_bytes())
     assert separate_runs(sorted(tmp_path.iterdir())) == [[path]]
@@ -326,7 +326,7 @@ def test_the_list_of_runs_has_every_result(tmp_path: Path) -> None:
     }
 
 
-def test_reruns_that_differ_have_their_range(tmp_path: Path) -> None:
+def test_reruns_that_differ_are_shown_with_their_range(tmp_path: Path) -> None:
     for index, last in enumerate((-35.0, -14.0, -14.0)):
         folder = tmp_path / named(CQL, NOON + 3600 * index)
         write_log(folder, [-150.0] * 7 + [last] * 3, begins=NOON + 3600 * index)
@@ -334,7 +334,7 @@ def test_reruns_that_differ_have_their_range(tmp_path: Path) -> None:
     assert parts.format_final(experiment).endswith(f", runs {MINUS}35.0 to {MINUS}14.0")
 
 
-def test_diverged_q_values_are_told_and_do_not_hide_others(tmp_path: Path) -> None:
+def test_diverged_q_values_are_reported_and_do_not_hide_others(tmp_path: Path) -> None:
     for index, (name, q_value) in enumerate((("cql0.1", -24.0), ("cql5.0", 5e7))):
         begins = NOON + 3600 * index
         folder = tmp_path / named(f"hw5_offline_PointmassMedium-v0_{name}", begins)
@@ -368,7 +368,7 @@ def graded(path: Path) -> dict[str, str]:
     return {item.name: item.message for item in grade_path(path, check_code=False).items}
 
 
-def test_a_copy_of_a_log_is_called_a_copy(tmp_path: Path) -> None:
+def test_a_copy_of_a_log_is_reported_as_a_copy(tmp_path: Path) -> None:
     path = write_log(tmp_path / "data" / f"q2_{named(CQL)}", LEARNED)
     other = tmp_path / "data" / f"q2_{named(CQL, NOON + 86_400)}"
     other.mkdir()
@@ -379,7 +379,7 @@ def test_a_copy_of_a_log_is_called_a_copy(tmp_path: Path) -> None:
     assert "inconsistent" not in message
 
 
-def test_names_that_were_changed_are_told(tmp_path: Path) -> None:
+def test_changed_names_are_reported(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_log(data / f"Q2-{named(CQL)}", LEARNED)
     write_log(data / "q2_cql_medium", BETTER)
@@ -391,7 +391,7 @@ def test_names_that_were_changed_are_told(tmp_path: Path) -> None:
     assert "q3_final_run: the name does not say which algorithm it ran" in names
 
 
-def test_folders_without_logs_are_told_and_not_called_missing(tmp_path: Path) -> None:
+def test_folders_without_logs_are_reported_and_not_called_missing(tmp_path: Path) -> None:
     folder = tmp_path / "data" / f"q2_{named(CQL)}"
     folder.mkdir(parents=True)
     (folder / "eval_return.csv").write_text("step,value\n0,-150\n")
@@ -426,7 +426,7 @@ def test_logs_outside_the_data_folder_are_found(tmp_path: Path) -> None:
 
 
 def test_numbers_of_a_simulated_log_are_as_intended(tmp_path: Path) -> None:
-    """The helper of these tests writes what TensorBoard's reader reads."""
+    """What the helper of these tests writes, TensorBoard's reader can read."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     path = write_log(tmp_path / "run", LEARNED, every=10_000)

@@ -1,7 +1,7 @@
 """What confines student code: the filter of system calls, files, privileges, leftovers, messages.
 
-`test_sandbox_attacks.py` tries attacks one by one; here are the parts, honest programs, and
-hostile hand-ins on their way through the checker.
+`test_sandbox_attacks.py` tries attacks one by one; here are tests of the parts, honest programs,
+and hostile hand-ins on their way through the checker.
 """
 
 import errno
@@ -46,7 +46,7 @@ needs_linux = pytest.mark.skipif(
 
 
 def answer(column, architecture, number, *arguments, itself=77):
-    """Run the filter as the kernel's machine would; return 0 where a call is allowed, or its errno.
+    """Run the filter as the kernel's machine would; return 0 for an allowed call, else its errno.
 
     From Documentation/userspace-api/seccomp_filter.rst and networking/filter.rst.
     """
@@ -169,7 +169,7 @@ def student(agent="random"):
 
 
 def with_code(code, agent="random"):
-    """A right solution that runs some code when it is imported."""
+    """A correct solution that runs some code when it is imported."""
     own = student(agent).replace("from __future__ import annotations", "")
     return f"{textwrap.dedent(code)}\n{own}"
 
@@ -371,7 +371,7 @@ def stand_in_job(code):
 
 
 def test_a_class_is_checked_on_a_stand_in_whose_text_it_cannot_read(sandbox):
-    """Nor does it lie in the memory of the process, such as in the job that it was told."""
+    """Its source is not in the memory of the process either, for example in the job."""
     code = """
         import gc, inspect, os, sys
         import cs285.agents.dqn_agent as parent
@@ -416,14 +416,14 @@ SPOILED = {
 
 @needs_linux
 @pytest.mark.parametrize("program", SPOILED.values(), ids=SPOILED)
-def test_nothing_stays_of_a_job(sandbox, program):
+def test_nothing_of_a_job_is_left(sandbox, program):
     assert check(sandbox, program)
     assert not list(sandbox._folder.glob("cs285-check-*"))
     assert {one.verdict for one in check(sandbox, "")} == {Verdict.CORRECT}
 
 
 @needs_linux
-def test_a_job_that_fills_the_disk_is_ended(sandbox):
+def test_a_job_that_fills_the_disk_is_killed(sandbox):
     findings = check(sandbox, "n = 0\nwhile True:\n    open(str(n), 'w').close(); n += 1")
     assert {one.end for one in findings} == {End.DISK}
     assert f"{DISK_ENTRIES:,} files" in findings[0].text
@@ -431,8 +431,8 @@ def test_a_job_that_fills_the_disk_is_ended(sandbox):
 
 
 @needs_linux
-def test_an_exception_carries_nothing_of_the_grader(sandbox, monkeypatch):
-    """What a hand-in could say, if it could read it: the reference, and who runs the checker."""
+def test_an_exception_reveals_nothing_about_the_grader(sandbox, monkeypatch):
+    """It could quote the reference, or who runs the checker, if the hand-in could read them."""
     code = f"""
         import glob, os, sys
         found = []
@@ -467,7 +467,7 @@ FORGED = {
 
 @needs_linux
 def test_a_forged_message_cannot_draw_on_the_terminal(sandbox):
-    """It is written into the pipe itself, where no code of the checker has cut or escaped it."""
+    """It is written to the pipe itself, so no code of the checker has cut or escaped it."""
     line = json.dumps(FORGED) + "\n"
     findings = check(
         sandbox,
@@ -503,7 +503,7 @@ os.execv(sys.executable, [sys.executable, "-B", *sys.argv[3:]])
 
 @needs_linux
 def test_a_grader_who_is_an_ordinary_user_is_as_safe(tmp_path_factory):
-    """A hand-in that tries to stop its grader costs itself alone; the grader is not root here."""
+    """A hand-in that tries to stop its grader harms only itself; the grader is not root here."""
     if os.geteuid() != 0:
         pytest.skip("these tests run as an ordinary user anyway")
     with leftovers.temporary_folder("cs285-user-") as folder:
@@ -546,13 +546,13 @@ def test_a_grader_who_is_an_ordinary_user_is_as_safe(tmp_path_factory):
         ("x" * 9000, "x" * MAX_TEXT),
     ],
 )
-def test_what_is_said_of_an_error_is_made_plain(said, shown):
+def test_descriptions_of_errors_are_made_safe_to_show(said, shown):
     assert plain(said) == shown
 
 
 @needs_linux
 @pytest.mark.parametrize("kind", ["weights", "gradients"])
-def test_forged_names_of_networks_are_no_answer(sandbox, kind):
+def test_forged_names_of_networks_are_not_an_answer(sandbox, kind):
     record = {
         "trial": 0,
         "stage": "construct",
@@ -585,7 +585,7 @@ def test_a_report_escapes_names_of_files_and_students():
         assert sum("dqn_agent.py" in line[:15] for line in text.splitlines()) <= 1
 
 
-def test_a_checker_that_fails_on_one_hand_in_goes_on_with_the_next(tmp_path, monkeypatch, capsys):
+def test_a_checker_that_fails_on_one_hand_in_continues_with_the_next(tmp_path, monkeypatch, capsys):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "random_agent.py").write_text(student())
@@ -634,7 +634,7 @@ def test_an_installed_reference_is_hidden_among_the_libraries(tmp_path):
     }, done.stderr  # fmt: skip
 
 
-def test_the_folder_of_a_checkout_is_no_library():
+def test_the_folder_of_a_checkout_is_not_a_library():
     assert reading.is_code_of_the_repository(str(PACKAGE.parent), PACKAGE)
     assert not reading.is_code_of_the_repository(np.__path__[0], PACKAGE)
     assert PACKAGE.parent not in reading.libraries(PACKAGE)
@@ -693,8 +693,8 @@ def test_a_zip_of_thousands_of_large_configs_has_few_problems(tmp_path):
         assert "480 more" in hand_in.problems[-1]
 
 
-def test_a_zip_or_a_folder_as_deep_as_no_program_can_go_is_refused_or_cut(tmp_path):
-    """Removing what lies a thousand folders deep ends a program that calls itself for each."""
+def test_a_zip_or_a_folder_that_is_too_deep_is_refused_or_cut(tmp_path):
+    """Removing a thousand nested folders crashes a program that recurses into each."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("a/" * 985 + "config.yaml", "base_config: dqn")
     with (
@@ -722,7 +722,7 @@ def test_a_zip_or_a_folder_as_deep_as_no_program_can_go_is_refused_or_cut(tmp_pa
 # Layers
 
 
-def test_a_system_that_offers_nothing_is_told_on_every_run(tmp_path, monkeypatch, capsys):
+def test_missing_layers_are_reported_on_every_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(layers.landlock, "version", lambda: 0)
     monkeypatch.setattr(layers.system_calls, "are_filtered", lambda: False)
     monkeypatch.setattr(layers.privileges, "transient_user", lambda seed: None)
@@ -736,7 +736,7 @@ def test_a_system_that_offers_nothing_is_told_on_every_run(tmp_path, monkeypatch
     assert told.count("\n") == 1
 
 
-def test_a_system_that_offers_all_is_silent(monkeypatch):
+def test_a_system_with_all_layers_gets_no_warning(monkeypatch):
     monkeypatch.setattr(layers, "active", lambda: frozenset(Layer))
     monkeypatch.setattr(bubblewrap, "state", lambda: bubblewrap.State.WORKS)
     assert not layers.warning()
@@ -744,7 +744,7 @@ def test_a_system_that_offers_all_is_silent(monkeypatch):
     assert "bubblewrap" in layers.warning()
 
 
-def test_root_who_may_not_mount_keeps_its_user_where_python_is_closed_to_others(monkeypatch):
+def test_root_who_may_not_mount_stays_root_if_python_is_closed_to_others(monkeypatch):
     monkeypatch.setattr(layers.os, "geteuid", lambda: 0)
     monkeypatch.setattr(layers.privileges, "transient_user", lambda seed: 61184)
     monkeypatch.setattr(bubblewrap, "state", lambda: bubblewrap.State.ABSENT)
@@ -763,7 +763,7 @@ def test_the_child_says_which_layers_are_active(sandbox):
 
 @pytest.fixture
 def own_bubblewrap(tmp_path, monkeypatch):
-    """Puts a program of that name first; returns where it is."""
+    """Puts a program of that name first in the path; returns its own path."""
     program = tmp_path / "bin" / "bwrap"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 1\n")
@@ -774,7 +774,7 @@ def own_bubblewrap(tmp_path, monkeypatch):
     bubblewrap.state.cache_clear()
 
 
-def test_a_bubblewrap_that_does_not_start_is_left_out_and_told(own_bubblewrap, tmp_path):
+def test_a_bubblewrap_that_does_not_start_is_left_out_and_reported(own_bubblewrap, tmp_path):
     assert bubblewrap.state() is bubblewrap.State.FAILS
     assert bubblewrap.command(tmp_path, PACKAGE) == []
     assert "bubblewrap, which is installed but does not start" in layers.warning()

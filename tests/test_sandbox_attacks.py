@@ -1,7 +1,7 @@
-"""No attack of a hand-in reaches the grader or another hand-in, whether the grader is root or not.
+"""No attack by a hand-in reaches the grader or another hand-in, whether the grader is root or not.
 
-Every attack is tried twice by `sandbox_attacks.py`, on victims of its own: in the open, where it
-works, and confined, where it must not.
+`sandbox_attacks.py` tries every attack twice, on separate victims: unconfined, where it works, and
+confined, where it must not.
 """
 
 import json
@@ -19,7 +19,7 @@ from cs285.grading.sandbox import layers
 
 PROGRAM = Path(__file__).parent / "sandbox_attacks.py"
 ROLES = [("root", name) for name in ATTACKS]
-# What an ordinary user cannot do in the open either shows nothing.
+# What an ordinary user cannot do even unconfined shows nothing.
 ROLES += [("user", name) for name, one in ATTACKS.items() if not one.root]
 NOT_IN_THIS_KERNEL = ("ENOSYS", "ENODEV", "EOPNOTSUPP")
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """What came of all attacks, by the role of the grader."""
+    """The outcomes of all attacks, by the role of the grader."""
     found = {}
 
     def of(role):
@@ -48,17 +48,17 @@ def outcomes():
 
 
 @pytest.mark.parametrize(("role", "name"), ROLES, ids=lambda value: value)
-def test_an_attack_works_in_the_open_and_not_when_confined(outcomes, role, name):
+def test_an_attack_works_unconfined_and_not_when_confined(outcomes, role, name):
     if role == "root" and os.geteuid() != 0:
         pytest.skip("these tests do not run as root")
-    in_the_open, confined = outcomes(role)[name]["open"], outcomes(role)[name]["confined"]
-    if any(word in in_the_open["said"] for word in NOT_IN_THIS_KERNEL):
-        pytest.skip(f"this kernel cannot do it: {in_the_open['said']}")
-    works = bool(in_the_open["changed"]) if ATTACKS[name].harms else in_the_open["said"] == DONE
-    assert works, f"shows nothing: {in_the_open}"
+    unconfined, confined = outcomes(role)[name]["unconfined"], outcomes(role)[name]["confined"]
+    if any(word in unconfined["result"] for word in NOT_IN_THIS_KERNEL):
+        pytest.skip(f"this kernel cannot do it: {unconfined['result']}")
+    works = bool(unconfined["changed"]) if ATTACKS[name].harms else unconfined["result"] == DONE
+    assert works, f"shows nothing: {unconfined}"
     assert not confined["changed"]
-    assert confined["said"], "the confined process ended before it could try"
-    assert ATTACKS[name].harms or confined["said"] != DONE
+    assert confined["result"], "the confined process ended before it could try"
+    assert ATTACKS[name].harms or confined["result"] != DONE
 
 
 def test_there_are_many_attacks():

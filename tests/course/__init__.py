@@ -1,5 +1,5 @@
 """Makes the hand-ins of a whole course from a few real runs, some of them copied.
 
-`logs` makes logs of others from real ones, `hands` writes the same solution as different people
-do, `copying` copies and disguises, and `students` puts hand-ins together.
+`logs` makes other students' logs from real ones, `hands` writes the same solution as different
+people would, `copying` copies and disguises, and `students` puts hand-ins together.
 """

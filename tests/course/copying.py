@@ -1,4 +1,4 @@
-"""Copies what is not one's own, in six ways."""
+"""Copies the work of others in six ways."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OF_LOGS = (Way.RENAMED, Way.RETIMED, Way.EDITED, Way.THINNED)
 
 
 def renamed(run: CourseRun, mine: CourseRun, rng: np.random.Generator, *, again: bool) -> CourseRun:
-    """Take a log as it is, as the run with one's own seed; the event file may keep its name."""
+    """Hand in another's log unchanged under one's own seed; the event file may keep its name."""
     taken = replace(run, folder_time=run.times[0] + 0.3 * DAY, seed=mine.seed)
     return taken if again else replace(taken, host=mine.host, process=mine.process)
 
 
 def retimed(run: CourseRun, mine: CourseRun, rng: np.random.Generator, *, again: bool) -> CourseRun:
-    """Move all times by days; or stretch them, and add a little noise."""
+    """Shift all times by days; or stretch them and add a little noise."""
     moved = mine.times[0] + np.array(run.times) - run.times[0]
     if again:
         moved = mine.times[0] + (moved - mine.times[0]) * rng.uniform(1.2, 1.6)
@@ -67,7 +67,7 @@ def edited(run: CourseRun, mine: CourseRun, rng: np.random.Generator, *, again: 
 
 
 def thinned(run: CourseRun, mine: CourseRun, rng: np.random.Generator, *, again: bool) -> CourseRun:
-    """Keep every third point that is not an evaluation; the second time, move all times too."""
+    """Keep every third point that is not an evaluation; the second time, shift all times too."""
     kept = [
         number
         for number, (_, values) in enumerate(run.events)
@@ -100,7 +100,7 @@ def copied_code(
     *,
     again: bool,
 ) -> dict[str, str]:
-    """Return the files of somebody who took all of another's, or a part of them."""
+    """Return the files of a student who copied all or some of another's."""
     if way is Way.CODE:
         return disguised(source, rng)
     if not again:

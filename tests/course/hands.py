@@ -1,4 +1,4 @@
-"""The same solution as different people write it, and as somebody writes who hides a source."""
+"""The same solution as different people write it, and as someone who hides a source rewrites it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.solutions.generator.combinations import Combination
 from tests.solutions.generator.styles import CHOICES, Style, make_style
 
 LEAST_NODES = 5
-"""Of an expression that is worth a name of its own."""
+"""Minimum number of nodes of an expression that is worth naming."""
 WORDS = [
     "batch",
     "bellman",
@@ -57,7 +57,7 @@ REMARKS = (
 
 
 def usual_style(rng: np.random.Generator, usual: float, **fixed: str) -> Style:
-    """Draw a style; a choice has its most usual value with this probability, and else any."""
+    """Draw a style; each choice has its most common value with this probability, or else any."""
     values = {
         choice: options[0] if rng.random() < usual else str(rng.choice(options))
         for choice, options in CHOICES.items()
@@ -66,13 +66,13 @@ def usual_style(rng: np.random.Generator, usual: float, **fixed: str) -> Style:
 
 
 def write_solution(style: Style, rng: np.random.Generator) -> dict[str, str]:
-    """Return the files of somebody with a style, and with habits of their own."""
+    """Return the files of a student with a style and personal habits."""
     habits = Habits.draw(rng)
     return {name: personal(text, habits, rng) for name, text in Combination(style).files().items()}
 
 
 class Habits:
-    """How often somebody does a thing that changes a text and not what it computes."""
+    """How often a student does something that changes a text but not what it computes."""
 
     def __init__(self, names: float, swaps: float, functions: float, remarks: float) -> None:
         self.names, self.swaps, self.functions, self.remarks = names, swaps, functions, remarks
@@ -80,7 +80,7 @@ class Habits:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Habits:
-        """Return somebody's habits."""
+        """Return the habits of a student."""
         return cls(*rng.beta(1, 1.5, 3), rng.uniform(0, 0.3))
 
     def fresh_name(self, rng: np.random.Generator) -> str:
@@ -93,7 +93,7 @@ class Habits:
 
 
 def personal(text: str, habits: Habits, rng: np.random.Generator) -> str:
-    """Return a file as somebody with these habits writes it."""
+    """Return a file as a student with these habits writes it."""
     tree = ast.parse(text)
     _Rephrased(habits, rng).visit(tree)
     for node in ast.walk(tree):
@@ -103,7 +103,7 @@ def personal(text: str, habits: Habits, rng: np.random.Generator) -> str:
 
 
 class _Rephrased(ast.NodeTransformer):
-    """Swaps what commutes, and writes methods of tensors as functions or the other way round."""
+    """Swaps operands that commute, and turns methods of tensors into functions or vice versa."""
 
     METHODS = frozenset({"mean", "sum", "exp", "square", "logsumexp", "detach"})
 
@@ -129,7 +129,7 @@ class _Rephrased(ast.NodeTransformer):
 
 
 def _expressions(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
-    """Yield the places of parts of an expression that are computed in any case."""
+    """Yield the places of the parts of an expression that are always computed."""
     if isinstance(node, ast.IfExp | ast.BoolOp | ast.Lambda | ast.ListComp | ast.GeneratorExp):
         return
     if isinstance(node, ast.DictComp | ast.SetComp | ast.JoinedStr):
@@ -150,7 +150,7 @@ def _expressions(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
 def _with_names(
     statement: ast.stmt, habits: Habits, rng: np.random.Generator
 ) -> Iterator[ast.stmt]:
-    """Yield a statement, after others that give names to parts of it."""
+    """Yield a statement, preceded by others that name parts of it."""
     if not isinstance(statement, ast.Assign | ast.Return) or statement.value is None:
         for field in ("body", "orelse"):
             if isinstance(block := getattr(statement, field, None), list):
@@ -206,7 +206,7 @@ KEPT_ARGUMENTS = {"self", "__init__", "update", "get_action"}
 def disguised(
     files: Mapping[str, str], rng: np.random.Generator, *, reorder: bool = True
 ) -> dict[str, str]:
-    """Return files with other names, other comments and, mostly, another order of methods."""
+    """Return files with different names, comments and, mostly, a different order of methods."""
     trees = {name: ast.parse(text) for name, text in files.items()}
     new: dict[str, str] = {}
     for tree in trees.values():
@@ -256,7 +256,7 @@ class _Renamed(ast.NodeTransformer):
 
 
 def with_methods(target: str, source: str, methods: tuple[str, ...]) -> str:
-    """Return a file with some methods of its first class as another file has them."""
+    """Return a file with some methods of its first class replaced by those of another file."""
     tree, other = ast.parse(target), ast.parse(source)
     mine, theirs = (
         next(node for node in one.body if isinstance(node, ast.ClassDef)) for one in (tree, other)

@@ -1,4 +1,4 @@
-"""Logs like those of real runs: other seeds, other computers, other times."""
+"""Logs like those of real runs with other seeds, computers and times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICTURE = "exploration_trajectories_eval"
 
 @dataclass(frozen=True)
 class Base:
-    """A real run, with its steps stretched to those that the handout asks for."""
+    """A real run, with its steps stretched to the number that the handout asks for."""
 
     stage: str
     config: Mapping[str, object]
@@ -39,7 +39,7 @@ class Base:
 
     @property
     def total(self) -> int:
-        """All steps."""
+        """The number of steps in all."""
         return sum(int(self.config.get(name, 0)) for name in STEPS)
 
 
@@ -80,7 +80,7 @@ class CourseRun:
     process: int
     seed: int = 1
     folder_time: float = 0.0
-    """When its folder was made; 0 for just before the first event."""
+    """When its folder was created; 0 for just before the first event."""
 
     @property
     def name(self) -> str:
@@ -224,7 +224,7 @@ def own_times(
     rng: np.random.Generator,
     begins: float,
 ) -> tuple[float, ...]:
-    """Return the times of a run on another computer: slower or faster, and never even."""
+    """Return the times of a run on another computer: slower or faster, and never regular."""
     known = {step: seconds for (step, _), seconds in zip(base.events, base.seconds, strict=True)}
     pace = rng.lognormal(0, 0.5)
     usual = float(np.median(base.seconds))

@@ -17,9 +17,9 @@ from tests.course.logs import Base, CourseRun, other_seed, own_host, own_times
 from tests.solutions.generator.styles import Style
 
 USUAL = 0.6
-"""How often a choice in somebody's code is the most usual one."""
+"""Probability that a choice in a student's code is the most common one."""
 EQUAL = 0.3
-"""Share of students whose programs compute exactly what the reference does: same seed, same
+"""Fraction of students whose programs compute exactly what the reference does: same seed, same
 numbers."""
 BEGINS = 1_760_000_000.0
 WEEKS = 3 * 7 * 86_400.0
@@ -66,7 +66,7 @@ SHARED_CHOICES = ("attributes", "helpers", "locals", "arguments", "functional")
 
 @dataclass(frozen=True)
 class Student:
-    """What somebody hands in."""
+    """What a student hands in."""
 
     name: str
     style: Style
@@ -95,13 +95,13 @@ class Student:
 
 
 class Planted(NamedTuple):
-    """A pair of which one copied from the other."""
+    """A pair in which one copied from the other."""
 
     source: str
     copier: str
     way: Way
     of_equal: bool
-    """Whether the log that was copied has the values of many honest ones."""
+    """Whether the copied log has the values of many honest ones."""
 
 
 class Course:
@@ -129,13 +129,13 @@ class Course:
         self.copies = self._plan(rng, pairs)
 
     def _plan(self, rng: np.random.Generator, pairs: int) -> dict[int, tuple[int, Way, bool]]:
-        """Return the source, the way and whether it is the second, by the number of the copier."""
+        """Return the source, the way, and whether it is the second such copy, by copier."""
         chosen = rng.permutation(self.count)[: 2 * pairs * len(Way)].tolist()
         plan = {}
         for again in range(pairs):
             for way in Way:
                 source, copier = chosen.pop(), chosen.pop()
-                # Who re-times a log, or shows it as it is, may have taken one that many have.
+                # A log that is re-timed or thinned may be one whose values many others have.
                 is_hard = again and way in {Way.RETIMED, Way.THINNED}
                 self.is_equal[source], self.is_equal[copier] = is_hard, False
                 plan[copier] = (source, way, bool(again))
@@ -187,7 +187,7 @@ class Course:
 
     @property
     def planted(self) -> list[Planted]:
-        """Who copied what from whom."""
+        """Return who copied what from whom."""
         return [
             Planted(self.names[source], self.names[copier], way, bool(self.is_equal[source]))
             for copier, (source, way, _) in self.copies.items()
