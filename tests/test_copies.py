@@ -152,8 +152,8 @@ def test_another_starter_can_be_named(tmp_path: Path, solutions: list[dict[str, 
         write_code(tmp_path / name, solutions[0])
     alone = {name: fingerprint(tmp_path / name) for name in ("ann", "ben")}
     assert [pair.kind for pair in compare(alone)] == [Kind.CODE]
-    told = {name: fingerprint(tmp_path / name, (tmp_path / "given",)) for name in ("ann", "ben")}
-    assert compare(told) == []
+    prints = {name: fingerprint(tmp_path / name, (tmp_path / "given",)) for name in ("ann", "ben")}
+    assert compare(prints) == []
 
 
 def test_what_everybody_has_counts_little(tmp_path: Path, solutions: list[dict[str, str]]) -> None:
@@ -217,9 +217,9 @@ def at_other_times(folder: Path, seed: int) -> None:
     (path,) = folder.glob("*tfevents*")
     path.rename(folder / f"events.out.tfevents.{START + 10_000 * seed}.computer{seed}.{seed}.0")
     summary = folder / "summary.json"
-    told = json.loads(summary.read_text(encoding="utf-8"))
-    told["wall_time_s"] += late[0]
-    summary.write_text(json.dumps(told), encoding="utf-8")
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    content["wall_time_s"] += late[0]
+    summary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def of_runs(tmp_path: Path) -> dict[frozenset[str], Pair]:
@@ -257,9 +257,9 @@ def test_any_trace_of_the_source_is_enough(tmp_path: Path, change: str, kind: Ki
         at_other_times(folder, number)
     ann, ben = folders
     if change == "duration":
-        told = json.loads((ben / "summary.json").read_text())
-        told["wall_time_s"] = json.loads((ann / "summary.json").read_text())["wall_time_s"]
-        (ben / "summary.json").write_text(json.dumps(told))
+        content = json.loads((ben / "summary.json").read_text())
+        content["wall_time_s"] = json.loads((ann / "summary.json").read_text())["wall_time_s"]
+        (ben / "summary.json").write_text(json.dumps(content))
     elif change == "process":
         next(ben.glob("*tfevents*")).rename(ben / next(ann.glob("*tfevents*")).name)
     elif change == "computer":

@@ -328,7 +328,7 @@ OTHERS = {
     "homework 4": ["cs285/scripts/run_hw4.py", "cs285/agents/model_based_agent.py"],
     "homework 1": ["cs285/agents/bc_agent.py", "run_logs/q1_bc_ant/events.out.tfevents.1.h"],
     "homework 2": ["data/q2_pg_cartpole/events.out.tfevents.1.h", "cs285/agents/pg_agent.py"],
-    "is of another year (2019 to 2022)": [
+    "is from another year (2019 to 2022)": [
         "data/hw5_expl_q1_env1_rnd_PointmassEasy-v0_01-11-2021_10-00-00/events.out.tfevents.1.h",
         "cs285/agents/iql_agent.py",
     ],
@@ -360,7 +360,7 @@ def test_tags_of_other_years_show_the_year(tmp_path: Path) -> None:
     run.entries = [entry._replace(tag="Eval_AverageReturn") for entry in run.entries]
     run.write(tmp_path / "data")
     (item,) = grade_path(tmp_path, check_code=False).items
-    assert f"the run {run.name} is of another year (2019 to 2022)" in item.message
+    assert f"the run {run.name} is from another year (2019 to 2022)" in item.message
 
 
 def test_files_of_other_homework_next_to_this_one_do_not_matter(tmp_path: Path) -> None:

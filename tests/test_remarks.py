@@ -244,7 +244,7 @@ def test_one_run_is_not_two_seeds(tmp_path: Path, values: str) -> None:
         edit_log(copied, set_values("critic_loss", lambda old: old * (1 + 1e-7 * (old > 1))))
     with open_hand_in(tmp_path) as hand_in:
         found = find_inconsistencies(submitted_runs.find_runs(hand_in).read)
-    told = [one.fact for facts in found.values() for one in facts if "its losses" in one.fact]
-    assert len(told) == (0 if values == "other" else 2)
-    if told:
-        assert told[1] == f"its losses are those of {folder.name}, at the same steps"
+    losses = [one.fact for facts in found.values() for one in facts if "its losses" in one.fact]
+    assert len(losses) == (0 if values == "other" else 2)
+    if losses:
+        assert losses[1] == f"its losses are those of {folder.name}, at the same steps"

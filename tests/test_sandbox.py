@@ -730,10 +730,10 @@ def test_missing_layers_are_reported_on_every_run(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(bubblewrap, "state", lambda: bubblewrap.State.ABSENT)
     (tmp_path / "empty").mkdir()
     assert check_solution.main([str(tmp_path / "empty")]) == 1
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for word in ("seccomp", "Landlock", "user", "container"):
-        assert word in told
-    assert told.count("\n") == 1
+        assert word in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_system_with_all_layers_gets_no_warning(monkeypatch):

@@ -375,7 +375,7 @@ def _facts(first: RunPrint, relation: Relation, group: int) -> Iterator[str]:
             f"All times differ by {relation.shift:,.3f} s, to within {relation.deviation:.6f} s."
         ),
         Times.STRETCHED: (
-            f"The times of one are those of the other stretched by a factor of "
+            "The times of one are those of the other stretched by a factor of "
             f"{relation.stretch:.4f}, to within {relation.deviation:.6f} s."
         ),
         Times.UNRELATED: "The times are unrelated.",

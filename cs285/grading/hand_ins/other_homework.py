@@ -50,21 +50,21 @@ def _is_earlier(run: Run) -> bool:
 def _by_names(runs: Sequence[Run]) -> str:
     for run in runs:
         if found := _NUMBER.search(run.folder.name):
-            return f"the run {run.name} is of homework {found[1]} of the course"
+            return f"the run {run.name} is from homework {found[1]} of the course"
     for run in runs:
         # Logs of the first homework of 2023 have such tags as well.
         if _is_earlier(run) and (run.env_id or _EARLIER_RUN.search(str(run.folder))):
-            return f"the run {run.name} is of another year (2019 to 2022)"
+            return f"the run {run.name} is from another year (2019 to 2022)"
     return ""
 
 
 def _by_environments(runs: Sequence[Run]) -> str:
     for run in runs:
         if found := _ENVIRONMENTS.search(run.folder.name):
-            return f"the run {run.name} is of another homework, in {printable(found[1])}"
+            return f"the run {run.name} is from another homework, in {printable(found[1])}"
     return ""
 
 
 def _by_tags(runs: Sequence[Run]) -> str:
     earlier = next((run for run in runs if _is_earlier(run)), None)
-    return f"the run {earlier.name} is of another homework, or of another year" if earlier else ""
+    return f"the run {earlier.name} is from another homework or another year" if earlier else ""

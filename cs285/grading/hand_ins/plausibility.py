@@ -39,7 +39,7 @@ PLAN_ERROR = 0.5
 PUBLIC_SLACK = 1
 """Steps by which evaluation episodes of public versions may exceed the limit."""
 PUBLIC_RANDOM_LIMIT = 100
-"""Steps at which public versions cut the episodes of their random agent, in every maze."""
+"""Steps at which public versions cut off the episodes of their random agent, in every maze."""
 SIGMAS = 6.0
 LATEST = 10
 """Number of final evaluations that are also compared with the best policy: they matter most."""

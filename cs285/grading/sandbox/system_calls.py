@@ -192,7 +192,7 @@ def are_filtered() -> bool:
     try:
         kernel.prctl(kernel.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None)
     except OSError as error:
-        return error.errno == errno.EFAULT  # the kernel knows the mode and misses the filter
+        return error.errno == errno.EFAULT  # it knows the mode and notices the missing filter
     return False
 
 

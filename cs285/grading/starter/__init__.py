@@ -1,1 +1,1 @@
-"""The starter for students."""
+"""Makes the starter for students."""
