@@ -661,7 +661,7 @@ def test_records_of_another_run_are_inconsistent(ours, note):
             "normalised_score does not match",
         ),
         (set_values("train_return", lambda _: -3), "train_return does not match train_ep_len"),
-        (lambda event: "train" not in str(event) or crowd(event), "less far apart than they last"),
+        (lambda event: "train" not in str(event) or crowd(event), "closer together than"),
     ],
 )
 def test_tags_that_only_this_project_logs_are_checked_too(ours, change, says):

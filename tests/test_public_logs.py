@@ -239,7 +239,7 @@ def test_what_was_not_read_is_not_called_missing(
     assert "1 folders were not read, such as q2_hw5_offline_PointmassMedium" in items["Logs"]
     message = items["q2 (4.1 CQL): CQL on Medium"]
     assert message == (
-        f"q2_{PublicRun('offline', 'cql', 'medium', start=1_700_086_400).name} was not read, see "
+        f"q2_{PublicRun('offline', 'cql', 'medium', start=1_700_086_400).name} was not read; see "
         "the item on logs"
     )
     assert items["q2 (4.1 CQL): DQN on Easy or Medium"] == "no such run"

@@ -388,7 +388,7 @@ def test_changed_names_are_reported(tmp_path: Path) -> None:
     names = items["Names of run folders"]
     assert f"Q2-{named(CQL)}: does not start with q2_ or q4_ exactly" in names
     assert "q2_cql_medium: was renamed; taken for cql on medium, offline" in names
-    assert "q3_final_run: the name does not say which algorithm it ran" in names
+    assert "q3_final_run: the name does not give the algorithm" in names
 
 
 def test_folders_without_logs_are_reported_and_not_called_missing(tmp_path: Path) -> None:
