@@ -311,7 +311,9 @@ def _without_copies(runs: FoundRuns) -> tuple[FoundRuns, list[str]]:
             printable(one.folder if run.name == original.name else one.name)
             for one in (run, original)
         )
-        lines.append(f"{same}: a copy of the log of {other}; it counts once and costs no points")
+        lines.append(
+            f"{same}: a copy of the log of {other}, which counts once; this costs no points"
+        )
     read = [run for run in runs.read if run not in copies]
     return runs._replace(read=read), lines
 
