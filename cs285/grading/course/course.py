@@ -89,7 +89,7 @@ class Choices:
     out: Path
     """The output folder."""
     rubrics: tuple[Rubric, ...]
-    """One, or two of which the second is the newer."""
+    """One rubric, or two: the older, then the newer."""
     workers: int
     check_code: bool = True
     resume: bool = False

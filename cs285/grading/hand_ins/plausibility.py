@@ -551,7 +551,7 @@ def why_written_again(run: Run) -> str:
 
 
 def _learns(run: Run) -> bool:
-    """Return whether a run does more than to take random actions."""
+    """Return whether a run does more than take random actions."""
     return run.stage is not Stage.EXPLORE or "rnd_loss" in run.log.series
 
 
