@@ -382,7 +382,7 @@ def test_script_reports_what_was_chosen_and_thinned(tmp_path, monkeypatch, capsy
     assert script.main([*arguments, "--allow_missing"]) == 0
     said = capsys.readouterr().out
     assert "chosen    hw5_offline_pointmass_easy_cql_sd1_2026-01-31_13-00-00, not " in said
-    assert "critic_loss of 1 runs, from up to 1,500 to" in said
+    assert "critic_loss in 1 runs, from up to 1,500 to" in said
     assert "missing   5 Online fine-tuning: CQL on hard" in said
     for prefix in Question:
         assert f"  {prefix}_    {int(prefix == 'q2')}  {prefix.section}" in said
