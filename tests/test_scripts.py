@@ -15,6 +15,7 @@ from test_training import EASY, random_walk
 from cs285.datasets.dataset_files import save_dataset
 from cs285.homework import Stage
 from cs285.scripts import (
+    analyse,
     check_solution,
     convert_dataset,
     grade,
@@ -428,7 +429,7 @@ def test_the_command_that_an_error_names_makes_the_missing_dataset(call, desk):
 
 TOOLS = [
     *(check_solution, convert_dataset, grade, make_gradescope, make_report, make_student_version),
-    *(make_submission, self_check, show_results),
+    *(analyse, make_submission, self_check, show_results),
 ]
 every_script = pytest.mark.parametrize("script", [*Stage, *TOOLS], ids=lambda it: str(it)[-30:])
 
@@ -492,7 +493,7 @@ def test_an_unknown_flag_is_one_sentence(start, script):
     assert re.fullmatch(r"error: unknown argument --helpp \(did you mean `--help`\?\); .*\n", said)
 
 
-@pytest.mark.parametrize("made", ["report", "submit.zip", "autograder.zip", "grades"])
+@pytest.mark.parametrize("made", ["report", "analysis", "submit.zip", "autograder.zip", "grades"])
 def test_what_scripts_write_by_default_stays_out_of_the_repository(made):
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert any(line.strip("/") == made for line in ignored)

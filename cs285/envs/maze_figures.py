@@ -162,13 +162,14 @@ def trajectories_figure(
     return figure
 
 
-def draw_maze(ax: Axes, maze: Maze, *, outline: bool = False) -> None:
+def draw_maze(ax: Axes, maze: Maze, *, outline: bool = False, fill_goal: bool = True) -> None:
     """Draw walls, start (S) and goal (G with its disc), and fix the axes to the maze.
 
     Args:
         ax: Axes for this maze alone.
         maze: The maze.
         outline: Draw only the edges of the walls, on top of a map that also covers wall cells.
+        fill_goal: Tint the goal's disc, unless there is a map below it.
     """
     from matplotlib.colors import ListedColormap, to_rgba
     from matplotlib.patches import Ellipse
@@ -180,7 +181,7 @@ def draw_maze(ax: Axes, maze: Maze, *, outline: bool = False) -> None:
         ax.imshow(walls, extent=(0, 1, 1, 0), cmap=ListedColormap([WALL]), zorder=2)
     (start_y, start_x), (goal_y, goal_x) = maze.start / maze.scale, maze.goal / maze.scale
     height, width = 2 * maze.goal_radius / maze.scale
-    fill = to_rgba(GREEN, 0 if outline else 0.3)
+    fill = to_rgba(GREEN, 0.3 if fill_goal and not outline else 0)
     ax.add_patch(
         Ellipse(
             (goal_x, goal_y), width, height, facecolor=fill, edgecolor=GREEN, lw=1.8, zorder=2.2

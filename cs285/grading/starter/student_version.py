@@ -146,7 +146,8 @@ WRITTEN: Mapping[str, Mapping[str, str]] = {
 
 PUBLISHED = (
     ".gitignore", "LICENSE", "README.md", "cs285", "data/README.md", "datasets/README.md",
-    "docs/environments.md", "docs/exact.md", "docs/handin.md", "docs/images/mazes.png", "docs/logging.md",
+    "docs/analysis.md", "docs/environments.md", "docs/exact.md", "docs/handin.md",
+    "docs/images/analysis.png", "docs/images/mazes.png", "docs/logging.md",
     "docs/report.md", "experiments", "pyproject.toml", "requirements.txt", "run_hw5.sh", "setup.py",
     "tools/setup_env.sh",
 )  # fmt: skip
