@@ -239,7 +239,7 @@ def broken(agent):
         (lambda path: of_another_shape(path / "hw5_offline_x"), "do not fit the agent"),
         (
             lambda path: without_agent(path / "hw5_offline_x"),
-            "a run saves its agent when it has finished",
+            "a run saves its agent when it finishes",
         ),
         (lambda path: damaged(path / "hw5_offline_x"), "is damaged, or not an agent"),
     ],
