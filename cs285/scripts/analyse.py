@@ -26,11 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder with the datasets that the runs have learned from",
     )  # fmt: skip
     parser.add_argument(
-        "--formats",
-        nargs="+",
-        choices=FORMATS,
-        default=list(FORMATS),
-        help="formats of the figures",
+        "--formats", nargs="+", choices=FORMATS, help="formats of the figures (default: png pdf)"
     )
     parser.add_argument(
         "--checkpoints", type=at_least(1), default=8, metavar="N",
@@ -42,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         runs = microscope.examine(args.runs, args.dataset_dir, args.checkpoints, _remark)
-        written = microscope.write(runs, args.out, args.formats)
+        written = microscope.write(runs, args.out, args.formats or FORMATS)
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
