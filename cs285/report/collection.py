@@ -226,6 +226,7 @@ def _read_run(
         notes=tuple(notes),
         is_ours=bool(settings) or any(tag in log.extents for tag in OUR_TAGS),
         picture_step=log.picture_steps.get(EXPLORATION_PICTURE),
+        folder=folder.path,
     )
     if (planned := _planned(run)) and not any(tag in log.extents for tag in OUR_TAGS):
         # The last log of public versions comes before their last step.

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +81,8 @@ class Run:
     """Whether this project logged it, so that its pictures are as the report describes them."""
     picture_step: int | None = None
     """The step of the picture."""
+    folder: Path | None = None
+    """Its folder."""
 
     @property
     def unit(self) -> Setting:

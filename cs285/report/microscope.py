@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,16 @@ from cs285.homework import STAGES, Stage
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder, write_atomically
 from cs285.infrastructure.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from cs285.report.plots import Plot, style
+from cs285.report import explorer
+from cs285.report.plots import Panel, Plot, style
 from cs285.results.run_folders import RunFolder
 from cs285.training.policies import Policy, load_policy
 from cs285.training.run_results import RunResult, load_run
 
-__all__ = ["described", "estimates_of", "examine", "plots_of", "write"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["described", "estimates_of", "examine", "plots_of", "side_by_side", "write"]
 
 _SNAPSHOT = re.compile(r"agent_step(\d+)\.pt")
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -40,7 +44,7 @@ open."""
 
 def examine(
     paths: Sequence[Path],
-    dataset_dir: Path,
+    dataset_dir: Path | None,
     most_moments: int,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[RunMaps]:
@@ -48,7 +52,7 @@ def examine(
 
     Args:
         paths: Run folders, or files of agents within them.
-        dataset_dir: The folder with their datasets.
+        dataset_dir: The folder with their datasets; None to leave them out.
         most_moments: Largest number of agents of one run; the last one is always among them.
         report: Is called with one line for everything that is missing but not needed.
 
@@ -84,7 +88,7 @@ def _examine(
     path: Path,
     run: RunResult,
     name: str,
-    dataset_dir: Path,
+    dataset_dir: Path | None,
     most_moments: int,
     report: Callable[[str], None],
 ) -> RunMaps:
@@ -96,7 +100,7 @@ def _examine(
             "probabilities of its transitions are not known; those of "
             f"{', '.join(known_tasks())} are"
         )
-    data = _read_data(run, task, dataset_dir, report)
+    data = None if dataset_dir is None else _read_data(run, task, dataset_dir, report)
     discount = float(run.config.get("discount", CriticConfig.model_fields["discount"].default))
     moments: list[Maps] = []
     for step, file in _thinned(_agents(path, run), most_moments):
@@ -194,24 +198,10 @@ def estimates_of(policy: Policy) -> Values | None:
 
 def plots_of(runs: Sequence[RunMaps]) -> list[Plot]:
     """Return a plot for every run, one with all of them side by side, and curves over training."""
-    limits = limits_of(runs)
     plots = [_plot_of(run, f"run{number}") for number, run in enumerate(runs, 1)]
     if len(runs) > 1:
-        rows: list[Any] = [
-            panels.draw_learned, panels.draw_exact, panels.draw_difference, panels.draw_policy
-        ]  # fmt: skip
-        plots.append(
-            Plot(
-                "side_by_side",
-                "Learned and exact values and policies of several runs",
-                tuple(
-                    _panel(draw, run, limits, with_name=draw is rows[0])
-                    for draw in rows
-                    for run in runs
-                ),
-                len(runs), _MAP_INCHES, has_legend=False,
-            )
-        )  # fmt: skip
+        title = "Learned and exact values and policies of several runs"
+        plots.append(side_by_side(runs, "side_by_side", title, [run.name for run in runs]))
     colours = [_COLOURS[k % len(_COLOURS)] for k in range(len(runs))]
     plots.append(
         Plot(
@@ -244,17 +234,40 @@ def _plot_of(run: RunMaps, name: str) -> Plot:
     return Plot(name, run.name, shown, 4, _MAP_INCHES, has_legend=False)
 
 
-def _panel(draw: Any, run: RunMaps, limits: panels.Limits, *, with_name: bool) -> Any:
-    def panel(ax: Any) -> None:
+def side_by_side(runs: Sequence[RunMaps], name: str, title: str, labels: Sequence[str]) -> Plot:
+    """Return a plot of several runs with common ranges of colours, one column each.
+
+    Args:
+        runs: The runs.
+        name: Of the file.
+        title: For readers who cannot see it.
+        labels: What to call each run.
+    """
+    limits = limits_of(runs)
+    rows = (panels.draw_learned, panels.draw_exact, panels.draw_difference, panels.draw_policy)
+    drawn = tuple(
+        _labelled(draw, run, limits, label)
+        for draw in rows
+        for run, label in zip(runs, labels, strict=True)
+    )
+    return Plot(name, title, drawn, len(runs), _MAP_INCHES, has_legend=False, is_picture=True)
+
+
+def _labelled(
+    draw: Callable[[Axes, RunMaps, Maps, panels.Limits], None],
+    run: RunMaps,
+    limits: panels.Limits,
+    label: str,
+) -> Panel:
+    def panel(ax: Axes) -> None:
         draw(ax, run, run.last, limits)
-        if with_name:
-            ax.set_title(f"{run.name}\n{ax.get_title()}")
+        ax.set_title(f"{label}\n{ax.get_title()}")
 
     return panel
 
 
 def write(runs: Sequence[RunMaps], out: Path, formats: Sequence[str]) -> list[Path]:
-    """Write all figures; return their paths.
+    """Write all figures and the page `explorer.html`; return their paths.
 
     Args:
         runs: The runs.
@@ -273,7 +286,9 @@ def write(runs: Sequence[RunMaps], out: Path, formats: Sequence[str]) -> list[Pa
                 path = out / f"{plot.name}.{file_format}"
                 write_atomically(path, functools.partial(_fill, content))
                 written.append(path)
-    return written
+    page = out / "explorer.html"
+    write_atomically(page, functools.partial(_fill, explorer.render(runs).encode()))
+    return [*written, page]
 
 
 def _fill(content: bytes, file: BinaryIO) -> None:

@@ -32,7 +32,7 @@ CODE = (
     "cs285", "experiments", "LICENSE", "pyproject.toml", "requirements.txt", "setup.py",
 )  # fmt: skip
 CODE_SUFFIXES = {
-    "", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp", ".css", ".j2",
+    "", ".py", ".yaml", ".yml", ".toml", ".txt", ".h", ".hpp", ".cpp", ".css", ".j2", ".js",
 }  # fmt: skip
 RUN_FILES = (CONFIG, SUMMARY)
 """Files of a run that are packed besides its event files, which contain the figures."""
