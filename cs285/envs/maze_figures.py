@@ -178,7 +178,11 @@ def draw_maze(ax: Axes, maze: Maze, *, outline: bool = False, fill_goal: bool = 
         _draw_wall_edges(ax, maze)
     else:
         walls = np.ma.masked_where(~maze.walls, maze.walls)
-        ax.imshow(walls, extent=(0, 1, 1, 0), cmap=ListedColormap([WALL]), zorder=2)
+        # Browsers would blur the few pixels of this picture if it were not drawn finer.
+        ax.imshow(
+            walls, extent=(0, 1, 1, 0), cmap=ListedColormap([WALL]), interpolation="nearest",
+            zorder=2,
+        )  # fmt: skip
     (start_y, start_x), (goal_y, goal_x) = maze.start / maze.scale, maze.goal / maze.scale
     height, width = 2 * maze.goal_radius / maze.scale
     fill = to_rgba(GREEN, 0.3 if fill_goal and not outline else 0)
