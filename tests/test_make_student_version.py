@@ -25,6 +25,7 @@ from cs285.grading.solutions.verdicts import Verdict
 from cs285.grading.starter.student_version import (
     INHERITED,
     PUBLISHED,
+    WITHHELD,
     WRITTEN,
     Gap,
     OptionalTodo,
@@ -277,6 +278,39 @@ def test_graders_and_solutions_are_not_published(starter):
     at_home = ("tests", "benchmarks", "cs285/grading", "docs/grading.md", ".git")
     scripts = ("check_solution", "grade", "make_gradescope", "make_student_version")
     assert names.isdisjoint({*at_home, *(f"cs285/scripts/{name}.py" for name in scripts)})
+
+
+def test_answers_to_the_questions_of_the_handout_are_not_published(starter):
+    names = {path.relative_to(starter).as_posix() for path in starter.rglob("*")}
+    answers = {
+        "docs/theory.md", "docs/images/bonus.png", "cs285/learning/divergences.py",
+        "cs285/analysis/constrained.py", "cs285/lectures/bonus.py", "cs285/scripts/lectures.py",
+    }  # fmt: skip
+    assert all((ROOT / name).exists() for name in answers)
+    assert names.isdisjoint(answers)
+    texts = [path.read_text() for path in starter.rglob("*") if path.suffix in {".py", ".md"}]
+    for words in ("theory.md", "divergences", "marginal_bonus", "StatePenalty", "lectures.py"):
+        assert not any(words in text for text in texts)
+
+
+def test_withheld_names_exist():
+    for name in WITHHELD:
+        path = ROOT / name.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_what_imports_a_withheld_module_is_withheld_too(tmp_path):
+    files = {
+        "cs285/a.py": "from cs285.learning import divergences",
+        "cs285/b.py": "import cs285.learning.divergences as d",
+        "cs285/c.py": "from cs285.learning.divergences import KL",
+        "cs285/d.py": "from cs285.learning import divergences_of_others",
+        "cs285/grading/rubric.yaml": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert [str(path) for path in published_files(tmp_path)] == ["cs285/d.py"]
 
 
 def test_caches_hidden_files_and_links_are_not_published(tmp_path):

@@ -156,8 +156,12 @@ pages and pictures contain results."""
 README = PurePosixPath("README.md")
 """In the starter, this is `STUDENT_README` with sections of the repository's README."""
 STUDENT_README = PurePosixPath("cs285/grading/starter/student_readme.md.in")
-GRADING = "cs285.grading"
-"""This package is not published, and neither is any script that imports it."""
+WITHHELD = (
+    "cs285.grading",
+    # the answers to section 1 of the handout
+    "cs285.analysis.constrained", "cs285.learning.divergences", "cs285.lectures",
+)  # fmt: skip
+"""Packages and modules that are not published, nor is anything that imports them."""
 
 INHERITED = {
     "update": '''\
@@ -254,23 +258,25 @@ def published_files(root: Path) -> Iterator[PurePosixPath]:
             relative = PurePosixPath(path.relative_to(root).as_posix())
             hidden = any(part.startswith((".", "__pycache__")) for part in relative.parts[1:])
             is_plain = path.is_file() and not path.is_symlink()
-            if is_plain and not hidden and not _grades(root, relative):
+            if is_plain and not hidden and not _is_withheld(root, relative):
                 yield relative
 
 
-def _grades(root: Path, path: PurePosixPath) -> bool:
-    """Return whether a file belongs to the grader or imports it."""
-    if path.is_relative_to(GRADING.replace(".", "/")):
-        return True
+def _is_withheld(root: Path, path: PurePosixPath) -> bool:
+    """Return whether a file is withheld or imports what is."""
     if path.suffix != ".py":
-        return False
-    imported = set()
+        return _withheld(".".join(path.parts))
+    imported = {".".join(path.with_suffix("").parts)}
     for node in _parse(_decode((root / path).read_bytes(), path), str(path)).body:
         if isinstance(node, ast.ImportFrom):
             imported |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-    return any(f"{name}.".startswith(f"{GRADING}.") for name in imported)
+    return any(map(_withheld, imported))
+
+
+def _withheld(module: str) -> bool:
+    return any(f"{module}.".startswith(f"{name}.") for name in WITHHELD)
 
 
 def _read(root: Path, path: PurePosixPath) -> str:
