@@ -206,7 +206,8 @@ class ActionPenalty(Penalty):
         best = found.values.max(axis=1, keepdims=True)
         at_kink = np.clip((found.values - best) / found.multiplier + 0.5, -0.5, 0.5)
         slopes = np.where(np.abs(p - q) < TOLERANCE, at_kink, TVD.slope(p / q))
-        return ((p * slopes).sum(axis=1) - TVD.between(p, q))[:, None] - slopes
+        means: FloatArray = (p * slopes).sum(axis=1) - TVD.between(p, q)
+        return means[:, None] - slopes
 
     def response(self, now: Candidate) -> FloatArray:
         """Return the best policy."""

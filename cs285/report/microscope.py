@@ -109,7 +109,7 @@ def _examine(
         try:
             evaluation = evaluate(
                 models, policy, discount=discount, values=values, data=data,
-                rng=np.random.default_rng(0), most_episodes=_MOST_EPISODES,
+                rng=np.random.default_rng(0), episodes=_MOST_EPISODES,
             )  # fmt: skip
         except ValueError as error:
             raise UserError(
