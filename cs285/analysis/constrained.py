@@ -201,13 +201,14 @@ class ActionPenalty(Penalty):
         """Return `b*`, with the subgradient at the kink of total variation that values ask for."""
         p, q = found.policy, found.process.behaviour
         if self.divergence is not TVD:
-            bonus: FloatArray = self.divergence.marginal_bonus(np.maximum(p, TINY), q)
-            return bonus
+            smooth: FloatArray = self.divergence.marginal_bonus(np.maximum(p, TINY), q)
+            return smooth
         best = found.values.max(axis=1, keepdims=True)
         at_kink = np.clip((found.values - best) / found.multiplier + 0.5, -0.5, 0.5)
         slopes = np.where(np.abs(p - q) < TOLERANCE, at_kink, TVD.slope(p / q))
         means: FloatArray = (p * slopes).sum(axis=1) - TVD.between(p, q)
-        return means[:, None] - slopes
+        bonus: FloatArray = means[:, None] - slopes
+        return bonus
 
     def response(self, now: Candidate) -> FloatArray:
         """Return the best policy."""
