@@ -41,7 +41,16 @@ class Policy:
     @cached_property
     def has_probabilities(self) -> bool:
         """Whether the agent gives its probabilities; others can only choose one action."""
-        return _has_probabilities(self.agent)
+        if not _has_probabilities(self.agent):
+            return False
+        observation = torch.zeros(1, *self.task.observation_shape, device=ptu.device)
+        try:
+            self.agent.action_probabilities(observation, torch.tensor(0.0, device=ptu.device))
+        except NotImplementedError:  # optional in a starter
+            return False
+        except Exception:  # noqa: BLE001 - whoever asks for probabilities gets the error
+            return True
+        return True
 
     @cached_property
     def has_values(self) -> bool:
@@ -61,8 +70,11 @@ class Policy:
         method; its network is called `critic`, as the homework has it.
         """
         inputs = ptu.from_numpy(np.asarray(observations, dtype=np.float32))
-        estimate = getattr(self.agent, "action_values", None) or self.agent.critic
-        found: npt.NDArray[np.float32] = ptu.to_numpy(estimate(inputs))
+        try:
+            estimates = self.agent.action_values(inputs)
+        except (AttributeError, NotImplementedError):  # optional in a starter
+            estimates = self.agent.critic(inputs)
+        found: npt.NDArray[np.float32] = ptu.to_numpy(estimates)
         return found
 
     @torch.no_grad()
