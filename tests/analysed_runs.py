@@ -44,7 +44,7 @@ def add_agent(path, config, change=lambda agent: None, step=None):
     agent = make_agent(config)
     with torch.no_grad():
         change(agent)
-    name = "agent.pt" if step is None else f"agent_step{step:07d}.pt"
+    name = "agent.pt" if step is None else f"agent_step{step:08d}.pt"
     torch.save(agent.state_dict(), path / name)
 
 

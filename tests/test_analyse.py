@@ -203,7 +203,7 @@ def test_snapshots_come_in_order_and_are_thinned_evenly(folder):
 
 
 def test_one_snapshot_can_be_analysed_alone(folder):
-    path = folder / "hw5_offline_first" / "agent_step0000200.pt"
+    path = folder / "hw5_offline_first" / "agent_step00000200.pt"
     (run,) = microscope.examine([path], folder / "datasets", 8)
     assert [maps.step for maps in run.moments] == [200]
     assert at(run.last.policy, 1.0, 1.0).tolist() == [0, 0, 1, 0, 0]

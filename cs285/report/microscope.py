@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from cs285.analysis import panels
-from cs285.analysis.exact import Data, Values, evaluate
+from cs285.analysis.exact import Data, evaluate
 from cs285.analysis.maps import Maps, RunMaps, best_of, counts_of, density_of, maps_of
 from cs285.analysis.panels import CURVES, described, limits_of
 from cs285.datasets.dataset_files import find_dataset, load_dataset
@@ -26,13 +25,13 @@ from cs285.infrastructure.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMI
 from cs285.report import explorer
 from cs285.report.plots import Panel, Plot, style
 from cs285.results.run_folders import RunFolder
-from cs285.training.policies import Policy, load_policy
+from cs285.training.policies import load_policy
 from cs285.training.run_results import RunResult, load_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["described", "estimates_of", "examine", "plots_of", "side_by_side", "write"]
+__all__ = ["described", "examine", "plots_of", "side_by_side", "write"]
 
 _SNAPSHOT = re.compile(r"agent_step(\d+)\.pt")
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -105,11 +104,14 @@ def _examine(
     moments: list[Maps] = []
     for step, file in _thinned(_agents(path, run), most_moments):
         policy = load_policy(file)
-        values = estimates_of(policy)
+        # Explorers learn the values of their bonus, which are not those of the task.
+        has_values = run.stage is not Stage.EXPLORE and policy.has_values
+        values = policy.action_values if has_values else None
         try:
             evaluation = evaluate(
                 models, policy, discount=discount, values=values, data=data,
                 rng=np.random.default_rng(0), episodes=_MOST_EPISODES,
+                chooses=not policy.has_probabilities,
             )  # fmt: skip
         except ValueError as error:
             raise UserError(
@@ -138,8 +140,7 @@ def _agents(path: Path, run: RunResult) -> list[tuple[int, Path]]:
     if path.is_file():
         named = _SNAPSHOT.fullmatch(path.name)
         return [(int(named[1]) if named else last, path)]
-    kept = {int(match[1]): file for file in folder.path.iterdir()
-            if (match := _SNAPSHOT.fullmatch(file.name))}  # fmt: skip
+    kept = folder.snapshots()
     if folder.weights.is_file() or not kept:
         # Whatever is wrong with a run without any agent, `load_policy` says it.
         kept[last] = folder.path if not folder.weights.is_file() else folder.weights
@@ -176,24 +177,6 @@ def _read_data(
         return None
     dataset = load_dataset(path, task.env_id)
     return Data(dataset.observations, dataset.actions)
-
-
-def estimates_of(policy: Policy) -> Values | None:
-    """Return the agent's own estimates of its actions' values, if it has any."""
-    import torch
-
-    from cs285.infrastructure import pytorch_util as ptu
-
-    critic = getattr(policy.agent, "critic", None)
-    if critic is None or policy.agent.__class__.__name__ == "RNDAgent":
-        return None
-
-    @torch.no_grad()
-    def values(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = ptu.to_numpy(critic(ptu.from_numpy(observations)))
-        return found
-
-    return values
 
 
 def plots_of(runs: Sequence[RunMaps]) -> list[Plot]:
