@@ -1,6 +1,7 @@
 """Maps of agents, the figures made of them, and `analyse.py`."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -43,7 +44,7 @@ def run(truth):
     return RunMaps(
         name="a run", maze=MAZE, discount=0.95, best=best_of(model, 0.95),
         density=density_of(MAZE, data), counts=counts_of(MAZE, data),
-        moments=(maps_of(100, evaluation, heading(MAZE), learned),), curve=np.empty((2, 0)),
+        moments=(maps_of(100, evaluation, heading(MAZE), learned),), curves={},
     )  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def test_an_agent_without_estimates_or_data_is_drawn_with_a_remark(run):
     maps = run.last.__class__(
         5, None, run.last.exact, run.last.policy, run.last.occupancy, run.last.numbers
     )
-    bare = RunMaps("bare", MAZE, 0.95, run.best, None, None, (maps,), np.empty((2, 0)))
+    bare = RunMaps("bare", MAZE, 0.95, run.best, None, None, (maps,), {})
     with style():
         microscope.plots_of([bare])[0].figure().draw_without_rendering()
     ax = axes()
@@ -200,6 +201,16 @@ def test_snapshots_come_in_order_and_are_thinned_evenly(folder):
         assert len(steps) == most
         assert steps[-1] == 900
         assert all(one < other for one, other in pairwise(steps))
+
+
+def test_curves_show_what_the_run_logged_and_a_point_for_each_agent(run):
+    logged = {"expected_return": np.array([[50.0, 100.0], [-40.0, -14.0]])}
+    ax = axes()
+    panels.draw_training(ax, [replace(run, curves=logged)], ["red"], "expected_return", "title")
+    line, points = ax.lines
+    np.testing.assert_array_equal(line.get_xydata(), [[50, -40], [100, -14]])
+    expected = [[100, run.last.numbers["expected_return"]]]
+    np.testing.assert_array_equal(points.get_xydata(), expected)
 
 
 def test_one_snapshot_can_be_analysed_alone(folder):

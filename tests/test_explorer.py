@@ -49,11 +49,10 @@ def runs():
     bad = maps_of(1_000, standing, still, learned)
     bare = maps_of(2_000, standing, still, None)
     shared = (MAZE, 0.95, best_of(model, 0.95))
-    nothing = np.empty((2, 0))
     density, counts = density_of(MAZE, data), counts_of(MAZE, data)
     return [
-        RunMaps(NAME, *shared, density, counts, (bad, good), nothing),
-        RunMaps("bare", *shared, None, None, (bare,), nothing),
+        RunMaps(NAME, *shared, density, counts, (bad, good), {}),
+        RunMaps("bare", *shared, None, None, (bare,), {}),
     ]
 
 
@@ -136,7 +135,7 @@ def test_ten_runs_of_the_largest_maze_stay_below_2_mb():
     counts = rng.integers(0, 100, (22, 22, 5))
     run = RunMaps(
         "a run", HARD, 0.98, field(5), np.abs(field()), counts, (*moments, *moments),
-        np.empty((2, 0)),
+        {},
     )  # fmt: skip
     runs = [run] * 10
     assert len(explorer.render(runs).encode()) < 2_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -139,7 +140,7 @@ class RunMaps:
         density: Number of transitions of the dataset from each square; None without a dataset.
         counts: Number of transitions by unit cell and action, int64 `(H, W, 5)`; None likewise.
         moments: Its agent during training, in order; the last one is the result.
-        curve: Steps and returns of the evaluations that the run logged, `(2, E)`.
+        curves: What the run logged itself, as steps and values `(2, E)`, by the names of `numbers`.
     """
 
     name: str
@@ -149,7 +150,7 @@ class RunMaps:
     density: FloatArray | None
     counts: npt.NDArray[np.int64] | None
     moments: tuple[Maps, ...]
-    curve: FloatArray
+    curves: Mapping[str, FloatArray]
 
     @property
     def last(self) -> Maps:

@@ -200,8 +200,8 @@ def draw_training(
 ) -> None:
     """Show how one result of several runs changed over training."""
     for run, colour in zip(runs, colours, strict=True):
-        if name == "expected_return" and run.curve.size:
-            ax.plot(*run.curve, color=colour, lw=1, alpha=0.45)
+        if name in run.curves:
+            ax.plot(*run.curves[name], color=colour, lw=1, alpha=0.5)
         points = [(maps.step, maps.numbers[name]) for maps in run.moments if name in maps.numbers]
         if points:
             ax.plot(*zip(*points, strict=True), "o-", color=colour, ms=4.5, lw=1.6, label=run.name)

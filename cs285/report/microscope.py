@@ -17,6 +17,7 @@ from cs285.analysis.maps import Maps, RunMaps, best_of, counts_of, density_of, m
 from cs285.analysis.panels import CURVES, described, limits_of
 from cs285.datasets.dataset_files import find_dataset, load_dataset
 from cs285.env_configs.base_config import CriticConfig
+from cs285.envs.mazes import FloatArray
 from cs285.envs.tasks import MazeTask, get_task, known_tasks
 from cs285.homework import STAGES, Stage
 from cs285.infrastructure.errors import UserError
@@ -120,7 +121,6 @@ def _examine(
             ) from error
         moments.append(maps_of(step, evaluation, policy, values))
         best = best_of(evaluation.chain.model, discount)
-    curve = run.curves.get("eval_return")
     return RunMaps(
         name=name,
         maze=task.maze,
@@ -129,8 +129,19 @@ def _examine(
         density=None if data is None else density_of(task.maze, data),
         counts=None if data is None else counts_of(task.maze, data),
         moments=tuple(moments),
-        curve=np.empty((2, 0)) if curve is None else np.array([curve.steps, curve.values]),
+        curves=_curves(run),
     )
+
+
+def _curves(run: RunResult) -> dict[str, FloatArray]:
+    """Return what a run logged of its exact results; of its return, what it measured if not."""
+    found = {}
+    for name, _ in CURVES:
+        tags = ("exact/return", "eval_return") if name == "expected_return" else (f"exact/{name}",)
+        curve = next((run.curves[tag] for tag in tags if tag in run.curves), None)
+        if curve is not None:
+            found[name] = np.array([curve.steps, curve.values], dtype=np.float64)
+    return found
 
 
 def _agents(path: Path, run: RunResult) -> list[tuple[int, Path]]:
