@@ -458,6 +458,12 @@ ABOUT_MAZES = {
     ),
     "grading/solutions/judges/actions.py",
     "grading/solutions/judges/sampling.py",
+    # Maps of what agents have learned are drawn over the squares of a maze.
+    "analysis/maps.py",
+    "analysis/panels.py",
+    "report/explorer.py",
+    # Figures of lectures name the mazes that they show.
+    "lectures/bonus.py",
 }
 
 

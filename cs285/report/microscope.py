@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from cs285.analysis import panels
 from cs285.analysis.exact import Data, evaluate
@@ -17,7 +18,6 @@ from cs285.analysis.maps import Maps, RunMaps, best_of, counts_of, density_of, m
 from cs285.analysis.panels import CURVES, described, limits_of
 from cs285.datasets.dataset_files import find_dataset, load_dataset
 from cs285.env_configs.base_config import CriticConfig
-from cs285.envs.mazes import FloatArray
 from cs285.envs.tasks import MazeTask, get_task, known_tasks
 from cs285.homework import STAGES, Stage
 from cs285.infrastructure.errors import UserError
@@ -133,7 +133,7 @@ def _examine(
     )
 
 
-def _curves(run: RunResult) -> dict[str, FloatArray]:
+def _curves(run: RunResult) -> dict[str, npt.NDArray[np.float64]]:
     """Return what a run logged of its exact results; of its return, what it measured if not."""
     found = {}
     for name, _ in CURVES:
