@@ -137,7 +137,7 @@ class Rubric(_Strict):
             "structure": "Structure",
             "names": "Names",
             "logs": "Logs",
-            **{key: f"{key} {question.title}" for key, question in self.questions.items()},
+            **{key: f"{key} ({question.title})" for key, question in self.questions.items()},
             "code": "Code",
         }
 
