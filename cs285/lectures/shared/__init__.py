@@ -1,0 +1,1 @@
+"""What several lectures share: trained agents with exact evaluations, and files of results."""
