@@ -1,6 +1,5 @@
 """What lectures share: agents trained in memory, tables, and a page with the tables' numbers."""
 
-import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,14 @@ import pytest
 from cs285 import load_policy, train
 from cs285.datasets.dataset_files import save_dataset
 from cs285.envs.tasks import MazeTask
-from cs285.lectures import lectures
+from cs285.lectures import lectures, load
 from cs285.lectures.shared import outputs
 from cs285.lectures.shared.trained import collected, explored, first, learned
 from cs285.report.plots import Plot
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "lectures.md").read_text()
-LECTURES = {name: importlib.import_module(f"cs285.lectures.{name}") for name in lectures()}
+LECTURES = {name: load(name) for name in lectures()}
 ON_THE_PAGE = [name for name, module in LECTURES.items() if hasattr(module, "claims")]
 
 EASY = "PointmassEasy-v0"

@@ -3,14 +3,13 @@
 python cs285/scripts/lectures.py bonus --out lectures
 """
 
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder
-from cs285.lectures import lectures
+from cs285.lectures import lectures, load
 from cs285.scripts.arguments import ArgumentParser, run
 
 
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         prepare_folder(args.out)
-        print(*importlib.import_module(f"cs285.lectures.{args.name}").make(args.out), sep="\n")
+        print(*load(args.name).make(args.out), sep="\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
