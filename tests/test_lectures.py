@@ -9,10 +9,12 @@ import pytest
 
 from cs285 import load_policy, train
 from cs285.datasets.dataset_files import save_dataset
+from cs285.envs.mazes import MAZES, observe
+from cs285.envs.planner import plan
 from cs285.envs.tasks import MazeTask
 from cs285.lectures import lectures, load
 from cs285.lectures.shared import outputs
-from cs285.lectures.shared.trained import collected, explored, first, learned
+from cs285.lectures.shared.trained import best_policy, collected, explored, first, learned
 from cs285.report.plots import Plot
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +79,15 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".png", ".pdf"}
 
 
+def test_rows_are_selected_and_summarised():
+    rows = [Row("a", 1, 0.5), Row("a", 2, 1.5), Row("b", 1, -0.04)]
+    assert outputs.select(rows, name="a", steps=2) == [rows[1]]
+    assert outputs.spread(outputs.column(outputs.select(rows, name="a"), "share")) == "1.0 ± 0.7"
+    assert outputs.spread(np.array([-0.04, -0.04])) == "0.0 ± 0.0"
+    with pytest.raises(ValueError, match="no rows"):
+        outputs.column(outputs.select(rows, name="c"), "share")
+
+
 # Agents
 
 
@@ -131,3 +142,12 @@ def test_collected_data_are_episodes_of_the_policy():
     steps = np.delete(np.arange(119), ends)
     np.testing.assert_array_equal(data.observations[steps + 1], data.next_observations[steps])
     np.testing.assert_array_equal(data.observations[50], data.observations[0])
+
+
+def test_the_best_policy_is_the_planners_with_random_actions():
+    maze = MAZES[EASY]
+    observation = observe(maze, np.array([maze.start]))
+    (best,) = plan(EASY).actions(np.array([maze.start]), 0)
+    np.testing.assert_allclose(best_policy(EASY)(observation), np.eye(5)[[best]])
+    expected = np.where(np.arange(5) == best, 0.84, 0.04)
+    np.testing.assert_allclose(best_policy(EASY, 0.2)(observation)[0], expected, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The files of a lecture: a table of its numbers, and a figure."""
+"""The files of a lecture: a table of its numbers, and a figure; and what is said of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_type_hints
 
+import numpy as np
+import numpy.typing as npt
+
 from cs285.infrastructure.files import write_atomically
 from cs285.report.plots import Plot, style
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from matplotlib.axes import Axes
 
     Row = TypeVar("Row", bound=DataclassInstance)
 
@@ -68,3 +72,47 @@ def _cell(value: Any) -> Any:
 
 def _fill(content: bytes, file: BinaryIO) -> None:
     file.write(content)
+
+
+# What is said of rows
+
+
+def select(rows: Sequence[Row], **wanted: object) -> list[Row]:
+    """Return the rows whose fields have these values."""
+    return [
+        row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())
+    ]
+
+
+def column(rows: Sequence[DataclassInstance], name: str) -> npt.NDArray[np.float64]:
+    """Return one field of all rows `(n,)`.
+
+    Raises:
+        ValueError: If there are no rows.
+    """
+    if not rows:
+        raise ValueError(f"there are no rows to take `{name}` from")
+    return np.array([getattr(row, name) for row in rows], dtype=np.float64)
+
+
+def spread(values: npt.NDArray[np.float64], form: str = ".1f") -> str:
+    """Return the mean and the standard deviation, as of several seeds: `-20.9 ± 0.3`."""
+    return f"{values.mean():z{form}} ± {values.std(ddof=1):z{form}}"
+
+
+def draw_range(
+    ax: Axes,
+    rows: Sequence[DataclassInstance],
+    x: str,
+    y: str,
+    colour: str,
+    label: str,
+    line: str = "solid",
+) -> None:
+    """Draw the mean of one field over another as a line, and its smallest to largest as a band."""
+    at = np.unique(column(rows, x))
+    groups = [column(select(rows, **{x: value}), y) for value in at]
+    low, mean, high = np.array([[own.min(), own.mean(), own.max()] for own in groups]).T
+    ax.plot(at, mean, color=colour, linewidth=1.8, linestyle=line, label=label)
+    ax.plot(at, mean, "o", color=colour, markersize=3.5)
+    ax.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ import torch
 from cs285.analysis.exact import Data, ExactEvaluation, evaluate
 from cs285.datasets.dataset_files import DATASET_FIELDS, Dataset, make_manifest
 from cs285.env_configs import BaseConfig
+from cs285.envs.mazes import positions_of
+from cs285.envs.planner import plan
 from cs285.envs.tasks import get_task
 from cs285.homework import Stage
 from cs285.infrastructure import pytorch_util as ptu
@@ -43,6 +45,8 @@ Settings = Mapping[str, Any]
 
 Chances = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 """Probabilities of the actions `(n, A)` at observations `(n, *observation_shape)`."""
+
+T = TypeVar("T")
 
 NEVER = 10**9
 """An interval, in steps, that is longer than any run."""
@@ -83,6 +87,17 @@ class Trained:
             rng=np.random.default_rng(derive_seed(self.config.seed, "exact", self.step)),
             episodes=EPISODES,
         )
+
+
+def known(value: T | None) -> T:
+    """Return a part of an exact evaluation that all learners have, unlike explorers.
+
+    Raises:
+        ValueError: If it is None.
+    """
+    if value is None:
+        raise ValueError("this agent learns no values of the task, or has no data")
+    return value
 
 
 def learned(
@@ -217,6 +232,23 @@ def _one_thread_on_the_cpu() -> Iterator[None]:
 
 
 # Data
+
+
+def best_policy(env_id: str, epsilon: float = 0.0) -> Chances:
+    """Return the best policy of a maze at the first step of an episode, with random actions.
+
+    Args:
+        env_id: The maze.
+        epsilon: Probability of a random action.
+    """
+    best = plan(env_id)
+
+    def policy(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        num_actions = get_task(env_id).num_actions
+        chosen = np.eye(num_actions)[best.actions(positions_of(best.maze, observations), 0)]
+        return ((1 - epsilon) * chosen + epsilon / num_actions).astype(np.float32)
+
+    return policy
 
 
 def first(dataset: Dataset, transitions: int) -> Dataset:
