@@ -84,6 +84,8 @@ def test_rows_are_selected_and_summarised():
     assert outputs.select(rows, name="a", steps=2) == [rows[1]]
     assert outputs.spread(outputs.column(outputs.select(rows, name="a"), "share")) == "1.0 ± 0.7"
     assert outputs.spread(np.array([-0.04, -0.04])) == "0.0 ± 0.0"
+    assert outputs.spread(np.array([0.6, 0.62, 0.64]), ".0%") == "62 ± 2 %"
+    assert outputs.percent(0.625) == "62 %"
     with pytest.raises(ValueError, match="no rows"):
         outputs.column(outputs.select(rows, name="c"), "share")
 

@@ -465,6 +465,8 @@ ABOUT_MAZES = {
     # Figures of lectures name the mazes that they show.
     "lectures/bonus.py",
     "lectures/optimum.py",
+    "lectures/rnd.py",
+    "lectures/shared/trained.py",
 }
 
 
