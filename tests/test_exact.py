@@ -1,5 +1,8 @@
 """Exact evaluation against simulated episodes, hand calculation and dense linear algebra."""
 
+import functools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from cs285.envs.mazes import MAZES, Maze, observe, positions_of
 from cs285.envs.models import maze_model
 from cs285.envs.planner import plan
 from cs285.envs.tasks import get_task
+from cs285.training import exact_tags
 
 EASY, MEDIUM = "PointmassEasy-v0", "PointmassMedium-v0"
 DISCOUNT = 0.95
@@ -233,6 +237,67 @@ def test_grids_that_have_not_converged_have_no_limit(returns):
     assert exact._limit([], 0.05) is None
 
 
+def test_the_chain_of_a_policy_is_the_mean_over_its_actions():
+    """Also where only some states are mixtures."""
+    model = maze_model(MAZES[EASY], 2)
+    rng = np.random.default_rng(8)
+    policy = np.eye(5)[rng.integers(0, 5, model.num_states)]
+    mixed = rng.random(model.num_states) < 0.3
+    policy[mixed] = rng.dirichlet(np.ones(5), mixed.sum())
+    by_action = model.transitions.toarray().reshape(model.num_states, 5, model.num_states)
+    expected = np.einsum("na,nam->nm", policy, by_action)
+    np.testing.assert_allclose(Chain(model, policy).transitions.toarray(), expected, atol=1e-6)
+    pure = np.eye(5)[policy.argmax(axis=1)]
+    expected = np.einsum("na,nam->nm", pure, by_action)
+    np.testing.assert_array_equal(Chain(model, pure).transitions.toarray(), expected)
+
+
+@pytest.mark.parametrize("resolution", [2, 3, 4])
+def test_samples_are_spread_evenly_over_the_square_of_their_state(resolution):
+    model = maze_model(MAZES[EASY], resolution)
+    layout = model.grid.layout
+    positions = positions_of(MAZES[EASY], model.samples)
+    counts = np.diff(model.first_samples, append=len(positions))
+    own = np.repeat(np.arange(model.num_states), counts)
+    assert (positions > layout.lower[own]).all()
+    assert (positions < layout.upper[own]).all()
+    centres = MAZES[EASY].height * model.mean_of_samples(model.samples)
+    np.testing.assert_allclose(centres, (layout.lower + layout.upper) / 2, atol=1e-4)
+    # A unit length has at least one point in each sixth, on average over its squares.
+    areas = (layout.upper - layout.lower).prod(axis=1)
+    assert counts.sum() >= 36 * areas.sum() - 1e-6
+
+
+def test_an_error_in_proportion_to_the_spacing_is_bounded_by_itself():
+    levels = [(1 / n, -20.0 + 3.0 / n) for n in (2, 3)]
+    value, error = exact._bounded(levels)
+    assert value == -19.0
+    assert error == pytest.approx(1.0)
+
+
+def test_a_coarse_evaluation_simulates_nothing_and_states_a_larger_error():
+    for env_id, policy, largest in (
+        (EASY, heading(MAZES[EASY]), 0.5),
+        (EASY, pushing, 8.0),
+        (MEDIUM, planned(MEDIUM), 0.5),
+    ):
+        episodes = 3_000
+        returns, _ = simulate(MAZES[env_id], policy, episodes, seed=9)
+        models = get_task(env_id).models()[:2]
+        found = evaluate(models, policy, discount=None, rng=None, episodes=0)
+        assert found.chain.model.spacing == 1 / 3
+        assert found.return_error < largest
+        chance = 3 * returns.std() / episodes**0.5
+        assert abs(found.expected_return - returns.mean()) < found.return_error + chance
+
+
+def test_a_guess_shortens_the_way_to_the_same_solution():
+    model = maze_model(MAZES[EASY], 3)
+    chain = Chain(model, np.asarray(heading(MAZES[EASY])(model.observations), float))
+    for guess in (best_values(model, DISCOUNT), np.full(model.num_states, 7.0)):
+        np.testing.assert_allclose(chain.values(DISCOUNT, guess), chain.values(DISCOUNT), atol=2e-3)
+
+
 def test_episodes_are_simulated_where_no_grid_is_fine_enough():
     returns, _ = simulate(MAZES[EASY], heading(MAZES[EASY]), 5_000, seed=5)
     found = evaluated(EASY, heading(MAZES[EASY]), most_error=1e-9, episodes=250)
@@ -299,12 +364,37 @@ def test_the_best_policy_has_no_regret():
     assert get_task(EASY).normalised_score(found.expected_return) == pytest.approx(1.0, abs=0.02)
 
 
-def test_outputs_that_are_not_numbers_are_refused():
-    def policy(observations):
-        return np.full((len(observations), 5), np.nan, np.float32)
+@pytest.mark.parametrize(
+    ("policy", "values", "expected"),
+    [
+        (lambda x: np.full((len(x), 5), np.nan, np.float32), None, "not finite"),
+        (wavering, lambda x: np.full((len(x), 5), np.inf, np.float32), "not finite"),
+        (lambda x: np.full((len(x), 4), 0.25, np.float32), None, "4 probabilities for each"),
+        (wavering, lambda x: np.zeros((len(x), 1), np.float32), "1 values for each"),
+        (wavering, lambda x: np.zeros(len(x), np.float32), "1 values for each"),
+        (lambda x: np.full((len(x), 5), 0.3, np.float32), None, "do not sum to 1"),
+        (lambda x: np.tile(np.float32([2, -1, 0, 0, 0]), (len(x), 1)), None, "do not sum to 1"),
+    ],
+)
+def test_outputs_that_are_no_probabilities_or_values_are_refused(policy, values, expected):
+    with pytest.raises(exact.OutputError, match=expected):
+        evaluated(EASY, policy, values=values)
 
-    with pytest.raises(ValueError, match="not finite"):
-        evaluated(EASY, policy)
+
+def test_large_mazes_are_evaluated_exactly_less_often():
+    """With an evaluation every 2,500 steps of 100,000, as by default."""
+
+    def task(states):
+        coarse = [functools.partial(SimpleNamespace, num_states=n) for n in (states // 2, states)]
+        return SimpleNamespace(models=lambda: [*coarse, None])
+
+    evaluations = list(zip(range(0, 97_501, 2_500), range(2_500, 100_001, 2_500), strict=True))
+    for states, expected in ((700, 40), (5_000, 4), (100_000, 1)):
+        due = [exact_tags.is_due(task(states), now, last, 100_000) for last, now in evaluations]
+        assert sum(due) == expected
+        assert due[-1], "the last one always is"
+    assert not exact_tags.is_due(get_task("CartPole-v1"), 10, 5, 10)
+    assert maze_model(MAZES[EASY], 3).num_states < 1_000
 
 
 def test_a_task_without_known_probabilities_has_no_models():

@@ -22,11 +22,13 @@ from cs285.env_configs import load_config
 from cs285.envs.mazes import get_maze
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
+from cs285.envs.tasks import get_task
 from cs285.homework import Stage
 from cs285.results.run_folders import RunFolder
 from cs285.results.run_summary import RunStatus
 from cs285.scripts import training_flags
 from cs285.training import programs, trainer
+from cs285.training.policies import Policy
 from cs285.training.program_recorder import ProgramRecorder
 from cs285.training.rollouts import Evaluation
 from cs285.training.run_recorder import RunRecorder
@@ -356,6 +358,25 @@ def test_every_evaluation_logs_what_the_policy_is_worth(finished, stage):
         assert -limit <= exact <= 0
         # A few episodes have a standard deviation that is itself a rough estimate.
         assert abs(exact - rolled) < 5 * (spread + 3) / count**0.5 + 3 * error
+
+
+def test_an_agent_whose_outputs_are_not_numbers_has_no_exact_results(lab, capsys):
+    lab.save_data()
+
+    def broken(self, observations):
+        return np.full((len(observations), 5), np.nan, np.float32)
+
+    with mock.patch.object(Policy, "action_values", broken):
+        (folder,) = lab.run("offline", lab.config("offline", "cql"))
+    assert not [tag for tag in read_scalars(folder) if tag.startswith("exact/")]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["exact_return"]) == ("finished", None)
+    assert summary["normalised_score"] == pytest.approx(
+        get_task(EASY).normalised_score(summary["final_return"])
+    )
+    lines = [x for x in capsys.readouterr().out.splitlines() if "no exact results" in x]
+    assert len(lines) == 1
+    assert lines[0].startswith("offline_cql_sd1: no exact results at step 4: the agent's outputs")
 
 
 def test_the_final_return_is_that_of_the_last_hundred_episodes(tmp_path):

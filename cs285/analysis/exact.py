@@ -28,12 +28,15 @@ FURTHEST = 6
 MOST_EPISODES = 1_000
 """Largest number of simulated episodes where no grid is fine enough."""
 
+ROUNDING = 1e-3
+"""Probabilities may sum to a number that differs from 1 by so much."""
+
 Values = Callable[[Observations], npt.NDArray[np.float32]]
 """Estimates of the actions' values `(n, A)` at observations `(n, *observation_shape)`."""
 
 
-class NotFiniteError(ValueError):
-    """An agent's outputs are infinite or not numbers."""
+class OutputError(ValueError):
+    """An agent's outputs are no probabilities or values of actions."""
 
 
 class Data:
@@ -77,8 +80,8 @@ class ExactEvaluation:
     Attributes:
         chain: Its policy in the finest model that was used.
         expected_return: Expected undiscounted return of an episode.
-        return_error: How far off that may be: what refining the grid changed, or the standard error
-            where episodes had to be simulated.
+        return_error: How far off that may be: what refining the model changed, a bound on what
+            refining it further would change, or the standard error of simulated episodes.
         discount: The learner's discount; None if there is nothing to compare with its values.
         learned: The agent's own estimates of the actions' values in each state `(N, A)`, if it has
             any.
@@ -101,7 +104,7 @@ class ExactEvaluation:
     @cached_property
     def values(self) -> FloatArray:
         """Values of the policy under the learner's discount `(N,)`: `V`."""
-        return self.chain.values(self._discount)
+        return self.chain.values(self._discount, best_values(self.chain.model, self._discount))
 
     @cached_property
     def action_values(self) -> FloatArray:
@@ -190,12 +193,14 @@ def evaluate(
         data: What the agent learned from, if anything.
         rng: For the episodes that are simulated where no model is fine enough.
         most_error: Refine the model while the return may be off by more than this.
-        episodes: Largest number of simulated episodes.
+        episodes: Largest number of simulated episodes; 0 to simulate none.
         chooses: The policy does not state its probabilities but chooses one action, perhaps by
-            chance. It is then asked once in each state, and its return is that of episodes.
+            chance. It is then asked once in each state, and its return is that of episodes, which
+            must be allowed.
 
     Raises:
-        NotFiniteError: If the policy's probabilities or the agent's estimates are not numbers.
+        OutputError: If the policy's probabilities or the agent's estimates are not finite, or not
+            one for each action, or the probabilities do not sum to 1.
     """
     levels: list[tuple[float, float]] = []
     estimate: tuple[float, float] | None = None
@@ -206,12 +211,14 @@ def evaluate(
         estimate = None if chooses else _limit(levels, most_error)
         if estimate is not None or (chooses and len(levels) > 1):
             break
+    if estimate is None and not episodes:
+        estimate = _bounded(levels)
     if estimate is None:
         simulated = corrected_return(
             model, policy, chain.values_to_go(), rng, standard_error=most_error / 2, most=episodes
         )
         estimate = simulated.mean, simulated.standard_error
-    learned = None if values is None else _finite(values(model.observations))
+    learned = None if values is None else _checked(model, values(model.observations), "values")
     return ExactEvaluation(chain, *_possible(model, *estimate), discount, learned, data)
 
 
@@ -238,6 +245,19 @@ def _limit(levels: Sequence[tuple[float, float]], most_error: float) -> tuple[fl
     return None
 
 
+def _bounded(levels: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the return on the finest of several grids, and a bound on its error.
+
+    Where a policy jumps from one action to another, the error falls in proportion to the spacing at
+    worst; the bound is what it would then be, given the last two returns.
+
+    Args:
+        levels: Spacing and return of at least two grids, the coarsest first.
+    """
+    (a, coarse), (b, fine) = levels[-2:]
+    return fine, abs(fine - coarse) * b / (a - b)
+
+
 def _possible(model: Model, expected: float, error: float) -> tuple[float, float]:
     """Keep an extrapolated or sampled return within what any episode can have."""
     lowest, highest = min(model.rewards.min(), 0.0), max(model.rewards.max(), 0.0)
@@ -249,15 +269,19 @@ def _over_states(model: Model, policy: Policy, *, once: bool = False) -> npt.NDA
 
     They are the mean over the samples, or those at one observation.
     """
-    if once:
-        return _finite(policy(model.observations))
-    states, samples, *shape = model.samples.shape
-    found = _finite(policy(model.samples.reshape(states * samples, *shape)))
-    means: npt.NDArray[np.float32] = found.reshape(states, samples, -1).mean(axis=1)
-    return means
+    found = _checked(model, policy(model.observations if once else model.samples), "probabilities")
+    if found.min() < -ROUNDING or np.abs(found.sum(axis=1) - 1).max() > ROUNDING:
+        raise OutputError("the agent's probabilities of the actions do not sum to 1 everywhere")
+    return found if once else model.mean_of_samples(found)
 
 
-def _finite(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _checked(model: Model, outputs: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+    if outputs.shape[1:] != (model.num_actions,):
+        numbers = int(np.prod(outputs.shape[1:]))
+        raise OutputError(
+            f"the agent gives {numbers} {name} for each observation, not one for each of the "
+            f"{model.num_actions} actions"
+        )
     if not np.isfinite(outputs).all():
-        raise NotFiniteError("the agent's outputs are not finite numbers everywhere")
+        raise OutputError("the agent's outputs are not finite numbers everywhere")
     return outputs

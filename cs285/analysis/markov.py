@@ -52,13 +52,24 @@ class Chain:
         """Probability of continuing in each state `(N, N)`: `P`."""
         from scipy import sparse
 
-        states, actions = self.policy.shape
-        rows = np.arange(0, states * actions + 1, actions)
-        columns = np.arange(states * actions)
-        values = self.policy.astype(np.float32).ravel()
-        choice = sparse.csr_array((values, columns, rows), shape=(states, states * actions))
+        actions = self.model.num_actions
+        first_rows = np.arange(self.model.num_states) * actions
+        chosen = self.policy.argmax(axis=1)
+        mixed = np.flatnonzero(self.policy.max(axis=1) < 1)
+        pure = self.model.transitions[first_rows + chosen]  # copying rows is fast
+        if not len(mixed):
+            return pure
+        # Indices of 32 bits, as those of the model: longer ones would be slower.
+        rows = np.arange(0, len(mixed) * actions + 1, actions, dtype=np.int32)
+        columns = (first_rows[mixed, None] + np.arange(actions)).ravel().astype(np.int32)
+        chances = self.policy[mixed].astype(np.float32).ravel()
+        shape = (len(mixed), self.model.transitions.shape[0])
+        choice = sparse.csr_array((chances, columns, rows), shape=shape)
         choice.eliminate_zeros()
-        return choice @ self.model.transitions
+        order = np.arange(self.model.num_states)
+        order[mixed] = self.model.num_states + np.arange(len(mixed))
+        both = sparse.vstack([pure, choice @ self.model.transitions], format="csr")
+        return both[order]
 
     @cached_property
     def rewards(self) -> FloatArray:
@@ -98,9 +109,14 @@ class Chain:
             values[step] = self.transitions @ values[step + 1] + rewards
         return values
 
-    def values(self, discount: float) -> FloatArray:
-        """Return the expected discounted return without a time limit `(N,)`: `V`."""
-        return solve(self.transitions, self.rewards, discount)
+    def values(self, discount: float, guess: FloatArray | None = None) -> FloatArray:
+        """Return the expected discounted return without a time limit `(N,)`: `V`.
+
+        Args:
+            discount: The discount.
+            guess: Values that may be similar `(N,)`, from which the solution is found sooner.
+        """
+        return solve(self.transitions, self.rewards, discount, guess)
 
     def action_values(self, values: FloatArray, discount: float) -> FloatArray:
         """Return the discounted return of each action, then the policy `(N, A)`: `Q`."""
@@ -114,13 +130,19 @@ def action_values(model: Model, values: FloatArray, discount: float) -> FloatArr
     return found
 
 
-def solve(transitions: csr_array, rewards: FloatArray, discount: float) -> FloatArray:
+def solve(
+    transitions: csr_array,
+    rewards: FloatArray,
+    discount: float,
+    guess: FloatArray | None = None,
+) -> FloatArray:
     """Solve `V = r + discount P V` for `V` `(N,)`.
 
     Args:
         transitions: `P`, `(N, N)`; its rows sum to at most 1.
         rewards: `r`, `(N,)`.
         discount: In [0, 1]; where it is 1, every state must reach the end of an episode.
+        guess: Where to begin `(N,)`; at 0 by default.
     """
     from scipy.sparse.linalg import LinearOperator, gmres
 
@@ -128,7 +150,9 @@ def solve(transitions: csr_array, rewards: FloatArray, discount: float) -> Float
     operator = LinearOperator(
         (size, size), lambda v: v - discount * (transitions @ v.astype(np.float32)), dtype=float
     )
-    found, failed = gmres(operator, rewards, rtol=TOLERANCE, atol=0.0, restart=30, maxiter=20)
+    found, failed = gmres(
+        operator, rewards, guess, rtol=TOLERANCE, atol=0.0, restart=30, maxiter=20
+    )
     if failed:  # plain iteration always converges, if slowly
         for _ in range(10_000):
             better = rewards + discount * (transitions @ found.astype(np.float32))
@@ -143,9 +167,10 @@ def solve(transitions: csr_array, rewards: FloatArray, discount: float) -> Float
 def best_values(model: Model, discount: float) -> FloatArray:
     """Return the values of the best policy under a discount `(N,)`, by policy iteration."""
     chosen = np.argmax(model.rewards, axis=1)
+    values = None
     for _ in range(100):
         chain = Chain(model, np.eye(model.num_actions)[chosen])
-        values = chain.values(discount)
+        values = chain.values(discount, values)
         options = action_values(model, values, discount)
         held = np.take_along_axis(options, chosen[:, None], axis=1)[:, 0]
         # Actions of equal worth must not alternate for ever.

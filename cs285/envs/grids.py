@@ -292,7 +292,16 @@ def transition_probabilities(layout: Layout) -> tuple[csr_array, npt.NDArray[np.
         arrivals.append(
             np.stack([np.bincount(node, arrived * p, len(chunk)) for p in by_action], axis=1)
         )
-    return sparse.vstack(blocks, format="csr"), np.concatenate(arrivals).astype(np.float32)
+    transitions = sparse.vstack(blocks, format="csr")
+    return _with_short_indices(transitions), np.concatenate(arrivals).astype(np.float32)
+
+
+def _with_short_indices(matrix: csr_array) -> csr_array:
+    """Return a matrix with indices of 32 bits, which multiplies faster."""
+    from scipy import sparse
+
+    parts = (matrix.data, matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32))
+    return sparse.csr_array(parts, shape=matrix.shape)
 
 
 def _cache_name(maze: Maze, resolution: int) -> str:
@@ -318,7 +327,7 @@ def _load(name: str, size: int) -> tuple[csr_array, npt.NDArray[np.float32]] | N
         transitions.check_format()
     except ValueError:
         return None
-    return transitions, arrays["arrivals"]
+    return _with_short_indices(transitions), arrays["arrivals"]
 
 
 def _save(name: str, transitions: csr_array, arrivals: npt.NDArray[np.float32]) -> None:

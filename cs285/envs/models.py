@@ -29,8 +29,8 @@ FEWEST_NODES, MOST_NODES = 80, 7_000
 to make than to train an agent."""
 
 SAMPLES_PER_UNIT = 6
-"""A policy is averaged over at least so many points along each axis of a unit cell, and two of each
-square."""
+"""A policy is averaged over about so many points along each axis of a unit cell, or over two of
+each square if these are more."""
 
 
 class Outcome(NamedTuple):
@@ -58,8 +58,10 @@ class Model(ABC):
         start: Probability of each first state `(N,)`.
         horizon: Steps after which an episode is truncated, H.
         observations: One observation in each state, float32 `(N, *observation_shape)`.
-        samples: Observations within each state, float32 `(N, m, *observation_shape)`; the
-            probabilities of a policy in a state are the mean over these.
+        samples: Observations within the states, one state after the other, float32
+            `(K, *observation_shape)`; the probabilities of a policy in a state are the mean over
+            its own.
+        first_samples: Number of the first sample of each state `(N,)`.
         regions: Number of the region of each state `(N,)`. Data and policies are compared by how
             often they take each action in each region.
         num_regions: Number of regions.
@@ -72,6 +74,7 @@ class Model(ABC):
     horizon: int
     observations: Observations
     samples: Observations
+    first_samples: npt.NDArray[np.intp]
     regions: npt.NDArray[np.intp]
     num_regions: int
     spacing: float
@@ -85,6 +88,13 @@ class Model(ABC):
     def num_actions(self) -> int:
         """A."""
         return int(self.rewards.shape[1])
+
+    def mean_of_samples(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the means `(N, ...)` over each state of values at its samples `(K, ...)`."""
+        counts = np.diff(self.first_samples, append=len(self.samples))
+        sums = np.add.reduceat(values, self.first_samples, axis=0)
+        means: npt.NDArray[np.float32] = sums / counts.astype(np.float32)[:, None]
+        return means
 
     @abstractmethod
     def interpolation(self, observations: Observations) -> csr_array:
@@ -160,8 +170,9 @@ def maze_model(maze: Maze, resolution: int) -> MazeModel:
     own = grid(maze, resolution)
     layout = own.layout
     start = own.interpolation(np.array([maze.start])).toarray()[0]
-    shares = _evenly_spread(max(2, -(-SAMPLES_PER_UNIT // resolution)))
-    spread = layout.lower[:, None] + (layout.upper - layout.lower)[:, None] * shares
+    spread, first_samples = _evenly_spread(
+        layout.lower, layout.upper, max(SAMPLES_PER_UNIT, 2 * resolution)
+    )
     return MazeModel(
         transitions=own.transitions,
         rewards=own.arrivals - 1,
@@ -169,6 +180,7 @@ def maze_model(maze: Maze, resolution: int) -> MazeModel:
         horizon=maze.max_episode_steps,
         observations=observe(maze, layout.nodes),
         samples=observe(maze, spread),
+        first_samples=first_samples,
         regions=_cell_numbers(maze, layout.nodes),
         num_regions=maze.walls.size,
         spacing=1 / resolution,
@@ -176,10 +188,28 @@ def maze_model(maze: Maze, resolution: int) -> MazeModel:
     )
 
 
-def _evenly_spread(count: int) -> FloatArray:
-    """Return `count` x `count` points `(m, 2)` evenly spread over the unit square."""
-    axis = (np.arange(count) + 0.5) / count
-    return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+def _evenly_spread(
+    lower: FloatArray, upper: FloatArray, per_unit: int
+) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """Spread points evenly over rectangles, at least one over each.
+
+    Args:
+        lower: Lower corners of the rectangles `(N, 2)`.
+        upper: Upper corners `(N, 2)`.
+        per_unit: Points along a unit of length, rounded to a whole number for each side.
+
+    Returns:
+        The points `(K, 2)`, one rectangle after the other, and the number of each rectangle's first
+        point `(N,)`.
+    """
+    # Sides of half a point must all be rounded in the same direction.
+    sides = np.maximum(1, np.floor((upper - lower) * per_unit + 0.5 + 1e-6).astype(np.intp))
+    counts = sides.prod(axis=1)
+    first = np.cumsum(counts) - counts
+    own = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(own)) - first[own]
+    steps = np.stack([number // sides[own, 1], number % sides[own, 1]], axis=1)
+    return lower[own] + (upper - lower)[own] * (steps + 0.5) / sides[own], first
 
 
 def _cell_numbers(maze: Maze, positions: FloatArray) -> npt.NDArray[np.intp]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cs285.analysis import panels
-from cs285.analysis.exact import Data, evaluate
+from cs285.analysis.exact import Data, OutputError, evaluate
 from cs285.analysis.maps import Maps, RunMaps, best_of, counts_of, density_of, maps_of
 from cs285.analysis.panels import CURVES, described, limits_of
 from cs285.datasets.dataset_files import find_dataset, load_dataset
@@ -114,11 +114,8 @@ def _examine(
                 rng=np.random.default_rng(0), episodes=_MOST_EPISODES,
                 chooses=not policy.has_probabilities,
             )  # fmt: skip
-        except ValueError as error:
-            raise UserError(
-                f"{file}: its outputs are not finite numbers, so nothing can be said of it; a run "
-                "whose losses became NaN has to be trained again"
-            ) from error
+        except OutputError as error:
+            raise UserError(f"{file} cannot be evaluated: {error}") from error
         moments.append(maps_of(step, evaluation, policy, values))
         best = best_of(evaluation.chain.model, discount)
     return RunMaps(

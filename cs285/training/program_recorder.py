@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cs285.analysis.exact import Data
+from cs285.analysis.exact import Data, OutputError
 from cs285.datasets.dataset_files import (
     DATASET_FIELDS,
     Dataset,
@@ -29,7 +29,7 @@ from cs285.learning.replay_buffer import ReplayBuffer
 from cs285.results.run_summary import RunStatus
 from cs285.results.statistics import final_return
 from cs285.training.checkpoints import save_checkpoint
-from cs285.training.exact_tags import evaluate_policy, scalars
+from cs285.training.exact_tags import evaluate_policy, is_due, scalars
 from cs285.training.options import Options
 from cs285.training.policies import Policy
 from cs285.training.rollouts import Evaluation, evaluate
@@ -75,6 +75,8 @@ class ProgramRecorder:
             )
             for run in program.runs
         ]
+        self._data: dict[int, tuple[int, Data]] = {}
+        self._without_exact_results: set[int] = set()
 
     def active(self) -> list[tuple[int, RunRecorder]]:
         """Return the indices and recorders of the runs that have not diverged."""
@@ -163,26 +165,42 @@ class ProgramRecorder:
         return evaluations
 
     def _evaluate_exactly(self, step: int) -> dict[int, dict[str, float]]:
-        """Return the exact tags of the active runs in tasks that allow it, by index."""
+        """Return the exact tags of the active runs, by index, where they are due and possible."""
         self.learner.sync_agents()
-        last = step == self.program.total_steps
+        total_steps = self.program.total_steps
         found = {}
         for index, recorder in self.active():
-            data = self.buffer.contents(index)
-            evaluation = evaluate_policy(
-                Policy(self.learner.agents[index], recorder.task),
-                Data(ptu.to_numpy(data.observations), ptu.to_numpy(data.actions)),
-                # While exploring, agents value their bonus.
-                None
-                if self.program.explores
-                else self.program.runs[index].info.settings.get("discount"),
-                self.program.seeds[index],
-                step,
-                last=last,
-            )
+            previous = recorder.steps[-1] if recorder.steps else 0
+            if not is_due(recorder.task, step, previous, total_steps):
+                continue
+            settings = self.program.runs[index].info.settings
+            try:
+                evaluation = evaluate_policy(
+                    Policy(self.learner.agents[index], recorder.task),
+                    self._data_of(index),
+                    # While exploring, agents value their bonus.
+                    None if self.program.explores else settings.get("discount"),
+                    self.program.seeds[index],
+                    step,
+                    total_steps,
+                )
+            except OutputError as error:
+                if index not in self._without_exact_results:  # one line is enough
+                    tqdm.write(f"{recorder.info.name}: no exact results at step {step:,}: {error}")
+                self._without_exact_results.add(index)
+                continue
             if evaluation is not None:
                 found[index] = scalars(evaluation, recorder.task)
         return found
+
+    def _data_of(self, index: int) -> Data:
+        """Return the data of a run; the same object as long as nothing is inserted."""
+        count = int(self.buffer.inserted[index])
+        if index not in self._data or self._data[index][0] != count:
+            held = self.buffer.contents(index)
+            data = Data(ptu.to_numpy(held.observations), ptu.to_numpy(held.actions))
+            self._data[index] = count, data
+        return self._data[index][1]
 
     def draw(self, evaluations: Sequence[Evaluation], step: int) -> None:
         """Draw explored states or evaluated episodes; the last pictures also become files."""
