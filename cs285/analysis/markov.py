@@ -167,7 +167,7 @@ def solve(
 def best_values(model: Model, discount: float) -> FloatArray:
     """Return the values of the best policy under a discount `(N,)`, by policy iteration."""
     chosen = np.argmax(model.rewards, axis=1)
-    values = None
+    values = np.zeros(model.num_states)
     for _ in range(100):
         chain = Chain(model, np.eye(model.num_actions)[chosen])
         values = chain.values(discount, values)

@@ -93,8 +93,7 @@ class Model(ABC):
         """Return the means `(N, ...)` over each state of values at its samples `(K, ...)`."""
         counts = np.diff(self.first_samples, append=len(self.samples))
         sums = np.add.reduceat(values, self.first_samples, axis=0)
-        means: npt.NDArray[np.float32] = sums / counts.astype(np.float32)[:, None]
-        return means
+        return np.asarray(sums / counts.astype(np.float32)[:, None], dtype=np.float32)
 
     @abstractmethod
     def interpolation(self, observations: Observations) -> csr_array:
