@@ -464,6 +464,7 @@ ABOUT_MAZES = {
     "report/explorer.py",
     # Figures of lectures name the mazes that they show.
     "lectures/bonus.py",
+    "lectures/lower_bound.py",
     "lectures/optimum.py",
     "lectures/rnd.py",
     "lectures/shared/trained.py",
