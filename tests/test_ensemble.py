@@ -273,6 +273,30 @@ def test_every_run_has_its_own_learning_rate_and_schedule(make_batch, compiles):
         np.testing.assert_allclose(bowl.network.weight[0].detach(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_learning_rate_that_falls_in_steps_is_followed_within_stretches(make_batch, compiles):
+    rates, factors, period = (0.1, 0.02, 0.3), (0.5, 0.9, 0.7), 7
+    bowls = [
+        Bowl(
+            start,
+            make_optimizer=lambda p, lr=rate: torch.optim.Adam(p, lr=lr),
+            make_schedule=lambda o, k=factor: torch.optim.lr_scheduler.StepLR(o, period, k),
+        )
+        for start, rate, factor in zip(STARTS, rates, factors, strict=True)
+    ]
+    learner = Ensemble(bowls, choose_backend("on" if compiles else "off"))
+    columns = {"observations": make_batch(3, 1).observations.flatten(0, 1)}
+    done = 0
+    for count in (5, 16, 1, 18):  # stretches that begin and end anywhere
+        rows = np.tile(np.arange(3).reshape(1, 3, 1), (count, 1, 1))
+        learner.learn(columns, rows, done + 1)
+        done += count
+    learner.sync_agents()
+    for bowl, start, rate, factor in zip(bowls, STARTS, rates, factors, strict=True):
+        expected, _ = adam_by_hand(start, 40, lambda k, r=rate, f=factor: r * f ** ((k - 1) // 7))
+        np.testing.assert_allclose(bowl.network.weight[0].detach(), expected, atol=1e-5)
+
+
 def test_weight_decay_is_not_lost(make_batch):
     _, found = train_bowls(
         make_batch(3, 1),

@@ -25,6 +25,7 @@ from cs285.learning.pure_functions import (
     PureUpdate,
     is_scheduled,
     pair_names,
+    schedule_period,
 )
 
 
@@ -103,7 +104,7 @@ class Ensemble:
             if update := self._update_of(due):
                 read = {name: columns[name] for name in update.columns}
                 metrics |= self.backend.train(update, self.state, read, rows[start:end])
-            self._follow_schedules(due)
+            self._follow_schedules(due, end - start)
             for rule, pairs in self._copies:
                 if rule.is_due(number):
                     for source, target in pairs:
@@ -133,7 +134,7 @@ class Ensemble:
             if step.objective.period > 1:  # before and after it, other objectives are due
                 yield from ((step.objective.period, 0), (step.objective.period, 1))
             if is_scheduled(step.objective):
-                yield 1, 0
+                yield schedule_period(step.objective), 0
 
     def _stretches(self, step: int, count: int) -> Iterable[tuple[int, int]]:
         """Split `count` updates, starting with number `step`, into stretches of equal updates.
@@ -146,12 +147,16 @@ class Ensemble:
         edges = sorted(ends)
         return zip([0, *edges], edges, strict=False)
 
-    def _follow_schedules(self, due: Iterable[int]) -> None:
-        """Step every run's schedules for the objectives that were due."""
+    def _follow_schedules(self, due: Iterable[int], count: int) -> None:
+        """Step every run's schedules for the objectives that were due in each of `count` updates.
+
+        The rate may change only with the last of these steps, so the others need only be counted.
+        """
         for k in due:
             if is_scheduled(self._steps[k].objective):
                 schedulers = [agent.objectives[k].lr_scheduler for agent in self.agents]
                 for scheduler in schedulers:
+                    scheduler.last_epoch += count - 1
                     scheduler.step()
                 rates = [scheduler.get_last_lr()[0] for scheduler in schedulers]
                 self.state[self._steps[k].rate].copy_(torch.tensor(rates))

@@ -193,3 +193,10 @@ def is_scheduled(objective: Objective) -> bool:
         isinstance(scheduler, torch.optim.lr_scheduler.ConstantLR) and scheduler.factor == 1
     )
     return scheduler is not None and not is_constant
+
+
+def schedule_period(objective: Objective) -> int:
+    """Return a number of updates such that the learning rate changes only at its multiples."""
+    scheduler = objective.lr_scheduler
+    steps = scheduler.step_size if isinstance(scheduler, torch.optim.lr_scheduler.StepLR) else 1
+    return steps * objective.period
