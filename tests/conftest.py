@@ -29,6 +29,8 @@ SMALL_NETWORKS = {
     "iql": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
     "rnd": {"hidden_size": 8, "input_scale": None, "rnd_hidden_size": 8},
     "random": {},
+    "bc": {"input_scale": None, "actor_hidden_size": 8},
+    "filtered_bc": {"input_scale": None, "actor_hidden_size": 8},
 }
 
 

@@ -1,6 +1,6 @@
 """Adding an algorithm is three new files and no edit: those of the recipe in CONTRIBUTING.md.
 
-A copy of the tree gets behaviour cloning that way. Every script then knows it.
+A copy of the tree gets reward-weighted regression that way. Every script then knows it.
 """
 
 import base64
@@ -124,15 +124,15 @@ def tree(tmp_path_factory):
         path = tree.root / "datasets" / f"pointmass_easy_rnd_seed{seed}.npz"
         save_dataset(path, random_walk(120, seed))
     write = (tree.root / "tune.yaml").write_text
-    write("base_config: bc\nenv_name: PointmassEasy-v0\noffline_steps: 6\nonline_steps: 6\n")
+    write("base_config: rwr\nenv_name: PointmassEasy-v0\noffline_steps: 6\nonline_steps: 6\n")
     (tree.root / "sweep.yaml").write_text(
-        "base_config: bc\nenv_name: PointmassEasy-v0\n"
+        "base_config: rwr\nenv_name: PointmassEasy-v0\n"
         "sweep: {learning_rate: [0.01, 0.1], seed: [1, 2]}\n"
     )
     (tree.root / "dqn.yaml").write_text(
         "base_config: dqn\nenv_name: PointmassEasy-v0\ntraining_steps: 120\n"
     )
-    offline = ["run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_bc.yaml"]
+    offline = ["run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_rwr.yaml"]
     few = ["--steps_fraction", "0.00012"]  # 12 of 100,000
     tune = ["run_hw5_finetune", "-cfg", "tune.yaml"]
     sweep = ["-cfg", "sweep.yaml"]
@@ -193,7 +193,7 @@ def test_it_trains_alone_and_imitates(tree, stage):
     (folder,) = runs_of(tree, f"{stage}/alone")
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["algorithm"], summary["status"], summary["total_steps"]) == (
-        "bc", "finished", 12,
+        "rwr", "finished", 12,
     )  # fmt: skip
     assert all(tensor.isfinite().all() for tensor in weights(folder).values())
 
@@ -227,22 +227,22 @@ def test_its_sweep_trains_as_one_program(tree, stage):
 
 def test_it_is_in_the_table_of_results(tree):
     words = [line.split()[:3] for line in tree.said["show_results"].splitlines()]
-    assert words.count(["PointmassEasy-v0", "bc", "pointmass_easy_bc"]) == 1
-    assert words.count(["PointmassEasy-v0", "bc", "tune"]) == 1
+    assert words.count(["PointmassEasy-v0", "rwr", "pointmass_easy_rwr"]) == 1
+    assert words.count(["PointmassEasy-v0", "rwr", "tune"]) == 1
     # After the algorithms of the handout.
     names = [line[1] for line in words if line[:1] == ["PointmassEasy-v0"]]
-    assert names == ["dqn", "bc", "bc"]
+    assert names == ["dqn", "rwr", "rwr"]
 
 
 def test_it_has_sections_and_figures_in_the_report(tree):
     page = (tree.root / "report" / "index.html").read_text()
-    assert "Cloning: offline learning" in page
-    assert "Cloning: fine-tuning" in page
+    assert "RWR: offline learning" in page
+    assert "RWR: fine-tuning" in page
     assert "On Easy DQN ended at" in page
-    assert " and Cloning ended at" in page
+    assert " and RWR ended at" in page
     assert "no algorithm" not in page
     figures = {path.name for path in (tree.root / "report" / "figures").iterdir()}
-    assert {"A.1_bc.png", "A.1_bc.pdf", "A.2_finetuning.png"} <= figures
+    assert {"A.1_rwr.png", "A.1_rwr.pdf", "A.2_finetuning.png"} <= figures
     drawn = [base64.b64decode(data) for data in re.findall(r"svg\+xml;base64,([\w+/=]+)", page)]
     assert sum(b"#225588" in picture for picture in drawn) == 4  # both, wide and narrow
 
@@ -253,13 +253,13 @@ def test_it_is_in_the_hand_in_and_costs_no_points(tree):
     with zipfile.ZipFile(tree.root / "submit.zip") as archive:
         names = archive.namelist()
         readme = archive.read("README.md").decode()
-    assert "cs285/agents/bc_agent.py" in names
-    assert "experiments/offline/pointmass_easy_bc.yaml" in names
+    assert "cs285/agents/rwr_agent.py" in names
+    assert "experiments/offline/pointmass_easy_rwr.yaml" in names
     folders = {name.split("/")[1] for name in names if name.startswith("data/")}
     assert len(folders) == 3
-    assert any(name.startswith("q2_hw5_offline_pointmass_easy_bc_sd1") for name in folders)
+    assert any(name.startswith("q2_hw5_offline_pointmass_easy_rwr_sd1") for name in folders)
     assert any(name.startswith("q5_hw5_finetune_tune_sd1") for name in folders)
-    assert readme.count("| PointmassEasy-v0 | Cloning | 1 |") == 2
+    assert readme.count("| PointmassEasy-v0 | RWR | 1 |") == 2
     # A course's grader does not know the algorithm: this one is of the tree without it.
     graded = grade_path(tree.root / "submit.zip", check_code=False)
     for item in graded.items:
@@ -269,18 +269,18 @@ def test_it_is_in_the_hand_in_and_costs_no_points(tree):
 
 def test_it_is_refused_where_it_cannot_run_and_other_algorithms_refuse_its_keys(tree):
     (tree.root / "slip.yaml").write_text(
-        "base_config: bc\nenv_name: PointmassEasy-v0\nlearning_rat: 1\nexpectile: 0.9\n"
+        "base_config: rwr\nenv_name: PointmassEasy-v0\nlearning_rat: 1\nexpectile: 0.9\n"
     )
     before = tree.files()
     explored, slipped = tree.call(
-        ["run_hw5_explore", "-cfg", "experiments/offline/pointmass_easy_bc.yaml",
+        ["run_hw5_explore", "-cfg", "experiments/offline/pointmass_easy_rwr.yaml",
          "--data_dir", "nowhere", "--dataset_dir", "nowhere"],
         ["run_hw5_offline", "-cfg", "slip.yaml"],
     )  # fmt: skip
     status, said = explored
     assert status == 2
     assert said == (
-        "error: experiments/offline/pointmass_easy_bc.yaml: `bc` cannot explore; "
+        "error: experiments/offline/pointmass_easy_rwr.yaml: `rwr` cannot explore; "
         "run it with run_hw5_offline.py or run_hw5_finetune.py\n"
     )
     status, said = slipped
@@ -292,20 +292,20 @@ def test_it_is_refused_where_it_cannot_run_and_other_algorithms_refuse_its_keys(
 
 @pytest.mark.parametrize("same_class_name", [False, True])
 def test_an_algorithm_registered_twice_is_one_sentence(tmp_path, same_class_name):
-    text = FILES["cs285/env_configs/bc_config.py"]
-    other = text if same_class_name else text.replace("BCConfig", "OtherConfig")
+    text = FILES["cs285/env_configs/rwr_config.py"]
+    other = text if same_class_name else text.replace("RWRConfig", "OtherConfig")
     tree = Tree(tmp_path / "tree", FILES | {"cs285/env_configs/twin_config.py": other})
     before = tree.files()
     (tree.root / "data").mkdir()
     calls = [
-        ["run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_bc.yaml"],
+        ["run_hw5_offline", "-cfg", "experiments/offline/pointmass_easy_rwr.yaml"],
         ["make_report", "--data_dir", "experiments", "--out", "report"],
         ["make_submission", "--out", "submit.zip"],
     ]
     for status, said in tree.call(*calls):
         assert status == 2
         assert said == (
-            "error: the algorithm `bc` is registered twice, by cs285.env_configs.bc_config and by "
-            "cs285.env_configs.twin_config; give one of them another name\n"
+            "error: the algorithm `rwr` is registered twice, by cs285.env_configs.rwr_config and "
+            "by cs285.env_configs.twin_config; give one of them another name\n"
         )
     assert tree.files() == sorted([*before, "data"])

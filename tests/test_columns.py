@@ -92,14 +92,15 @@ def naive_row(name, t, i):
 
 def filled(transitions, capacity=None):
     buffer = ReplayBuffer(1, capacity or len(transitions), (2,), [COLUMNS])
-    *fields, truncated = vars(transitions).values()
+    *fields, truncated, _ = vars(transitions).values()
     buffer.fill(0, fields, truncated)
     return buffer
 
 
 def insert(buffer, transitions, row):
     one = transitions[row : row + 1]
-    buffer.insert(*vars(one).values())
+    *values, _ = vars(one).values()
+    buffer.insert(*values)
 
 
 @pytest.mark.parametrize("last_ends", [False, True])
@@ -147,7 +148,7 @@ def test_runs_side_by_side_have_their_own_columns():
     own = [draw(30, seed=1), draw(20, seed=2)]
     buffer = ReplayBuffer(2, 30, (2,), [COLUMNS, COLUMNS])
     for run, transitions in enumerate(own):
-        *fields, truncated = vars(transitions).values()
+        *fields, truncated, _ = vars(transitions).values()
         buffer.fill(run, fields, truncated)
     for run, transitions in enumerate(own):
         for name, values in filled(transitions).columns.items():
@@ -158,7 +159,7 @@ def test_runs_side_by_side_have_their_own_columns():
 def test_a_column_in_place_of_a_field_changes_neither_the_data_nor_other_runs():
     transitions = draw(30)
     buffer = ReplayBuffer(2, 30, (2,), [hidden_task(), ()])
-    *fields, truncated = vars(transitions).values()
+    *fields, truncated, _ = vars(transitions).values()
     for run in range(2):
         buffer.fill(run, fields, truncated)
         for held, values in zip(buffer.contents(run), fields, strict=True):
@@ -236,7 +237,7 @@ def test_learning_from_columns_is_the_same_alone_stacked_and_compiled(make_learn
     ]
     buffer = ReplayBuffer(2, 40, (2,), [columns_of(agent) for agent in learners[0].agents])
     for run in range(2):
-        *fields, truncated = vars(draw(40, seed=run)).values()
+        *fields, truncated, _ = vars(draw(40, seed=run)).values()
         buffer.fill(run, fields, truncated)
     rows = np.random.default_rng(0).integers([[0], [40]], [[40], [80]], (30, 2, 16))
     before = [x.clone() for x in learners[0].agents[0].critic.parameters()]

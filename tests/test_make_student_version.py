@@ -36,6 +36,7 @@ from cs285.grading.starter.student_version import (
     strip,
     without_formulas,
 )
+from cs285.homework import algorithms_for
 from cs285.infrastructure.errors import UserError, is_unwritten
 from cs285.learning.agent import Agent
 from cs285.scripts import make_student_version as script
@@ -291,6 +292,23 @@ def test_answers_to_the_questions_of_the_handout_are_not_published(starter):
     texts = [path.read_text() for path in starter.rglob("*") if path.suffix in {".py", ".md"}]
     for words in ("theory.md", "divergences", "marginal_bonus", "StatePenalty", "lectures.py"):
         assert not any(words in text for text in texts)
+
+
+def test_methods_beyond_the_handout_are_not_published(starter):
+    """They contain what students write: a weighted imitation, a double estimator."""
+    beyond = algorithms_for(None)
+    assert "bc" in beyond
+    names = {path.relative_to(starter).as_posix() for path in starter.rglob("*")}
+    for name in beyond:
+        owned = {f"cs285/agents/{name}_agent.py", f"cs285/env_configs/{name}_config.py"}
+        owned |= {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / "experiments").rglob(f"*_{name}*.yaml")
+        }
+        assert len(owned) > 2
+        assert all((ROOT / one).is_file() for one in owned)
+        assert names.isdisjoint(owned)
+    assert "experiments/offline/pointmass_medium_cql.yaml" in names
 
 
 def test_withheld_names_exist():

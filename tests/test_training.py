@@ -52,6 +52,8 @@ NETWORKS = {
     "rnd": {"rnd_hidden_size": 8, "hidden_size": 8},
     **{name: {"hidden_size": 8} for name in ("dqn", "cql")},
     **{name: {"hidden_size": 8, "actor_hidden_size": 8} for name in ("awac", "iql")},
+    "bc": {"actor_hidden_size": 8},
+    "filtered_bc": {"actor_hidden_size": 8, "keep_fraction": 0.5},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -14,6 +15,8 @@ from cs285.infrastructure.files import check_name
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from cs285.networks.mlp_policy import MLPPolicy
 
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 Size = Annotated[int, Field(ge=1, le=8_192)]
@@ -122,26 +125,14 @@ class LearnerConfig(BaseConfig):
     """Gradient steps for every environment step, in exploration and online."""
 
 
-class CriticConfig(LearnerConfig):
-    """Keys of all agents with a critic."""
+class NetworkConfig(LearnerConfig):
+    """Keys that critics and actors have in common."""
 
-    per_run: ClassVar[frozenset[str]] = LearnerConfig.per_run | {"discount", "learning_rate"}
-
-    discount: Fraction = 0.98
-    """Discount factor. At 0.98 the agent looks about 50 steps ahead, through two rooms."""
-    hidden_size: Size = 64
-    """Width of the critic's hidden layers."""
-    num_layers: Annotated[int, Field(ge=1, le=16)] = 2
-    """Number of the critic's hidden layers."""
     input_scale: Positive | None = 3.0
     """Critics and actors see observations rescaled from the bounds of their space to
     [-scale, scale]. Null leaves all coordinates unscaled; those without bounds always are. With
     centred and stretched inputs, a network distinguishes the two sides of a wall several times
     sooner."""
-    learning_rate: LearningRate = 1e-3
-    """Adam's learning rate for critics."""
-    target_update_period: Steps = 300
-    """Number of updates between copies of a network to its target network."""
     clip_grad_norm: Positive | None = None
     """Maximum norm of each network's gradient; null: no clipping."""
 
@@ -149,6 +140,57 @@ class CriticConfig(LearnerConfig):
     def input_bounds(self) -> InputBounds | None:
         """The bounds from which `input_scale` rescales; None for [0, 1]."""
         return get_task(self.env_name).input_bounds
+
+
+class PolicyConfig(NetworkConfig):
+    """Keys of all agents with an actor."""
+
+    per_run: ClassVar[frozenset[str]] = NetworkConfig.per_run | {"actor_learning_rate"}
+
+    actor_hidden_size: Size = 128
+    """Width of the actor's hidden layers."""
+    actor_num_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    """Number of the actor's hidden layers."""
+    actor_learning_rate: LearningRate = 3e-4
+    """Adam's learning rate for the actor."""
+
+    def make_policy(self, observation_shape: tuple[int, ...], num_actions: int) -> MLPPolicy:
+        """Build an actor, or another policy of this size."""
+        from cs285.networks.mlp_policy import MLPPolicy
+
+        return MLPPolicy(
+            num_actions,
+            math.prod(observation_shape),
+            discrete=True,
+            n_layers=self.actor_num_layers,
+            layer_size=self.actor_hidden_size,
+            input_scale=self.input_scale,
+            input_bounds=self.input_bounds,
+        )
+
+    def policy_arguments(self) -> dict[str, Any]:
+        """Return the arguments about the actor that all agents with one have."""
+        return {
+            "make_actor": self.make_policy,
+            "make_actor_optimizer": adam(self.actor_learning_rate),
+        }
+
+
+class CriticConfig(NetworkConfig):
+    """Keys of all agents with a critic."""
+
+    per_run: ClassVar[frozenset[str]] = NetworkConfig.per_run | {"discount", "learning_rate"}
+
+    discount: Fraction = 0.98
+    """Discount factor. At 0.98 the agent looks about 50 steps ahead, through two rooms."""
+    hidden_size: Size = 64
+    """Width of the critic's hidden layers."""
+    num_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    """Number of the critic's hidden layers."""
+    learning_rate: LearningRate = 1e-3
+    """Adam's learning rate for critics."""
+    target_update_period: Steps = 300
+    """Number of updates between copies of a network to its target network."""
 
     def critic_arguments(self) -> dict[str, Any]:
         """Return the arguments of `DQNAgent` and its subclasses, except the shapes."""

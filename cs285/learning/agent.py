@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import nn
 
-from cs285.learning.columns import Column
+from cs285.learning.columns import Column, Transitions
 from cs285.learning.objective import Batch, Objective, TargetRule, TrainingStep, split_rules
 
 
@@ -76,6 +76,17 @@ class Agent(nn.Module):
     def derived_columns(self) -> tuple[Column, ...]:
         """Return the columns that this agent defines besides the built-in ones; none by default."""
         return ()
+
+    def check_data(self, transitions: Transitions, what: str) -> None:
+        """Check that the agent can learn from the dataset of a run; by default it can.
+
+        Args:
+            transitions: The dataset.
+            what: A description of the dataset and its reader, for the error message.
+
+        Raises:
+            UserError: If it cannot, with what would work.
+        """
 
     def begin_phase(self, name: str) -> None:
         """Prepare for a phase of training, such as `exploration`; by default do nothing.

@@ -12,7 +12,11 @@ Only objectives that name a column in their `inputs` see it. These are built in:
 Agents may also define `discounted_returns_to_go` and windows of the last K steps in their
 `derived_columns`. An episode ends where it terminated or was truncated by a time limit. The last
 episode of a dataset may be unfinished; then it ends with the data, so its returns-to-go lack the
-rewards that would have followed. Transitions collected after a dataset begin a new episode.
+rewards that would have followed, unless batches are drawn from `FINISHED` episodes alone.
+Transitions collected after a dataset begin a new episode.
+
+A column with the name `drawn` is not part of batches: it says from which transitions they are
+drawn.
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ from cs285.infrastructure.errors import UserError
 from cs285.learning.objective import Batch
 
 Array = npt.NDArray[Any]
+
+DRAWN = "drawn"
+"""Name of the column of bools `(N,)` to whose true rows batches are confined; all by default."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,33 @@ class Transitions:
     """`(N,)` bool: the episode terminated here."""
     truncated: Array
     """`(N,)` bool: a time limit truncated the episode here."""
+    cut: Array | None = None
+    """`(N,)` bool: an unfinished episode is not continued after this; None: none is."""
 
     def __len__(self) -> int:
         return len(self.actions)
 
     def __getitem__(self, rows: slice) -> Transitions:
-        return Transitions(*(values[rows] for values in vars(self).values()))
+        values = (None if own is None else own[rows] for own in vars(self).values())
+        return Transitions(*values)
 
     @property
     def ends(self) -> Array:
-        """Return where episodes end `(N,)`."""
+        """Return where episodes end, or are cut `(N,)`."""
         ends: Array = self.dones | self.truncated
-        return ends
+        return ends if self.cut is None else ends | self.cut
+
+    @property
+    def finished(self) -> Array:
+        """Return which transitions belong to episodes that have ended, not merely been cut `(N,)`.
+
+        Only of these are the returns known.
+        """
+        stops = np.flatnonzero(self.ends) + 1
+        really = (self.dones | self.truncated)[stops - 1]
+        unfinished = len(self) - (stops[-1] if len(stops) else 0)
+        lengths = np.diff(stops, prepend=0)
+        return np.append(np.repeat(really, lengths), np.zeros(unfinished, np.bool_))
 
     def episodes(self) -> list[slice]:
         """Return the rows of each episode, including an unfinished one at the end."""
@@ -116,6 +138,9 @@ NEXT_ACTIONS = Column("next_actions", _by_episode(_next_actions))
 EPISODE_STEPS = Column("episode_steps", _by_episode(lambda episode: np.arange(len(episode))))
 EPISODE_RETURNS = Column("episode_returns", _by_episode(_episode_returns), needs_ends=True)
 
+FINISHED = Column(DRAWN, lambda transitions: transitions.finished, needs_ends=True)
+"""Draws batches from episodes that have ended, whose returns are known."""
+
 BUILT_IN = {
     column.name: column for column in (RETURNS_TO_GO, NEXT_ACTIONS, EPISODE_STEPS, EPISODE_RETURNS)
 }
@@ -169,7 +194,8 @@ def columns_of(agent: Any) -> tuple[Column, ...]:
     """Return the derived columns that an agent learns from.
 
     These are the columns that its objectives name, and those of its `derived_columns` that replace
-    a stored field; all `derived_columns` if it declares no objectives, like a student's.
+    a stored field or are called `drawn`; all `derived_columns` if it declares no objectives, like a
+    student's.
 
     Raises:
         ValueError: If an objective names a column that does not exist.
@@ -178,7 +204,7 @@ def columns_of(agent: Any) -> tuple[Column, ...]:
     own = {column.name: column for column in derive()} if callable(derive) else {}
     known = BUILT_IN | own
     named = _named(agent)
-    asked = [name for name in own if named is None or name in Batch._fields]
+    asked = [name for name in own if named is None or name in (*Batch._fields, DRAWN)]
     for name in named or ():
         if name not in known and name not in Batch._fields:
             raise ValueError(

@@ -10,7 +10,7 @@ import torch
 
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.learning.arrays import fill
-from cs285.learning.columns import Column, Transitions, first_changed, recompute
+from cs285.learning.columns import DRAWN, Column, Transitions, first_changed, recompute
 from cs285.learning.objective import Batch, Tensors
 
 
@@ -24,7 +24,8 @@ class ReplayBuffer:
         capacity: Number of transitions that each ring can hold.
         observation_shape: Shape of one observation.
         derived: Per run, the columns that its agent learns from in addition to the stored fields,
-            or in place of them; see `columns_of`. The rings store the original fields.
+            or in place of them, and perhaps the column `drawn`; see `columns_of`. The rings store
+            the original fields.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class ReplayBuffer:
         self._shown = self._flat._asdict() | {
             name: column.flatten(0, 1) for name, column in self._columns.items()
         }
+        self._drawn = [np.empty(0, np.int64)] * num_runs if DRAWN in self._columns else None
+        """Rows within each ring that batches are drawn from; None for all."""
         self._followed = np.zeros(num_runs, dtype=np.int64)
         """Number of transitions of each ring that the derived columns include `(S,)`."""
         # Columns are computed with NumPy; on the CPU these are views.
@@ -73,21 +76,24 @@ class ReplayBuffer:
 
         The rings follow each other. The derived columns are brought up to date first.
         """
+        self._follow_all()
+        return self._shown
+
+    def _follow_all(self) -> None:
         if self._columns and not np.array_equal(self._followed, self.inserted):
             for run in range(len(self.inserted)):
                 self._follow(run)
-        return self._shown
 
     def _follow(self, run: int) -> None:
         """Recompute the rows that new transitions may have changed."""
         since, size = int(self._followed[run]), int(self.inserted[run])
         if since == size:
             return
-        truncated = self.truncated[run, :size].copy()
+        cut = np.zeros(size, np.bool_)
         if filled := self.filled[run]:
-            truncated[filled - 1] = True  # transitions after a dataset belong to another episode
-        arrays = [*(values[run, :size] for values in self._kept), truncated]
-        transitions = Transitions(*arrays)
+            cut[filled - 1] = True  # transitions after a dataset belong to another episode
+        fields = (values[run, :size] for values in self._kept)
+        transitions = Transitions(*fields, self.truncated[run, :size], cut)
         for column in self._derived[run]:
             first = first_changed(column, transitions, since)
             values = recompute(column, transitions, first)
@@ -95,6 +101,8 @@ class ReplayBuffer:
                 np.ascontiguousarray(values)
             )
         self._followed[run] = size
+        if self._drawn is not None:
+            self._drawn[run] = np.flatnonzero(self._columns[DRAWN][run, :size].cpu().numpy())
 
     @property
     def sizes(self) -> np.ndarray:
@@ -195,8 +203,21 @@ class ReplayBuffer:
         """Convert uniform numbers `(..., S, batch)` in [0, 1) to rows of `columns`.
 
         Drawing numbers rather than indices lets a run draw far ahead while its ring is growing.
+
+        Raises:
+            ValueError: If the column `drawn` excludes all transitions of a ring.
         """
-        rows: np.ndarray = (uniforms * self.sizes[:, None]).astype(np.int64)
+        if self._drawn is not None:
+            self._follow_all()
+            sizes = np.array([len(drawn) for drawn in self._drawn])
+            if not sizes.all():
+                raise ValueError("no transition may be drawn")
+        else:
+            sizes = self.sizes
+        rows: np.ndarray = (uniforms * sizes[:, None]).astype(np.int64)
+        if self._drawn is not None:
+            for run, drawn in enumerate(self._drawn):
+                rows[..., run, :] = drawn[rows[..., run, :]]
         rows += self._starts[:, None]
         return rows
 
@@ -217,6 +238,8 @@ def _complete(derived: Sequence[Sequence[Column]]) -> list[list[Column]]:
 
 
 def _stored(name: str) -> Column:
+    if name == DRAWN:
+        return Column(name, lambda transitions: np.ones(len(transitions), np.bool_), reach=0)
     if name not in Batch._fields:
         raise ValueError(f"only some of the runs have the column {name!r}")
 

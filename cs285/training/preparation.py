@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cs285.datasets.dataset_files import Dataset, find_dataset, find_pickle, load_dataset
+from cs285.datasets.dataset_files import (
+    DATASET_FIELDS,
+    Dataset,
+    find_dataset,
+    find_pickle,
+    load_dataset,
+)
 from cs285.env_configs import BaseConfig
 from cs285.env_configs.loading import load_sweep, make_sweep, print_notes
 from cs285.envs.tasks import get_task
 from cs285.homework import STAGES, Stage, algorithms, keys_of_other_stages
 from cs285.infrastructure.errors import UserError, suggestion
 from cs285.infrastructure.files import check_name, prepare_folder
-from cs285.learning.columns import check_columns, columns_of
+from cs285.learning.agent import Agent
+from cs285.learning.columns import Transitions, check_columns, columns_of
 from cs285.training.programs import group
 from cs285.training.runs import Program, Run, RunInfo, make_agent
 from cs285.training.stages import Plan, phases_of
@@ -160,8 +167,21 @@ def make_run(stage: Stage, config: BaseConfig, dataset_dir: Path | None) -> Run:
         return Run(config, info)
     dataset = read_dataset(config, dataset_dir)
     what = f"{config.exp_name}, which learns from {config.dataset_name}"
-    check_columns(columns_of(make_agent(config)), dataset.arrays(), what)
+    _check_data(make_agent(config), dataset, what)
     return Run(config, info, dataset)
+
+
+def _check_data(agent: Any, dataset: Dataset, what: str) -> None:
+    """Check that an agent can learn from a dataset.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    arrays = dataset.arrays()
+    check_columns(columns_of(agent), arrays, what)
+    if isinstance(agent, Agent):
+        fields = (*DATASET_FIELDS, "truncated")
+        agent.check_data(Transitions(*(arrays[name] for name in fields)), what)
 
 
 def read_dataset(config: BaseConfig, dataset_dir: Path) -> Dataset:

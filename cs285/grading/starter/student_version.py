@@ -12,6 +12,7 @@ comments on separate lines:
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import shutil
@@ -22,8 +23,10 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path, PurePosixPath
 
+from cs285.homework import algorithms, algorithms_for
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import prepare_folder
+from cs285.infrastructure.yaml_text import read_yaml
 
 
 class OptionalTodo(str):
@@ -160,8 +163,12 @@ WITHHELD = (
     "cs285.grading",
     # the answers to section 1 of the handout
     "cs285.analysis.constrained", "cs285.learning.divergences", "cs285.lectures",
+    # what the methods beyond the handout share
+    "cs285.agents.imitation",
 )  # fmt: skip
-"""Packages and modules that are not published, nor is anything that imports them."""
+"""Packages and modules that are not published, nor is anything that imports them. The same holds
+for algorithms that no question of the handout asks for, since they contain much of what students
+write; `_beyond_the_handout` lists them."""
 
 INHERITED = {
     "update": '''\
@@ -264,6 +271,8 @@ def published_files(root: Path) -> Iterator[PurePosixPath]:
 
 def _is_withheld(root: Path, path: PurePosixPath) -> bool:
     """Return whether a file is withheld or imports what is."""
+    if path.suffix == ".yaml" and path.parts[0] == "experiments":
+        return read_yaml(root / path)["base_config"] in algorithms_for(None)
     if path.suffix != ".py":
         return _withheld(".".join(path.parts))
     imported = {".".join(path.with_suffix("").parts)}
@@ -276,7 +285,18 @@ def _is_withheld(root: Path, path: PurePosixPath) -> bool:
 
 
 def _withheld(module: str) -> bool:
-    return any(f"{module}.".startswith(f"{name}.") for name in WITHHELD)
+    names = (*WITHHELD, *_beyond_the_handout())
+    return any(f"{module}.".startswith(f"{name}.") for name in names)
+
+
+@functools.cache
+def _beyond_the_handout() -> tuple[str, ...]:
+    """Return the modules of the algorithms that no question of the handout asks for."""
+    return tuple(
+        module
+        for name in algorithms_for(None)
+        for module in (f"cs285.agents.{name}_agent", algorithms()[name].config.__module__)
+    )
 
 
 def _read(root: Path, path: PurePosixPath) -> str:
