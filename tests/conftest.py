@@ -31,6 +31,10 @@ SMALL_NETWORKS = {
     "random": {},
     "bc": {"input_scale": None, "actor_hidden_size": 8},
     "filtered_bc": {"input_scale": None, "actor_hidden_size": 8},
+    "awr": {"input_scale": None, "actor_hidden_size": 8, "value_hidden_size": 8},
+    "sarsa": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
+    "bcq": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
+    "brac": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
 }
 
 

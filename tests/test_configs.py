@@ -146,7 +146,8 @@ def test_a_misspelt_key_gets_a_suggestion(complaint, algorithm, line, suggestion
 
 
 @pytest.mark.parametrize(
-    ("key", "owners"), [("cql_alpha", "cql"), ("expectile", "iql"), ("temperature", "awac and iql")]
+    ("key", "owners"),
+    [("cql_alpha", "cql"), ("expectile", "iql"), ("temperature", "awac, iql, awr and sarsa")],
 )
 def test_a_key_of_other_algorithms_is_an_error_that_names_them(complaint, key, owners):
     message = complaint(text("dqn", f"{key}: 0.5"))

@@ -34,7 +34,9 @@ OTHER_VALUES = {
     "rnd_num_layers": 1, "rnd_input_scale": 1.0, "rnd_learning_rate": 0.01, "use_reward": True,
     "cql_alpha": 2.0, "cql_temperature": 0.3, "temperature": 0.5, "actor_hidden_size": 7,
     "actor_num_layers": 1, "actor_learning_rate": 0.01, "expectile": 0.6, "value_hidden_size": 7,
-    "value_num_layers": 1, "value_learning_rate": 0.01, "keep_fraction": 1.0,
+    "value_num_layers": 1, "value_learning_rate": 0.01, "keep_fraction": 1.0, "threshold": 0.9,
+    "divergence": "chi2", "placement": "reward", "divergence_weight": 3.0,
+    "target_divergence": 0.01, "multiplier_learning_rate": 0.01,
 }  # fmt: skip
 
 
@@ -97,7 +99,10 @@ def test_a_key_changes_what_a_run_learns_or_collects(lab, usual, stage, algorith
         key == "epsilon" and "actor_hidden_size" in algorithms()[algorithm].config.model_fields
     )
     value = 0.0 if samples else OTHER_VALUES[key]
-    if key == "epsilon" and algorithm in LEARN_FROM_WHOLE_EPISODES:
+    if key == "multiplier_learning_rate":  # of a multiplier that is learned
+        expected = outcome(lab, stage, algorithm, target_divergence=0.01)
+        found = outcome(lab, stage, algorithm, target_divergence=0.01, **{key: value})
+    elif key == "epsilon" and algorithm in LEARN_FROM_WHOLE_EPISODES:
         expected = outcome(lab, stage, algorithm, **UNTIL_AN_EPISODE_ENDS)
         found = outcome(lab, stage, algorithm, **UNTIL_AN_EPISODE_ENDS, **{key: value})
     else:

@@ -19,6 +19,7 @@ from torch import nn
 
 from cs285.analysis.exact import evaluate
 from cs285.datasets.dataset_files import FIELDS, save_dataset
+from cs285.env_configs.loading import make_config
 from cs285.envs.mazes import positions_of
 from cs285.envs.planner import plan
 from cs285.envs.pointmass import PointmassEnv
@@ -37,6 +38,10 @@ from cs285.training.program_recorder import ProgramRecorder
 SETTINGS = {
     "bc": {"actor_learning_rate": [0.01, 0.03]},
     "filtered_bc": {"keep_fraction": [0.3, 0.8]},
+    "awr": {"temperature": [0.3, 2.0], "discount": [0.9, 1.0]},
+    "sarsa": {"temperature": [0.3, 2.0], "discount": [0.8, 0.95]},
+    "bcq": {"threshold": [0.2, 0.9], "discount": [0.8, 0.95]},
+    "brac": {"divergence_weight": [0.05, 1.0], "discount": [0.8, 0.95]},
 }
 """What differs between the two runs of a program, apart from their seeds."""
 
@@ -117,20 +122,26 @@ def test_every_method_is_tested():
     assert list(SETTINGS) == algorithms_for(None)
 
 
-def make_program(make_agent, algorithm):
+def make_program(make_agent, algorithm, **values):
     return [
-        make_agent(algorithm, seed=run + 1, **{"actor_learning_rate": 0.01} | own)
+        make_agent(algorithm, seed=run + 1, **{"actor_learning_rate": 0.01} | values | own)
         for run in range(2)
         for own in [{key: values[run] for key, values in SETTINGS[algorithm].items()}]
     ]
 
 
-@pytest.mark.parametrize("algorithm", SETTINGS)
-def test_runs_learn_and_act_the_same_alone_stacked_and_compiled(make_agent, algorithm):
+VARIANTS = [
+    *((algorithm, {}) for algorithm in SETTINGS),
+    ("brac", {"divergence": "tvd", "placement": "reward", "target_divergence": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "values"), VARIANTS)
+def test_runs_learn_and_act_the_same_alone_stacked_and_compiled(make_agent, algorithm, values):
     learners = [
-        AgentLoop(make_program(make_agent, algorithm)),
-        Ensemble(make_program(make_agent, algorithm), Traced()),
-        Ensemble(make_program(make_agent, algorithm), CompiledToCpp()),
+        AgentLoop(make_program(make_agent, algorithm, **values)),
+        Ensemble(make_program(make_agent, algorithm, **values), Traced()),
+        Ensemble(make_program(make_agent, algorithm, **values), CompiledToCpp()),
     ]
     agents = learners[0].agents
     assert all(map(is_stackable, agents))
@@ -142,8 +153,8 @@ def test_runs_learn_and_act_the_same_alone_stacked_and_compiled(make_agent, algo
     for learner, metrics in zip(learners, logged, strict=True):
         learner.sync_agents()
         assert metrics.keys() >= logged[0].keys()
-        for tag, values in logged[0].items():
-            torch.testing.assert_close(metrics[tag], values, rtol=1e-3, atol=1e-4)
+        for tag, expected in logged[0].items():
+            torch.testing.assert_close(metrics[tag], expected, rtol=1e-3, atol=1e-4)
         for own, alone in zip(learner.agents, agents, strict=True):
             torch.testing.assert_close(own.state_dict(), alone.state_dict(), atol=1e-4, rtol=1e-4)
     for ensemble in learners[1:]:
@@ -306,7 +317,7 @@ def without_ends(walk):
     return replace(walk, **{name: values[: ends[0]] for name, values in walk.arrays().items()})
 
 
-@pytest.mark.parametrize("algorithm", ["filtered_bc"])
+@pytest.mark.parametrize("algorithm", ["filtered_bc", "awr"])
 def test_methods_that_need_returns_refuse_data_in_which_no_episode_ends(tmp_path, algorithm):
     lab = Lab(tmp_path)
     lab.save_data()
@@ -314,3 +325,236 @@ def test_methods_that_need_returns_refuse_data_in_which_no_episode_ends(tmp_path
     with pytest.raises(UserError, match=r"no episode ends in this dataset.* explore for more"):
         lab.run("offline", lab.config("offline", algorithm))
     assert not (tmp_path / "data").exists()
+
+
+# Weighted imitation
+
+
+MAX_WEIGHT = 100.0
+
+
+def weighted_imitation(actor, batch, advantages, temperature):
+    """Returns -mean( log pi(a|s) exp(A / temperature) ), with the cap on weights."""
+    weights = [min(math.exp(advantage / temperature), MAX_WEIGHT) for advantage in advantages]
+    pairs = zip(batch["observations"], batch["actions"], weights, strict=True)
+    return -np.mean([log_probability(actor, s, a) * weight for s, a, weight in pairs])
+
+
+def squared_error(critic, batch, targets):
+    """Returns mean (Q(s, a) - y)^2."""
+    pairs = zip(batch["observations"], batch["actions"], targets, strict=True)
+    return np.mean([(forward(critic, s)[a] - y) ** 2 for s, a, y in pairs])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.02])
+def test_awr_fits_v_to_the_returns_and_weights_by_what_they_exceed(scrambled, temperature):
+    agent = scrambled("awr", discount=0.9, temperature=temperature)
+    v = weights_of(agent.value_critic)
+
+    def v_loss(weights, batch):
+        pairs = zip(batch["observations"], batch["discounted_returns_to_go"], strict=True)
+        return np.mean([(forward(weights, s)[0] - r) ** 2 for s, r in pairs])
+
+    def actor_loss(actor, batch):
+        pairs = zip(batch["observations"], batch["discounted_returns_to_go"], strict=True)
+        advantages = [r - forward(v, s)[0] for s, r in pairs]
+        return weighted_imitation(actor, batch, advantages, temperature)
+
+    assert_minimises(agent, "v_loss", v_loss)
+    assert_minimises(agent, "actor_loss", actor_loss)
+
+
+def test_awr_learns_from_episodes_that_have_ended(make_agent):
+    agent = make_agent("awr", discount=0.9)
+    buffer, (transitions,) = buffer_of([agent])
+    expected, _ = best_rows(transitions, SIZE)
+    assert expected != list(range(SIZE))
+    assert buffer.columns[DRAWN].numpy().nonzero()[0].tolist() == expected
+
+
+def test_sarsa_evaluates_the_next_action_of_the_data(scrambled):
+    agent = scrambled("sarsa", discount=0.8, temperature=0.5)
+    target, q, pi = (weights_of(x) for x in (agent.target_critic, agent.critic, agent.actor))
+
+    def critic_loss(critic, batch):
+        names = ("rewards", "next_observations", "dones", "next_actions")
+        targets = [
+            r + (0.0 if done else 0.8 * forward(target, following)[then])
+            for r, following, done, then in zip(*(batch[name] for name in names), strict=True)
+        ]
+        return squared_error(critic, batch, targets)
+
+    def actor_loss(actor, batch):
+        advantages = [
+            forward(q, s)[a] - softmax(forward(pi, s)) @ forward(q, s)
+            for s, a in zip(batch["observations"], batch["actions"], strict=True)
+        ]
+        return weighted_imitation(actor, batch, advantages, 0.5)
+
+    assert_minimises(agent, "critic_loss", critic_loss)
+    assert_minimises(agent, "actor_loss", actor_loss)
+
+
+def test_sarsa_learns_where_the_next_action_is_known_or_there_is_none(make_agent):
+    agent = make_agent("sarsa")
+    buffer, (transitions,) = buffer_of([agent])
+    cut = transitions.truncated.copy()
+    cut[-1] |= not transitions.dones[-1]
+    assert cut.any()
+    assert transitions.dones.any()
+    expected = np.flatnonzero(~cut).tolist()
+    assert buffer.columns[DRAWN].numpy().nonzero()[0].tolist() == expected
+
+
+# Constraints to the data
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("threshold", [0.0, 0.4, 1.0])
+def test_bcq_takes_the_best_of_the_actions_that_the_data_take(scrambled, threshold, double):
+    agent = scrambled("bcq", threshold=threshold, discount=0.8, use_double_q=double)
+    target, q, pb = (weights_of(x) for x in (agent.target_critic, agent.critic, agent.actor))
+
+    def best(values, observation):
+        probabilities = softmax(forward(pb, observation))
+        allowed = [a for a in range(5) if probabilities[a] >= threshold * max(probabilities)]
+        return max(allowed, key=lambda action: values[action]), len(allowed)
+
+    def critic_loss(critic, batch):
+        targets = []
+        names = ("rewards", "next_observations", "dones")
+        for r, following, done in zip(*(batch[name] for name in names), strict=True):
+            then, _ = best(forward(q if double else target, following), following)
+            targets.append(r + (0.0 if done else 0.8 * forward(target, following)[then]))
+        return squared_error(critic, batch, targets)
+
+    assert_minimises(agent, "critic_loss", critic_loss)
+    seen = np.random.default_rng(0).random((30, 2), np.float32)
+    greedy = agent.action_probabilities(torch.from_numpy(seen), torch.tensor(0.0))
+    chosen = [best(forward(q, observation), observation) for observation in seen]
+    assert greedy.argmax(-1).tolist() == [action for action, _ in chosen]
+    counts = {count for _, count in chosen}
+    assert counts == {5} if threshold == 0 else counts == {1} if threshold == 1 else len(counts) > 1
+
+
+def test_bcq_and_brac_imitate_the_data_by_likelihood(scrambled):
+    def loss(policy, batch):
+        pairs = zip(batch["observations"], batch["actions"], strict=True)
+        return -np.mean([log_probability(policy, s, a) for s, a in pairs])
+
+    assert_minimises(scrambled("bcq"), "actor_loss", loss)
+    assert_minimises(scrambled("brac"), "behaviour_loss", loss)
+
+
+def divergence(name, p, q):
+    """Sums over actions, as the handout and textbooks define them."""
+    m = (p + q) / 2
+    return {
+        "kl": sum(p * np.log(p / q)),
+        "tvd": sum(abs(p - q)) / 2,
+        "jsd": sum(p * np.log(p / m)) + sum(q * np.log(q / m)),
+        "chi2": sum((p - q) ** 2 / q),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["kl", "tvd", "jsd", "chi2"])
+def test_brac_penalises_its_actor_for_leaving_the_data(scrambled, name):
+    agent = scrambled("brac", divergence=name, divergence_weight=0.3, discount=0.8)
+    agent.multiplier.logarithm.data.fill_(math.log(0.3))
+    target, q, pi, pb = (
+        weights_of(x) for x in (agent.target_critic, agent.critic, agent.actor, agent.behaviour)
+    )
+
+    def critic_loss(critic, batch):
+        names = ("rewards", "next_observations", "dones")
+        targets = [
+            r + (0.0 if done else 0.8 * softmax(forward(pi, then)) @ forward(target, then))
+            for r, then, done in zip(*(batch[name] for name in names), strict=True)
+        ]
+        return squared_error(critic, batch, targets)
+
+    def actor_loss(actor, batch):
+        terms = []
+        for s in batch["observations"]:
+            p = softmax(forward(actor, s))
+            penalty = divergence(name, p, softmax(forward(pb, s)))
+            terms.append(0.3 * penalty - p @ forward(q, s))
+        return np.mean(terms)
+
+    assert_minimises(agent, "critic_loss", critic_loss)
+    assert_minimises(agent, "actor_loss", actor_loss)
+    assert agent.action_values(torch.zeros(1, 2)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("name", ["kl", "tvd", "jsd", "chi2"])
+def test_brac_rewards_its_critic_for_staying_with_the_data(scrambled, name):
+    agent = scrambled("brac", divergence=name, placement="reward", discount=0.8)
+    agent.multiplier.logarithm.data.fill_(math.log(0.3))
+    target, q, pi, pb = (
+        weights_of(x) for x in (agent.target_critic, agent.critic, agent.actor, agent.behaviour)
+    )
+
+    def bonus(s, a):
+        """The gradient of -D by the policy, shifted so that its mean under the policy is -D."""
+        p, data = softmax(forward(pi, s)), softmax(forward(pb, s))
+        (slopes,) = numerical_gradient(lambda own: divergence(name, own[0], data), [p.copy()])
+        return -divergence(name, p, data) + p @ slopes - slopes[a]
+
+    def critic_loss(critic, batch):
+        names = ("observations", "actions", "rewards", "next_observations", "dones")
+        targets = [
+            r + 0.3 * bonus(s, a)
+            + (0.0 if done else 0.8 * softmax(forward(pi, then)) @ forward(target, then))
+            for s, a, r, then, done in zip(*(batch[name] for name in names), strict=True)
+        ]  # fmt: skip
+        return squared_error(critic, batch, targets)
+
+    def actor_loss(actor, batch):
+        return -np.mean([softmax(forward(actor, s)) @ forward(q, s) for s in batch["observations"]])
+
+    assert_minimises(agent, "critic_loss", critic_loss)
+    assert_minimises(agent, "actor_loss", actor_loss)
+    task = get_task(EASY)
+    assert not Policy(agent, task).has_values
+    assert Policy(scrambled("brac"), task).has_values
+
+
+def test_bracs_multiplier_rises_while_the_policy_is_too_far_from_the_data(scrambled):
+    agent = scrambled("brac", target_divergence=0.2, multiplier_learning_rate=0.1)
+    pi, pb = weights_of(agent.actor), weights_of(agent.behaviour)
+
+    def loss(weights, batch):
+        far = [
+            divergence("kl", softmax(forward(pi, s)), softmax(forward(pb, s)))
+            for s in batch["observations"]
+        ]
+        assert np.mean(far) > 0.2
+        return math.exp(weights[0]) * (0.2 - np.mean(far))
+
+    assert_minimises(agent, "multiplier_loss", loss)
+    batch, _ = batch_of(agent)
+    before = agent.multiplier().item()
+    agent.learn_from(batch, 1)
+    assert agent.multiplier().item() == pytest.approx(before * math.exp(0.1), rel=1e-3)
+
+
+def test_a_learned_and_a_fixed_multiplier_do_not_share_a_program(tmp_path):
+    def key(**values):
+        values = {"base_config": "brac", "env_name": EASY} | values
+        return make_config(values, tmp_path / "a.yaml", "offline").program_key
+
+    assert key() == key(divergence_weight=3.0)
+    assert key(target_divergence=0.1) == key(target_divergence=0.3) != key()
+
+
+@pytest.mark.parametrize(("name", "refused"), [("kl", True), ("chi2", True), ("tvd", False)])
+def test_a_divergence_without_support_is_refused(make_agent, name, refused):
+    transitions = draw(SIZE)
+    never = replace(transitions, actions=np.where(transitions.actions == 3, 2, transitions.actions))
+    agent = make_agent("brac", divergence=name)
+    agent.check_data(transitions, "x")
+    if not refused:
+        agent.check_data(never, "x")
+        return
+    with pytest.raises(UserError, match=rf"never takes action 3, .*`divergence: {name}` .*use tvd"):
+        agent.check_data(never, "x")

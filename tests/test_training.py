@@ -52,6 +52,9 @@ NETWORKS = {
     "rnd": {"rnd_hidden_size": 8, "hidden_size": 8},
     **{name: {"hidden_size": 8} for name in ("dqn", "cql")},
     **{name: {"hidden_size": 8, "actor_hidden_size": 8} for name in ("awac", "iql")},
+    **{name: {"hidden_size": 8, "actor_hidden_size": 8} for name in ("sarsa", "brac")},
+    "bcq": {"hidden_size": 8, "actor_hidden_size": 8, "learning_rate": 0.02},
+    "awr": {"actor_hidden_size": 8, "value_hidden_size": 8},
     "bc": {"actor_hidden_size": 8},
     "filtered_bc": {"actor_hidden_size": 8, "keep_fraction": 0.5},
 }

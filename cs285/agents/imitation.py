@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,10 @@ from cs285.agents.acting import greedy, private_generator, sample_action
 from cs285.learning.agent import Agent
 from cs285.learning.objective import MakeOptimizer, Metrics, Objective, TrainingStep
 from cs285.networks.mlp_policy import MLPPolicy
+
+MAX_WEIGHT = 100.0
+"""Cap on exp(A / temperature), as for AWAC: it keeps single transitions from overflowing the loss
+while advantages are still noise."""
 
 MakeActor = Callable[[tuple[int, ...], int], MLPPolicy]
 
@@ -63,7 +68,7 @@ class ImitationAgent(Agent):
 
     # Losses
 
-    def compute_actor_loss(self, *columns: torch.Tensor) -> tuple[torch.Tensor, Metrics]:
+    def compute_actor_loss(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Metrics]:
         """Return the actor's loss on the columns `actor_inputs`, and what to log."""
         raise NotImplementedError
 
@@ -106,3 +111,8 @@ def imitation_loss(
         return -log_probabilities.mean()
     assert weights.shape == actions.shape
     return -(weights * log_probabilities).mean()
+
+
+def advantage_weights(advantages: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """Return `min(exp(A / temperature), MAX_WEIGHT)` `(batch,)`."""
+    return torch.exp(advantages / temperature).clamp(max=MAX_WEIGHT)

@@ -195,6 +195,8 @@ _ELEMENTWISE: dict[Any, str] = {
     aten.div.Scalar: "({0} / {1})",
     aten.neg.default: "(-{0})",
     aten.abs.default: "std::fabs({0})",
+    aten.sign.default: "(float({0} > 0.0f) - float({0} < 0.0f))",
+    aten.sgn.default: "(float({0} > 0.0f) - float({0} < 0.0f))",
     aten.exp.default: "fast_exp({0})",
     aten.log.default: "std::log({0})",
     aten.sqrt.default: "std::sqrt({0})",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from cs285.env_configs.base_config import CriticConfig, PolicyConfig, Positive
+from cs285.env_configs.base_config import ActorCriticConfig, Positive
 from cs285.homework import Question, Stage, register
 from cs285.infrastructure.palette import VERMILION
 
 
-class ActorConfig(PolicyConfig, CriticConfig):
-    """The keys of all agents with an actor and a critic."""
+class ActorConfig(ActorCriticConfig):
+    """The keys of AWAC and IQL."""
 
-    per_run: ClassVar[frozenset[str]] = (
-        PolicyConfig.per_run | CriticConfig.per_run | {"temperature"}
-    )
+    per_run: ClassVar[frozenset[str]] = ActorCriticConfig.per_run | {"temperature"}
 
     temperature: Positive = 0.1
     """Lambda in exp(A / lambda). Advantages here are fractions of one step's reward, so 0.1

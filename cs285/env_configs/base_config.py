@@ -217,6 +217,24 @@ class CriticConfig(NetworkConfig):
         }
 
 
+class ActorCriticConfig(PolicyConfig, CriticConfig):
+    """Keys of all agents with an actor and a critic."""
+
+    per_run: ClassVar[frozenset[str]] = PolicyConfig.per_run | CriticConfig.per_run
+
+    def actor_critic_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `ActorCriticAgent`, except the shapes."""
+        critic = self.critic_arguments()
+        return {
+            **self.policy_arguments(),
+            "make_critic": critic["make_critic"],
+            "make_critic_optimizer": critic["make_optimizer"],
+            "discount": self.discount,
+            "target_update_period": self.target_update_period,
+            "clip_grad_norm": self.clip_grad_norm,
+        }
+
+
 class QLearningConfig(CriticConfig):
     """Keys of all agents whose critic bootstraps from a maximum over actions."""
 

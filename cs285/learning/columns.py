@@ -61,7 +61,7 @@ class Transitions:
         return len(self.actions)
 
     def __getitem__(self, rows: slice) -> Transitions:
-        values = (None if own is None else own[rows] for own in vars(self).values())
+        values: list[Any] = [None if own is None else own[rows] for own in vars(self).values()]
         return Transitions(*values)
 
     @property

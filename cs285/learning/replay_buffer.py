@@ -92,8 +92,8 @@ class ReplayBuffer:
         cut = np.zeros(size, np.bool_)
         if filled := self.filled[run]:
             cut[filled - 1] = True  # transitions after a dataset belong to another episode
-        fields = (values[run, :size] for values in self._kept)
-        transitions = Transitions(*fields, self.truncated[run, :size], cut)
+        arrays = [*(values[run, :size] for values in self._kept), self.truncated[run, :size], cut]
+        transitions = Transitions(*arrays)
         for column in self._derived[run]:
             first = first_changed(column, transitions, since)
             values = recompute(column, transitions, first)
