@@ -8,12 +8,16 @@ import errno
 import json
 import os
 import re
+import signal
 import stat
 import struct
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +434,80 @@ def test_a_job_that_fills_the_disk_is_killed(sandbox):
     assert not list(sandbox._folder.glob("cs285-check-*"))
 
 
+REMEMBERS = """
+    import ctypes, gc, os, re
+    MINE = "mark_of_MYSELF"
+    libc = ctypes.CDLL(None)
+    libc.sbrk.restype = ctypes.c_void_p
+    reader, writer = os.pipe()
+    def readable(page):
+        done = libc.write(writer, ctypes.c_void_p(page), ctypes.c_size_t(1)) == 1
+        return done and bool(os.read(reader, 1))
+    size, page = 1 << 22, 4096
+    heap = libc.sbrk(ctypes.c_long(0)) // size
+    found = set()
+    for block in {id(one) // size for one in gc.get_objects()} | {heap - k for k in range(16)}:
+        pages = [block * size + k * page for k in range(size // page)]
+        text = b"".join(ctypes.string_at(one, page) for one in pages if readable(one))
+        found |= set(re.findall(rb"mark_of_([A-Z]+)", text))
+    raise RuntimeError(sorted(found))
+"""
+
+
+@needs_linux
+def test_a_job_finds_no_earlier_job_in_its_memory(sandbox):
+    """A fork inherits all memory, also what has been freed; the control is its own text."""
+    for _ in range(2):
+        assert check(sandbox, 'THEIRS = "mark_of_OTHERS"\n' + "# filler\n" * 500)
+    findings = check(sandbox, REMEMBERS)
+    assert "[b'MYSELF']" in findings[0].text, findings[0].text
+
+
+@needs_linux
+def test_a_job_ends_with_the_process_that_runs_the_checks():
+    """Nobody else would end a job that sleeps when the time for a hand-in is over."""
+    with Sandbox() as sandbox, ThreadPoolExecutor() as pool:
+        check(sandbox, "")
+        child = sandbox._process.pid
+        answer = pool.submit(check, sandbox, "import time; time.sleep(1_000)")
+        while not any(map(leads_a_session, family_of(child)[1:])):
+            time.sleep(0.01)
+        family = family_of(child)
+        os.killpg(child, signal.SIGKILL)
+        for _ in range(500):
+            if not (left := [pid for pid in family if is_alive(pid)]):
+                break
+            time.sleep(0.01)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left
+        assert answer.result()
+
+
+def leads_a_session(pid):
+    with suppress(OSError):
+        return os.getsid(pid) == pid
+    return False
+
+
+def family_of(pid):
+    """The process and its descendants."""
+    family = [pid]
+    for one in family:
+        with suppress(OSError):
+            children = Path(f"/proc/{one}/task/{one}/children").read_text()
+            family += map(int, children.split())
+    return family
+
+
+def is_alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 @needs_linux
 def test_an_exception_reveals_nothing_about_the_grader(sandbox, monkeypatch):
     """It could quote the reference, or who runs the checker, if the hand-in could read them."""
@@ -567,6 +645,28 @@ def test_forged_names_of_networks_are_not_an_answer(sandbox, kind):
         "    except OSError: pass\nos._exit(0)",
     )
     assert {one.end for one in findings} == {End.NOT_AN_ANSWER}
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"stage": "done", "trial": Infinity}',
+        '{"stage": "import", "error": {"inherited": {"shapes": {"q": [1e400]}}}}',
+        '{"stage": "construct", "trial": 0, "weights": ' + "[" * 900 + "]" * 900 + "}",
+    ],
+    ids=["infinite", "an infinite shape", "deep"],
+)
+def test_a_forged_number_is_not_an_answer(sandbox, record):
+    """It counts against the hand-in, as any other answer that cannot be read."""
+    line = record + "\n"
+    findings = check(
+        sandbox,
+        f"import os\nfor fd in range(3, 60):\n    try: os.write(fd, {line.encode()!r})\n"
+        "    except OSError: pass\nos._exit(0)",
+    )
+    assert {one.end for one in findings} == {End.NOT_AN_ANSWER}, findings
+    assert all(one.verdict.is_bad for one in findings)
 
 
 def test_a_deep_message_is_cut():

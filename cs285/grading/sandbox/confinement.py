@@ -69,6 +69,8 @@ def confine(folder: Path, permissions: Permissions | None = None) -> None:
         privileges.drop(permissions.user)
         # Not dumpable: no process of this user can attach, and /proc/self/mem belongs to root.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        # Nobody else would end a job that sleeps after its parent was killed.
+        kernel.end_with_parent()
         if rules is not None:
             rules.enforce()
         if filtered:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import signal
 from functools import cache
 
-PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 4, 22, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 22, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 
 
@@ -25,6 +27,19 @@ def prctl(option: int, second: object = 0, third: object = 0) -> int:
     # The kernel compares all 64 bits of numbers that ctypes would pass as 32.
     whole = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in (second, third, 0, 0)]
     return _checked(libc().prctl(option, *whole))
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent ends, on Linux.
+
+    A parent that has ended already is the caller's to notice. A change of user or of capabilities
+    cancels this.
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    if platform.system() == "Linux":
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def call(number: int, *arguments: object) -> int:

@@ -25,6 +25,7 @@ import cs285
 from cs285.grading.sandbox import bubblewrap, leftovers, reading
 from cs285.grading.sandbox.ends import End, Ending
 from cs285.grading.sandbox.layers import Layer
+from cs285.grading.sandbox.needs import needed_by
 from cs285.infrastructure.errors import UserError, printable
 
 PACKAGE = Path(next(iter(cs285.__path__)))
@@ -123,7 +124,9 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         """
         if self._process is None:
             self._start()
-        request = json.dumps(_without_sources(job)).encode() + b"\n"
+        sent = _without_sources(job)
+        lines = (needed_by(sent["files"].values()), sent)
+        request = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         line = self._exchange(request, time.monotonic() + job["seconds"] + 10.0)
         if line is None:
             self._stop()

@@ -1,7 +1,11 @@
 """Runs in the grader's child process: forks one confined process per job and answers each job.
 
-Reads one job per line from standard input and writes one answer per line to standard output, both
-JSON. Importing PyTorch takes seconds; it happens once, before any student code runs.
+Reads two lines per job from standard input, the modules that it needs and the job, and writes one
+answer per line to standard output, all JSON. Importing PyTorch takes seconds; it happens once,
+before any student code runs.
+
+A fork inherits all memory. The child itself therefore never reads a job: a fork does, and ends with
+it, so no job can find the code of another hand-in, or a stand-in, in its memory.
 """
 
 from __future__ import annotations
@@ -9,13 +13,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import select
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ import torch
 
 from cs285.grading.sandbox import (
     confinement,
+    kernel,
     layers,
     leftovers,
     postponed,
@@ -42,12 +46,8 @@ from cs285.grading.sandbox.ends import (
     End,
     Ending,
 )
+from cs285.grading.sandbox.needs import Needs
 
-_IMPORTS_MATPLOTLIB = re.compile(r"^(?:import|from) matplotlib\b", re.MULTILINE)
-_MAY_COMPILE = re.compile(
-    r"\b(?:func|cond)\b|functorch|compile|dynamo|export|checkpoint|deterministic|profile"
-)
-"""Words in code that may need PyTorch's compiler, or what PyTorch imports together with it."""
 _DISK_SECONDS = 0.25
 """Time between checks of what a job has written."""
 
@@ -75,8 +75,12 @@ def main(hidden: str, staged: str) -> None:
     if user is not None or os.geteuid() != 0:
         found.add(layers.Layer.USER)
     print(json.dumps(sorted(found)), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(run(json.loads(line), permissions)), flush=True)
+    # Without a buffer: of the pipe, this process reads only the lines that name modules.
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as requests:
+        while needed := requests.readline():
+            _import(map(Needs, json.loads(needed)))
+            if not _answer_in_a_fork(permissions):
+                return
 
 
 def _import_lazy_torch_modules() -> None:
@@ -87,6 +91,36 @@ def _import_lazy_torch_modules() -> None:
     weights(torch.ones(1, 1)).sum().backward()
     optimizer.step()
     schedule.step()
+
+
+def _import(needed: Iterable[Needs]) -> None:
+    """Import modules for a job, which has neither the time nor the disk space to do so."""
+    for one in needed:
+        if one is Needs.COMPILER:
+            postponed.execute_the_compiler()  # in a job it would take half of the processor time
+        else:
+            from matplotlib import pyplot as plt
+
+            plt.close("all")  # the import builds the font cache
+
+
+def _answer_in_a_fork(permissions: confinement.Permissions) -> bool:
+    """Read, run and answer the next job in a fork; return whether that succeeded."""
+    parent = os.getpid()
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            kernel.end_with_parent()
+            if os.getppid() != parent:
+                return False
+            with open(sys.stdin.fileno(), "rb", closefd=False) as requests:
+                answer = run(json.loads(requests.readline()), permissions)
+            print(json.dumps(answer), flush=True)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(process, 0)[1] == 0
 
 
 def run(job: dict[str, Any], permissions: confinement.Permissions) -> dict[str, Any]:
@@ -100,13 +134,6 @@ def run(job: dict[str, Any], permissions: confinement.Permissions) -> dict[str, 
         `records`, the lines that came back, unparsed; `end` and `number`, the `Ending`.
     """
     folder = Path(tempfile.mkdtemp(prefix="cs285-check-"))
-    if any(map(_IMPORTS_MATPLOTLIB.search, job["files"].values())):
-        from matplotlib import pyplot as plt
-
-        # This builds the font cache; a job has neither the time nor the disk space to do so.
-        plt.close("all")
-    if any(map(_MAY_COMPILE.search, job["files"].values())):
-        postponed.execute_the_compiler()  # in a job it would take half of the processor time
     try:
         for name, text in job["files"].items():
             path = folder / name
@@ -119,10 +146,11 @@ def run(job: dict[str, Any], permissions: confinement.Permissions) -> dict[str, 
         (folder / "cwd").mkdir()
         _give(folder, permissions.user)
         reader, writer = os.pipe()
+        parent = os.getpid()
         process = os.fork()
         if process == 0:
             os.close(reader)
-            _become_job(job, folder, writer, permissions)
+            _become_job(job, folder, writer, permissions, parent)
         os.close(writer)
         chunks, ending = _listen(process, reader, folder / "cwd", job["seconds"])
         os.close(reader)
@@ -140,7 +168,11 @@ def _give(folder: Path, user: int | None) -> None:
 
 
 def _become_job(
-    job: dict[str, Any], folder: Path, writer: int, permissions: confinement.Permissions
+    job: dict[str, Any],
+    folder: Path,
+    writer: int,
+    permissions: confinement.Permissions,
+    parent: int,
 ) -> None:
     """Give up all rights, run the job and exit."""
     cwd = folder / "cwd"
@@ -155,6 +187,8 @@ def _become_job(
         tempfile.tempdir = str(cwd)
         permissions = replace(permissions, readable=(*permissions.readable, folder))
         confinement.confine(cwd, permissions)
+        if os.getppid() != parent:  # it ended before this process was set to end with it
+            return
         status = 0
         probe.run(job, folder, writer)
     finally:

@@ -179,7 +179,7 @@ class Bench:
         failures: dict[int, Failure] = {}
         try:
             finished = self._read(answer.records, failures)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             finished, ending = False, Ending(End.NOT_AN_ANSWER)
         if not finished and ending.end is End.DONE:
             ending = Ending(End.UNFINISHED)
