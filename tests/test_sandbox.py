@@ -669,6 +669,21 @@ def test_a_forged_number_is_not_an_answer(sandbox, record):
     assert all(one.verdict.is_bad for one in findings)
 
 
+@needs_linux
+@pytest.mark.parametrize(
+    "flood",
+    ['b"{}\\n" * 500_000', "b'{\"of\": [' + b'[],' * 500_000 + b'0]}\\n'"],
+    ids=["records", "lists"],
+)
+def test_an_answer_of_few_bytes_cannot_fill_the_memory(sandbox, flood):
+    findings = check(
+        sandbox,
+        f"import os\nfor fd in range(3, 60):\n    try: os.write(fd, {flood})\n"
+        "    except OSError: pass\nos._exit(0)",
+    )
+    assert {one.end for one in findings} == {End.NOT_AN_ANSWER}
+
+
 def test_a_deep_message_is_cut():
     deep = "x"
     for _ in range(900):

@@ -34,6 +34,9 @@ JOB_SECONDS = 120.0
 START_SECONDS = 300.0
 """Wall time for importing PyTorch on a busy machine."""
 MAX_LINE = 40_000_000
+MAX_CONTAINERS = 200_000
+"""Maximum number of lists and objects in an answer: an empty one takes two bytes of it, but about
+seventy of memory, and an honest answer has a few thousand."""
 _ROLE = re.compile(r"[a-z]{1,20}(/online|/target)?")
 MAX_TEXT = 500
 """Maximum number of characters of each text in a job's description of an error."""
@@ -133,6 +136,8 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             return Answer([], Ending(End.BROUGHT_DOWN))
         try:
             answer = json.loads(line)
+            if answer["records"].count("{") + answer["records"].count("[") > MAX_CONTAINERS:
+                return Answer([], Ending(End.NOT_AN_ANSWER))
             records = [json.loads(text) for text in answer["records"].splitlines()]
         except (ValueError, RecursionError):
             return Answer([], Ending(End.NOT_AN_ANSWER))
