@@ -467,6 +467,7 @@ ABOUT_MAZES = {
     "lectures/lower_bound.py",
     "lectures/optimum.py",
     "lectures/rnd.py",
+    "lectures/shift.py",
     "lectures/stitching.py",
     "lectures/time_limits.py",
     "lectures/shared/trained.py",
