@@ -464,6 +464,7 @@ ABOUT_MAZES = {
     "report/explorer.py",
     # Figures of lectures name the mazes that they show.
     "lectures/bonus.py",
+    "lectures/coverage.py",
     "lectures/lower_bound.py",
     "lectures/optimum.py",
     "lectures/rnd.py",
@@ -471,6 +472,7 @@ ABOUT_MAZES = {
     "lectures/stitching.py",
     "lectures/time_limits.py",
     "lectures/shared/trained.py",
+    "lectures/shift.py",
 }
 
 
