@@ -34,6 +34,7 @@ SMALL_NETWORKS = {
     "awr": {"input_scale": None, "actor_hidden_size": 8, "value_hidden_size": 8},
     "sarsa": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
     "bcq": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
+    "rcsl": {"input_scale": None, "actor_hidden_size": 8},
     "brac": {"hidden_size": 8, "input_scale": None, "actor_hidden_size": 8},
 }
 

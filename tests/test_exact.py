@@ -207,7 +207,9 @@ def test_the_correction_removes_variance_but_no_mean():
         good = chain.values_to_go()
         rng = np.random.default_rng(4)
         estimates = [
-            corrected_return(model, policy, values, rng, standard_error=0.0, most=150)
+            corrected_return(
+                model, lambda _, own=policy: own, values, rng, standard_error=0.0, most=150
+            )
             for values in (good, np.zeros_like(good), 0.5 * good + 3)
         ]
         assert estimates[0].standard_error < 0.6 * estimates[1].standard_error + 1e-6

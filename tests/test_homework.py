@@ -26,7 +26,7 @@ from cs285.homework import (
 
 ROOT = Path(__file__).parents[1]
 LEARNERS = ["rnd", "dqn", "cql", "awac", "iql"]
-NOTES = ["bc", "filtered_bc", "awr", "sarsa", "bcq", "brac"]
+NOTES = ["bc", "filtered_bc", "awr", "sarsa", "bcq", "brac", "rcsl"]
 
 
 def test_algorithms_of_each_stage():

@@ -11,13 +11,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_columns import draw
+from test_columns import draw, naive
 from test_objectives import forward, numerical_gradient, softmax, weights_of
 from test_resume import Interrupted, outcome
 from test_training import EASY, Lab, random_walk
 from torch import nn
 
 from cs285.analysis.exact import evaluate
+from cs285.analysis.markov import ChangingChain
 from cs285.datasets.dataset_files import FIELDS, save_dataset
 from cs285.env_configs.loading import make_config
 from cs285.envs.mazes import positions_of
@@ -29,9 +30,11 @@ from cs285.infrastructure.errors import UserError
 from cs285.learning.agent_loop import AgentLoop
 from cs285.learning.backends import CompiledToCpp, Traced
 from cs285.learning.columns import DRAWN, Transitions, columns_of
+from cs285.learning.contexts import Contexts
 from cs285.learning.ensemble import Ensemble
 from cs285.learning.learner import is_stackable
 from cs285.learning.replay_buffer import ReplayBuffer, look_up
+from cs285.training import rollouts
 from cs285.training.policies import Policy
 from cs285.training.program_recorder import ProgramRecorder
 
@@ -42,6 +45,7 @@ SETTINGS = {
     "sarsa": {"temperature": [0.3, 2.0], "discount": [0.8, 0.95]},
     "bcq": {"threshold": [0.2, 0.9], "discount": [0.8, 0.95]},
     "brac": {"divergence_weight": [0.05, 1.0], "discount": [0.8, 0.95]},
+    "rcsl": {"target_return": [-10.0, -40.0]},
 }
 """What differs between the two runs of a program, apart from their seeds."""
 
@@ -159,9 +163,10 @@ def test_runs_learn_and_act_the_same_alone_stacked_and_compiled(make_agent, algo
             torch.testing.assert_close(own.state_dict(), alone.state_dict(), atol=1e-4, rtol=1e-4)
     for ensemble in learners[1:]:
         epsilon = torch.tensor([0.0, 0.3])
-        acted = ensemble.action_probabilities(torch.from_numpy(seen), epsilon)
+        inputs = torch.from_numpy(Contexts(agents, 7).inputs(seen))
+        acted = ensemble.action_probabilities(inputs, epsilon)
         for run, agent in enumerate(agents):
-            expected = agent.action_probabilities(torch.from_numpy(seen[run]), epsilon[run])
+            expected = agent.action_probabilities(inputs[run], epsilon[run])
             torch.testing.assert_close(acted[run], expected, atol=1e-4, rtol=1e-4)
     assert None not in learners[2].backend.updates.values()
     assert None not in learners[2].backend.policies.values()
@@ -173,9 +178,10 @@ def test_runs_learn_and_act_the_same_alone_stacked_and_compiled(make_agent, algo
 def test_at_epsilon_0_the_likeliest_action_of_evaluation_is_taken(scrambled, algorithm):
     agent = scrambled(algorithm)
     seen = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
-    greedy = agent.action_probabilities(seen, torch.tensor(0.0))
+    inputs = torch.from_numpy(Contexts([agent], 20).inputs(seen.numpy()[None])[0])
+    greedy = agent.action_probabilities(inputs, torch.tensor(0.0))
     assert ((greedy == 0) | (greedy == 1)).all()
-    explores = agent.action_probabilities(seen, torch.tensor(0.3))
+    explores = agent.action_probabilities(inputs, torch.tensor(0.3))
     torch.testing.assert_close(explores.sum(-1), torch.ones(20))
     assert ((explores > 0) & (explores < 1)).any()
     for row, observation in zip(greedy, seen.numpy(), strict=True):
@@ -317,7 +323,7 @@ def without_ends(walk):
     return replace(walk, **{name: values[: ends[0]] for name, values in walk.arrays().items()})
 
 
-@pytest.mark.parametrize("algorithm", ["filtered_bc", "awr"])
+@pytest.mark.parametrize("algorithm", ["filtered_bc", "awr", "rcsl"])
 def test_methods_that_need_returns_refuse_data_in_which_no_episode_ends(tmp_path, algorithm):
     lab = Lab(tmp_path)
     lab.save_data()
@@ -558,3 +564,111 @@ def test_a_divergence_without_support_is_refused(make_agent, name, refused):
         return
     with pytest.raises(UserError, match=rf"never takes action 3, .*`divergence: {name}` .*use tvd"):
         agent.check_data(never, "x")
+
+
+# Imitation given the return
+
+
+def test_rcsl_maximises_the_likelihood_given_the_return_that_follows(scrambled):
+    def loss(actor, batch):
+        pairs = zip(batch["conditioned_observations"], batch["actions"], strict=True)
+        return -np.mean([log_probability(actor, inputs, a) for inputs, a in pairs])
+
+    agent = scrambled("rcsl")
+    assert_minimises(agent, "actor_loss", loss)
+    buffer, (transitions,) = buffer_of([agent])
+    seen = buffer.columns["conditioned_observations"].numpy()
+    np.testing.assert_array_equal(seen[:, :2], transitions.observations)
+    np.testing.assert_allclose(seen[:, 2], naive("returns_to_go", transitions), rtol=1e-5)
+    expected, _ = best_rows(transitions, SIZE)
+    assert buffer.columns[DRAWN].numpy().nonzero()[0].tolist() == expected
+
+
+def test_rcsl_sees_the_return_between_its_bounds_as_it_sees_observations(make_agent):
+    first = make_agent("rcsl", input_scale=3.0).actor.logits_net[0]
+    seen = first(torch.tensor([[0.0, 1.0, -50.0], [0.5, 0.25, 0.0], [1.0, 0.5, -25.0]]))
+    expected = torch.tensor([[-3.0, 3.0, -3.0], [0.0, -1.5, 3.0], [3.0, 0.0, 0.0]])
+    torch.testing.assert_close(seen, expected)
+
+
+def test_the_target_falls_by_the_rewards_until_the_episode_ends(make_agent):
+    context = make_agent("rcsl", target_return=-20.0).make_context(2)
+    seen = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)
+    nothing, still = np.zeros(2), np.zeros(2, np.bool_)
+    assert context.inputs(seen)[:, 2].tolist() == [-20.0, -20.0]
+    np.testing.assert_array_equal(context.inputs(seen)[:, :2], seen)
+    context.record(seen, nothing, np.array([-1.0, -3.0]), still)
+    assert context.inputs(seen)[:, 2].tolist() == [-19.0, -17.0]
+    context.record(seen, nothing, np.array([-1.0, -1.0]), np.array([True, False]))
+    assert context.inputs(seen)[:, 2].tolist() == [-20.0, -16.0]
+
+
+def test_a_policy_by_steps_is_evaluated_as_its_definition_says():
+    model = get_task(EASY).models()[0]()
+    states, actions, horizon = model.num_states, model.num_actions, model.horizon
+    rng = np.random.default_rng(0)
+    tables = rng.dirichlet(np.full(actions, 0.3), (horizon, states)).astype(np.float32)
+    chain = ChangingChain(model, tables)
+    moves = model.transitions.toarray().reshape(states, actions, states).astype(np.float64)
+    value, discounted = np.zeros(states), np.zeros(states)
+    for table in tables[::-1]:
+        value = np.einsum("na,na->n", table, model.rewards + moves @ value)
+        discounted = np.einsum("na,na->n", table, model.rewards + 0.9 * (moves @ discounted))
+    now, length, return_ = model.start.copy(), 0.0, 0.0
+    for table in tables:
+        length += now.sum()
+        return_ += np.einsum("n,na,na->", now, table, model.rewards)
+        now = np.einsum("n,na,nam->m", now, table, moves)
+    assert chain.expected_return == pytest.approx(return_, abs=1e-3)
+    assert chain.expected_return == pytest.approx(model.start @ value, abs=1e-2)
+    assert chain.expected_length == pytest.approx(length, abs=1e-3)
+    np.testing.assert_allclose(chain.values_to_go()[0], value, atol=1e-3)
+    np.testing.assert_allclose(chain.values(0.9), discounted, atol=1e-3)
+    np.testing.assert_allclose(chain.policy.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_the_exact_return_of_rcsl_is_that_of_its_episodes(make_agent):
+    agent = make_agent("rcsl", actor_learning_rate=0.01, input_scale=3.0, target_return=-13.0)
+    observations, actions = best_episodes(20)
+    # What the target should be is made to matter: with more to come it does something else.
+    returns = torch.full((len(actions), 1), -10.0)
+    given = [torch.cat([observations, more], dim=1) for more in (returns, returns + 8.0)]
+    batch = {
+        "conditioned_observations": torch.cat(given),
+        "actions": torch.cat([actions, torch.zeros_like(actions)]),
+    }
+    for step in range(1, 201):
+        agent.learn_from(batch, step)
+    task = get_task(EASY)
+    policy = Policy(agent, task)
+    assert policy.changes
+    assert policy.has_probabilities
+    found = evaluate(
+        task.models()[:2], policy, discount=None, rng=np.random.default_rng(0), episodes=0,
+        at_step=policy.at_step,
+    )  # fmt: skip
+    learner = Ensemble([agent])
+    (played,) = rollouts.evaluate(learner, [EASY], [1], 300, 1)
+    error = played.returns.std() / len(played.returns) ** 0.5
+    assert abs(found.expected_return - played.returns.mean()) < 4 * error + found.return_error
+    # The policy of the first step alone is worth something else.
+    first = evaluate(
+        task.models()[:2], policy, discount=None, rng=np.random.default_rng(0), episodes=0
+    )
+    assert abs(first.expected_return - found.expected_return) > 1
+
+
+@pytest.mark.parametrize("target", [1.0, -50.5])
+def test_a_target_that_no_episode_can_return_is_refused(tmp_path, target):
+    lab = Lab(tmp_path)
+    lab.save_data()
+    expected = rf"`target_return: {target:g}` is outside .* choose one from -50 to 0"
+    with pytest.raises(UserError, match=expected):
+        lab.run("offline", lab.config("offline", "rcsl", target_return=target))
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_usual_target_is_the_best_expected_return(make_agent):
+    assert make_agent("rcsl").target_return == plan(EASY).optimal_return
+    with pytest.raises(UserError, match=r"needs a `target_return` in CartPole-v1"):
+        make_agent("rcsl", env_name="CartPole-v1", dataset_name="x", exp_name="x")

@@ -29,6 +29,8 @@ class Walkers:
         self.policies = policies
         self.epsilons, self.uniforms = [], []
 
+    agents = ()
+
     def act(self, observations, epsilon, uniforms):
         self.epsilons.append(epsilon.tolist())
         self.uniforms.append(uniforms.copy())

@@ -53,6 +53,7 @@ NETWORKS = {
     **{name: {"hidden_size": 8} for name in ("dqn", "cql")},
     **{name: {"hidden_size": 8, "actor_hidden_size": 8} for name in ("awac", "iql")},
     **{name: {"hidden_size": 8, "actor_hidden_size": 8} for name in ("sarsa", "brac")},
+    "rcsl": {"actor_hidden_size": 8, "target_return": -14.0},
     "bcq": {"hidden_size": 8, "actor_hidden_size": 8, "learning_rate": 0.02},
     "awr": {"actor_hidden_size": 8, "value_hidden_size": 8},
     "bc": {"actor_hidden_size": 8},

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from cs285.analysis.markov import Chain, action_values, best_values
+from cs285.analysis.markov import Chain, ChangingChain, action_values, best_values
 from cs285.analysis.rollouts import Policy, corrected_return
 from cs285.envs.models import Model, Observations
 
@@ -88,7 +88,7 @@ class ExactEvaluation:
         data: What it has learned from, if anything.
     """
 
-    chain: Chain
+    chain: Chain | ChangingChain
     expected_return: float
     return_error: float
     discount: float | None
@@ -182,6 +182,7 @@ def evaluate(
     most_error: float = ERROR,
     episodes: int = MOST_EPISODES,
     chooses: bool = False,
+    at_step: Callable[[int], Policy] | None = None,
 ) -> ExactEvaluation:
     """Evaluate a policy on models that are refined until its return no longer changes.
 
@@ -197,6 +198,7 @@ def evaluate(
         chooses: The policy does not state its probabilities but chooses one action, perhaps by
             chance. It is then asked once in each state, and its return is that of episodes, which
             must be allowed.
+        at_step: The policy at each step of an episode, counted from 0, if it changes.
 
     Raises:
         OutputError: If the policy's probabilities or the agent's estimates are not finite, or not
@@ -206,7 +208,12 @@ def evaluate(
     estimate: tuple[float, float] | None = None
     for make in models:
         model = make()
-        chain = Chain(model, _over_states(model, policy, once=chooses).astype(np.float64))
+        chain: Chain | ChangingChain
+        if at_step is None:
+            chain = Chain(model, _over_states(model, policy, once=chooses).astype(np.float64))
+        else:
+            tables = [_over_states(model, at_step(step)) for step in range(model.horizon)]
+            chain = ChangingChain(model, np.stack(tables).astype(np.float32))
         levels.append((model.spacing, chain.expected_return))
         estimate = None if chooses else _limit(levels, most_error)
         if estimate is not None or (chooses and len(levels) > 1):
@@ -215,7 +222,12 @@ def evaluate(
         estimate = _bounded(levels)
     if estimate is None:
         simulated = corrected_return(
-            model, policy, chain.values_to_go(), rng, standard_error=most_error / 2, most=episodes
+            model,
+            at_step or (lambda _: policy),
+            chain.values_to_go(),
+            rng,
+            standard_error=most_error / 2,
+            most=episodes,
         )
         estimate = simulated.mean, simulated.standard_error
     learned = None if values is None else _checked(model, values(model.observations), "values")

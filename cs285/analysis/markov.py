@@ -123,6 +123,73 @@ class Chain:
         return action_values(self.model, values, discount)
 
 
+@dataclass(frozen=True, eq=False)
+class ChangingChain:
+    """A policy that depends on the step of an episode, in a model.
+
+    Attributes:
+        model: The model.
+        policies: Probabilities of the actions at each step and in each state `(H, N, A)`.
+    """
+
+    model: Model
+    policies: npt.NDArray[np.float32]
+
+    @cached_property
+    def _visits(self) -> FloatArray:
+        """Expected number of times that an episode takes each action in each state `(N, A)`."""
+        now = self.model.start.astype(np.float32)
+        total = np.zeros(self.policies.shape[1:])
+        backwards = self.model.transitions.T
+        for policy in self.policies:
+            visits = now[:, None] * policy
+            total += visits
+            now = backwards @ visits.ravel()
+            if np.abs(now).sum() < NEGLIGIBLE:
+                break
+        return total
+
+    @cached_property
+    def occupancy(self) -> FloatArray:
+        """Expected number of steps from each state in an episode `(N,)`."""
+        return np.asarray(self._visits.sum(axis=1))
+
+    @cached_property
+    def policy(self) -> FloatArray:
+        """Mean probabilities of the actions over the visits of each state `(N, A)`.
+
+        In states that are never visited, those of the first step.
+        """
+        seen = self.occupancy[:, None] > 0
+        return np.where(seen, self._visits / np.where(seen, self.occupancy[:, None], 1.0),
+                        self.policies[0])  # fmt: skip
+
+    @property
+    def expected_return(self) -> float:
+        """Expected undiscounted return of an episode."""
+        return float((self._visits * self.model.rewards).sum())
+
+    @property
+    def expected_length(self) -> float:
+        """Expected number of steps of an episode."""
+        return float(self.occupancy.sum())
+
+    def values_to_go(self, discount: float = 1.0) -> npt.NDArray[np.float32]:
+        """Return the expected return from each step and state to the end `(H + 1, N)`."""
+        steps, states, actions = self.policies.shape
+        values = np.zeros((steps + 1, states), np.float32)
+        for step in reversed(range(steps)):
+            following = (self.model.transitions @ values[step + 1]).reshape(states, actions)
+            options = self.model.rewards + discount * following
+            values[step] = (self.policies[step] * options).sum(axis=1)
+        return values
+
+    def values(self, discount: float, guess: FloatArray | None = None) -> FloatArray:
+        """Return the expected discounted return from the first step to the time limit `(N,)`."""
+        del guess
+        return np.asarray(self.values_to_go(discount)[0], dtype=np.float64)
+
+
 def action_values(model: Model, values: FloatArray, discount: float) -> FloatArray:
     """Return `r_a + discount P_a V` `(N, A)`."""
     following = (model.transitions @ values.astype(np.float32)).reshape(model.rewards.shape)

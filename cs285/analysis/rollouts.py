@@ -40,7 +40,7 @@ class Estimate:
 
 def corrected_return(
     model: Model,
-    policy: Policy,
+    policy: Callable[[int], Policy],
     values: npt.NDArray[np.float32],
     rng: np.random.Generator,
     *,
@@ -51,7 +51,7 @@ def corrected_return(
 
     Args:
         model: Simulates episodes, and interpolates values.
-        policy: The policy.
+        policy: The policy at each step of an episode.
         values: Approximate values of the policy from each step and state on `(H + 1, N)`.
         rng: Draws everything.
         standard_error: Stop once the estimate's is below this.
@@ -68,7 +68,7 @@ def corrected_return(
 
 def _episodes(
     model: Model,
-    policy: Policy,
+    policy: Callable[[int], Policy],
     values: npt.NDArray[np.float32],
     rng: np.random.Generator,
     count: int,
@@ -80,7 +80,7 @@ def _episodes(
     for step in range(model.horizon):
         if not len(running):
             break
-        chances = np.cumsum(policy(model.observe(positions)), axis=1)
+        chances = np.cumsum(policy(step)(model.observe(positions)), axis=1)
         actions = (rng.random((len(running), 1)) * chances[:, -1:] >= chances).sum(axis=1)
         noise = model.draw_noise(rng, len(running))
         outcome = model.step(positions, actions, noise)

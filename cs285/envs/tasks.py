@@ -181,6 +181,16 @@ class Task(ABC):
         return InputBounds(np.where(usable, low, -np.inf), np.where(usable, high, np.inf))
 
     @property
+    def return_bounds(self) -> tuple[float, float] | None:
+        """The lowest and the highest return that an episode can have, if they are known."""
+        return None
+
+    @property
+    def step_reward(self) -> float | None:
+        """The reward of every step that does not end an episode, if it is always the same."""
+        return None
+
+    @property
     def keeps_bounds(self) -> bool:
         """Whether no observation can be outside `observation_space`."""
         return False
@@ -256,6 +266,16 @@ class MazeTask(Task):
     def max_episode_steps(self) -> int:
         """The maze's step limit."""
         return self.maze.max_episode_steps
+
+    @property
+    def return_bounds(self) -> tuple[float, float]:
+        """Every step may cost 1."""
+        return (-float(self.max_episode_steps), 0.0)
+
+    @property
+    def step_reward(self) -> float:
+        """Every step costs 1 until the goal."""
+        return -1.0
 
     @property
     def keeps_bounds(self) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cs285.learning.columns import Column, Transitions
+from cs285.learning.contexts import Context
 from cs285.learning.objective import Batch, Objective, TargetRule, TrainingStep, split_rules
 
 
@@ -87,6 +88,14 @@ class Agent(nn.Module):
         Raises:
             UserError: If it cannot, with what would work.
         """
+
+    def make_context(self, episodes: int) -> Context | None:
+        """Return what the agent carries through so many episodes; None if it needs no context.
+
+        With one, `action_probabilities` and `get_action` take its inputs for observations.
+        """
+        del episodes
+        return None
 
     def begin_phase(self, name: str) -> None:
         """Prepare for a phase of training, such as `exploration`; by default do nothing.

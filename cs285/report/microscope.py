@@ -113,6 +113,7 @@ def _examine(
                 models, policy, discount=discount, values=values, data=data,
                 rng=np.random.default_rng(0), episodes=_MOST_EPISODES,
                 chooses=not policy.has_probabilities,
+                at_step=policy.at_step if policy.changes else None,
             )  # fmt: skip
         except OutputError as error:
             raise UserError(f"{file} cannot be evaluated: {error}") from error

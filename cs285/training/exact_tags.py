@@ -86,6 +86,8 @@ def evaluate_policy(
     episodes = _episodes(policy, total_steps) if is_last else 0
     if not models or not (episodes or policy.has_probabilities):
         return None
+    if policy.changes and not is_last:  # a policy for each step takes as many times as long
+        return None
     return evaluate(
         models if is_last and total_steps >= LONG else models[:COARSE],
         policy,
@@ -95,6 +97,7 @@ def evaluate_policy(
         rng=np.random.default_rng(derive_seed(seed, "exact", step)),
         episodes=episodes,
         chooses=not policy.has_probabilities,
+        at_step=policy.at_step if policy.changes else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from cs285.envs.tasks import Task, get_task
 from cs285.infrastructure import pytorch_util as ptu
 from cs285.infrastructure.errors import UserError
 from cs285.learning import student_code
+from cs285.learning.contexts import context_of
 from cs285.results.run_folders import RunFolder
 from cs285.training.run_results import load_run
 from cs285.training.runs import make_agent
@@ -43,9 +45,11 @@ class Policy:
         """Whether the agent gives its probabilities; others can only choose one action."""
         if not _has_probabilities(self.agent):
             return False
-        observation = torch.zeros(1, *self.task.observation_shape, device=ptu.device)
+        observation = np.zeros((1, *self.task.observation_shape), np.float32)
+        context = context_of(self.agent, 1)
+        inputs = ptu.from_numpy(observation if context is None else context.inputs(observation))
         try:
-            self.agent.action_probabilities(observation, torch.tensor(0.0, device=ptu.device))
+            self.agent.action_probabilities(inputs, torch.tensor(0.0, device=ptu.device))
         except NotImplementedError:  # optional in a starter
             return False
         except Exception:  # noqa: BLE001 - whoever asks for probabilities gets the error
@@ -77,17 +81,47 @@ class Policy:
         found: npt.NDArray[np.float32] = ptu.to_numpy(estimates)
         return found
 
-    @torch.no_grad()
+    @cached_property
+    def changes(self) -> bool:
+        """Whether the policy changes during an episode, because its agent has a context."""
+        return context_of(self.agent, 1) is not None
+
+    def at_step(self, step: int) -> Callable[[npt.ArrayLike], npt.NDArray[np.float32]]:
+        """Return the policy at a step of an episode, counted from 0, as a function like this one.
+
+        Raises:
+            ValueError: If it depends on more than the rewards so far, or these are not known.
+        """
+        reward, context = self.task.step_reward, context_of(self.agent, 1)
+        if context is not None and step and (reward is None or not context.follows_rewards_alone):
+            raise ValueError("the policy at a step depends on what happened before")
+
+        def probabilities(observations: npt.ArrayLike) -> npt.NDArray[np.float32]:
+            return self._probabilities(np.asarray(observations, dtype=np.float32), step)
+
+        return probabilities
+
     def __call__(self, observations: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return pi(. | s) `(n, num_actions)` at observations `(n, *observation_shape)`.
+
+        If the policy changes during an episode, this is the one of the first step.
 
         Raises:
             ValueError: If the observations have another shape.
         """
-        inputs = np.asarray(observations, dtype=np.float32)
+        return self._probabilities(np.asarray(observations, dtype=np.float32), 0)
+
+    @torch.no_grad()
+    def _probabilities(self, inputs: npt.NDArray[np.float32], step: int) -> npt.NDArray[np.float32]:
         if inputs.ndim == 0 or inputs.shape[1:] != self.task.observation_shape:
             expected = ", ".join(map(str, ("n", *self.task.observation_shape)))
             raise ValueError(f"observations must have the shape ({expected}), not {inputs.shape}")
+        if (context := context_of(self.agent, len(inputs))) is not None:
+            still = np.zeros(len(inputs))
+            rewards = np.full(len(inputs), self.task.step_reward or 0.0)
+            for _ in range(step):
+                context.record(inputs, still, rewards, still > 0)
+            inputs = context.inputs(inputs)
         if not self.has_probabilities:
             return self._chosen(inputs)
         epsilon = torch.tensor(self.epsilon, device=ptu.device)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cs285.envs.tasks import get_task
 from cs285.learning.arrays import fill
+from cs285.learning.contexts import Contexts
 from cs285.learning.learner import Learner
 from cs285.learning.random_streams import UniformStreams, derive_seed
 
@@ -123,6 +124,7 @@ def evaluate(
     chance = UniformStreams(
         [derive_seed(seed, "evaluation", step) for seed in seeds], width=episodes
     )
+    contexts = Contexts(learner.agents, episodes)
     greedy = np.zeros(runs)
     observations = [envs.observations.copy()]
     rewards = []
@@ -131,11 +133,15 @@ def evaluate(
     while running.any():
         # Idle lanes still take steps, in episodes that do not count.
         shaped = envs.observations.reshape(runs, episodes, -1)
-        result = envs.step(learner.act(shaped, greedy, chance.next()).reshape(-1))
+        actions = learner.act(contexts.inputs(shaped), greedy, chance.next())
+        result = envs.step(actions.reshape(-1))
+        ended = result.terminated | result.truncated
+        both = (part.reshape(runs, episodes) for part in (result.rewards, ended))
+        contexts.record(shaped, actions, *both)
         observations.append(result.next_observations)
         rewards.append(result.rewards * running)
         lengths += running
-        running &= ~(result.terminated | result.truncated)
+        running &= ~ended
 
     envs.close()
     returns = np.sum(rewards, axis=0)

@@ -18,6 +18,7 @@ from cs285.infrastructure.errors import UserError
 from cs285.learning.arrays import fill
 from cs285.learning.backends import choose_backend
 from cs285.learning.columns import columns_of
+from cs285.learning.contexts import Contexts
 from cs285.learning.learner import make_learner
 from cs285.learning.objective import Tensors
 from cs285.learning.random_streams import (
@@ -88,6 +89,7 @@ class Trainer:
         self.envs = LockstepEnvs(program.env_ids, program.derive_seeds("environment"))
         self.chance = UniformStreams(program.derive_seeds("exploration"), width=1)
         self.batches = UniformStreams(program.derive_seeds("batches"), width=configs[0].batch_size)
+        self.contexts = Contexts(agents, 1)
         self.episode_returns = np.zeros(len(configs))
         self.episode_lengths = np.zeros(len(configs), dtype=np.int64)
         self.recorder = ProgramRecorder(program, options, self.learner, self.buffer)
@@ -220,8 +222,11 @@ class Trainer:
         if self.step <= self.warm_up:
             actions = (chance[:, 0] * self.task.num_actions).astype(np.int64)
         else:
-            actions = self.learner.act(observations[:, None], self.epsilon, chance)[:, 0]
+            inputs = self.contexts.inputs(observations[:, None])
+            actions = self.learner.act(inputs, self.epsilon, chance)[:, 0]
         steps = self.envs.step(actions)
+        happened = (observations, actions, steps.rewards, steps.terminated | steps.truncated)
+        self.contexts.record(*(part[:, None] for part in happened))
         self.buffer.insert(observations, actions, *steps)
         self.episode_returns += steps.rewards
         self.episode_lengths += 1
@@ -254,7 +259,8 @@ class Trainer:
         }
 
     def _parts(self) -> dict[str, Any]:
-        return {
+        contexts = {"contexts": self.contexts} if self.contexts else {}
+        return contexts | {
             "learner": self.learner,
             "buffer": self.buffer,
             "environments": self.envs,
