@@ -472,7 +472,6 @@ ABOUT_MAZES = {
     "lectures/stitching.py",
     "lectures/time_limits.py",
     "lectures/shared/trained.py",
-    "lectures/shift.py",
 }
 
 
