@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp, softmax
 
 from cs285.analysis.exact import Data
-from cs285.analysis.markov import Chain, action_values
+from cs285.analysis.markov import Chain, ChangingChain, action_values
 from cs285.datasets.dataset_files import Dataset
 from cs285.envs.mazes import MAZES
 from cs285.envs.models import Model, maze_model
@@ -88,7 +88,7 @@ def row_of(
     temperature: float,
     alpha: float,
     seed: int,
-    chain: Chain,
+    chain: Chain | ChangingChain,
     estimates: FloatArray,
     behaviour: FloatArray,
     expected_return: float,
