@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cs285.envs.planner import plan
 from cs285.grading.hand_ins import submitted_runs
 from cs285.grading.hand_ins.hand_in import grade_path
 from cs285.grading.hand_ins.plausibility import Oddity, find_inconsistencies, find_remarks
+from cs285.grading.hand_ins.scoring import leaderboard_score, normalised_score
 from cs285.grading.hand_ins.unpacking import open_hand_in
+from cs285.results.final_returns import final_return_in
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `tests` is not installed
 from tests.hand_ins import START, Simulated, edit_log, set_values
@@ -40,6 +43,52 @@ def written(run: PublicRun, data: Path, change: Callable[[list[Entry]], list[Ent
 def the_only(folder: Path, now: float = LATER) -> tuple[Oddity, str]:
     ((found,),) = remarks(folder, now).values()
     return found
+
+
+# Exact returns
+
+
+def with_exact(shift: float) -> Callable[[list[Entry]], list[Entry]]:
+    """Adds exact returns of 100 episodes that differ from the measured ones by this much."""
+
+    def change(entries: list[Entry]) -> list[Entry]:
+        changed = []
+        for entry in entries:
+            changed.append(entry)
+            if entry.tag == "eval_return" and isinstance(entry.value, float):
+                added = {
+                    "exact/return": entry.value + shift,
+                    "exact/return_error": 0.1,
+                    "eval/episodes": 100.0,
+                }
+                changed += [entry._replace(tag=tag, value=x) for tag, x in added.items()]
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [(-1.5, None), (-60.0, "100 episodes return"), (40.0, "the best policy on")],
+)
+def test_exact_returns_far_from_those_of_episodes_get_a_remark(
+    tmp_path: Path, shift: float, expected: str | None
+) -> None:
+    """Those that chance may explain get none; the leaderboard then has the exact score."""
+    written(PublicRun("offline", "cql", "medium"), tmp_path / "data", with_exact(shift))
+    (found,) = remarks(tmp_path).values()
+    facts = [fact for oddity, fact in found if oddity is Oddity.EXACT]
+    assert len(facts) == (expected is not None)
+    assert expected is None or expected in facts[0]
+    with open_hand_in(tmp_path) as hand_in:
+        (run,) = submitted_runs.find_runs(hand_in).read
+    limits = plan("PointmassMedium-v0")
+    measured = normalised_score(run)
+    assert measured is not None
+    exact = final_return_in(run.log.series).exact
+    assert exact is not None
+    standing = (exact - limits.random_return) / (limits.optimal_return - limits.random_return)
+    assert leaderboard_score(run) == pytest.approx(measured if expected else standing)
 
 
 # Honest logs

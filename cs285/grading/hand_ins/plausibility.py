@@ -41,6 +41,9 @@ PUBLIC_SLACK = 1
 PUBLIC_RANDOM_LIMIT = 100
 """Steps at which public versions cut off the episodes of their random agent, in every maze."""
 SIGMAS = 6.0
+RARE = 10.0
+"""Outcomes with this probability divided by the number of episodes occur in nearly every set of
+that many: they are missing from one in 20,000."""
 LATEST = 10
 """Number of final evaluations that are also compared with the best policy: they matter most."""
 FEW_SPREAD = 10.0
@@ -172,6 +175,7 @@ class Oddity(StrEnum):
 
     FUTURE = "times in the future"
     VARIANCE = "evaluations without variance"
+    EXACT = "exact returns that contradict evaluations"
     SPEED = "steps beyond what the times allow"
 
 
@@ -193,6 +197,7 @@ def find_remarks(run: Run, now: float | None = None) -> list[Remark]:
     facts = {
         Oddity.FUTURE: _future(run, moment),
         Oddity.VARIANCE: _without_variance(run),
+        Oddity.EXACT: exact_contradictions(run),
         Oddity.SPEED: _too_fast(run),
     }
     return [Remark(oddity, fact) for oddity, found in facts.items() for fact in found]
@@ -218,6 +223,42 @@ def _future(run: Run, now: float) -> Iterator[str]:
             f"{' and '.join(ahead)} {'is' if len(ahead) == 1 else 'are'} in the future: up to "
             f"{_date(latest)}, {(latest - now) / 86_400:,.0f} days after this check "
             f"({_date(now)})"
+        )
+
+
+def exact_contradictions(run: Run) -> Iterator[str]:
+    """Compare exact returns with those of evaluation episodes and with the best policy's.
+
+    An outcome with probability p is missing from n episodes with probability e^(-p n), so a mean
+    may also be off because it lacks rare episodes, each of which may cost the step limit.
+    """
+    tags = ("exact/return", "exact/return_error", "eval_return", "eval/return_std", "eval/episodes")
+    curves = [run.log.series.get(tag) for tag in tags]
+    known = [curve for curve in curves if curve is not None]
+    if len(known) < len(curves) or not run.env_id:
+        return
+    task = known_tasks()[run.env_id]
+    steps = reduce(np.intersect1d, [curve.steps for curve in known])
+    exact, error, measured, spread, episodes = (
+        curve.values[np.isin(curve.steps, steps)] for curve in known
+    )
+    best = task.reference().optimal_return
+    above = np.flatnonzero(exact - np.maximum(error, 0) > best + PLAN_ERROR)
+    if len(above):
+        yield (
+            f"exact/return is {exact[above[-1]]:.1f} at step {steps[above[-1]]:,}; the best policy "
+            f"on {task.name} is expected to return {best:.1f}"
+        )
+        return
+    count = np.maximum(episodes, 1)
+    by_chance = SIGMAS * np.hypot(spread / np.sqrt(np.maximum(count - 1, 1)), error)
+    margin = by_chance + RARE * task.max_episode_steps / count
+    apart = np.flatnonzero(np.abs(exact - measured) > margin)
+    if len(apart):
+        at = apart[-1]
+        yield (
+            f"exact/return is {exact[at]:.1f} at step {steps[at]:,}, where {count[at]:.0f} "
+            f"episodes return {measured[at]:.1f} on average"
         )
 
 

@@ -11,11 +11,16 @@ from typing import Any
 
 from cs285.envs.tasks import known_tasks
 from cs285.grading.hand_ins.logs import EPISODE_TAGS
-from cs285.grading.hand_ins.plausibility import Inconsistency, why_written_again
+from cs285.grading.hand_ins.plausibility import (
+    Inconsistency,
+    exact_contradictions,
+    why_written_again,
+)
 from cs285.grading.hand_ins.rubric import Experiment, Question, Rubric
 from cs285.grading.hand_ins.submitted_runs import FoundRuns, Run
 from cs285.homework import Stage
 from cs285.results.event_files import final_return_of
+from cs285.results.final_returns import final_return_in
 
 WRITTEN_AGAIN = 0.5
 """Fraction of the points for a log that was written again, until the original is handed in."""
@@ -224,14 +229,27 @@ def normalised_score(run: Run) -> float | None:
 def best_score(
     experiment: Experiment, runs: Iterable[Run], found: Mapping[Run, Sequence[Inconsistency]]
 ) -> float | None:
-    """Return the highest normalised score among the consistent runs of an experiment, if any."""
+    """Return the highest normalised score among the consistent runs of an experiment, if any.
+
+    It is that of the exact return where the log has one that its evaluations do not contradict.
+    """
     scores = [
         score
         for run in runs
         if answers(run, experiment) and not found.get(run) and not why_written_again(run)
-        if (score := normalised_score(run)) is not None and math.isfinite(score)
+        if (score := leaderboard_score(run)) is not None and math.isfinite(score)
     ]
     return max(scores, default=None)
+
+
+def leaderboard_score(run: Run) -> float | None:
+    """Return a run's score on the leaderboard; None as in `normalised_score`."""
+    known = final_return_in(run.log.series)
+    if known.exact is None or any(exact_contradictions(run)):
+        return normalised_score(run)
+    if run.stage is Stage.EXPLORE:
+        return None
+    return float(known_tasks()[run.env_id].reference().score(known.exact))
 
 
 def _results(run: Run, experiment: Experiment) -> tuple[float, list[str]]:
