@@ -92,7 +92,11 @@ class DQNAgent(Agent):
         return sample_action(self, observation, epsilon)
 
     def action_values(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return the estimates of Q `(batch, num_actions)` for observations `(batch, ...)`."""
+        """Return the estimates of Q `(batch, num_actions)` for observations `(batch, ...)`.
+
+        These are the values by which the critic is trained: of the rewards that it learns from,
+        under its discount. In RND these include the bonus, and by default nothing else.
+        """
         values: torch.Tensor = self.critic(observations)
         return values
 

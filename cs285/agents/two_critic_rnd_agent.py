@@ -41,6 +41,9 @@ TASK = ("observations", "actions", "task_rewards", "next_observations", "task_do
 class TwoCriticRNDAgent(RNDAgent):
     """RND with a second critic that learns the task.
 
+    `action_values` are those of the exploration critic. What the agent knows of the task are the
+    `action_values` of its `exploiter`.
+
     Args:
         *args: Arguments of `RNDAgent`.
         exploiter: Learns the task; its critic is the exploitation critic.
