@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cs285.envs.planner import plan
 from cs285.homework import Stage
 from cs285.infrastructure.errors import UserError
 from cs285.report.results_table import read_logs
@@ -15,6 +16,7 @@ from cs285.results.sinks import Logger
 from cs285.results.summaries import (
     Result,
     explain_errors,
+    explain_returns,
     format_results,
     read_summaries,
 )
@@ -234,6 +236,31 @@ def test_a_run_shows_the_standard_error_of_its_evaluation_episodes(tmp_path: Pat
     assert cell(tmp_path, "score") == "1.00 ± 0.003"
     results = read_summaries(tmp_path)[0]
     assert explain_errors(results).startswith("After ±: the standard error, of one run over")
+
+
+def test_an_exact_return_is_shown_in_place_of_the_measured_one(tmp_path: Path) -> None:
+    limits = plan("PointmassMedium-v0")
+    write_run(tmp_path, exact_return=-22.5, exact_return_error=0.04)
+    assert cell(tmp_path, "final return") == "-22.5 ± 0.04"
+    score = (-22.5 - limits.random_return) / (limits.optimal_return - limits.random_return)
+    assert cell(tmp_path, "score").startswith(f"{score:.2f} ± ")
+    results = read_summaries(tmp_path)[0]
+    assert explain_returns(results).startswith("Final returns are exact. Exact: the expected")
+    assert "return is" not in format_results(results)
+
+
+def test_a_table_of_both_kinds_says_which_is_which(tmp_path: Path) -> None:
+    """A line is exact only if all of its runs are: a mean over both kinds would be neither."""
+    write_run(tmp_path, exp_name="a", exact_return=-22.5, exact_return_error=0.04)
+    write_run(tmp_path, exp_name="b", seed=1, exact_return=-22.5, exact_return_error=0.04)
+    write_run(tmp_path, exp_name="b", seed=2, final_return=-25.0)
+    _, headings, *lines = table(tmp_path)
+    place = [text.strip() for text in headings].index("return is")
+    assert [line[place].strip() for line in lines] == ["exact", "measured"]
+    assert [line[place + 1].strip() for line in lines] == ["-22.5 ± 0.04", "-24.0 ± 1.00"]
+    said = explain_returns(read_summaries(tmp_path)[0])
+    assert said.startswith("Final returns are exact or measured. Exact: ")
+    assert "; measured: the mean" in said
 
 
 def test_no_score_is_above_one_without_its_error(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from cs285.report.experiments import (
     settings_key,
 )
 from cs285.results.event_files import PAUSE_S, EventLog, read_events, separate_runs
+from cs285.results.final_returns import EXACT_TAGS
 from cs285.results.folder_names import FolderName, parse_folder_path
 from cs285.results.foreign_logs import tag_of_other_years, was_written_again
 from cs285.results.run_folders import RunFolder, find_runs
@@ -59,6 +60,7 @@ SCALARS = (
     "eval_return",
     "eval/return_std",
     "eval/episodes",
+    *EXACT_TAGS,
     "q_values",
     "coverage",
     "goals_reached",

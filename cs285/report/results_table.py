@@ -9,10 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from cs285.envs.tasks import describe_task
+from cs285.homework import Stage
 from cs285.infrastructure.errors import printable
 from cs285.report.collection import LeftOut, collect
 from cs285.report.experiments import Run
 from cs285.results.event_files import final_episodes_of, final_error_of, final_return_of
+from cs285.results.final_returns import final_return_in
 from cs285.results.statistics import FINAL_EVALUATIONS, PUBLIC_EPISODES
 from cs285.results.summaries import Result, has_only_a_log
 
@@ -80,6 +82,7 @@ def _result_of(run: Run, experiment: str) -> Result:
     scores = None if final is None else task.normalised_score([final])
     episodes = final_episodes_of(run.curves) if is_evaluated else None
     error = final_error_of(run.curves) if is_evaluated else None
+    known = final_return_in(run.curves)
     is_assumed = episodes is None and error is not None
     if is_assumed:
         evaluations = len(run.curves["eval_return"].steps)
@@ -108,6 +111,8 @@ def _result_of(run: Run, experiment: str) -> Result:
         wall_time_s=run.wall_time_s,
         final_return=final,
         error=error,
+        exact_return=known.exact if final is not None and run.stage is not Stage.EXPLORE else None,
+        exact_error=known.exact_error,
         episodes=episodes,
         are_assumed=is_assumed,
         optimal_return=reference.optimal_return if reference and final is not None else None,

@@ -16,6 +16,7 @@ from cs285.envs.tasks import describe_task
 from cs285.homework import STAGES, Stage, order_of
 from cs285.infrastructure.errors import UserError, printable
 from cs285.results.event_files import final_episodes_of, final_error_of
+from cs285.results.final_returns import FinalReturn, comparable
 from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_summary import RunStatus, RunSummary
 from cs285.results.statistics import with_error
@@ -41,26 +42,26 @@ class Result:
     final_return: float | None = None
     error: float | None = None
     """Standard error of the final return, over its episodes."""
+    exact_return: float | None = None
+    """Expected return of the last policy, if the run computed it."""
+    exact_error: float | None = None
+    """How far off that may be."""
     episodes: int | None = None
     """Number of episodes that the final return averages over."""
     are_assumed: bool = False
     """Whether that number is assumed, since public versions do not log it."""
     optimal_return: float | None = None
     normalised_score: float | None = None
+    """Score of `final_return`."""
     coverage: float | None = None
     goals_reached: int | None = None
     notes: tuple[str, ...] = ()
     """Unusual properties of the run's log."""
 
     @property
-    def score_error(self) -> float | None:
-        """Standard error of the score."""
-        if self.error is None or self.normalised_score is None:
-            return None
-        reference = describe_task(self.env_name).reference()
-        if reference is None:
-            return None
-        return self.error / (reference.optimal_return - reference.random_return)
+    def returned(self) -> FinalReturn:
+        """Its final return, of both kinds."""
+        return FinalReturn(self.final_return, self.error, self.exact_return, self.exact_error)
 
 
 def read_summaries(
@@ -132,6 +133,7 @@ def _result_of(folder: RunFolder, summary: RunSummary) -> Result:
         curves = folder.read_log(_CURVES).curves
     except OSError:
         curves = {}
+    is_learning = summary.script is not Stage.EXPLORE
     return Result(
         script=summary.script,
         exp_name=summary.exp_name,
@@ -144,9 +146,13 @@ def _result_of(folder: RunFolder, summary: RunSummary) -> Result:
         wall_time_s=summary.wall_time_s,
         final_return=summary.final_return,
         error=final_error_of(curves),
+        exact_return=summary.exact_return if is_learning else None,
+        exact_error=summary.exact_return_error if is_learning else None,
         episodes=final_episodes_of(curves),
         optimal_return=summary.optimal_return,
-        normalised_score=summary.normalised_score,
+        normalised_score=summary.normalised_score
+        if summary.exact_return is None
+        else _score_of(summary.env_name, summary.final_return),
         coverage=summary.coverage,
         goals_reached=summary.goals_reached,
     )
@@ -164,11 +170,40 @@ def format_results(results: Sequence[Result]) -> str:
     are standard errors: of one run over its episodes; of several over runs, or over episodes if
     that is larger.
     """
+    stages = _lines(results)
+    columns = [*_COLUMNS]
+    if len(_kinds(results)) > 1:
+        place = [column.heading for column in columns].index("final return")
+        columns.insert(place, _Column("return is", _kind, is_number=False))
     tables = [
-        f"{STAGES[script].title}\n{_format_table(sorted(lines, key=_rank))}"
-        for script, lines in _lines(results).items()
+        f"{STAGES[script].title}\n{_format_table(sorted(lines, key=_rank), columns)}"
+        for script, lines in stages.items()
     ]
     return "\n\n".join(tables) or "No finished runs."
+
+
+def _kind(runs: Sequence[Result]) -> str:
+    """Return which kind of final return a line shows; empty if it shows none."""
+    returns = comparable([run.returned for run in runs])
+    return "" if any(one.value is None for one in returns) else returns[0].kind
+
+
+def _kinds(results: Sequence[Result]) -> set[str]:
+    """Return the kinds of final returns that the lines show."""
+    lines = [runs for stage in _lines(results).values() for runs in stage]
+    return {kind for runs in lines if (kind := _kind(runs))}
+
+
+def explain_returns(results: Sequence[Result]) -> str:
+    """Say which kinds of final returns the tables show; empty if they show none."""
+    meanings = {
+        "exact": "the expected return of the last policy, computed (docs/exact.md)",
+        "measured": "the mean of a run's last evaluation episodes, where a run computed no exact "
+        "return",
+    }
+    kinds = sorted(_kinds(results))
+    said = "; ".join(f"{kind}: {meanings[kind]}" for kind in kinds)
+    return f"Final returns are {' or '.join(kinds)}. {said[0].upper()}{said[1:]}." if kinds else ""
 
 
 def explain_errors(results: Sequence[Result]) -> str:
@@ -180,6 +215,8 @@ def explain_errors(results: Sequence[Result]) -> str:
         f"After {PLUS_MINUS}: the standard error, of one run over its evaluation episodes, of "
         "several over runs, or over episodes if that is larger."
     )
+    if "exact" in _kinds(results):
+        text += " Of one exact return it is how far off that may be."
     if any(run.are_assumed for run in results):
         text += " ~: public versions do not log the number of episodes; 10 each are assumed."
     return text
@@ -211,9 +248,9 @@ class _Column(NamedTuple):
     is_number: bool = True
 
 
-def _format_table(lines: list[list[Result]]) -> str:
+def _format_table(lines: list[list[Result]], shown: Sequence[_Column]) -> str:
     columns = []
-    for heading, cell, is_number in _COLUMNS:
+    for heading, cell, is_number in shown:
         cells = [cell(runs) for runs in lines]
         if any(cells):
             texts = [heading, *(text or "-" for text in cells)]
@@ -271,8 +308,26 @@ def _average(
     return with_error(found.value, found.error, digits) if found else ""
 
 
+def _score_of(env_id: str, value: float | None) -> float | None:
+    scores = None if value is None else describe_task(env_id).normalised_score([value])
+    return None if scores is None else float(scores[0])
+
+
+def _return(runs: list[Result]) -> str:
+    returns = comparable([run.returned for run in runs])
+    return _average([one.value for one in returns], 1, [one.error for one in returns])
+
+
 def _score(runs: list[Result]) -> str:
-    found = _mean_of([run.normalised_score for run in runs], [run.score_error for run in runs])
+    returns = comparable([run.returned for run in runs])
+    scores = [
+        _score_of(run.env_name, one.value) if one.is_exact else run.normalised_score
+        for run, one in zip(runs, returns, strict=True)
+    ]
+    reference = describe_task(runs[0].env_name).reference()
+    span = None if reference is None else reference.optimal_return - reference.random_return
+    errors = [None if one.error is None or span is None else one.error / span for one in returns]
+    found = _mean_of(scores, errors)
     if found is None:
         return ""
     # No policy is better than the best one; luck can make it look so, and the error shows that.
@@ -290,6 +345,8 @@ def _seeds(runs: list[Result]) -> str:
 
 
 def _episodes(runs: list[Result]) -> str:
+    if comparable([run.returned for run in runs])[0].is_exact:
+        return ""
     numbers = [run.episodes for run in runs if run.episodes is not None]
     if not numbers or len(numbers) < len(runs):
         return ""
@@ -315,10 +372,7 @@ _COLUMNS = (
     _Column("experiment", lambda runs: runs[0].exp_name, is_number=False),
     _Column("seeds", _seeds, is_number=False),
     _Column("steps", lambda runs: str(runs[0].total_steps)),
-    _Column(
-        "final return",
-        lambda runs: _average([run.final_return for run in runs], 1, [run.error for run in runs]),
-    ),
+    _Column("final return", _return),
     _Column("episodes", _episodes),
     _Column("best policy", lambda runs: _average([runs[0].optimal_return], 1)),
     _Column("score", _score),

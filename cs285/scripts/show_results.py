@@ -12,7 +12,13 @@ from pathlib import Path
 
 from cs285.infrastructure.errors import UserError, printable
 from cs285.report.results_table import read_logs
-from cs285.results.summaries import all_runs, explain_errors, format_results, read_summaries
+from cs285.results.summaries import (
+    all_runs,
+    explain_errors,
+    explain_returns,
+    format_results,
+    read_summaries,
+)
 from cs285.scripts.arguments import ArgumentParser, run
 
 
@@ -47,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems += more_problems
     if results:
         print(format_results(results))
+        if kinds := explain_returns(results):
+            print(f"\n{kinds}")
         if remark := explain_errors(results):
             print(f"\n{remark}")
         if more_results:

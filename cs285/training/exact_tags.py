@@ -33,7 +33,7 @@ STEPS_PER_EPISODE = 100
 MOST_EPISODES = 1_000
 """But not more than these."""
 
-MOST_SIMULATED_STEPS = 100_000
+MOST_SIMULATED_STEPS = 50_000
 """Nor more than have so many steps together."""
 
 MOST_CHOOSING_EPISODES = 100
