@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from cs285.results.event_files import Curve, final_error_of, final_return_of
 
 EXACT_TAGS = ("exact/return", "exact/return_error")
+
+
+class Kind(StrEnum):
+    """What a final return is."""
+
+    EXACT = "exact"
+    MEASURED = "measured"
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ class FinalReturn:
         return self.measured_error if self.exact is None else self.exact_error
 
     @property
-    def kind(self) -> str:
-        """What `value` is, in a word."""
-        return "exact" if self.is_exact else "measured"
+    def kind(self) -> Kind:
+        """What `value` is."""
+        return Kind.EXACT if self.is_exact else Kind.MEASURED
 
 
 def comparable(returns: Sequence[FinalReturn]) -> list[FinalReturn]:

@@ -16,7 +16,7 @@ from cs285.envs.tasks import describe_task
 from cs285.homework import STAGES, Stage, order_of
 from cs285.infrastructure.errors import UserError, printable
 from cs285.results.event_files import final_episodes_of, final_error_of
-from cs285.results.final_returns import FinalReturn, comparable
+from cs285.results.final_returns import FinalReturn, Kind, comparable
 from cs285.results.run_folders import RunFolder, find_runs
 from cs285.results.run_summary import RunStatus, RunSummary
 from cs285.results.statistics import with_error
@@ -171,10 +171,8 @@ def format_results(results: Sequence[Result]) -> str:
     that is larger.
     """
     stages = _lines(results)
-    columns = [*_COLUMNS]
-    if len(_kinds(results)) > 1:
-        place = [column.heading for column in columns].index("final return")
-        columns.insert(place, _Column("return is", _kind, is_number=False))
+    has_both_kinds = len(_kinds(results)) > 1
+    columns = [column for column in _COLUMNS if has_both_kinds or column is not _KIND]
     tables = [
         f"{STAGES[script].title}\n{_format_table(sorted(lines, key=_rank), columns)}"
         for script, lines in stages.items()
@@ -182,13 +180,13 @@ def format_results(results: Sequence[Result]) -> str:
     return "\n\n".join(tables) or "No finished runs."
 
 
-def _kind(runs: Sequence[Result]) -> str:
-    """Return which kind of final return a line shows; empty if it shows none."""
+def _kind(runs: Sequence[Result]) -> Kind | None:
+    """Return which kind of final return a line shows; None if it shows none."""
     returns = comparable([run.returned for run in runs])
-    return "" if any(one.value is None for one in returns) else returns[0].kind
+    return None if any(one.value is None for one in returns) else returns[0].kind
 
 
-def _kinds(results: Sequence[Result]) -> set[str]:
+def _kinds(results: Sequence[Result]) -> set[Kind]:
     """Return the kinds of final returns that the lines show."""
     lines = [runs for stage in _lines(results).values() for runs in stage]
     return {kind for runs in lines if (kind := _kind(runs))}
@@ -197,9 +195,9 @@ def _kinds(results: Sequence[Result]) -> set[str]:
 def explain_returns(results: Sequence[Result]) -> str:
     """Say which kinds of final returns the tables show; empty if they show none."""
     meanings = {
-        "exact": "the expected return of the last policy, computed (docs/exact.md)",
-        "measured": "the mean of a run's last evaluation episodes, where a run computed no exact "
-        "return",
+        Kind.EXACT: "the expected return of the last policy, computed (docs/exact.md)",
+        Kind.MEASURED: "the mean of the last evaluation episodes, where a run computed no "
+        "exact return",
     }
     kinds = sorted(_kinds(results))
     said = "; ".join(f"{kind}: {meanings[kind]}" for kind in kinds)
@@ -215,7 +213,7 @@ def explain_errors(results: Sequence[Result]) -> str:
         f"After {PLUS_MINUS}: the standard error, of one run over its evaluation episodes, of "
         "several over runs, or over episodes if that is larger."
     )
-    if "exact" in _kinds(results):
+    if Kind.EXACT in _kinds(results):
         text += " Of one exact return it is how far off that may be."
     if any(run.are_assumed for run in results):
         text += " ~: public versions do not log the number of episodes; 10 each are assumed."
@@ -366,12 +364,14 @@ def _duration(times: Sequence[float | None]) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
+_KIND = _Column("return is", lambda runs: _kind(runs) or "", is_number=False)
 _COLUMNS = (
     _Column("environment", lambda runs: runs[0].env_name, is_number=False),
     _Column("algorithm", lambda runs: runs[0].algorithm, is_number=False),
     _Column("experiment", lambda runs: runs[0].exp_name, is_number=False),
     _Column("seeds", _seeds, is_number=False),
     _Column("steps", lambda runs: str(runs[0].total_steps)),
+    _KIND,
     _Column("final return", _return),
     _Column("episodes", _episodes),
     _Column("best policy", lambda runs: _average([runs[0].optimal_return], 1)),
