@@ -103,7 +103,7 @@ def test_a_key_changes_what_a_run_learns_or_collects(lab, usual, stage, algorith
     if key == "multiplier_learning_rate":  # of a multiplier that is learned
         expected = outcome(lab, stage, algorithm, target_divergence=0.01)
         found = outcome(lab, stage, algorithm, target_divergence=0.01, **{key: value})
-    elif key == "epsilon" and algorithm in LEARN_FROM_WHOLE_EPISODES:
+    elif key in {"epsilon", "target_return"} and algorithm in LEARN_FROM_WHOLE_EPISODES:
         expected = outcome(lab, stage, algorithm, **UNTIL_AN_EPISODE_ENDS)
         found = outcome(lab, stage, algorithm, **UNTIL_AN_EPISODE_ENDS, **{key: value})
     else:
