@@ -35,7 +35,7 @@ OTHER_VALUES = {
     "cql_alpha": 2.0, "cql_temperature": 0.3, "temperature": 0.5, "actor_hidden_size": 7,
     "actor_num_layers": 1, "actor_learning_rate": 0.01, "expectile": 0.6, "value_hidden_size": 7,
     "value_num_layers": 1, "value_learning_rate": 0.01, "keep_fraction": 1.0, "threshold": 0.9,
-    "target_return": -30.0,
+    "target_return": -50.0,
     "divergence": "chi2", "placement": "reward", "divergence_weight": 3.0,
     "target_divergence": 0.01, "multiplier_learning_rate": 0.01,
 }  # fmt: skip
