@@ -408,11 +408,11 @@ def test_a_table_of_contents_that_is_too_long_is_not_read(tmp_path, monkeypatch)
 
 
 def test_agents_are_read_before_other_files(tmp_path):
-    crowd = [f"a{number}.py" for number in range(100)]
+    crowd = [f"a{number}.py" for number in range(MAX_SOURCES)]
     solution = read_solution(archive(tmp_path / "a.zip", *crowd, "cql_agent.py", "dqn_agent.py"))
     assert {"cql_agent.py", "dqn_agent.py"} < set(solution.files)
     assert len(solution.files) == MAX_SOURCES
-    assert "102 Python files" in solution.problems[0]
+    assert f"{MAX_SOURCES + 2} Python files" in solution.problems[0]
 
 
 @pytest.mark.parametrize("cut", [slice(None, 40), slice(10, None), slice(0, 0)])

@@ -23,8 +23,9 @@ from cs285.infrastructure.errors import UserError
 
 MAX_SOURCE = 256_000
 """Maximum size of one source file, in bytes."""
-MAX_SOURCES = 64
-"""Maximum number of Python files that are read from one solution."""
+MAX_SOURCES = 512
+"""Maximum number of Python files that are read from one solution; this package has some 300, and
+what its agents import may lead to most of them."""
 _IGNORED = {"__MACOSX", "__pycache__", ".git", ".venv", "venv", "node_modules"}
 PACKAGE_NAME = "cs285"
 _FOLDERS = {"infrastructure", "networks", "envs", "scripts", "env_configs"}
