@@ -32,6 +32,7 @@ from cs285.report.collection import (
     LeftOut,
     collect,
 )
+from cs285.report.parts import format_final
 from cs285.report.sections import answer
 from cs285.report.sections.exploration import exploration
 from cs285.report.words import front_matter
@@ -333,6 +334,38 @@ def test_dataset_question_shows_coverage_next_to_return(tmp_path: Path) -> None:
     at = section.table.headings.index("Coverage")
     # The last coverage that `write_run` logs.
     assert all(row[at].startswith("40") for row in section.table.rows)
+
+
+def write_exact(folder: Path, value: float, error: float, step: int) -> None:
+    """Adds the exact return of an evaluation to the log of a run."""
+    with Logger(RunFolder(folder)) as logger:
+        logger.scalars({"exact/return": value, "exact/return_error": error}, step)
+
+
+def test_exact_returns_take_the_place_of_measured_ones_and_are_marked(tmp_path: Path) -> None:
+    for seed, exact in ((1, -20.9), (2, -21.3)):
+        folder = write_run(
+            tmp_path, "offline", "pointmass_medium_cql", seed=seed, returns=(-23.0,) * 4
+        )
+        write_exact(folder, exact, 0.01, step=400)
+    older = write_run(tmp_path, "offline", "pointmass_medium_iql", returns=(-22.0,) * 4)
+    collection = collect([tmp_path])
+    cql, iql = sorted(collection.experiments, key=lambda one: one.name)
+    assert cql.is_exact
+    assert cql.returns == pytest.approx([-20.9, -21.3])
+    assert cql.error == pytest.approx(np.hypot(0.01, 0.01) / 2)
+    shown = format_final(cql).replace("\N{MINUS SIGN}", "-")
+    assert shown == "-21.10 [-21.30, -20.90] (exact)"
+    assert not iql.is_exact
+    assert format_final(iql).startswith("\N{MINUS SIGN}22.0")
+    # An exact return of an earlier evaluation is not the final one.
+    write_exact(older, -21.0, 0.01, step=200)
+    # With both kinds of runs, an experiment shows what all of them have.
+    write_run(tmp_path, "offline", "pointmass_medium_cql", seed=3, returns=(-24.0,) * 4)
+    cql, iql = sorted(collect([tmp_path]).experiments, key=lambda one: one.name)
+    assert not iql.is_exact
+    assert not cql.is_exact
+    assert cql.returns == pytest.approx([-23, -23, -24])
 
 
 def test_size_of_the_data_is_taken_from_the_log(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from cs285.envs.tasks import describe_task
 from cs285.homework import HANDOUT_STEPS, Stage, algorithms, order_of
-from cs285.results.event_files import Curve, final_error_of, final_return_of
+from cs285.results.event_files import Curve
+from cs285.results.final_returns import FinalReturn, comparable, final_return_in
 from cs285.results.folder_names import size_in_name
 from cs285.results.statistics import (
     FINAL_EVALUATIONS,
@@ -158,20 +159,37 @@ class Experiment:
         return f"{number} {'seed' if self.has_seeds else 'run'}{'s' * (number != 1)}"
 
     @cached_property
+    def finals(self) -> list[list[FinalReturn]]:
+        """The final returns of the evaluated runs of every seed: all exact, or all measured."""
+        found = [
+            [final_return_in(run.curves) for run in unit if "eval_return" in run.curves]
+            for unit in self.units
+        ]
+        same = iter(comparable([one for unit in found for one in unit]))
+        return [[next(same) for _ in unit] for unit in found]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `returns` are exact."""
+        kinds = {one.is_exact for unit in self.finals for one in unit}
+        return kinds == {True}
+
+    @cached_property
     def returns(self) -> list[float]:
         """The final return of every seed; empty if nothing was evaluated."""
-        return self._per_unit(lambda run: final_return_of(run.curves))
+        values = [[one.value for one in unit if one.value is not None] for unit in self.finals]
+        return [float(np.mean(unit)) for unit in values if unit]
 
     @cached_property
     def error(self) -> float | None:
-        """Standard error of the mean of `returns` over episodes; None if the logs lack it.
+        """Error of the mean of `returns`; None if the logs lack it.
 
-        It applies to these policies and does not include the differences between seeds.
+        It is the standard error over episodes, or that of exact returns. It applies to these
+        policies and does not include the differences between seeds.
         """
         errors = []
-        for unit in self.units:
-            evaluated = [run for run in unit if "eval_return" in run.curves]
-            known = [one for run in evaluated if (one := final_error_of(run.curves)) is not None]
+        for evaluated in self.finals:
+            known = [one.error for one in evaluated if one.error is not None]
             if len(known) < len(evaluated):
                 return None
             if known:

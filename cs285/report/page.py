@@ -13,7 +13,7 @@ from cs285.report.collection import Collection, Run, Setting
 from cs285.report.plots import Plot, svg_uri
 from cs285.report.sections import Section, Table
 from cs285.report.words import Front
-from cs285.results.event_files import final_error_of, final_return_of
+from cs285.results.final_returns import final_return_in
 from cs285.results.statistics import with_error
 
 TEMPLATE = "page.html.j2"
@@ -83,11 +83,13 @@ def _runs(runs: Sequence[Run]) -> Table:
 def _results(run: Run) -> tuple[str, str]:
     """Return the final return and the last evaluation of a learning run, if it has them."""
     returns = run.curves.get("eval_return")
-    final = final_return_of(run.curves)
-    if run.stage is Stage.EXPLORE or returns is None or final is None:
+    final = final_return_in(run.curves)
+    if run.stage is Stage.EXPLORE or returns is None or final.value is None:
         return "", ""
-    shown = with_error(final, final_error_of(run.curves), 1).replace("-", "\N{MINUS SIGN}")
-    return shown, f"{signed(returns.last)} at {returns.steps[-1]:,}"
+    shown = with_error(final.value, final.error, 2 if final.is_exact else 1)
+    if final.is_exact:
+        shown += " (exact)"
+    return shown.replace("-", "\N{MINUS SIGN}"), f"{signed(returns.last)} at {returns.steps[-1]:,}"
 
 
 def _settings(collection: Collection) -> Iterator[dict[str, Any]]:

@@ -215,8 +215,13 @@ def format_estimate(value: Estimate | None, digits: int = 1) -> str:
 
 
 def format_final(experiment: Experiment) -> str:
-    """Format a final return; for runs of unknown seed, with their range if it exceeds the noise."""
-    text = format_estimate(experiment.final)
+    """Format a final return, and say if it is exact.
+
+    Runs of unknown seed get their range if it exceeds the noise.
+    """
+    text = format_estimate(experiment.final, 2 if experiment.is_exact else 1)
+    if experiment.is_exact:
+        text += " (exact)"
     if experiment.has_seeds or len(experiment.returns) < 2:  # noqa: PLR2004 - a range takes two
         return text
     low, high = min(experiment.returns), max(experiment.returns)
@@ -261,7 +266,8 @@ def compare(experiments: Sequence[Experiment]) -> str:
         return "No difference between them exceeds the noise."
     remark = f"{listed(lower)} ended lower than {top.label}, by more than the noise"
     if all(len(one.units) == 1 for one in experiments):
-        return f"{remark} of evaluation; other seeds may differ."
+        kind = "" if all(one.is_exact for one in experiments) else " of evaluation"
+        return f"{remark}{kind}; other seeds may differ."
     return f"{remark}."
 
 
@@ -313,7 +319,8 @@ def caption_for(
         )
     if any(len(one.units) == 1 for one in shown):
         line = "A single run has no band"
-        if has_points and any(len(one.units) == 1 and one.error is not None for one in shown):
+        measured = [one for one in shown if not one.is_exact]
+        if has_points and any(len(one.units) == 1 and one.error is not None for one in measured):
             line += (
                 "; the thin bar at its final return extends two standard errors, over its "
                 "evaluation episodes, up and down"

@@ -40,16 +40,20 @@ def front_matter(
         subtitle=f"{subtitle}.",
         results=overview(collection),
         explanation=(
-            f"The final return of a run is the mean of its last {FINAL_EPISODES} episodes of "
-            f"evaluation, or of its last {FINAL_EVALUATIONS} evaluations if the log does not say "
-            "how many episodes they had. Over seeds: the interquartile mean, and in brackets the "
+            "The final return of a run is the expected return of its last policy where the log has "
+            "it, as in mazes, whose transition probabilities are known: such numbers are marked "
+            "as exact, and the number after them is how far off they may be. Elsewhere it is the "
+            f"mean of the run's last {FINAL_EPISODES} episodes of evaluation, or of its last "
+            f"{FINAL_EVALUATIONS} evaluations if the log does not say how many episodes they had. "
+            "An experiment with both kinds of runs shows the means. Over seeds: the interquartile "
+            "mean, and in brackets the "
             "95 % interval of a bootstrap stratified by environment, or of the noise of the "
             "evaluation if that is wider. A single run, and runs whose seeds are unknown, have no "
             "interval; \N{PLUS-MINUS SIGN} is the standard error over their episodes, if the log "
             f"shows it (logs of public versions are taken to have {PUBLIC_EPISODES} episodes per "
             "evaluation). If several runs of unknown seed differ by more, their range follows. "
             "Scores are normalised: 0 is the random policy, 1 the best possible one; a score above "
-            "1 is due to luck in the evaluation. "
+            "1 is due to luck in the episodes, or within the error of an exact return. "
             "Data is the number of transitions that learning starts with."
         ),
         footer="Every figure is also in the folder figures next to this report, as PNG and PDF.",

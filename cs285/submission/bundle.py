@@ -15,7 +15,7 @@ from cs285.homework import Question, title_of
 from cs285.infrastructure.errors import UserError
 from cs285.infrastructure.files import write_atomically
 from cs285.report.collection import LeftOut, collect
-from cs285.results.event_files import final_return_of
+from cs285.results.final_returns import final_return_in
 from cs285.results.run_folders import CONFIG, SUMMARY, is_event_file
 from cs285.submission.selection import Entry, Missing, choose, missing_runs
 from cs285.submission.thinning import Limits, take_inventory, thin
@@ -228,8 +228,10 @@ class _Contents:
         rows = []
         for entry in self.entries:
             run = entry.run
-            final = final_return_of(run.curves)
-            shown = "" if final is None else f"{final:.1f}"
+            final = final_return_in(run.curves)
+            shown = "" if final.value is None else f"{final.value:.1f}"
+            if final.is_exact:
+                shown = f"{final.value:.2f} (exact)"
             cells = (run.env_id, title_of(run.algorithm), run.seed, f"{run.steps:,}", shown)
             rows.append(f"| `{entry.folder}` | {' | '.join(map(str, cells))} |")
         parts = [README, *rows, "", *(f"- `{one}_`: {one.section}" for one in Question)]

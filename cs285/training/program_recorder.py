@@ -269,7 +269,9 @@ class ProgramRecorder:
         final = final_return(recorder.returns, recorder.episodes)
         reference = task.reference()
         best = f", at best {reference.optimal_return:.1f} is possible" if reference else ""
-        return f"final return {final:.1f}{best}; {recorder.folder}"
+        exact = recorder.exact.get("exact/return")
+        exactly = "" if exact is None else f", exactly {exact:.2f}"
+        return f"final return {final:.1f}{exactly}{best}; {recorder.folder}"
 
     def get_state(self) -> list[dict[str, Any]]:
         """Return the state of each run's recorder, with everything logged durable.

@@ -70,6 +70,12 @@ class RunResult:
         value = self.summary.get("final_return")
         return None if value is None else float(value)
 
+    @property
+    def exact_return(self) -> float | None:
+        """Expected return of the last policy, without chance; None where it is not known."""
+        value = self.summary.get("exact_return")
+        return None if value is None else float(value)
+
     @cached_property
     def curves(self) -> dict[str, Curve]:
         """All logged scalars, as arrays `steps` and `values` (N,) by TensorBoard tag.
@@ -89,6 +95,8 @@ class RunResult:
         found = f"{self.name}, seed {self.seed}, {self.stage}: {self.status}"
         if self.final_return is not None:
             found += f", final return {self.final_return:.1f}"
+        if self.exact_return is not None:
+            found += f", exactly {self.exact_return:.2f}"
         return f"<{found}; {self.folder}>"
 
 
