@@ -13,7 +13,7 @@ from cs285.homework import Stage
 from cs285.infrastructure.errors import printable
 from cs285.report.collection import LeftOut, collect
 from cs285.report.experiments import Run
-from cs285.results.event_files import final_episodes_of, final_error_of, final_return_of
+from cs285.results.event_files import final_episodes_of
 from cs285.results.final_returns import final_return_in
 from cs285.results.statistics import FINAL_EVALUATIONS, PUBLIC_EPISODES
 from cs285.results.summaries import Result, has_only_a_log
@@ -78,11 +78,11 @@ def _result_of(run: Run, experiment: str) -> Result:
     reference = task.reference()
     # Public versions evaluate their explorers once, before the first step.
     is_evaluated = "eval_return" in run.curves and run.curves["eval_return"].steps[-1] > 0
-    final = final_return_of(run.curves) if is_evaluated else None
+    known = final_return_in(run.curves)
+    final = known.measured if is_evaluated else None
     scores = None if final is None else task.normalised_score([final])
     episodes = final_episodes_of(run.curves) if is_evaluated else None
-    error = final_error_of(run.curves) if is_evaluated else None
-    known = final_return_in(run.curves)
+    error = known.measured_error if is_evaluated else None
     is_assumed = episodes is None and error is not None
     if is_assumed:
         evaluations = len(run.curves["eval_return"].steps)
